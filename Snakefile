@@ -1,0 +1,310 @@
+import sys
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+sys.path.insert(0, workflow.basedir)
+
+from pipeline.config import resolve
+from pipeline.errors import UserError
+from pipeline.workflow import Plan, code_digest
+
+min_version("9.14")
+
+
+# A configuration that names a dataset stands on its own; without one the demo runs.
+if "dataset" not in config:
+
+    configfile: "config.yaml"
+
+
+try:
+    plan = Plan(resolve(config))
+except UserError as error:
+    raise WorkflowError(error)
+if missing := list(plan.missing()):
+    raise WorkflowError("; ".join(missing))
+
+EXP = plan.root
+SEED = plan.config["seed"]
+CLASSIFIERS = plan.config["classifiers"]
+ATTRIBUTIONS = plan.config["attributions"]
+REFINEMENTS = plan.config["refinements"]
+SEGMENTER = plan.config.get("segmenter")
+PREDICTION = plan.config.get("prediction")
+
+
+wildcard_constraints:
+    classifier="[^/]+",
+    maps="[^/]+",
+    refinement="[^/]+",
+    split="train|val",
+    shard=r"\d+",
+
+
+localrules:
+    all,
+
+
+rule all:
+    input:
+        f"{EXP}/report.html",
+
+
+rule generate_demo:
+    output:
+        demo=directory(f"{EXP}/demo"),
+    params:
+        train=lookup("dataset/train", within=plan.config, default=0),
+        val=lookup("dataset/val", within=plan.config, default=0),
+        size=lookup("dataset/size", within=plan.config, default=0),
+        seed=SEED,
+        code=code_digest("generate_demo"),
+    log:
+        f"{EXP}/logs/generate_demo.log",
+    benchmark:
+        f"{EXP}/benchmarks/generate_demo.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    script:
+        "pipeline/stages/generate_demo.py"
+
+
+rule prepare_dataset:
+    input:
+        sources=plan.dataset_sources(),
+    output:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        masks=f"{EXP}/dataset/masks.csv",
+    params:
+        dataset=plan.dataset(),
+        seed=SEED,
+        code=code_digest("prepare_dataset"),
+    log:
+        f"{EXP}/logs/prepare_dataset.log",
+    benchmark:
+        f"{EXP}/benchmarks/prepare_dataset.tsv"
+    threads: 8
+    conda:
+        "envs/pipeline.yaml"
+    script:
+        "pipeline/stages/prepare_dataset.py"
+
+
+rule train_classifier:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        pretrained=lambda w: plan.pretrained(CLASSIFIERS[w.classifier]),
+    output:
+        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
+        history=f"{EXP}/classifiers/{{classifier}}/history.csv",
+    params:
+        settings=lambda w: CLASSIFIERS[w.classifier],
+        seed=SEED,
+        code=code_digest("train_classifier"),
+    log:
+        f"{EXP}/logs/train_classifier/{{classifier}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/train_classifier/{{classifier}}.tsv"
+    threads: 8
+    conda:
+        "envs/pipeline.yaml"
+    script:
+        "pipeline/stages/train_classifier.py"
+
+
+rule make_maps:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
+    output:
+        maps=f"{EXP}/maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.safetensors",
+    params:
+        settings=lambda w: ATTRIBUTIONS[w.maps],
+        attribution=lambda w: w.maps,
+        shards=plan.config["shards"],
+        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
+        code=code_digest("make_maps"),
+    log:
+        f"{EXP}/logs/make_maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/make_maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    script:
+        "pipeline/stages/make_maps.py"
+
+
+rule make_labels:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        maps=f"{EXP}/maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.safetensors",
+    output:
+        labels=directory(
+            f"{EXP}/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}"
+        ),
+    params:
+        background=lambda w: REFINEMENTS[w.refinement]["background"],
+        crf=lambda w: REFINEMENTS[w.refinement]["crf"],
+        unsure_below=lambda w: REFINEMENTS[w.refinement]["unsure_below"],
+        code=code_digest("make_labels"),
+    log:
+        f"{EXP}/logs/make_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/make_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
+    threads: 8
+    conda:
+        "envs/pipeline.yaml"
+    script:
+        "pipeline/stages/make_labels.py"
+
+
+rule train_segmenter:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        labels=lambda w: plan.label_shards(f"{w.classifier}/{w.maps}/{w.refinement}"),
+        pretrained=lambda w: plan.pretrained(SEGMENTER),
+    output:
+        weights=f"{EXP}/segmenters/{{classifier}}/{{maps}}/{{refinement}}/model.safetensors",
+        history=f"{EXP}/segmenters/{{classifier}}/{{maps}}/{{refinement}}/history.csv",
+    params:
+        settings=lambda w: SEGMENTER,
+        seed=SEED,
+        code=code_digest("train_segmenter"),
+    log:
+        f"{EXP}/logs/train_segmenter/{{classifier}}/{{maps}}/{{refinement}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/train_segmenter/{{classifier}}/{{maps}}/{{refinement}}.tsv"
+    threads: 8
+    conda:
+        "envs/pipeline.yaml"
+    script:
+        "pipeline/stages/train_segmenter.py"
+
+
+rule predict_masks:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        weights=f"{EXP}/segmenters/{{classifier}}/{{maps}}/{{refinement}}/model.safetensors",
+    output:
+        predictions=directory(
+            f"{EXP}/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}"
+        ),
+    params:
+        settings=lambda w: PREDICTION,
+        shards=plan.config["shards"],
+        precision=lambda w: SEGMENTER["precision"],
+        code=code_digest("predict_masks"),
+    log:
+        f"{EXP}/logs/predict_masks/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/predict_masks/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    script:
+        "pipeline/stages/predict_masks.py"
+
+
+rule sweep_thresholds:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        masks=f"{EXP}/dataset/masks.csv",
+        maps=lambda w: plan.map_shards(f"{w.classifier}/{w.maps}"),
+    output:
+        scores=f"{EXP}/scores/maps/{{classifier}}/{{maps}}/{{split}}.json",
+    params:
+        method=lambda w: f"{w.classifier}/{w.maps}",
+        thresholds=plan.config["evaluation"]["thresholds"],
+        settings=lambda w: plan.map_settings(w.maps),
+        code=code_digest("sweep_thresholds"),
+    log:
+        f"{EXP}/logs/sweep_thresholds/{{classifier}}/{{maps}}/{{split}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/sweep_thresholds/{{classifier}}/{{maps}}/{{split}}.tsv"
+    threads: 8
+    conda:
+        "envs/pipeline.yaml"
+    script:
+        "pipeline/stages/sweep_thresholds.py"
+
+
+rule evaluate_labels:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        masks=f"{EXP}/dataset/masks.csv",
+        labels=lambda w: plan.label_shards(f"{w.classifier}/{w.maps}/{w.refinement}"),
+    output:
+        scores=f"{EXP}/scores/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.json",
+        images=f"{EXP}/scores/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.csv",
+    params:
+        kind="labels",
+        method=lambda w: f"{w.classifier}/{w.maps}/{w.refinement}",
+        settings=lambda w: plan.label_settings(w.maps, w.refinement),
+        code=code_digest("evaluate"),
+    log:
+        f"{EXP}/logs/evaluate_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/evaluate_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
+    threads: 8
+    conda:
+        "envs/pipeline.yaml"
+    script:
+        "pipeline/stages/evaluate.py"
+
+
+use rule evaluate_labels as evaluate_predictions with:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        masks=f"{EXP}/dataset/masks.csv",
+        labels=lambda w: plan.prediction_shards(f"{w.classifier}/{w.maps}/{w.refinement}"),
+    output:
+        scores=f"{EXP}/scores/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.json",
+        images=f"{EXP}/scores/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.csv",
+    params:
+        kind="predictions",
+        method=lambda w: f"{w.classifier}/{w.maps}/{w.refinement}",
+        settings=plan.prediction_settings(),
+        code=code_digest("evaluate"),
+    log:
+        f"{EXP}/logs/evaluate_predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/evaluate_predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
+
+
+rule report:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        masks=f"{EXP}/dataset/masks.csv",
+        histories=plan.histories(),
+        scores=plan.scores(),
+        image_scores=plan.image_scores(),
+        maps=[shard for method in plan.maps for shard in plan.map_shards(method)],
+        labels=[shard for method in plan.labels for shard in plan.label_shards(method)],
+        predictions=[
+            shard
+            for method in plan.config["segmenters"]
+            for shard in plan.prediction_shards(method)
+        ],
+        times=plan.times(),
+    output:
+        report=report(f"{EXP}/report.html", category="Report"),
+    params:
+        config=plan.config,
+        gallery=plan.config["report"]["gallery"],
+        code=code_digest("report"),
+    log:
+        f"{EXP}/logs/report.log",
+    conda:
+        "envs/pipeline.yaml"
+    script:
+        "pipeline/stages/report.py"

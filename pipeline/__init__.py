@@ -1,0 +1,1 @@
+"""Weakly supervised semantic segmentation: image-level labels in, pixel masks out."""

@@ -1,0 +1,191 @@
+"""The only codec: class maps, label images, weights and scores on disk.
+
+Two formats carry all data between stages: safetensors for floating-point arrays and
+8-bit palette PNG for label images. Every file is written beside its place and moved
+there whole, so that a killed job leaves no half of one.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from pipeline.datasets.palette import voc_palette
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:  # the label stages run without torch: importing it costs seconds a job
+    from torch import Tensor
+
+BACKGROUND = 0
+IGNORE = 255
+
+
+@dataclass(frozen=True)
+class ClassMaps:
+    """Maps of the classes that an image is labelled with.
+
+    Attributes
+    ----------
+    classes : (K,) int64 array
+        Class numbers, 1 to the number of classes, ascending. K may be 0.
+    values : (K, h, w) float16 array
+        One map per class in [0, 1], at a fraction of the image's resolution.
+    size : (int, int)
+        Height and width of the image in pixels.
+    """
+
+    classes: NDArray[np.int64]
+    values: NDArray[np.float16]
+    size: tuple[int, int]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that takes its place when the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_maps(path: Path, maps: Iterable[tuple[str, ClassMaps]]) -> None:
+    """Write one shard of maps: the tensors ``ID/classes``, ``ID/maps`` and ``ID/size`` per image."""
+    tensors: dict[str, NDArray[Any]] = {}
+    for image_id, item in maps:
+        tensors[f"{image_id}/classes"] = np.ascontiguousarray(item.classes, dtype=np.int64)
+        tensors[f"{image_id}/maps"] = np.ascontiguousarray(item.values, dtype=np.float16)
+        tensors[f"{image_id}/size"] = np.array(item.size, dtype=np.int64)
+    with replacing(path) as partial:
+        save_file(tensors, partial)
+
+
+class MapShard:
+    """Maps of one shard, read from disk one image at a time.
+
+    Raises
+    ------
+    UserError
+        If the file is not a whole safetensors file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            with safe_open(path, framework="np") as file:
+                keys = set(file.keys())
+        except SafetensorError as error:
+            raise _damaged(path, "safetensors file of maps", error) from error
+        self.ids = sorted(key.removesuffix("/size") for key in keys if key.endswith("/size"))
+
+    def __getitem__(self, image_id: str) -> ClassMaps:
+        with safe_open(self._path, framework="np") as file:
+            height, width = file.get_tensor(f"{image_id}/size").tolist()
+            return ClassMaps(
+                classes=file.get_tensor(f"{image_id}/classes"),
+                values=file.get_tensor(f"{image_id}/maps"),
+                size=(height, width),
+            )
+
+    def __iter__(self) -> Iterator[tuple[str, ClassMaps]]:
+        return ((image_id, self[image_id]) for image_id in self.ids)
+
+
+def write_label(path: Path, label: NDArray[np.uint8]) -> None:
+    """Write an (H, W) uint8 label image as a PNG with the VOC palette."""
+    image = Image.fromarray(label)
+    image.putpalette(voc_palette())
+    with replacing(path) as partial:
+        image.save(partial, format="PNG")
+
+
+def read_label(path: Path) -> NDArray[np.uint8]:
+    """Read a label image of any writer: palette or 8-bit grey PNG.
+
+    Returns
+    -------
+    (H, W) uint8 array
+        0 background, 1 to 254 classes, 255 ignore.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be decoded or holds colours instead of class numbers.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode not in {"P", "L"}:
+                raise UserError(
+                    f"{path}: a mask is {image.mode}, expected one channel of class numbers "
+                    "(palette or 8-bit grey PNG): save class numbers, not colours"
+                )
+            return np.array(image, dtype=np.uint8)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise _damaged(path, "mask", error) from error
+
+
+def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
+    """Write a JSON document; numbers that are not finite are written as null."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(_finite(scores), indent=1, allow_nan=False) + "\n")
+
+
+def read_scores(path: Path) -> dict[str, Any]:
+    """Read a JSON document that :func:`write_scores` wrote."""
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document
+
+
+def write_weights(
+    path: Path, tensors: Mapping[str, "Tensor"], description: Mapping[str, Any]
+) -> None:
+    """Write named tensors with a JSON description of what rebuilds the model that holds them."""
+    from safetensors.torch import save_file as save_tensors
+
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with replacing(path) as partial:
+        save_tensors(whole, partial, metadata={"description": json.dumps(description)})
+
+
+def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
+    """Read tensors and description; a safetensors file of another writer has an empty description.
+
+    Raises
+    ------
+    UserError
+        If the file is absent, or no whole safetensors file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such weights file: expected a .safetensors file there")
+    try:
+        with safe_open(path, framework="pt") as file:
+            description = json.loads((file.metadata() or {}).get("description", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
+    except SafetensorError as error:
+        raise _damaged(path, "safetensors weights file", error) from error
+
+
+def _damaged(path: Path, what: str, error: Exception) -> UserError:
+    return UserError(f"{path}: not a whole {what} ({error}): delete it and make it again")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,31 @@
+"""Class activation maps (Zhou et al. 2016)."""
+
+import torch
+from torch import Tensor
+
+from pipeline.models.classifier import CamClassifier
+
+
+@torch.no_grad()
+def cam(model: CamClassifier, images: Tensor, classes: Tensor) -> Tensor:
+    """Give the positive part of the class maps of the wanted classes.
+
+    Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", eq. 2: the
+    features weighted by the class layer. The network's 1x1 class convolution does just that.
+
+    Parameters
+    ----------
+    model : CamClassifier
+        In evaluation mode.
+    images : (N, 3, H, W) float tensor
+        Normalised images.
+    classes : (K,) int64 tensor
+        Class indices from 0.
+
+    Returns
+    -------
+    (N, K, h, w) float tensor
+        Maps at the backbone's stride, not below zero.
+    """
+    maps: Tensor = model(images).maps
+    return maps[:, classes].float().relu()

@@ -1,0 +1,75 @@
+"""Fusion of an attribution method's maps over image scales and flips."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from pipeline.attribution import Attribution
+from pipeline.images import fitted_size, normalise, resize, scaled_size, strided_size
+from pipeline.models.classifier import CamClassifier
+
+
+def fused_maps(
+    attribution: Attribution,
+    model: CamClassifier,
+    image: NDArray[np.uint8],
+    classes: NDArray[np.int64],
+    *,
+    scales: Sequence[float],
+    flip: bool,
+    max_size: int | None,
+    stride: int,
+) -> NDArray[np.float16]:
+    """Sum a method's maps over scales and flips and bring every class to a maximum of 1.
+
+    Parameters
+    ----------
+    attribution : callable
+        One of :data:`pipeline.attribution.METHODS`.
+    model : CamClassifier
+        In evaluation mode.
+    image : (H, W, 3) uint8 array
+    classes : (K,) int64 array
+        Class numbers from 1.
+    scales : sequence of float
+        Factors on the image's size.
+    flip : bool
+        Add the maps of the mirrored image, mirrored back.
+    max_size : int or None
+        Long side that larger images are shrunk to before scaling.
+    stride : int
+        Pixels of the image per cell of the result.
+
+    Returns
+    -------
+    (K, ceil(H / stride), ceil(W / stride)) float16 array
+        In [0, 1]; a class without any evidence stays 0.
+    """
+    size = strided_size((image.shape[0], image.shape[1]), stride)
+    if len(classes) == 0:
+        return np.zeros((0, *size), dtype=np.float16)
+    device = next(model.parameters()).device
+    wanted = torch.as_tensor(classes - 1, device=device)
+    base = fitted_size((image.shape[0], image.shape[1]), max_size)
+    total = torch.zeros((len(classes), *size), device=device)
+    for scale in scales:
+        scaled = normalise(resize(image, scaled_size(base, scale)), model.mean, model.std)
+        batch = torch.from_numpy(scaled)[None].to(device)
+        if flip:
+            batch = torch.cat([batch, batch.flip(3)])
+        maps = attribution(model, batch, wanted)
+        if flip:
+            maps = torch.stack([maps[0], maps[1].flip(2)])
+        upsampled = F.interpolate(maps, size, mode="bilinear", align_corners=False)
+        total += upsampled.sum(dim=0)
+    return _to_unit_maximum(total).cpu().numpy().astype(np.float16)
+
+
+def _to_unit_maximum(maps: Tensor) -> Tensor:
+    """Divide every (h, w) map by its maximum; a map of zeros stays one."""
+    peaks = maps.amax(dim=(1, 2), keepdim=True)
+    return maps / torch.where(peaks > 0, peaks, 1)

@@ -1,0 +1,85 @@
+"""Random transforms of training images, and of their label images alongside."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
+
+from pipeline.artifacts import IGNORE
+
+
+class RandomLongSide(v2.Transform):
+    """Resize so that the long side is a random number of pixels in [low, high]."""
+
+    def __init__(self, low: int, high: int) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the long side, once for an image and its label."""
+        return {"long_side": int(torch.randint(self.low, self.high + 1, ()))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize one input: bilinear for images, nearest for label images."""
+        return F.resize(inpt, size=None, max_size=params["long_side"], antialias=True)
+
+
+def training_transform(
+    settings: Mapping[str, Any], mean: Sequence[float], std: Sequence[float]
+) -> v2.Transform:
+    """Build the random transform of an ``augmentation`` section.
+
+    Parameters
+    ----------
+    settings : mapping
+        Keys ``resize`` (range of the long side), ``crop``, ``flip`` and ``color_jitter``.
+    mean, std : sequence of 3 float
+        RGB normalisation of images in [0, 1].
+
+    Returns
+    -------
+    v2.Transform
+        Takes a uint8 tv_tensors.Image and optionally a tv_tensors.Mask. Crops that reach
+        over the edge are filled with the mean colour and with 255 (ignored).
+    """
+    jitter = settings["color_jitter"]
+    crop = settings["crop"]
+    fill = {tv_tensors.Image: [round(255 * value) for value in mean], tv_tensors.Mask: IGNORE}
+    steps: list[v2.Transform] = [RandomLongSide(*settings["resize"])]
+    if settings["flip"]:
+        steps.append(v2.RandomHorizontalFlip())
+    if jitter:
+        steps.append(v2.ColorJitter(jitter, jitter, jitter, jitter / 3))
+    steps += [
+        v2.RandomCrop(crop, pad_if_needed=True, fill=fill),
+        v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
+        v2.Normalize(list(mean), list(std)),
+    ]
+    return v2.Compose(steps)
+
+
+def as_image(image: NDArray[np.uint8]) -> tv_tensors.Image:
+    """Wrap an (H, W, 3) array as a (3, H, W) image tensor."""
+    return tv_tensors.Image(torch.from_numpy(image.transpose(2, 0, 1).copy()))
+
+
+def as_mask(label: NDArray[np.uint8]) -> tv_tensors.Mask:
+    """Wrap an (H, W) label image as a mask tensor."""
+    return tv_tensors.Mask(torch.from_numpy(label.copy()))
+
+
+def seeded(transform: v2.Transform, seed: int, *inputs: Tensor) -> Any:
+    """Apply a random transform whose draws depend on ``seed`` alone.
+
+    The process's own random state is left as it was, so a sample is the same whatever
+    worker makes it and in whatever order.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return transform(*inputs)

@@ -1,0 +1,1 @@
+"""Data sets: what each kind's files say, brought into one manifest."""

@@ -1,0 +1,132 @@
+"""What a data set is to every stage: a manifest of labelled images and, apart from it, masks.
+
+Training stages are given the manifest and the class names only. The list of masks is a
+file of its own, so that a look at the workflow's inputs shows who may see the ground truth.
+"""
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import replacing
+from pipeline.errors import UserError
+
+COLUMNS = ("id", "image", "width", "height", "split", "labels")
+SEPARATOR = ";"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image and its image-level labels.
+
+    Attributes
+    ----------
+    id : str
+        Name of the image in every later file.
+    image : Path
+        The photograph.
+    width, height : int
+        Size in pixels, upright (after EXIF orientation).
+    split : str
+        ``"train"`` or ``"val"``.
+    labels : tuple of str
+        Class names; empty for an image without foreground.
+    """
+
+    id: str
+    image: Path
+    width: int
+    height: int
+    split: str
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """All records of a data set and its class names; class number k is ``classes[k - 1]``."""
+
+    classes: tuple[str, ...]
+    records: tuple[Record, ...]
+
+    def of_split(self, split: str) -> list[Record]:
+        """Give the records of one split, in the manifest's order."""
+        return [record for record in self.records if record.split == split]
+
+    def of_shard(self, split: str, shard: int, shards: int) -> list[Record]:
+        """Give every ``shards``-th record of a split, from number ``shard`` on."""
+        return self.of_split(split)[shard::shards]
+
+    def class_numbers(self, record: Record) -> NDArray[np.int64]:
+        """Give a record's labels as ascending class numbers from 1, shape (K,)."""
+        numbers = sorted(self.classes.index(name) + 1 for name in record.labels)
+        return np.array(numbers, dtype=np.int64)
+
+    def targets(self, records: Sequence[Record]) -> NDArray[np.float32]:
+        """Give the labels as a 0/1 matrix of shape (N, classes)."""
+        matrix = np.zeros((len(records), len(self.classes)), dtype=np.float32)
+        for row, record in zip(matrix, records, strict=True):
+            row[self.class_numbers(record) - 1] = 1
+        return matrix
+
+
+def write_manifest(path: Path, records: Sequence[Record]) -> None:
+    """Write records as CSV with the columns ``id,image,width,height,split,labels``."""
+    with replacing(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for r in records:
+            writer.writerow((r.id, r.image, r.width, r.height, r.split, SEPARATOR.join(r.labels)))
+
+
+def write_classes(path: Path, classes: Sequence[str]) -> None:
+    """Write class names as a JSON list; position k (from 1) is class number k."""
+    with replacing(path) as partial:
+        partial.write_text(json.dumps(list(classes), indent=1, ensure_ascii=False) + "\n")
+
+
+def read_manifest(manifest: Path, classes: Path) -> Manifest:
+    """Read what :func:`write_manifest` and :func:`write_classes` wrote.
+
+    Raises
+    ------
+    UserError
+        If the file has other columns.
+    """
+    with manifest.open(newline="") as file:
+        reader = csv.DictReader(file)
+        if tuple(reader.fieldnames or ()) != COLUMNS:
+            raise UserError(
+                f"{manifest}: columns are {reader.fieldnames}, expected {list(COLUMNS)}"
+            )
+        records = tuple(_record(row) for row in reader)
+    return Manifest(classes=tuple(json.loads(classes.read_text())), records=records)
+
+
+def write_masks(path: Path, masks: Mapping[str, Path]) -> None:
+    """Write the ground-truth mask of every image that has one, as CSV ``id,mask``."""
+    with replacing(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "mask"))
+        writer.writerows(masks.items())
+
+
+def read_masks(path: Path) -> dict[str, Path]:
+    """Read what :func:`write_masks` wrote. For scoring and the report only."""
+    with path.open(newline="") as file:
+        return {row["id"]: Path(row["mask"]) for row in csv.DictReader(file)}
+
+
+def _record(row: Mapping[str, str]) -> Record:
+    return Record(
+        id=row["id"],
+        image=Path(row["image"]),
+        width=int(row["width"]),
+        height=int(row["height"]),
+        split=row["split"],
+        labels=tuple(name for name in row["labels"].split(SEPARATOR) if name),
+    )

@@ -1,0 +1,104 @@
+"""Photographs: decoding, resizing, normalising and the random transforms of training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pipeline.errors import UserError
+
+#: Modes that Pillow decodes to 8 bits a channel without loss of meaning.
+PLAIN_MODES = frozenset(
+    {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB"}
+)
+#: Grey with 16 bits a pixel: scaled to 8 bits.
+DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+
+
+def read_rgb(path: Path) -> NDArray[np.uint8]:
+    """Decode a photograph as upright 8-bit RGB.
+
+    EXIF orientation is applied; grey and palette images become RGB; transparent pixels are
+    laid over white; CMYK is converted; 16-bit grey is scaled to 8 bits.
+
+    Parameters
+    ----------
+    path : Path
+        An image file of any format that Pillow reads.
+
+    Returns
+    -------
+    (H, W, 3) uint8 array
+
+    Raises
+    ------
+    UserError
+        If the file is absent, not an image, truncated, or of a pixel type without a
+        defined range (32-bit integers, floating point).
+    """
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return np.asarray(_to_rgb(ImageOps.exif_transpose(image), path))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such image") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: not an image of a known format") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path}: cannot be decoded ({error}): replace the file") from error
+
+
+def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+    if image.mode in DEEP_MODES:
+        deep = np.asarray(image).astype(np.uint16)
+        return Image.fromarray((deep >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "I" and image.format is None:
+        # Transposing a 16-bit image makes Pillow widen it; the range stays 16 bits.
+        raise UserError(f"{path}: 16-bit image with an EXIF rotation: save it upright")
+    if image.mode not in PLAIN_MODES:
+        raise UserError(
+            f"{path}: pixel type {image.mode}, expected 8- or 16-bit grey, RGB, RGBA, palette "
+            "or CMYK: convert it to 8-bit RGB"
+        )
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        white = Image.new("RGBA", over.size, "white")
+        return Image.alpha_composite(white, over).convert("RGB")
+    return image.convert("RGB")
+
+
+def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize an (H, W, 3) image to ``(height, width)``, bilinear and antialiased."""
+    height, width = size
+    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
+    """Give a (height, width) times a scale, rounded, at least one pixel a side."""
+    height, width = size
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def fitted_size(size: tuple[int, int], long_side: int | None) -> tuple[int, int]:
+    """Give a (height, width) shrunk so that its long side is at most ``long_side``."""
+    if long_side is None or max(size) <= long_side:
+        return size
+    return scaled_size(size, long_side / max(size))
+
+
+def strided_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
+    """Give the size of a map with one cell per ``stride`` pixels, the last one partial."""
+    height, width = size
+    return -(-height // stride), -(-width // stride)
+
+
+def normalise(
+    image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.float32]:
+    """Turn an (H, W, 3) image into (3, H, W) float32: ``(image / 255 - mean) / std``."""
+    scaled = image.astype(np.float32) / 255
+    standard = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
+    return np.ascontiguousarray(standard.transpose(2, 0, 1))

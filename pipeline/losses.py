@@ -1,0 +1,118 @@
+"""What a classifier is trained for, and how it is judged without masks."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.metrics import average_precision_score
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.datasets.manifest import Manifest, Record
+from pipeline.images import normalise, read_rgb, resize
+from pipeline.puzzle import alpha_at, merge, reconstruction_loss, tile
+from pipeline.training import Batch, Step
+
+#: Images per forward pass of the validation.
+VALIDATION_BATCH = 16
+
+
+def classification_step(puzzle: Mapping[str, Any] | None) -> Step:
+    """Give the loss of a batch: classification alone, or with the puzzle module.
+
+    Puzzle-CAM (Jo and Yu 2021, eq. 7): L = L_cls + L_p-cls + alpha L_re, where both
+    classification losses are multi-label soft margin and the second one is of the pooled
+    maps of the tiles put together again.
+
+    Parameters
+    ----------
+    puzzle : mapping or None
+        Section ``puzzle`` of a classifier; None for a plain classifier.
+    """
+    return _plain_step if puzzle is None else _puzzle_step(puzzle)
+
+
+def _plain_step(model: nn.Module, batch: Batch, _share: float) -> dict[str, Tensor]:
+    images, targets = batch
+    return {"loss": F.multilabel_soft_margin_loss(model(images).logits.float(), targets)}
+
+
+def _puzzle_step(puzzle: Mapping[str, Any]) -> Step:
+    def step(model: nn.Module, batch: Batch, share: float) -> dict[str, Tensor]:
+        images, targets = batch
+        pieces = puzzle["pieces"]
+        logits, full = model(images)
+        merged = merge(model(tile(images, pieces)).maps, pieces).float()
+        alpha = alpha_at(share, puzzle["alpha"], puzzle["ramp"])
+        loss_cls = F.multilabel_soft_margin_loss(logits.float(), targets)
+        loss_p_cls = F.multilabel_soft_margin_loss(model.pool(merged), targets)  # type: ignore[operator]
+        loss_re = reconstruction_loss(
+            full.float(), merged, targets, reduction=puzzle["reconstruction"], norm=puzzle["norm"]
+        )
+        return {
+            "loss": loss_cls + loss_p_cls + alpha * loss_re,
+            "loss_cls": loss_cls,
+            "loss_p_cls": loss_p_cls,
+            "loss_re": loss_re,
+            "alpha": torch.tensor(alpha),
+        }
+
+    return step
+
+
+def label_validation(
+    manifest: Manifest, records: Sequence[Record], size: int
+) -> Callable[[nn.Module], dict[str, float]]:
+    """Give a function that scores a classifier by the image-level labels of held-out images.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    records : sequence of Record
+        Held-out images.
+    size : int
+        Side of the square that images are resized to.
+
+    Returns
+    -------
+    callable
+        Maps a classifier in evaluation mode to ``{"val_map": mAP}``.
+    """
+    targets = manifest.targets(records)
+
+    @torch.no_grad()
+    def validate(model: nn.Module) -> dict[str, float]:
+        scores = []
+        for start in range(0, len(records), VALIDATION_BATCH):
+            batch = [_square(model, r, size) for r in records[start : start + VALIDATION_BATCH]]
+            device = next(model.parameters()).device
+            logits = model(torch.from_numpy(np.stack(batch)).to(device)).logits
+            scores.append(logits.float().cpu().numpy())
+        return {"val_map": mean_average_precision(targets, np.concatenate(scores))}
+
+    return validate
+
+
+def mean_average_precision(targets: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
+    """Mean over classes of the average precision; classes without an image are left out.
+
+    Parameters
+    ----------
+    targets : (N, C) float array
+        Labels, 0 or 1.
+    scores : (N, C) float array
+
+    Returns
+    -------
+    float
+        In [0, 1]; NaN where no class has an image.
+    """
+    present = targets.any(axis=0)
+    values = [average_precision_score(targets[:, k], scores[:, k]) for k in np.flatnonzero(present)]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def _square(model: Any, record: Record, size: int) -> NDArray[np.float32]:
+    return normalise(resize(read_rgb(record.image), (size, size)), model.mean, model.std)

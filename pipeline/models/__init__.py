@@ -1,0 +1,1 @@
+"""Networks: the backbone, the class-activation classifier and the segmenter."""

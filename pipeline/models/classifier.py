@@ -1,0 +1,105 @@
+"""A multi-label classifier whose class scores are pooled class maps (CAM as a layer)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from pipeline.artifacts import read_weights, write_weights
+from pipeline.models.backbone import create_backbone, load_backbone, normalisation
+
+
+class ClassScores(NamedTuple):
+    """Output of :class:`CamClassifier`.
+
+    Attributes
+    ----------
+    logits : (N, C) float tensor
+        One unnormalised score per class.
+    maps : (N, C, h, w) float tensor
+        Class maps before ReLU; pooling them gives the logits.
+    """
+
+    logits: Tensor
+    maps: Tensor
+
+
+class CamClassifier(nn.Module):
+    """Backbone, 1x1 class convolution and global pooling.
+
+    With average pooling the class maps are the class activation maps of Zhou et al. 2016
+    ("Learning Deep Features for Discriminative Localization", eq. 2): a linear layer on
+    pooled features equals the pooled 1x1 convolution of the features. Maximum pooling is
+    that paper's comparison (Oquab et al. 2015).
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        A timm network (:func:`pipeline.models.backbone.create_backbone`).
+    classes : int
+        Number of classes without the background.
+    pooling : {"gap", "gmp"}
+        Global average or maximum pooling.
+    """
+
+    def __init__(self, backbone: nn.Module, classes: int, pooling: str = "gap") -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = nn.Conv2d(int(backbone.num_features), classes, 1, bias=False)  # type: ignore[arg-type]
+        self.pooling = pooling
+        self.mean, self.std = normalisation(backbone)
+
+    def forward(self, images: Tensor) -> ClassScores:
+        """Map (N, 3, H, W) normalised images to class scores and class maps."""
+        maps = self.head(self.backbone.forward_features(images))  # type: ignore[operator]
+        return ClassScores(self.pool(maps), maps)
+
+    def pool(self, maps: Tensor) -> Tensor:
+        """Pool (N, C, h, w) class maps to (N, C) logits."""
+        return maps.mean(dim=(2, 3)) if self.pooling == "gap" else maps.amax(dim=(2, 3))
+
+
+def create_classifier(
+    settings: Mapping[str, Any], classes: int, weights: Path | None = None
+) -> CamClassifier:
+    """Create a classifier from its section of the configuration.
+
+    Parameters
+    ----------
+    settings : mapping
+        Keys ``backbone``, ``pretrained``, ``output_stride`` and ``pooling``.
+    classes : int
+        Number of classes without the background.
+    weights : Path, optional
+        Local pretrained backbone; otherwise ``pretrained`` means timm's own.
+
+    Returns
+    -------
+    CamClassifier
+    """
+    backbone = create_backbone(
+        settings["backbone"],
+        pretrained=settings["pretrained"] and weights is None,
+        output_stride=settings["output_stride"],
+    )
+    if weights is not None:
+        load_backbone(backbone, weights)
+    return CamClassifier(backbone, classes, settings["pooling"])
+
+
+def save_classifier(
+    path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], classes: int
+) -> None:
+    """Write a classifier's state with what rebuilds the network."""
+    keys = ("backbone", "output_stride", "pooling")
+    write_weights(path, state, {key: settings[key] for key in keys} | {"classes": classes})
+
+
+def load_classifier(path: Path) -> CamClassifier:
+    """Rebuild the classifier that :func:`save_classifier` wrote, in evaluation mode."""
+    state, description = read_weights(path)
+    settings = description | {"pretrained": False}
+    model = create_classifier(settings, description["classes"])
+    model.load_state_dict(state)
+    return model.eval()

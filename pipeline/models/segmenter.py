@@ -1,0 +1,107 @@
+"""The segmentation network: DeepLabV3+ (Chen et al. 2018) on the classifier's backbones."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.artifacts import read_weights, write_weights
+from pipeline.models.backbone import create_backbone, load_backbone, normalisation
+
+
+class Segmenter(nn.Module):
+    """DeepLabV3+ from segmentation-models-pytorch for images of any size.
+
+    Parameters
+    ----------
+    backbone : str
+        A timm model name.
+    classes : int
+        Number of classes with the background.
+    output_stride : int
+        Pixels per cell of the encoder's last feature map, 8 or 16.
+    """
+
+    def __init__(self, backbone: str, classes: int, output_stride: int = 16) -> None:
+        super().__init__()
+        # Names a bad backbone or stride before segmentation-models-pytorch does in its own words.
+        probe = create_backbone(backbone, pretrained=False, output_stride=output_stride)
+        self.mean, self.std = normalisation(probe)
+        self.network = smp.DeepLabV3Plus(
+            encoder_name=f"tu-{backbone}",
+            encoder_weights=None,
+            encoder_output_stride=output_stride,
+            classes=classes,
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 3, H, W) normalised images to (N, classes, H, W) logits."""
+        height, width = images.shape[-2:]
+        # The decoder wants multiples of the encoder's stride; zero is the mean colour.
+        padding = (0, -width % 32, 0, -height % 32)
+        logits: Tensor = self.network(F.pad(images, padding))
+        return logits[..., :height, :width]
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The timm network inside, with timm's parameter names."""
+        return self.network.encoder.model  # type: ignore[no-any-return]
+
+
+def create_segmenter(
+    settings: Mapping[str, Any], classes: int, weights: Path | None = None
+) -> Segmenter:
+    """Create a segmentation network from its section of the configuration.
+
+    Parameters
+    ----------
+    settings : mapping
+        Keys ``backbone``, ``pretrained`` and ``output_stride``.
+    classes : int
+        Number of classes with the background.
+    weights : Path, optional
+        Local pretrained backbone; otherwise ``pretrained`` means timm's own.
+    """
+    model = Segmenter(settings["backbone"], classes, settings["output_stride"])
+    if weights is not None:
+        load_backbone(model.encoder, weights)
+    elif settings["pretrained"]:
+        source = create_backbone(
+            settings["backbone"], pretrained=True, output_stride=settings["output_stride"]
+        )
+        tensors = source.state_dict()
+        model.encoder.load_state_dict({key: tensors[key] for key in model.encoder.state_dict()})
+    return model
+
+
+def save_segmenter(
+    path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], classes: int
+) -> None:
+    """Write a segmentation network's state with what rebuilds the network."""
+    keys = ("backbone", "output_stride")
+    write_weights(path, state, {key: settings[key] for key in keys} | {"classes": classes})
+
+
+def load_segmenter(path: Path) -> Segmenter:
+    """Rebuild the network that :func:`save_segmenter` wrote, in evaluation mode."""
+    state, description = read_weights(path)
+    model = create_segmenter(description | {"pretrained": False}, description["classes"])
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def segmentation_loss(logits: Tensor, labels: Tensor, ignore: int = 255) -> Tensor:
+    """Mean cross entropy over the pixels that are not ignored; 0 when all are.
+
+    Parameters
+    ----------
+    logits : (N, C, H, W) float tensor
+    labels : (N, H, W) int64 tensor
+        Class numbers, or ``ignore``.
+    """
+    total = F.cross_entropy(logits.float(), labels, ignore_index=ignore, reduction="sum")
+    return total / torch.clamp((labels != ignore).sum(), min=1)

@@ -1,0 +1,1 @@
+"""Refinement of maps: pure functions on arrays."""

@@ -1,0 +1,1 @@
+"""The HTML report: its figures, its pictures and its page."""

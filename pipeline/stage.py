@@ -1,0 +1,95 @@
+"""Runs a stage function as a Snakemake script: arguments, log file, error lines."""
+
+import errno
+import inspect
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+#: Params that most stages have only so that Snakemake reruns their rule when they change.
+TRIGGERS = frozenset({"code"})
+
+
+def run_stage(function: Callable[..., None], snakemake: Any) -> None:
+    """Call a stage function with the rule's named input, output, params, wildcards and threads.
+
+    A rule names its files and params as the function names its arguments, so the two
+    cannot drift apart: a name that the function lacks is an error at once.
+
+    Parameters
+    ----------
+    function : callable
+        The stage: keyword-only, annotated.
+    snakemake : snakemake.iocontainers.Snakemake
+        The object that Snakemake gives to a script.
+    """
+    with stage_log(Path(snakemake.log[0]), snakemake.rule):
+        function(**stage_arguments(function, snakemake))
+
+
+def stage_arguments(function: Callable[..., None], snakemake: Any) -> dict[str, Any]:
+    """Collect a stage function's arguments from a rule.
+
+    Returns
+    -------
+    dict
+        Every named input and output as a path or a list of paths, every param as it is,
+        and of the wildcards and ``threads`` those that the function takes.
+    """
+    parameters = inspect.signature(function).parameters
+    arguments: dict[str, Any] = {name: _paths(value) for name, value in snakemake.input.items()}
+    arguments |= {name: _paths(value) for name, value in snakemake.output.items()}
+    arguments |= {
+        name: value
+        for name, value in snakemake.params.items()
+        if name not in TRIGGERS or name in parameters
+    }
+    for name, value in snakemake.wildcards.items():
+        if name in parameters:
+            arguments[name] = int(value) if parameters[name].annotation is int else value
+    if "threads" in parameters:
+        arguments["threads"] = snakemake.threads
+    return arguments
+
+
+@contextmanager
+def stage_log(path: Path, name: str) -> Iterator[None]:
+    """Send log records to a file and to stderr; turn an exception into one line and exit code 1."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Under the DAG the handlers of an earlier stage of the same process must not stay.
+    logging.basicConfig(
+        level=logging.INFO,
+        format=f"[{name}] %(message)s",
+        handlers=[logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)],
+        force=True,
+    )
+    logging.captureWarnings(True)
+    warnings.simplefilter("default")
+    try:
+        yield
+    except UserError as error:
+        logger.error("ERROR: %s", error)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            logger.exception("ERROR: %s", error)
+            sys.exit(1)
+        logger.error("ERROR: the disk is full (%s): free some space and run again", error)
+        sys.exit(1)
+    except Exception as error:
+        logger.exception("ERROR: %s: %s (the full log is %s)", type(error).__name__, error, path)
+        sys.exit(1)
+    finally:
+        logging.shutdown()
+
+
+def _paths(value: Any) -> Path | list[Path]:
+    return Path(value) if isinstance(value, str) else [Path(item) for item in value]

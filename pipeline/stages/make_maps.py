@@ -1,0 +1,77 @@
+"""Make the class maps of one shard of a split with a trained classifier."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pipeline.artifacts import ClassMaps, write_maps
+from pipeline.attribution import METHODS
+from pipeline.attribution.fusion import fused_maps
+from pipeline.datasets.manifest import read_manifest
+from pipeline.device import make_fabric
+from pipeline.images import read_rgb
+from pipeline.models.classifier import load_classifier
+from pipeline.progress import progress
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def make_maps(
+    *,
+    manifest: Path,
+    classes: Path,
+    weights: Path,
+    attribution: str,
+    settings: Mapping[str, Any],
+    precision: str,
+    split: str,
+    shard: int,
+    shards: int,
+    maps: Path,
+    threads: int,
+) -> None:
+    """Write maps of the classes that each image is labelled with.
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images with their labels, and the class names.
+    weights : Path
+        The classifier.
+    attribution : str
+        Name of the method.
+    settings : mapping
+        Keys ``scales``, ``flip``, ``max_size`` and ``stride``.
+    precision : str
+        Arithmetic of the forward pass.
+    split : str
+        ``"train"`` or ``"val"``.
+    shard, shards : int
+        This shard's number, from 0, and how many there are.
+    maps : Path
+        Output: one safetensors file.
+    threads : int
+        CPU threads.
+    """
+    data = read_manifest(manifest, classes)
+    records = data.of_shard(split, shard, shards)
+    fabric = make_fabric(precision, threads)
+    model = fabric.setup_module(load_classifier(weights)).eval()
+
+    def image_maps(image_id: str, path: Path, numbers: np.ndarray) -> tuple[str, ClassMaps]:
+        image = read_rgb(path)
+        values = fused_maps(METHODS[attribution], model, image, numbers, **settings)
+        return image_id, ClassMaps(numbers, values, (image.shape[0], image.shape[1]))
+
+    work = progress(records, total=len(records), what=f"maps of {split}, shard {shard}")
+    with torch.no_grad():
+        write_maps(maps, (image_maps(r.id, r.image, data.class_numbers(r)) for r in work))
+
+
+if __name__ == "__main__":
+    run_stage(make_maps, snakemake)

@@ -1,0 +1,80 @@
+"""Train a classifier on image-level labels: plain, or with the puzzle module."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from pipeline.augmentation import training_transform
+from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.samples import LabelledImages
+from pipeline.device import loader_workers, make_fabric
+from pipeline.losses import classification_step, label_validation
+from pipeline.models.classifier import create_classifier, save_classifier
+from pipeline.stage import run_stage
+from pipeline.training import Recipe, fingerprint_of, train, write_history
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+logger = logging.getLogger(__name__)
+
+
+def train_classifier(
+    *,
+    manifest: Path,
+    classes: Path,
+    pretrained: list[Path],
+    settings: Mapping[str, Any],
+    seed: int,
+    weights: Path,
+    history: Path,
+    threads: int,
+    code: str,
+) -> None:
+    """Train on the train split; masks are not among the inputs.
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images with their labels, and the class names.
+    pretrained : list of Path
+        At most one local file of backbone weights.
+    settings : mapping
+        One entry of the configuration's ``classifiers``.
+    seed : int
+        Seed of everything random.
+    weights, history : Path
+        Outputs: the network (safetensors) and one row an epoch (CSV).
+    threads : int
+        CPU threads.
+    code : str
+        Digest of the code; a checkpoint of other code is not used.
+    """
+    data = read_manifest(manifest, classes)
+    fabric = make_fabric(settings["precision"], threads)
+    torch.manual_seed(seed)
+    model = create_classifier(settings, len(data.classes), next(iter(pretrained), None))
+    transform = training_transform(settings["augmentation"], model.mean, model.std)
+    samples = LabelledImages(data, data.of_split("train"), transform)
+    logger.info("%d images, %d classes, on %s", len(samples), len(data.classes), fabric.device)
+    state, rows = train(
+        model,
+        model.head,
+        samples,
+        classification_step(settings["puzzle"]),
+        Recipe(settings, seed, "val_map" if settings["selection"] == "best_val_map" else None),
+        fabric=fabric,
+        checkpoint=weights.with_name("checkpoint.safetensors"),
+        fingerprint=fingerprint_of(dict(settings), seed, code, manifest, classes, *pretrained),
+        workers=loader_workers(fabric, threads),
+        validate=label_validation(data, data.of_split("val"), settings["eval_size"]),
+    )
+    save_classifier(weights, state, settings, len(data.classes))
+    write_history(history, rows)
+
+
+if __name__ == "__main__":
+    run_stage(train_classifier, snakemake)

@@ -1,0 +1,102 @@
+"""Train the segmentation network on pseudo-labels."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.augmentation import training_transform
+from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.samples import SegmentedImages
+from pipeline.device import loader_workers, make_fabric
+from pipeline.errors import UserError
+from pipeline.models.segmenter import create_segmenter, save_segmenter, segmentation_loss
+from pipeline.stage import run_stage
+from pipeline.training import Batch, Recipe, fingerprint_of, train, write_history
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+logger = logging.getLogger(__name__)
+
+
+def train_segmenter(
+    *,
+    manifest: Path,
+    classes: Path,
+    labels: list[Path],
+    pretrained: list[Path],
+    settings: Mapping[str, Any],
+    seed: int,
+    weights: Path,
+    history: Path,
+    threads: int,
+    code: str,
+) -> None:
+    """Train on the train split's pseudo-labels; masks are not among the inputs.
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images, and the class names.
+    labels : list of Path
+        Folders of label images ``ID.png``; together they cover the train split.
+    pretrained : list of Path
+        At most one local file of backbone weights.
+    settings : mapping
+        The configuration's section ``segmenter``.
+    seed : int
+        Seed of everything random.
+    weights, history : Path
+        Outputs: the network (safetensors) and one row an epoch (CSV).
+    threads : int
+        CPU threads.
+    code : str
+        Digest of the code; a checkpoint of other code is not used.
+
+    Raises
+    ------
+    UserError
+        If an image has no pseudo-label, or there are fewer than two images.
+    """
+    data = read_manifest(manifest, classes)
+    records = data.of_split("train")
+    files = {path.stem: path for folder in labels for path in sorted(folder.glob("*.png"))}
+    lacking = [record.id for record in records if record.id not in files]
+    if lacking:
+        raise UserError(f"{len(lacking)} training images lack a pseudo-label, first {lacking[0]}")
+    if len(records) < 2:
+        raise UserError("one training image, expected two or more: batch norm needs them")
+    fabric = make_fabric(settings["precision"], threads)
+    torch.manual_seed(seed)
+    model = create_segmenter(settings, len(data.classes) + 1, next(iter(pretrained), None))
+    transform = training_transform(settings["augmentation"], model.mean, model.std)
+    paths = [files[record.id] for record in records]
+    logger.info("%d images, %d classes, on %s", len(records), len(data.classes), fabric.device)
+    state, rows = train(
+        model,
+        nn.ModuleList([model.network.decoder, model.network.segmentation_head]),
+        SegmentedImages(records, files, transform),
+        _step,
+        Recipe(settings, seed),
+        fabric=fabric,
+        checkpoint=weights.with_name("checkpoint.safetensors"),
+        fingerprint=fingerprint_of(
+            dict(settings), seed, code, manifest, classes, *pretrained, *paths
+        ),
+        workers=loader_workers(fabric, threads),
+    )
+    save_segmenter(weights, state, settings, len(data.classes) + 1)
+    write_history(history, rows)
+
+
+def _step(model: nn.Module, batch: Batch, _share: float) -> dict[str, Tensor]:
+    images, labels = batch
+    return {"loss": segmentation_loss(model(images), labels)}
+
+
+if __name__ == "__main__":
+    run_stage(train_segmenter, snakemake)
