@@ -60,7 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_maps(path: Path, maps: Iterable[tuple[str, ClassMaps]]) -> None:
-    """Write one shard of maps: the tensors ``ID/classes``, ``ID/maps`` and ``ID/size`` per image."""
+    """Write a shard of maps: tensors ``ID/classes``, ``ID/maps`` and ``ID/size`` of every image."""
     tensors: dict[str, NDArray[Any]] = {}
     for image_id, item in maps:
         tensors[f"{image_id}/classes"] = np.ascontiguousarray(item.classes, dtype=np.int64)

@@ -14,7 +14,7 @@ from torchvision.transforms.v2 import functional as F
 from pipeline.artifacts import IGNORE
 
 
-class RandomLongSide(v2.Transform):
+class RandomLongSide(v2.Transform):  # type: ignore[misc]
     """Resize so that the long side is a random number of pixels in [low, high]."""
 
     def __init__(self, low: int, high: int) -> None:

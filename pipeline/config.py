@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
+from functools import cache
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +37,27 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         If a key is unknown, a value has a wrong type or range, or a name that is used
         (a preset, a classifier, a refinement) is not defined. All problems are listed.
     """
-    schema = yaml.safe_load(SCHEMA.read_text())
+    schema = _read(SCHEMA)
     resolved = with_presets(config)
     problems = list(_schema_problems(resolved, schema))
     if problems:
         raise UserError("configuration: " + "; ".join(problems))
     _fill_defaults(resolved, schema, schema)
-    problems = list(_name_problems(resolved))
+    problems = list(_cross_problems(resolved))
     if problems:
         raise UserError("configuration: " + "; ".join(problems))
     return resolved
 
 
+@cache
+def _read(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load(path.read_text())
+    return document
+
+
 def with_presets(config: Mapping[str, Any]) -> dict[str, Any]:
     """Lay the keys of every ``preset`` under what the user wrote beside it."""
-    presets = yaml.safe_load(PRESETS.read_text())
+    presets = _read(PRESETS)
     merged = deepcopy(dict(config))
     classifiers = merged.get("classifiers")
     if isinstance(classifiers, dict):
@@ -79,40 +87,37 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schema_problems(config: Any, schema: Mapping[str, Any]) -> Iterator[str]:
-    errors = Draft202012Validator(schema).iter_errors(config)
-    for error in sorted(errors, key=lambda error: list(map(str, error.absolute_path))):
-        yield from _explain(_deepest(error))
+    errors = list(Draft202012Validator(schema).iter_errors(config))
+    plain = [error for error in errors if error.validator != "oneOf"]
+    places = {tuple(error.absolute_path)[:1] for error in plain}
+    # A section of the wrong type fails its oneOf too: saying it once is enough.
+    branched = [
+        e for e in errors if e.validator == "oneOf" and tuple(e.absolute_path) not in places
+    ]
+    for error in sorted(plain + branched, key=lambda error: list(map(str, error.absolute_path))):
+        yield from _explain(_meant(error))
 
 
-def _deepest(error: ValidationError) -> ValidationError:
-    """Follow a failed oneOf into the branch that the user meant."""
+def _meant(error: ValidationError) -> ValidationError:
+    """Follow a failed oneOf into the branch that the user meant: no other kind, and not null."""
     while error.context:
-        kind = error.instance.get("kind") if isinstance(error.instance, dict) else None
-        branches = [
-            branch for branch in error.context
-            if not (branch.validator == "const" and branch.validator_value != kind)
-        ]  # fmt: skip
-        wrong = {
-            branch.relative_schema_path[0] for branch in error.context
-            if branch.validator == "const"
-        }  # fmt: skip
-        meant = (
-            [b for b in branches if b.relative_schema_path[0] not in wrong] if kind else branches
-        )
-        null = {
-            b.relative_schema_path[0]
-            for b in meant
-            if b.validator == "type" and b.validator_value == "null"
+        other = {
+            part.relative_schema_path[0]
+            for part in error.context
+            if part.validator == "const" or (part.validator, part.validator_value) == _NOT_NULL
         }
-        meant = [b for b in meant if b.relative_schema_path[0] not in null] or meant
-        deeper = best_match(iter(meant))
+        parts = [part for part in error.context if part.relative_schema_path[0] not in other]
+        deeper = best_match(iter(parts))
         if deeper is None:
-            return error
+            break
         error = deeper
     return error
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+_NOT_NULL = ("type", "null")
+
+
+def _explain(error: Any) -> Iterator[str]:
     place = ".".join(map(str, error.absolute_path)) or "the top level"
     if error.validator == "additionalProperties":
         known = list(error.schema["properties"])
@@ -183,8 +188,8 @@ def _dereference(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[
     return target
 
 
-def _name_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Check what a schema cannot: that names which are used are defined."""
+def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """Check what a schema cannot: names that are used must be defined, sizes must fit."""
     for key in ("labels", "segmenters"):
         for path in config[key]:
             names = path.split("/")
@@ -195,15 +200,19 @@ def _name_problems(config: Mapping[str, Any]) -> Iterator[str]:
                     yield f"{key}: {path!r} names {name!r}, which {section} lacks{near}"
     if config["segmenters"] and "segmenter" not in config:
         yield "segmenters are listed, but there is no section 'segmenter'"
-    trainings = [(f"classifiers.{k}", v) for k, v in config["classifiers"].items()]
+    trainings = {f"classifiers.{name}": part for name, part in config["classifiers"].items()}
     if "segmenter" in config:
-        trainings.append(("segmenter", config["segmenter"]))
-    for place, settings in trainings:
+        trainings["segmenter"] = config["segmenter"]
+    for place, settings in trainings.items():
         low, high = settings["augmentation"]["resize"]
         if low > high:
             yield f"{place}.augmentation.resize is [{low}, {high}], expected the smaller first"
+        if settings.get("puzzle"):
+            step = settings["output_stride"] * isqrt(settings["puzzle"]["pieces"])
+            if settings["augmentation"]["crop"] % step:
+                crop = settings["augmentation"]["crop"]
+                yield f"{place}.augmentation.crop is {crop}, expected a multiple of {step}"
     for name, settings in config["refinements"].items():
-        background = settings["background"]
-        if background["rule"] == "threshold" and background["value"] >= 1:
-            value = background["value"]
+        rule, value = settings["background"]["rule"], settings["background"]["value"]
+        if rule == "threshold" and value >= 1:
             yield f"refinements.{name}.background.value is {value}, expected a threshold below 1"

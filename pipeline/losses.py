@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.datasets.manifest import Manifest, Record
+from pipeline.device import channels_last
 from pipeline.images import normalise, read_rgb, resize
 from pipeline.puzzle import alpha_at, merge, reconstruction_loss, tile
 from pipeline.training import Batch, Step
@@ -44,7 +45,7 @@ def _puzzle_step(puzzle: Mapping[str, Any]) -> Step:
         images, targets = batch
         pieces = puzzle["pieces"]
         logits, full = model(images)
-        merged = merge(model(tile(images, pieces)).maps, pieces).float()
+        merged = merge(model(channels_last(tile(images, pieces))).maps, pieces).float()
         alpha = alpha_at(share, puzzle["alpha"], puzzle["ramp"])
         loss_cls = F.multilabel_soft_margin_loss(logits.float(), targets)
         loss_p_cls = F.multilabel_soft_margin_loss(model.pool(merged), targets)  # type: ignore[operator]
@@ -88,7 +89,8 @@ def label_validation(
         for start in range(0, len(records), VALIDATION_BATCH):
             batch = [_square(model, r, size) for r in records[start : start + VALIDATION_BATCH]]
             device = next(model.parameters()).device
-            logits = model(torch.from_numpy(np.stack(batch)).to(device)).logits
+            images = channels_last(torch.from_numpy(np.stack(batch)).to(device))
+            logits = model(images).logits
             scores.append(logits.float().cpu().numpy())
         return {"val_map": mean_average_precision(targets, np.concatenate(scores))}
 

@@ -8,6 +8,7 @@ import csv
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,12 +23,14 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.artifacts import read_weights, replacing, write_weights
+from pipeline.device import channels_last
+from pipeline.errors import UserError
 from pipeline.models.backbone import freeze_batch_norm
 from pipeline.progress import progress
 
 logger = logging.getLogger(__name__)
 
-Batch = Sequence[Tensor]
+Batch = tuple[Tensor, Tensor]
 State = dict[str, Tensor]
 #: Maps the model, a batch and the share of all steps done to named losses; "loss" is minimised.
 Step = Callable[[nn.Module, Batch, float], dict[str, Tensor]]
@@ -119,6 +122,7 @@ def train(
     """
     settings = recipe.settings
     optimizer = make_optimizer(model, head, settings["optimizer"])
+    model.to(memory_format=torch.channels_last)
     network, optimizer = fabric.setup(model, optimizer)
     rates = [group["lr"] for group in optimizer.param_groups]
     done = _restore(checkpoint, fingerprint, model, optimizer)
@@ -137,16 +141,17 @@ def train(
             factor = rate_factor(share, **settings["schedule"])
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-            losses = step(network, fabric.to_device(batch), share)
+            images, targets = fabric.to_device(batch)
+            losses = step(network, (channels_last(images), targets), share)
             optimizer.zero_grad(set_to_none=True)
             fabric.backward(losses["loss"])
             optimizer.step()
             for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + float(value.detach()) / batches
+                sums[name] = sums.get(name, 0.0) + _finite(name, value, epoch) / batches
         seconds = time.monotonic() - started
-        images = batches * min(settings["batch_size"], len(samples))
+        count = batches * min(settings["batch_size"], len(samples))
         row = {"epoch": epoch + 1, **sums, "learning_rate": rates[0] * factor}
-        row |= {"seconds": seconds, "images_per_second": images / seconds}
+        row |= {"seconds": seconds, "images_per_second": count / seconds}
         if validate is not None:
             network.eval()
             row |= validate(network)
@@ -286,6 +291,15 @@ def _restore(path: Path, fingerprint: str, model: nn.Module, optimizer: Optimize
         best=best,
         best_score=float("-inf") if score is None else score,
     )
+
+
+def _finite(name: str, value: Tensor, epoch: int) -> float:
+    number = float(value.detach())
+    if not math.isfinite(number):
+        raise UserError(
+            f"{name} became {number} in epoch {epoch + 1}: lower the learning rate or add warmup"
+        )
+    return number
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> State:

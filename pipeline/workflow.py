@@ -96,9 +96,9 @@ class Plan:
 
     def dataset(self) -> dict[str, Any]:
         """Give the data set as `prepare_dataset` reads it; the demo is a folder in VOC layout."""
-        dataset = dict(self.config["dataset"])
-        if dataset["kind"] != "demo":
-            return dataset
+        given: dict[str, Any] = self.config["dataset"]
+        if given["kind"] != "demo":
+            return given
         return {
             "kind": "voc",
             "root": f"{self.root}/demo",
@@ -199,7 +199,8 @@ def _source(module: str) -> Path | None:
 @cache
 def _tree(module: str) -> ast.Module:
     source = _source(module)
-    assert source is not None  # only modules that _imports found are asked for
+    if source is None:
+        raise ValueError(f"there is no module {module}")
     return ast.parse(source.read_text())
 
 

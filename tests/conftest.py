@@ -2,8 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import yaml
+from PIL import Image
+
+from pipeline.config import resolve
+from pipeline.datasets.manifest import Record, write_classes, write_manifest, write_masks
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -16,3 +23,42 @@ def voc_subset() -> Path:
     if not (root / "JPEGImages").is_dir():
         pytest.skip(f"no photographs at {root}: set WSSS_REAL_DATA to a VOC-like folder")
     return root
+
+
+@pytest.fixture
+def demo_config() -> dict[str, Any]:
+    """Give the resolved default configuration."""
+    return resolve(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+
+
+@pytest.fixture
+def classifier_settings(demo_config) -> dict[str, Any]:
+    """Settings of a tiny plain classifier."""
+    settings: dict[str, Any] = demo_config["classifiers"]["plain"]
+    settings |= {"epochs": 3, "batch_size": 2, "eval_size": 32}
+    settings["augmentation"] |= {"resize": [32, 40], "crop": 32}
+    return settings
+
+
+@pytest.fixture
+def small_dataset(tmp_path) -> dict[str, Path]:
+    """Six random pictures of two classes, with their manifest, classes and masks."""
+    rng = np.random.default_rng(0)
+    records, masks = [], {}
+    labels = [("cat",), ("dog",), ("cat", "dog"), (), ("dog",), ("cat",)]
+    for index, names in enumerate(labels):
+        image = tmp_path / f"images/{index}.png"
+        mask = tmp_path / f"masks/{index}.png"
+        image.parent.mkdir(exist_ok=True)
+        mask.parent.mkdir(exist_ok=True)
+        height, width = 36 + index, 40
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(image)
+        Image.fromarray(rng.integers(0, 3, (height, width), dtype=np.uint8)).save(mask)
+        split = "train" if index < 4 else "val"
+        records.append(Record(str(index), image, width, height, split, names))
+        masks[str(index)] = mask
+    paths = {name: tmp_path / f"dataset/{name}" for name in ("manifest", "classes", "masks")}
+    write_manifest(paths["manifest"], records)
+    write_classes(paths["classes"], ["cat", "dog"])
+    write_masks(paths["masks"], masks)
+    return paths

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.attribution import Attribution
+from pipeline.device import channels_last
 from pipeline.images import fitted_size, normalise, resize, scaled_size, strided_size
 from pipeline.models.classifier import CamClassifier
 
@@ -61,7 +62,7 @@ def fused_maps(
         batch = torch.from_numpy(scaled)[None].to(device)
         if flip:
             batch = torch.cat([batch, batch.flip(3)])
-        maps = attribution(model, batch, wanted)
+        maps = attribution(model, channels_last(batch), wanted)
         if flip:
             maps = torch.stack([maps[0], maps[1].flip(2)])
         upsampled = F.interpolate(maps, size, mode="bilinear", align_corners=False)

@@ -4,14 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import torch
-
 from pipeline.artifacts import ClassMaps, write_maps
 from pipeline.attribution import METHODS
 from pipeline.attribution.fusion import fused_maps
-from pipeline.datasets.manifest import read_manifest
-from pipeline.device import make_fabric
+from pipeline.datasets.manifest import Record, read_manifest
+from pipeline.device import make_fabric, on_device
 from pipeline.images import read_rgb
 from pipeline.models.classifier import load_classifier
 from pipeline.progress import progress
@@ -61,16 +58,15 @@ def make_maps(
     data = read_manifest(manifest, classes)
     records = data.of_shard(split, shard, shards)
     fabric = make_fabric(precision, threads)
-    model = fabric.setup_module(load_classifier(weights)).eval()
+    model = on_device(fabric, load_classifier(weights))
 
-    def image_maps(image_id: str, path: Path, numbers: np.ndarray) -> tuple[str, ClassMaps]:
-        image = read_rgb(path)
+    def image_maps(record: Record) -> tuple[str, ClassMaps]:
+        image, numbers = read_rgb(record.image), data.class_numbers(record)
         values = fused_maps(METHODS[attribution], model, image, numbers, **settings)
-        return image_id, ClassMaps(numbers, values, (image.shape[0], image.shape[1]))
+        return record.id, ClassMaps(numbers, values, (image.shape[0], image.shape[1]))
 
     work = progress(records, total=len(records), what=f"maps of {split}, shard {shard}")
-    with torch.no_grad():
-        write_maps(maps, (image_maps(r.id, r.image, data.class_numbers(r)) for r in work))
+    write_maps(maps, (image_maps(record) for record in work))
 
 
 if __name__ == "__main__":

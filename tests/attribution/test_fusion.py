@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.attribution import METHODS
+from pipeline.attribution.cam import cam
+from pipeline.attribution.fusion import fused_maps
+from pipeline.models.classifier import create_classifier
+
+SETTINGS = {"scales": [1.0], "flip": False, "max_size": None, "stride": 4}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    settings = {
+        "backbone": "test_resnet",
+        "pretrained": False,
+        "output_stride": 16,
+        "pooling": "gap",
+    }
+    return create_classifier(settings, 4).eval()
+
+
+def picture(height, width, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def brightness(model, images, classes):
+    """Stand in for a method: class k sees the images' brightness to the power k."""
+    light = images.mean(dim=1, keepdim=True) * torch.tensor(model.std).mean() + 0.5
+    return light.clamp(0, 1) ** (classes + 1).view(1, -1, 1, 1)
+
+
+def test_cam_is_the_positive_part_of_the_wanted_class_maps(model):
+    images = torch.randn(2, 3, 48, 32)
+    with torch.no_grad():
+        features = model.backbone.forward_features(images).double()
+    weight = model.head.weight.detach()[[3, 0], :, 0, 0].double()
+    expected = torch.einsum("kc,nchw->nkhw", weight, features).clamp(min=0)
+    maps = cam(model, images, torch.tensor([3, 0]))
+    torch.testing.assert_close(maps.double(), expected, rtol=1e-4, atol=1e-5)
+    assert maps.shape == (2, 2, 3, 2)
+    assert expected.max() > 0
+
+
+@pytest.mark.parametrize("size", [(64, 48), (37, 51), (1, 1), (5, 200)])
+def test_maps_have_one_cell_per_stride_and_a_maximum_of_one(model, size):
+    maps = fused_maps(brightness, model, picture(*size), np.array([1, 3]), **SETTINGS)
+    assert maps.dtype == np.float16
+    assert maps.shape == (2, -(-size[0] // 4), -(-size[1] // 4))
+    assert maps.max(axis=(1, 2)).tolist() == [1, 1]
+    assert maps.min() >= 0
+
+
+def test_an_image_without_labels_has_no_maps(model):
+    maps = fused_maps(METHODS["cam"], model, picture(9, 9), np.array([], np.int64), **SETTINGS)
+    assert maps.shape == (0, 3, 3)
+
+
+def test_mirroring_the_image_mirrors_fused_maps(model):
+    image = picture(64, 64)
+    settings = SETTINGS | {"flip": True, "scales": [0.5, 1.0, 2.0]}
+    maps = fused_maps(cam, model, image, np.array([2]), **settings)
+    mirrored = fused_maps(cam, model, image[:, ::-1].copy(), np.array([2]), **settings)
+    assert maps.max() == 1
+    np.testing.assert_allclose(mirrored[:, :, ::-1], maps, atol=2e-3)
+
+
+def test_scales_are_summed_before_normalisation(model):
+    def of_size(_model, images, classes):
+        height = images.shape[2]
+        maps = torch.zeros(len(images), len(classes), 2, 1)
+        maps[:, :, 0] = height  # the larger scale weighs more
+        maps[:, :, 1] = 8.0
+        return maps
+
+    settings = SETTINGS | {"scales": [1.0, 2.0], "stride": 8}
+    maps = fused_maps(of_size, model, picture(16, 8), np.array([1]), **settings)
+    assert maps[0, :, 0].tolist() == pytest.approx([1.0, 16 / 48], abs=1e-3)
+
+
+def test_a_class_without_evidence_stays_zero(model):
+    def nothing(_model, images, classes):
+        return torch.zeros(len(images), len(classes), 2, 2)
+
+    maps = fused_maps(nothing, model, picture(8, 8), np.array([1]), **SETTINGS)
+    assert maps.tolist() == np.zeros((1, 2, 2)).tolist()
+
+
+def test_max_size_shrinks_what_the_network_sees_and_not_the_maps(model):
+    seen = []
+
+    def spy(_model, images, classes):
+        seen.append(tuple(images.shape[2:]))
+        return torch.ones(len(images), len(classes), 1, 1)
+
+    settings = SETTINGS | {"max_size": 20, "scales": [1.0, 0.5]}
+    maps = fused_maps(spy, model, picture(40, 80), np.array([1]), **settings)
+    assert seen == [(10, 20), (5, 10)]
+    assert maps.shape == (1, 10, 20)
+
+
+def test_the_network_is_left_as_it_was(model):
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    fused_maps(cam, model, picture(32, 32), np.array([1]), **SETTINGS)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())

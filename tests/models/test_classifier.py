@@ -1,0 +1,63 @@
+import pytest
+import torch
+
+from pipeline.models.classifier import create_classifier, load_classifier, save_classifier
+
+SETTINGS = {
+    "backbone": "test_resnet",
+    "pretrained": False,
+    "output_stride": 16,
+    "pooling": "gap",
+}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return create_classifier(SETTINGS, 3).eval()
+
+
+def test_shapes(model):
+    logits, maps = model(torch.randn(2, 3, 64, 48))
+    assert logits.shape == (2, 3)
+    assert maps.shape == (2, 3, 4, 3)
+
+
+def test_pooled_class_maps_equal_a_linear_layer_on_pooled_features(model):
+    images = torch.randn(2, 3, 64, 64)
+    features = model.backbone.forward_features(images).double()
+    weight = model.head.weight[:, :, 0, 0].double()
+    expected = features.mean(dim=(2, 3)) @ weight.T
+    torch.testing.assert_close(model(images).logits.double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_maximum_pooling_takes_the_strongest_cell():
+    model = create_classifier(SETTINGS | {"pooling": "gmp"}, 2).eval()
+    logits, maps = model(torch.randn(1, 3, 64, 64))
+    assert logits.tolist() == [[maps[0, 0].max().item(), maps[0, 1].max().item()]]
+
+
+@pytest.mark.parametrize("pooling", ["gap", "gmp"])
+def test_every_parameter_has_a_gradient(pooling):
+    model = create_classifier(SETTINGS | {"pooling": pooling}, 2).train()
+    model(torch.randn(2, 3, 64, 64)).logits.sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_a_batch_gives_what_its_images_give_alone(model):
+    images = torch.randn(3, 3, 48, 48)
+    together = model(images).logits
+    alone = torch.cat([model(image[None]).logits for image in images])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_saved_classifier_is_rebuilt_from_its_file_alone(model, tmp_path):
+    save_classifier(tmp_path / "model.safetensors", model.state_dict(), SETTINGS, 3)
+    again = load_classifier(tmp_path / "model.safetensors")
+    images = torch.randn(1, 3, 32, 32)
+    assert torch.equal(again(images).maps, model(images).maps)
+    assert not again.training
+
+
+def test_images_of_one_pixel_are_legal(model):
+    assert model(torch.randn(1, 3, 1, 1)).maps.shape == (1, 3, 1, 1)

@@ -1,0 +1,79 @@
+import math
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch.nn import functional as F
+
+from pipeline.models.backbone import create_backbone
+from pipeline.models.segmenter import (
+    create_segmenter,
+    load_segmenter,
+    save_segmenter,
+    segmentation_loss,
+)
+
+SETTINGS = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return create_segmenter(SETTINGS, 3).eval()
+
+
+@pytest.mark.parametrize("size", [(64, 64), (33, 70), (1, 1)])
+def test_logits_have_the_size_of_the_image(model, size):
+    assert model(torch.randn(1, 3, *size)).shape == (1, 3, *size)
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "resnest101e", "mobilenetv2_100"])
+def test_promised_backbones_fit_the_decoder(backbone):
+    with torch.device("meta"):
+        model = create_segmenter(SETTINGS | {"backbone": backbone}, 21).eval()
+        assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 21, 64, 64)
+
+
+def test_every_parameter_has_a_gradient():
+    model = create_segmenter(SETTINGS, 3).train()
+    model(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_the_encoder_starts_from_a_local_backbone_file(tmp_path):
+    torch.manual_seed(9)
+    tensors = create_backbone("test_resnet", pretrained=False, output_stride=16).state_dict()
+    save_file(tensors, tmp_path / "w.safetensors")
+    encoder = create_segmenter(SETTINGS, 3, tmp_path / "w.safetensors").encoder.state_dict()
+    assert len(encoder) > 20
+    assert all(torch.equal(encoder[key], tensors[key]) for key in encoder)
+
+
+def test_a_saved_network_is_rebuilt_from_its_file_alone(model, tmp_path):
+    save_segmenter(tmp_path / "model.safetensors", model.state_dict(), SETTINGS, 3)
+    again = load_segmenter(tmp_path / "model.safetensors")
+    images = torch.randn(1, 3, 40, 32)
+    assert torch.equal(again(images), model(images))
+
+
+def test_loss_by_hand():
+    logits = torch.tensor([[[[0.0, 0.0, 9.0]], [[math.log(3.0), 0.0, 0.0]]]])  # 2 classes, 1x3
+    labels = torch.tensor([[[1, 0, 255]]])
+    expected = (-math.log(3 / 4) - math.log(1 / 2)) / 2
+    assert segmentation_loss(logits, labels).item() == pytest.approx(expected)
+
+
+def test_loss_is_zero_with_a_gradient_where_everything_is_ignored():
+    logits = torch.randn(1, 2, 2, 2, requires_grad=True)
+    loss = segmentation_loss(logits, torch.full((1, 2, 2), 255))
+    loss.backward()
+    assert loss.item() == 0
+    assert logits.grad is not None and logits.grad.abs().max() == 0
+
+
+def test_loss_equals_torchs_mean_where_something_counts():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 4, 5, 5), torch.randint(0, 4, (2, 5, 5))
+    labels[0, 0] = 255
+    expected = F.cross_entropy(logits, labels, ignore_index=255)
+    torch.testing.assert_close(segmentation_loss(logits, labels), expected)

@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.augmentation import as_image, as_mask, seeded, training_transform
+
+MEAN, STD = (0.5, 0.25, 0.75), (0.5, 0.5, 0.25)
+SETTINGS = {"resize": [40, 60], "crop": 48, "flip": True, "color_jitter": 0.3}
+
+
+def checker(height=50, width=40):
+    """Image whose red channel says its label: bright where the label is 1."""
+    label = np.zeros((height, width), np.uint8)
+    label[: height // 2, : width // 2] = 1
+    image = np.zeros((height, width, 3), np.uint8)
+    image[label == 1] = (255, 0, 0)
+    return image, label
+
+
+def apply(seed, settings=SETTINGS, picture=None):
+    image, label = picture or checker()
+    transform = training_transform(settings, MEAN, STD)
+    return seeded(transform, seed, as_image(image), as_mask(label))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_image_and_label_move_together(seed):
+    image, label = apply(seed, SETTINGS | {"color_jitter": 0})
+    assert image.shape == (3, 48, 48) and image.dtype == torch.float32
+    assert label.shape == (48, 48)
+    red = image[0] * STD[0] + MEAN[0]
+    known = label != 255
+    agree = ((red > 0.5) == (label == 1))[known].float().mean()
+    assert agree > 0.96  # all but pixels on the edge, which bilinear resizing blends
+    assert (label == 1).any()
+
+
+def test_filling_is_the_mean_colour_and_ignored():
+    image, label = apply(0, {"resize": [20, 20], "crop": 64, "flip": False, "color_jitter": 0})
+    outside = label == 255
+    assert outside.sum() == 64 * 64 - 20 * 16
+    assert image[:, outside].abs().max() < 0.01
+
+
+def test_the_same_seed_gives_the_same_sample_and_another_one_another():
+    one, again, other = apply(1)[0], apply(1)[0], apply(2)[0]
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_the_processs_own_random_state_is_left_alone():
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(7)
+    apply(1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_the_long_side_stays_in_its_range():
+    sides = set()
+    for seed in range(40):
+        settings = {"resize": [30, 34], "crop": 64, "flip": False, "color_jitter": 0}
+        _, label = apply(seed, settings)
+        sides.add(int((label != 255).any(dim=1).sum()))
+    assert sides == {30, 31, 32, 33, 34}
+
+
+def test_half_of_the_samples_are_mirrored():
+    settings = {"resize": [50, 50], "crop": 50, "flip": True, "color_jitter": 0}
+    image, label = checker(50, 50)
+    left = [bool(apply(seed, settings, (image, label))[1][0, 0] == 1) for seed in range(60)]
+    assert 15 < sum(left) < 45
+
+
+def test_inputs_are_not_changed():
+    image, label = checker()
+    before = image.copy(), label.copy()
+    apply(3, SETTINGS, (image, label))
+    assert np.array_equal(image, before[0]) and np.array_equal(label, before[1])

@@ -1,0 +1,184 @@
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from pipeline.config import PRESETS, SCHEMA, resolve
+from pipeline.errors import UserError
+from tests.conftest import REPOSITORY
+
+CONFIGURATIONS = [REPOSITORY / "config.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
+
+
+@pytest.fixture
+def demo() -> dict[str, Any]:
+    config: dict[str, Any] = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    return config
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
+def test_every_shipped_configuration_resolves(path):
+    config = yaml.safe_load(path.read_text())
+    if config["dataset"]["kind"] == "voc":
+        config["dataset"].setdefault("root", "anywhere")
+    assert resolve(config)["experiment"] == config["experiment"]
+
+
+def test_the_schema_is_a_valid_schema_whose_every_key_is_described():
+    schema = yaml.safe_load(SCHEMA.read_text())
+    Draft202012Validator.check_schema(schema)
+    undescribed = [
+        key
+        for part in (schema, *schema["$defs"].values())
+        for key, value in part.get("properties", {}).items()
+        if "$ref" not in value and "description" not in value
+        if key != "kind"
+    ]
+    assert undescribed == []
+
+
+def test_every_object_of_the_schema_is_closed():
+    schema = yaml.safe_load(SCHEMA.read_text())
+    open_objects = []
+
+    def walk(part: Any, place: str) -> None:
+        if isinstance(part, dict):
+            closed = part.get("additionalProperties") is False or "oneOf" in part
+            if part.get("type") == "object" and "properties" in part and not closed:
+                open_objects.append(place)
+            for key, value in part.items():
+                walk(value, f"{place}/{key}")
+
+    walk(schema, "")
+    assert open_objects == []
+
+
+def test_defaults_are_filled_in_and_the_input_is_not_changed(demo):
+    before = deepcopy(demo)
+    resolved = resolve(demo)
+    assert demo == before
+    assert resolved["dataset"]["size"] == 128
+    assert resolved["classifiers"]["puzzle"]["puzzle"]["pieces"] == 4
+    assert resolved["refinements"]["crf"]["crf"]["bilateral_srgb"] == 5
+    assert resolved["refinements"]["threshold"]["crf"] is None
+    assert resolved["evaluation"]["thresholds"] == 19
+
+
+def test_resolving_twice_changes_nothing(demo):
+    once = resolve(demo)
+    assert resolve(once) == once
+
+
+def test_a_preset_lies_under_what_stands_beside_it(demo):
+    demo["classifiers"]["puzzle"] = {
+        "preset": "puzzle-cam",
+        "backbone": "resnet50",
+        "optimizer": {"learning_rate": 0.5},
+    }
+    settings = resolve(demo)["classifiers"]["puzzle"]
+    assert settings["optimizer"]["learning_rate"] == 0.5
+    assert settings["optimizer"]["momentum"] == 1e-4
+    assert settings["puzzle"] == {
+        "pieces": 4,
+        "alpha": 4.0,
+        "ramp": 0.5,
+        "reconstruction": "masked_mean",
+        "norm": "l1",
+    }
+
+
+def test_the_official_recipe_has_the_published_values():
+    official = yaml.safe_load(PRESETS.read_text())["classifier"]["puzzle-cam"]
+    assert official["epochs"] == 15
+    assert official["batch_size"] == 32
+    assert official["augmentation"] == {
+        "resize": [320, 640],
+        "crop": 512,
+        "flip": True,
+        "color_jitter": 0,
+    }
+    optimizer = official["optimizer"]
+    assert (optimizer["learning_rate"], optimizer["weight_decay"]) == (0.1, 1e-4)
+    # The published optimiser receives the weight decay as SGD's momentum.
+    assert optimizer["momentum"] == optimizer["weight_decay"]
+    assert official["puzzle"]["alpha"] == 4.0
+
+
+BAD = [
+    (["sedd"], 1, "unknown key 'sedd' in the top level: did you mean 'seed'?"),
+    (["seed"], "x", "seed is 'x', expected type integer"),
+    (["dataset", "kind"], "vocc", "dataset.kind is 'vocc', expected one of demo, folder, voc"),
+    (["dataset", "trian"], 3, "unknown key 'trian' in dataset: did you mean 'train'?"),
+    (["dataset"], {"kind": "folder", "images": "x"}, "dataset lacks 'labels'"),
+    (["dataset"], {"kind": "voc", "root": "x", "mask": "y"}, "did you mean 'masks'?"),
+    (["dataset"], None, "dataset is None, expected type object"),
+    (["classifiers", "plain", "puzzle"], {"alpa": 1}, "did you mean 'alpha'?"),
+    (["classifiers", "plain", "puzzle"], {"alpha": -1}, "puzzle.alpha is -1, expected minimum 0"),
+    (["classifiers", "plain", "optimizer", "name"], "adam", "did you mean 'adamw'?"),
+    (["classifiers", "plain", "preset"], "nothing", "expected one of puzzle-cam, cam"),
+    (["classifiers", "puzzle", "augmentation", "crop"], 120, "crop is 120, expected a multiple"),
+    (["refinements", "crf", "crf"], {"iters": 5}, "did you mean 'iterations'?"),
+    (["refinements", "crf", "crf"], {"iterations": "5"}, "iterations is '5', expected type"),
+    (["refinements", "crf", "background"], {"value": 1.5}, "expected a threshold below 1"),
+    (["labels"], ["plain/cam/cfr"], "'cfr', which refinements lacks: did you mean 'crf'?"),
+    (["labels"], ["plain/cam"], "labels.0 is 'plain/cam', expected pattern"),
+    (["attributions", "gradcam"], {}, "unknown key 'gradcam' in attributions"),
+    (["classifiers", "plain", "augmentation", "resize"], [300, 200], "the smaller first"),
+    (["classifiers", "a b"], {"backbone": "x"}, "expected pattern"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("keys", "value", "message"), BAD, ids=[row[2] for row in BAD])
+def test_a_mistake_is_named_in_one_line_with_its_place_and_fix(demo, keys, value, message):
+    demo = deepcopy(demo)
+    place = demo
+    for key in keys[:-1]:
+        place = place[key]
+    place[keys[-1]] = value
+    with pytest.raises(UserError) as caught:
+        resolve(demo)
+    text = str(caught.value)
+    assert message in text
+    assert "\n" not in text
+
+
+def test_one_mistake_gives_one_problem(demo):
+    demo["dataset"]["kind"] = "vocc"
+    with pytest.raises(UserError) as caught:
+        resolve(demo)
+    assert ";" not in str(caught.value)
+
+
+def test_all_mistakes_are_named_at_once(demo):
+    demo["seed"] = -1
+    demo["shards"] = 0
+    with pytest.raises(UserError, match=r"seed is -1.*shards is 0"):
+        resolve(demo)
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["kind", "dataset", "classifiers", "seed", "plain", "puzzle", "x"]),
+                inner,
+                max_size=4,
+            )
+        ),
+        max_leaves=12,
+    )
+)
+def test_any_section_resolves_or_is_refused_with_a_message(value):
+    demo = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    for key in ("dataset", "classifiers", "segmenter", "labels"):
+        config = {**demo, key: value}
+        try:
+            resolve(config)
+        except UserError as error:
+            assert str(error).startswith("configuration: ")

@@ -1,0 +1,237 @@
+import os
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from pipeline.device import make_fabric
+from pipeline.errors import UserError
+from pipeline.training import (
+    Recipe,
+    fingerprint_of,
+    make_optimizer,
+    rate_factor,
+    train,
+    write_history,
+)
+
+OPTIMIZER = {
+    "name": "sgd",
+    "learning_rate": 0.001,
+    "head_multiplier": 10,
+    "bias_multiplier": 2,
+    "bias_decay": False,
+    "momentum": 0.9,
+    "nesterov": False,
+    "weight_decay": 0.01,
+}
+SETTINGS = {
+    "epochs": 4,
+    "batch_size": 2,
+    "batch_norm": "train",
+    "optimizer": OPTIMIZER,
+    "schedule": {"power": 0.9, "warmup": 0},
+}
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(1, 2, 1)
+        self.norm = nn.BatchNorm2d(2)
+        self.drop = nn.Dropout(0.3)
+        self.head = nn.Linear(2, 1)
+
+    def forward(self, images):
+        return self.head(self.drop(self.norm(self.body(images))).mean(dim=(2, 3)))
+
+
+class Noise:
+    """Samples that are drawn from their seed alone."""
+
+    def __len__(self):
+        return 6
+
+    def sample(self, index, seed):
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(1, 2, 2, generator=generator) + index, torch.tensor([float(index)])
+
+
+def regression(model, batch, share):
+    images, targets = batch
+    return {"loss": F.mse_loss(model(images), targets), "share": torch.tensor(share)}
+
+
+def run(checkpoint, *, settings=SETTINGS, seed=1, step=regression, workers=0, **more):
+    torch.manual_seed(0)
+    model = Net()
+    fabric = make_fabric("32-true", 1)
+    return train(
+        model,
+        model.head,
+        Noise(),
+        step,
+        Recipe(settings, seed, more.pop("select_by", None)),
+        fabric=fabric,
+        checkpoint=checkpoint,
+        fingerprint=more.pop("fingerprint", "same"),
+        workers=workers,
+        **more,
+    )
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+def losses(history):
+    return [row["loss"] for row in history]
+
+
+class KilledError(Exception):
+    pass
+
+
+def killed_after(steps):
+    count = iter(range(steps))
+
+    def step(model, batch, share):
+        if next(count, None) is None:
+            raise KilledError
+        return regression(model, batch, share)
+
+    return step
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_killed_training_goes_on_to_the_same_result(tmp_path, optimizer):
+    settings = SETTINGS | {"optimizer": OPTIMIZER | {"name": optimizer}}
+    whole, history = run(tmp_path / "a", settings=settings)
+    with pytest.raises(KilledError):  # in the middle of the third epoch of three steps each
+        run(tmp_path / "b", settings=settings, step=killed_after(7))
+    assert (tmp_path / "b").is_file()
+    steps = []
+
+    def counting(*arguments):
+        steps.append(1)
+        return regression(*arguments)
+
+    resumed, resumed_history = run(tmp_path / "b", settings=settings, step=counting)
+    assert_same(whole, resumed)
+    assert losses(history) == losses(resumed_history)
+    assert len(steps) == 6  # the two epochs that were not whole
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_checkpoint_of_other_settings_is_not_used(tmp_path):
+    whole, _ = run(tmp_path / "a")
+    with pytest.raises(KilledError):
+        run(tmp_path / "b", seed=5, step=killed_after(4), fingerprint="other")
+    again, history = run(tmp_path / "b")
+    assert_same(whole, again)
+    assert len(history) == 4
+
+
+def test_the_number_of_loading_processes_does_not_change_the_result(tmp_path):
+    here, _ = run(tmp_path / "a", workers=0)
+    there, _ = run(tmp_path / "b", workers=2)
+    assert_same(here, there)
+
+
+def test_another_seed_gives_another_result(tmp_path):
+    one, _ = run(tmp_path / "a", seed=1)
+    two, _ = run(tmp_path / "b", seed=2)
+    assert not torch.equal(one["head.weight"], two["head.weight"])
+
+
+def test_the_best_epoch_is_kept_also_across_a_kill(tmp_path):
+    scores = {0: 0.1, 1: 0.9, 2: 0.3, 3: 0.2}
+    kept = {}
+
+    def validate_from(first):
+        epochs = iter(range(first, 4))
+
+        def validate(model):
+            epoch = next(epochs)
+            kept[epoch] = model.head.weight.detach().clone()
+            return {"val_map": scores[epoch]}
+
+        return validate
+
+    select = {"select_by": "val_map"}
+    state, _ = run(tmp_path / "a", validate=validate_from(0), **select)
+    assert torch.equal(state["head.weight"], kept[1])
+    assert not torch.equal(state["head.weight"], kept[3])
+    with pytest.raises(KilledError):
+        run(tmp_path / "b", step=killed_after(8), validate=validate_from(0), **select)
+    resumed, _ = run(tmp_path / "b", validate=validate_from(2), **select)
+    assert_same(state, resumed)
+
+
+def test_frozen_batch_norm_keeps_statistics_and_affine_parameters(tmp_path):
+    torch.manual_seed(0)
+    before = Net().state_dict()
+    state, _ = run(tmp_path / "a", settings=SETTINGS | {"batch_norm": "frozen"})
+    for name in ("running_mean", "running_var", "weight", "bias"):
+        assert torch.equal(state[f"norm.{name}"], before[f"norm.{name}"])
+    assert not torch.equal(state["body.weight"], before["body.weight"])
+
+
+def test_a_batch_larger_than_the_data_is_the_data(tmp_path):
+    _, history = run(tmp_path / "a", settings=SETTINGS | {"batch_size": 100, "epochs": 1})
+    assert len(history) == 1
+
+
+def test_history_says_rates_and_times(tmp_path):
+    _, history = run(tmp_path / "a")
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]
+    assert [row["share"] for row in history] == pytest.approx([1 / 12, 4 / 12, 7 / 12, 10 / 12])
+    last = 11 / 12
+    assert history[-1]["learning_rate"] == pytest.approx(0.001 * (1 - last) ** 0.9)
+    assert all(row["seconds"] > 0 and row["images_per_second"] > 0 for row in history)
+    write_history(tmp_path / "history.csv", history)
+    lines = (tmp_path / "history.csv").read_text().splitlines()
+    assert lines[0] == "epoch,loss,share,learning_rate,seconds,images_per_second"
+    assert len(lines) == 5
+
+
+def test_rate_factor_by_hand():
+    assert rate_factor(0.0, power=0.9, warmup=0) == 1
+    assert rate_factor(0.5, power=1, warmup=0) == 0.5
+    assert rate_factor(0.75, power=2, warmup=0) == 0.0625
+    assert rate_factor(0.05, power=1, warmup=0.1) == 0.5
+    assert rate_factor(0.1, power=1, warmup=0.1) == 0.9
+
+
+def test_parameter_groups_have_their_rates_and_decays():
+    model = Net()
+    groups = make_optimizer(model, model.head, OPTIMIZER).param_groups
+    assert [group["lr"] for group in groups] == [0.001, 0.002, 0.01, 0.02]
+    assert [group["weight_decay"] for group in groups] == [0.01, 0, 0.01, 0]
+    assert [len(group["params"]) for group in groups] == [2, 2, 1, 1]
+    assert sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+
+
+def test_fingerprint_sees_settings_and_file_contents(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("a")
+    first = fingerprint_of({"x": 1}, file)
+    assert first == fingerprint_of({"x": 1}, file)
+    assert first != fingerprint_of({"x": 2}, file)
+    file.write_text("b")
+    assert first != fingerprint_of({"x": 1}, file)
+
+
+def test_a_training_that_diverges_is_an_error_that_says_so(tmp_path):
+    settings = SETTINGS | {"optimizer": OPTIMIZER | {"learning_rate": 1e6}}
+    with pytest.raises(UserError, match="lower the learning rate"):
+        run(tmp_path / "a", settings=settings)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    (tmp_path / "a").write_bytes(os.urandom(100))
+    with pytest.raises(UserError, match="delete it"):
+        run(tmp_path / "a")
