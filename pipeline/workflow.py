@@ -148,7 +148,7 @@ class Plan:
 
     def label_settings(self, attribution: str, refinement: str) -> dict[str, Any]:
         """Say what is printed with every score of pseudo-labels."""
-        return self.map_settings(attribution) | self.config["refinements"][refinement]
+        return {**self.map_settings(attribution), **self.config["refinements"][refinement]}
 
     def prediction_settings(self) -> dict[str, Any]:
         """Say what is printed with every score of predictions."""

@@ -1,0 +1,123 @@
+"""Everything that can be wrong with a data set, found before any compute."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.artifacts import BACKGROUND, IGNORE, read_label
+from pipeline.datasets.manifest import Record
+from pipeline.datasets.source import Candidate, Source
+from pipeline.errors import UserError
+from pipeline.images import read_rgb
+from pipeline.progress import progress
+
+logger = logging.getLogger(__name__)
+
+#: Problems that are shown; the log has all of them.
+SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a look at the pixels of one image found."""
+
+    record: Record | None
+    problems: tuple[str, ...]
+    contradicts: bool = False
+
+
+def checked_records(source: Source, threads: int) -> list[Record]:
+    """Check a data set by its files' content and give its records.
+
+    Parameters
+    ----------
+    source : Source
+        As read, with the problems met so far.
+    threads : int
+        Files decoded at the same time.
+
+    Raises
+    ------
+    UserError
+        If there is any problem: all of them in one message, a line each.
+    """
+    problems = [*source.problems, *_problems_of_lists(source.candidates)]
+    records, contradictions = [], 0
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(lambda candidate: look(candidate, source.classes), source.candidates)
+        for looked in progress(found, total=len(source.candidates), what="images checked"):
+            problems += looked.problems
+            records += [looked.record] if looked.record else []
+            contradictions += looked.contradicts
+    if problems:
+        raise UserError(_listed(problems))
+    masks = sum(candidate.mask is not None for candidate in source.candidates)
+    logger.info("%d images, %d with a mask to score against", len(records), masks)
+    if contradictions:
+        logger.warning(
+            "%d masks show other classes than their image's labels; the labels stay as they are",
+            contradictions,
+        )
+    return records
+
+
+def look(candidate: Candidate, classes: Sequence[str]) -> Looked:
+    """Decode an image and its mask and compare them with what is said of them."""
+    try:
+        height, width = read_rgb(candidate.image).shape[:2]
+    except UserError as error:
+        return Looked(None, (str(error),))
+    record = Record(candidate.id, candidate.image, width, height, candidate.split, candidate.labels)
+    if candidate.mask is None:
+        return Looked(record, ())
+    try:
+        mask = read_label(candidate.mask)
+    except UserError as error:
+        return Looked(record, (str(error),))
+    if mask.shape != (height, width):
+        got = f"{mask.shape[1]}x{mask.shape[0]}"
+        return Looked(
+            record,
+            (f"{candidate.mask}: mask is {got}, expected {width}x{height} as {candidate.image}",),
+        )
+    values = set(np.unique(mask).tolist()) - {BACKGROUND, IGNORE}
+    beyond = sorted(value for value in values if value > len(classes))
+    if beyond:
+        return Looked(
+            record,
+            (
+                f"{candidate.mask}: mask has the values {beyond}, expected 0 to {len(classes)} "
+                "and 255",
+            ),
+        )
+    shown = {classes[value - 1] for value in values}
+    return Looked(record, (), contradicts=shown != set(candidate.labels))
+
+
+def _problems_of_lists(candidates: Sequence[Candidate]) -> Iterator[str]:
+    splits: dict[str, list[str]] = {}
+    for candidate in candidates:
+        splits.setdefault(candidate.id, []).append(candidate.split)
+    for image_id, names in splits.items():
+        if len(set(names)) > 1:
+            yield f"{image_id}: image is in train and in val, expected one split"
+        elif len(names) > 1:
+            yield f"{image_id}: image is listed {len(names)} times in {names[0]}, expected once"
+    counts = Counter(candidate.split for candidate in candidates)
+    for split in ("train", "val"):
+        if not counts[split]:
+            yield f"split {split} has no image, expected one or more"
+    if counts["train"] and not any(c.labels for c in candidates if c.split == "train"):
+        yield "no training image has a label, expected labels to learn from"
+
+
+def _listed(problems: Sequence[str]) -> str:
+    for problem in problems[SHOWN:]:
+        logger.info("%s", problem)
+    more = [f"... and {len(problems) - SHOWN} more, in the log"] if len(problems) > SHOWN else []
+    title = f"the data set has {len(problems)} problem{'s' if len(problems) > 1 else ''}:"
+    return "\n  ".join([title, *problems[:SHOWN], *more])

@@ -1,0 +1,113 @@
+"""The user's own data: a folder of photographs and a table of their labels."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.datasets.source import Candidate, Source
+from pipeline.datasets.tables import LabelTable, read_label_table
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+
+
+def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
+    """Read a data set of kind ``folder``.
+
+    Parameters
+    ----------
+    dataset : mapping
+        Keys ``images``, ``labels``, ``masks``, ``classes`` and ``val_fraction``.
+    seed : int
+        Seed of the split, where the table has none.
+
+    Returns
+    -------
+    Source
+        The id of an image is its path below the folder without the extension, "/" as "__".
+    """
+    root = Path(dataset["images"])
+    masks = Path(dataset["masks"]) if dataset["masks"] else None
+    table = read_label_table(Path(dataset["labels"]), dataset["classes"])
+    source = Source(classes=table.classes, problems=list(table.problems))
+    source.check_names()
+    if masks and not table.one_hot and not dataset["classes"]:
+        source.problems.append(
+            f"{masks}: the order of the classes in the masks is not known: "
+            "expected `classes: [...]` in the configuration"
+        )
+    files = _find_images(root, source.problems)
+    rows = _match(files, table, Path(dataset["labels"]), source.problems)
+    splits = _splits(rows, table, seed, dataset["val_fraction"])
+    for stem, image in rows.items():
+        mask = masks / f"{stem}.png" if masks else None
+        source.candidates.append(
+            Candidate(
+                id=stem.replace("/", "__"),
+                image=files[stem],
+                split=splits[stem],
+                labels=table.labels[image],
+                mask=mask if mask and mask.is_file() else None,
+            )
+        )
+    return source
+
+
+def hold_out(ids: Sequence[str], seed: int, fraction: float) -> set[str]:
+    """Choose which ids are held out: those of the lowest seeded hash.
+
+    The choice depends on the set of ids alone, not on their order, and adding an image
+    moves few others.
+
+    Parameters
+    ----------
+    ids : sequence of str
+    seed : int
+    fraction : float
+        Share in (0, 1); rounded, at least one id, and at least one id is left.
+    """
+    count = min(max(1, round(len(ids) * fraction)), len(ids) - 1)
+    ranked = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    return set(ranked[:count])
+
+
+def _find_images(root: Path, problems: list[str]) -> dict[str, Path]:
+    """Give the images below a folder by their path without extension."""
+    files: dict[str, Path] = {}
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        stem = path.relative_to(root).with_suffix("").as_posix()
+        if stem in files:
+            problems.append(f"{path}: {files[stem].name} has the same name: rename one of them")
+        files.setdefault(stem, path)
+    return files
+
+
+def _match(
+    files: Mapping[str, Path], table: LabelTable, path: Path, problems: list[str]
+) -> dict[str, str]:
+    """Pair image stems with the rows that name them, with or without extension."""
+    by_name = {stem: stem for stem in files}
+    by_name |= {f"{stem}{file.suffix}": stem for stem, file in files.items()}
+    rows: dict[str, str] = {}
+    for image in table.labels:
+        stem = by_name.get(image.removeprefix("./"))
+        if stem is None:
+            problems.append(f"{path}: row {image} has no image, expected a file of that name")
+        elif stem in rows:
+            problems.append(f"{path}: rows {rows[stem]} and {image} name the same image")
+        else:
+            rows[stem] = image
+    for stem in files.keys() - rows.keys():
+        problems.append(f"{files[stem]}: image without a row in {path}, expected one")
+    return dict(sorted(rows.items()))
+
+
+def _splits(
+    rows: Mapping[str, str], table: LabelTable, seed: int, fraction: float
+) -> dict[str, str]:
+    if table.splits:
+        return {stem: table.splits[image] for stem, image in rows.items()}
+    held_out = hold_out(list(rows), seed, fraction) if len(rows) > 1 else set()
+    return {stem: "val" if stem in held_out else "train" for stem in rows}

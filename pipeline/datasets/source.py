@@ -1,0 +1,62 @@
+"""What a reader of a data set returns: records to be checked, and the problems it met."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.datasets.manifest import SEPARATOR
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One image as the data set's files describe it, before any look at its pixels.
+
+    Attributes
+    ----------
+    id : str
+        Name of the image in every later file.
+    image : Path
+        The photograph.
+    split : str
+        ``"train"`` or ``"val"``.
+    labels : tuple of str
+        Class names.
+    mask : Path or None
+        The ground truth, where there is one.
+    """
+
+    id: str
+    image: Path
+    split: str
+    labels: tuple[str, ...]
+    mask: Path | None
+
+
+@dataclass
+class Source:
+    """A data set as read, with everything that is wrong with it so far."""
+
+    classes: tuple[str, ...] = ()
+    candidates: list[Candidate] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def check_names(self) -> None:
+        """Add a problem for every class name that cannot be used."""
+        for name in self.classes:
+            if SEPARATOR in name or name != name.strip() or not name:
+                self.problems.append(
+                    f"class {name!r}: a class name is got with {SEPARATOR!r} or outer spaces, or "
+                    "empty: expected a plain name"
+                )
+        for name in {name for name in self.classes if self.classes.count(name) > 1}:
+            self.problems.append(f"class {name!r} is listed twice, expected distinct names")
+        if not self.classes:
+            self.problems.append("no class at all: expected labels that name at least one")
+
+
+def unknown_label(where: str, name: str, classes: Sequence[str]) -> str:
+    """Word the problem of a label that the classes lack, with its nearest neighbour."""
+    near = difflib.get_close_matches(name, classes, n=1)
+    hint = f": did you mean {near[0]!r}?" if near else ""
+    return f"{where}: unknown label {name!r}, expected one of {', '.join(classes)}{hint}"

@@ -1,0 +1,108 @@
+"""The layout of the PASCAL VOC devkit."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from pipeline.datasets.source import Candidate, Source, unknown_label
+from pipeline.datasets.tables import LabelTable, read_label_table
+from pipeline.errors import UserError
+
+CLASSES = (
+    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
+    "train", "tvmonitor",
+)  # fmt: skip
+SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+def read_voc(dataset: Mapping[str, Any]) -> Source:
+    """Read a data set of kind ``voc``.
+
+    Parameters
+    ----------
+    dataset : mapping
+        Keys ``root``, ``train_list``, ``val_list``, ``labels``, ``masks`` and ``classes``;
+        paths are relative to the root. Without ``labels``, an image's labels are the names
+        of all objects in its ``Annotations/ID.xml``, difficult ones included.
+
+    Returns
+    -------
+    Source
+        A listed image without a mask file has none: it is not scored.
+    """
+    root = Path(dataset["root"])
+    classes = tuple(dataset["classes"] or CLASSES)
+    source = Source(classes=classes)
+    source.check_names()
+    table = None
+    if dataset["labels"]:
+        table = read_label_table(root / dataset["labels"], classes)
+        source.problems += table.problems
+    for split in ("train", "val"):
+        for image_id in _read_list(root / dataset[f"{split}_list"]):
+            image = _find_image(root / "JPEGImages", image_id)
+            if image is None:
+                source.problems.append(
+                    f"{root / 'JPEGImages' / image_id}: no such image (.jpg, .jpeg or .png), "
+                    f"listed in {dataset[f'{split}_list']}"
+                )
+                continue
+            labels = _labels_of(image_id, image, table, root, source)
+            mask = root / dataset["masks"] / f"{image_id}.png" if dataset["masks"] else None
+            has_mask = mask is not None and mask.is_file()
+            source.candidates.append(
+                Candidate(image_id, image, split, labels, mask if has_mask else None)
+            )
+    return source
+
+
+def _read_list(path: Path) -> list[str]:
+    """Read ids, one a line; of a line of several paths the first names the image."""
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such list, expected one image id a line") from error
+    words = [line.split()[0] for line in lines if line.strip()]
+    return [word.rsplit("/", 1)[-1].rsplit(".", 1)[0] if "/" in word else word for word in words]
+
+
+def _find_image(folder: Path, image_id: str) -> Path | None:
+    paths = (folder / f"{image_id}{suffix}" for suffix in SUFFIXES)
+    return next((path for path in paths if path.is_file()), None)
+
+
+def _labels_of(
+    image_id: str, image: Path, table: LabelTable | None, root: Path, source: Source
+) -> tuple[str, ...]:
+    if table is None:
+        return _annotated(root / "Annotations" / f"{image_id}.xml", source)
+    for name in (image.name, image_id):
+        if name in table.labels:
+            return table.labels[name]
+    source.problems.append(f"{image}: image without a row in the table of labels, expected one")
+    return ()
+
+
+def _annotated(path: Path, source: Source) -> tuple[str, ...]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        source.problems.append(f"{path}: no such annotation; give `labels: FILE.csv` instead?")
+        return ()
+    # A document type could define entities that grow without bound; VOC's files have none.
+    if re.search(r"<!(DOCTYPE|ENTITY)", text):
+        source.problems.append(f"{path}: got a document type, expected a plain annotation")
+        return ()
+    try:
+        tree = ElementTree.fromstring(text)  # noqa: S314 - entities are refused above
+    except ElementTree.ParseError as error:
+        source.problems.append(f"{path}: not well-formed XML ({error}): replace the file")
+        return ()
+    names = dict.fromkeys((node.text or "").strip() for node in tree.iterfind("object/name"))
+    for name in names:
+        if name not in source.classes:
+            source.problems.append(unknown_label(str(path), name, source.classes))
+    return tuple(names)

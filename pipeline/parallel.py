@@ -1,0 +1,76 @@
+"""Per-image work over processes."""
+
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+import cv2
+
+from pipeline.errors import UserError
+from pipeline.progress import progress
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+#: Items a worker is ahead of what was taken: enough to stay busy, few enough for memory.
+LOOK_AHEAD = 4
+
+
+def map_images(
+    function: Callable[[Item], Result], items: Sequence[Item], *, workers: int, what: str
+) -> Iterator[Result]:
+    """Apply a function to every item and yield the results in order, with progress.
+
+    Processes, not threads: pydensecrf holds Python's lock while it computes.
+
+    Parameters
+    ----------
+    function : callable
+        Picklable when there are several workers.
+    items : sequence
+        One item an image.
+    workers : int
+        Processes; 1 works in this one.
+    what : str
+        What is being done, for the log.
+
+    Raises
+    ------
+    UserError
+        If a worker is killed; errors of the function pass unchanged.
+    """
+    total = len(items)
+    if workers == 1 or total < 2:
+        yield from (function(item) for item in progress(items, total=total, what=what))
+    else:
+        yield from progress(_in_processes(function, items, workers), total=total, what=what)
+
+
+def _in_processes(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[Result]:
+    # "fork" would copy the locks of a parent that has used threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        min(workers, len(items)), mp_context=context, initializer=_one_thread
+    ) as pool:
+        waiting: list[Future[Result]] = []
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) >= LOOK_AHEAD * workers:
+                    yield waiting.pop(0).result()
+            for future in waiting:
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise UserError(
+                f"one of {workers} workers was killed, most likely for memory: run with fewer cores"
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    cv2.setNumThreads(0)

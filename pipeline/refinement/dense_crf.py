@@ -1,0 +1,111 @@
+"""Fully connected CRF with Gaussian edge potentials (Kraehenbuehl and Koltun 2011)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydensecrf.densecrf import DenseCRF2D
+
+#: Probabilities are kept above this before their logarithm is taken.
+FLOOR = 1e-5
+
+
+@dataclass(frozen=True)
+class CrfSettings:
+    """Parameters of the CRF; the attributes are the keys of a ``crf`` section.
+
+    Attributes
+    ----------
+    iterations : int
+        Mean-field iterations.
+    unary : {"labels", "scores"}
+        Whether the unary comes from the winning label or from all scores.
+    gt_prob : float
+        Probability of the winning label, for ``unary="labels"``.
+    gaussian_sxy : float
+        Position deviation of the smoothness kernel, in pixels.
+    gaussian_compat : float
+        Weight of the smoothness kernel.
+    bilateral_sxy : float
+        Position deviation of the appearance kernel, in pixels.
+    bilateral_srgb : float
+        Colour deviation of the appearance kernel, in grey levels.
+    bilateral_compat : float
+        Weight of the appearance kernel.
+    """
+
+    iterations: int = 10
+    unary: str = "labels"
+    gt_prob: float = 0.7
+    gaussian_sxy: float = 3
+    gaussian_compat: float = 3
+    bilateral_sxy: float = 50
+    bilateral_srgb: float = 5
+    bilateral_compat: float = 10
+
+    @classmethod
+    def from_config(cls, section: Mapping[str, Any]) -> "CrfSettings":
+        """Take the settings from a ``crf`` section of the configuration."""
+        return cls(**section)
+
+
+def dense_crf(
+    image: NDArray[np.uint8], probabilities: NDArray[np.float32], settings: CrfSettings
+) -> NDArray[np.float32]:
+    """Give the mean-field posterior of a dense CRF (Kraehenbuehl and Koltun 2011, eq. 1 to 4).
+
+    Cost and memory grow with the number of labels: give only those that can win.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 array
+    probabilities : (L, H, W) float array
+        Probability of every label at every pixel, summing to 1 over labels.
+    settings : CrfSettings
+
+    Returns
+    -------
+    (L, H, W) float32 array
+        Posterior; sums to 1 over labels.
+    """
+    labels, height, width = probabilities.shape
+    if labels == 1:
+        return np.ones((1, height, width), np.float32)
+    crf = DenseCRF2D(width, height, labels)
+    unary = -np.log(np.clip(probabilities, FLOOR, 1.0), dtype=np.float32)
+    crf.setUnaryEnergy(np.ascontiguousarray(unary.reshape(labels, -1)))
+    crf.addPairwiseGaussian(sxy=settings.gaussian_sxy, compat=settings.gaussian_compat)
+    crf.addPairwiseBilateral(
+        sxy=settings.bilateral_sxy,
+        srgb=settings.bilateral_srgb,
+        rgbim=np.ascontiguousarray(image),
+        compat=settings.bilateral_compat,
+    )
+    posterior = np.array(crf.inference(settings.iterations), dtype=np.float32)
+    return posterior.reshape(labels, height, width)
+
+
+def label_probabilities(
+    label: NDArray[np.integer[Any]], labels: int, gt_prob: float
+) -> NDArray[np.float32]:
+    """Turn a label image into probabilities: the label has ``gt_prob``, the others share the rest.
+
+    Parameters
+    ----------
+    label : (H, W) integer array
+        Values from 0 to ``labels`` - 1.
+    labels : int
+        Number of labels.
+    gt_prob : float
+        In (0, 1).
+
+    Returns
+    -------
+    (L, H, W) float32 array
+    """
+    if labels == 1:
+        return np.ones((1, *label.shape), np.float32)
+    chosen = np.arange(labels)[:, None, None] == label
+    return np.where(chosen, gt_prob, (1 - gt_prob) / (labels - 1)).astype(np.float32)

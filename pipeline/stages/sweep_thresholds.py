@@ -1,0 +1,109 @@
+"""Score class maps against the masks at many background thresholds."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import MapShard, read_label, write_scores
+from pipeline.datasets.manifest import read_manifest
+from pipeline.errors import UserError
+from pipeline.metrics.segmentation import Counts, scores_of, threshold_counts
+from pipeline.parallel import map_images
+from pipeline.refinement.labels import upsampled
+from pipeline.stage import run_stage
+from pipeline.stages.evaluate import scored_masks
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def sweep_thresholds(
+    *,
+    manifest: Path,
+    classes: Path,
+    masks: Path,
+    maps: list[Path],
+    split: str,
+    method: str,
+    thresholds: int,
+    settings: Mapping[str, Any],
+    scores: Path,
+    threads: int,
+) -> None:
+    """Write the mIoU of every threshold, and all scores of the best one.
+
+    Parameters
+    ----------
+    manifest, classes, masks : Path
+        Images, class names, and the ground truth.
+    maps : list of Path
+        Shards of class maps; together they cover the split.
+    split : str
+        ``"train"`` or ``"val"``.
+    method : str
+        CLASSIFIER/MAPS.
+    thresholds : int
+        Number of thresholds, evenly spaced inside (0, 1).
+    settings : mapping
+        What is printed with the score.
+    scores : Path
+        Output (JSON).
+    threads : int
+        Processes.
+
+    Raises
+    ------
+    UserError
+        If a scored image has no maps, or maps of another size than its mask.
+    """
+    data = read_manifest(manifest, classes)
+    truth = scored_masks([record.id for record in data.of_split(split)], masks)
+    shards = {image_id: shard for shard in map(MapShard, maps) for image_id in shard.ids}
+    lacking = sorted(truth.keys() - shards.keys())
+    if lacking:
+        raise UserError(f"{len(lacking)} of {len(truth)} images have no maps, first {lacking[0]}")
+    names = ["background", *data.classes]
+    levels = np.arange(1, thresholds + 1) / (thresholds + 1)
+    work = _Sweep(levels, len(names))
+    items = [(image_id, shards[image_id], truth[image_id]) for image_id in truth]
+    total = np.zeros((thresholds, len(names), len(names) + 1), np.int64)
+    for counts in map_images(work, items, workers=threads, what=f"thresholds of {method}"):
+        total += counts
+    rows = [scores_of(counts, names) for counts in total]
+    best = max(range(thresholds), key=lambda k: rows[k]["miou"])
+    chosen = f"best of {thresholds} in a sweep against the masks of this split"
+    head = {
+        "kind": "maps",
+        "method": method,
+        "split": split,
+        "images": len(truth),
+        "settings": settings,
+        "threshold": {"value": float(levels[best]), "chosen": chosen},
+        "sweep": [
+            {"threshold": float(level), "miou": row["miou"]}
+            for level, row in zip(levels, rows, strict=True)
+        ],
+    }
+    write_scores(scores, head | rows[best])
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    thresholds: NDArray[np.float64]
+    classes: int
+
+    def __call__(self, item: tuple[str, MapShard, Path]) -> Counts:
+        image_id, shard, mask = item
+        maps, truth = shard[image_id], read_label(mask)
+        if truth.shape != maps.size:
+            raise UserError(f"{mask}: mask is {truth.shape}, the maps are of {maps.size}")
+        full = upsampled(maps)
+        return threshold_counts(truth, full, maps.classes, self.thresholds, self.classes)
+
+
+if __name__ == "__main__":
+    run_stage(sweep_thresholds, snakemake)
