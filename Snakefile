@@ -54,18 +54,18 @@ rule all:
 rule generate_demo:
     output:
         demo=directory(f"{EXP}/demo"),
-    params:
-        train=lookup("dataset/train", within=plan.config, default=0),
-        val=lookup("dataset/val", within=plan.config, default=0),
-        size=lookup("dataset/size", within=plan.config, default=0),
-        seed=SEED,
-        code=code_digest("generate_demo"),
     log:
         f"{EXP}/logs/generate_demo.log",
     benchmark:
         f"{EXP}/benchmarks/generate_demo.tsv"
     conda:
         "envs/pipeline.yaml"
+    params:
+        train=lookup("dataset/train", within=plan.config, default=0),
+        val=lookup("dataset/val", within=plan.config, default=0),
+        size=lookup("dataset/size", within=plan.config, default=0),
+        seed=SEED,
+        code=code_digest("generate_demo"),
     script:
         "pipeline/stages/generate_demo.py"
 
@@ -77,17 +77,17 @@ rule prepare_dataset:
         manifest=f"{EXP}/dataset/manifest.csv",
         classes=f"{EXP}/dataset/classes.json",
         masks=f"{EXP}/dataset/masks.csv",
-    params:
-        dataset=plan.dataset(),
-        seed=SEED,
-        code=code_digest("prepare_dataset"),
     log:
         f"{EXP}/logs/prepare_dataset.log",
     benchmark:
         f"{EXP}/benchmarks/prepare_dataset.tsv"
-    threads: 8
     conda:
         "envs/pipeline.yaml"
+    threads: 8
+    params:
+        dataset=plan.dataset(),
+        seed=SEED,
+        code=code_digest("prepare_dataset"),
     script:
         "pipeline/stages/prepare_dataset.py"
 
@@ -100,17 +100,17 @@ rule train_classifier:
     output:
         weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
         history=f"{EXP}/classifiers/{{classifier}}/history.csv",
-    params:
-        settings=lambda w: CLASSIFIERS[w.classifier],
-        seed=SEED,
-        code=code_digest("train_classifier"),
     log:
         f"{EXP}/logs/train_classifier/{{classifier}}.log",
     benchmark:
         f"{EXP}/benchmarks/train_classifier/{{classifier}}.tsv"
-    threads: 8
     conda:
         "envs/pipeline.yaml"
+    threads: 8
+    params:
+        settings=lambda w: CLASSIFIERS[w.classifier],
+        seed=SEED,
+        code=code_digest("train_classifier"),
     script:
         "pipeline/stages/train_classifier.py"
 
@@ -122,18 +122,18 @@ rule make_maps:
         weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
     output:
         maps=f"{EXP}/maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.safetensors",
-    params:
-        settings=lambda w: ATTRIBUTIONS[w.maps],
-        attribution=lambda w: w.maps,
-        shards=plan.config["shards"],
-        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
-        code=code_digest("make_maps"),
     log:
         f"{EXP}/logs/make_maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.log",
     benchmark:
         f"{EXP}/benchmarks/make_maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
+    params:
+        settings=lambda w: ATTRIBUTIONS[w.maps],
+        attribution=lambda w: w.maps,
+        shards=plan.config["shards"],
+        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
+        code=code_digest("make_maps"),
     script:
         "pipeline/stages/make_maps.py"
 
@@ -147,18 +147,18 @@ rule make_labels:
         labels=directory(
             f"{EXP}/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}"
         ),
+    log:
+        f"{EXP}/logs/make_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/make_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
     params:
         background=lambda w: REFINEMENTS[w.refinement]["background"],
         crf=lambda w: REFINEMENTS[w.refinement]["crf"],
         unsure_below=lambda w: REFINEMENTS[w.refinement]["unsure_below"],
         code=code_digest("make_labels"),
-    log:
-        f"{EXP}/logs/make_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.log",
-    benchmark:
-        f"{EXP}/benchmarks/make_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
-    threads: 8
-    conda:
-        "envs/pipeline.yaml"
     script:
         "pipeline/stages/make_labels.py"
 
@@ -172,17 +172,17 @@ rule train_segmenter:
     output:
         weights=f"{EXP}/segmenters/{{classifier}}/{{maps}}/{{refinement}}/model.safetensors",
         history=f"{EXP}/segmenters/{{classifier}}/{{maps}}/{{refinement}}/history.csv",
-    params:
-        settings=lambda w: SEGMENTER,
-        seed=SEED,
-        code=code_digest("train_segmenter"),
     log:
         f"{EXP}/logs/train_segmenter/{{classifier}}/{{maps}}/{{refinement}}.log",
     benchmark:
         f"{EXP}/benchmarks/train_segmenter/{{classifier}}/{{maps}}/{{refinement}}.tsv"
-    threads: 8
     conda:
         "envs/pipeline.yaml"
+    threads: 8
+    params:
+        settings=lambda w: SEGMENTER,
+        seed=SEED,
+        code=code_digest("train_segmenter"),
     script:
         "pipeline/stages/train_segmenter.py"
 
@@ -196,17 +196,17 @@ rule predict_masks:
         predictions=directory(
             f"{EXP}/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}"
         ),
-    params:
-        settings=lambda w: PREDICTION,
-        shards=plan.config["shards"],
-        precision=lambda w: SEGMENTER["precision"],
-        code=code_digest("predict_masks"),
     log:
         f"{EXP}/logs/predict_masks/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.log",
     benchmark:
         f"{EXP}/benchmarks/predict_masks/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
+    params:
+        settings=lambda w: PREDICTION,
+        shards=plan.config["shards"],
+        precision=lambda w: SEGMENTER["precision"],
+        code=code_digest("predict_masks"),
     script:
         "pipeline/stages/predict_masks.py"
 
@@ -219,18 +219,18 @@ rule sweep_thresholds:
         maps=lambda w: plan.map_shards(f"{w.classifier}/{w.maps}"),
     output:
         scores=f"{EXP}/scores/maps/{{classifier}}/{{maps}}/{{split}}.json",
+    log:
+        f"{EXP}/logs/sweep_thresholds/{{classifier}}/{{maps}}/{{split}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/sweep_thresholds/{{classifier}}/{{maps}}/{{split}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
     params:
         method=lambda w: f"{w.classifier}/{w.maps}",
         thresholds=plan.config["evaluation"]["thresholds"],
         settings=lambda w: plan.map_settings(w.maps),
         code=code_digest("sweep_thresholds"),
-    log:
-        f"{EXP}/logs/sweep_thresholds/{{classifier}}/{{maps}}/{{split}}.log",
-    benchmark:
-        f"{EXP}/benchmarks/sweep_thresholds/{{classifier}}/{{maps}}/{{split}}.tsv"
-    threads: 8
-    conda:
-        "envs/pipeline.yaml"
     script:
         "pipeline/stages/sweep_thresholds.py"
 
@@ -244,18 +244,18 @@ rule evaluate_labels:
     output:
         scores=f"{EXP}/scores/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.json",
         images=f"{EXP}/scores/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.csv",
+    log:
+        f"{EXP}/logs/evaluate_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/evaluate_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
     params:
         kind="labels",
         method=lambda w: f"{w.classifier}/{w.maps}/{w.refinement}",
         settings=lambda w: plan.label_settings(w.maps, w.refinement),
         code=code_digest("evaluate"),
-    log:
-        f"{EXP}/logs/evaluate_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
-    benchmark:
-        f"{EXP}/benchmarks/evaluate_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
-    threads: 8
-    conda:
-        "envs/pipeline.yaml"
     script:
         "pipeline/stages/evaluate.py"
 
@@ -265,19 +265,21 @@ use rule evaluate_labels as evaluate_predictions with:
         manifest=f"{EXP}/dataset/manifest.csv",
         classes=f"{EXP}/dataset/classes.json",
         masks=f"{EXP}/dataset/masks.csv",
-        labels=lambda w: plan.prediction_shards(f"{w.classifier}/{w.maps}/{w.refinement}"),
+        labels=lambda w: plan.prediction_shards(
+            f"{w.classifier}/{w.maps}/{w.refinement}"
+        ),
     output:
         scores=f"{EXP}/scores/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.json",
         images=f"{EXP}/scores/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.csv",
+    log:
+        f"{EXP}/logs/evaluate_predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/evaluate_predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
     params:
         kind="predictions",
         method=lambda w: f"{w.classifier}/{w.maps}/{w.refinement}",
         settings=plan.prediction_settings(),
         code=code_digest("evaluate"),
-    log:
-        f"{EXP}/logs/evaluate_predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
-    benchmark:
-        f"{EXP}/benchmarks/evaluate_predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
 
 
 rule report:
@@ -298,13 +300,13 @@ rule report:
         times=plan.times(),
     output:
         report=report(f"{EXP}/report.html", category="Report"),
-    params:
-        config=plan.config,
-        gallery=plan.config["report"]["gallery"],
-        code=code_digest("report"),
     log:
         f"{EXP}/logs/report.log",
     conda:
         "envs/pipeline.yaml"
+    params:
+        config=plan.config,
+        gallery=plan.config["report"]["gallery"],
+        code=code_digest("report"),
     script:
         "pipeline/stages/report.py"
