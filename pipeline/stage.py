@@ -53,7 +53,8 @@ def stage_arguments(function: Callable[..., None], snakemake: Any) -> dict[str, 
         if name not in TRIGGERS or name in parameters
     }
     for name, value in snakemake.wildcards.items():
-        if name in parameters:
+        # An output may bear the name of a wildcard in its path: `maps`, for one.
+        if name in parameters and name not in arguments:
             arguments[name] = int(value) if parameters[name].annotation is int else value
     if "threads" in parameters:
         arguments["threads"] = snakemake.threads

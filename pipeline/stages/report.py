@@ -1,1 +1,96 @@
-"""Stub."""
+"""Write the report: one HTML file with scores, charts and pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.artifacts import replacing
+from pipeline.datasets.manifest import read_manifest, read_masks
+from pipeline.report.gallery import Layers, gallery_rows
+from pipeline.report.inputs import (
+    by_method,
+    method_of,
+    read_all_scores,
+    read_history,
+    read_image_scores,
+    read_times,
+    representative_ids,
+)
+from pipeline.report.page import Content, render_page
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def report(
+    *,
+    manifest: Path,
+    classes: Path,
+    masks: Path,
+    histories: list[Path],
+    scores: list[Path],
+    image_scores: list[Path],
+    maps: list[Path],
+    labels: list[Path],
+    predictions: list[Path],
+    times: list[Path],
+    config: Mapping[str, Any],
+    gallery: int,
+    report: Path,
+) -> None:
+    """Put all results of an experiment on one page.
+
+    Parameters
+    ----------
+    manifest, classes, masks : Path
+        Images, class names, and the ground truth (possibly of no image).
+    histories : list of Path
+        Training histories.
+    scores, image_scores : list of Path
+        Scores, and per-image tables; empty without masks.
+    maps, labels, predictions : list of Path
+        All shards.
+    times : list of Path
+        Snakemake's benchmark files.
+    config : mapping
+        The resolved configuration.
+    gallery : int
+        Number of best, of median and of worst pictures.
+    report : Path
+        Output.
+    """
+    data = read_manifest(manifest, classes)
+    truth = read_masks(masks)
+    documents = read_all_scores(scores)
+    tables = {method_of(path): read_image_scores(path) for path in image_scores}
+    layers = {
+        "train": Layers(truth, by_method(maps), by_method(labels)),
+        "val": Layers(truth, {}, by_method(predictions)),
+    }
+    galleries = {}
+    for split, kind in (("train", "labels"), ("val", "predictions")):
+        best = max(
+            (item for item in documents if item["kind"] == kind),
+            key=lambda item: item["miou"],
+            default=None,
+        )
+        by_image = tables[kind, best["method"]] if best else {}
+        first = [record.id for record in data.of_split(split)][: 3 * gallery]
+        chosen = representative_ids(by_image, gallery) if best else {"first": first}
+        if layers[split].labels:
+            galleries[split] = gallery_rows(data, chosen, by_image, layers[split])
+    content = Content(
+        manifest=data,
+        scores=documents,
+        histories=[read_history(path) for path in histories],
+        times=read_times(times),
+        galleries=galleries,
+        config=config,
+    )
+    with replacing(report) as partial:
+        partial.write_text(render_page(content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run_stage(report, snakemake)

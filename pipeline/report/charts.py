@@ -1,0 +1,120 @@
+"""Charts as inline SVG that takes the page's text colour, light or dark."""
+
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pipeline.report.inputs import History
+
+#: Stands for the page's text colour until the SVG is written.
+INK = "#010203"
+#: Okabe and Ito's colours: told apart with any colour vision, legible on white and black.
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c")
+
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "wsss",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.15,
+    "grid.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "axes.prop_cycle": cycler(color=COLOURS),
+}
+
+
+def threshold_chart(sweeps: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    """Draw mIoU over the background threshold, one line per method.
+
+    Parameters
+    ----------
+    sweeps : mapping
+        By method, points with ``threshold`` and ``miou`` in [0, 1].
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(7, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for method, points in sweeps.items():
+            thresholds = [point["threshold"] for point in points]
+            values = [100 * point["miou"] for point in points]
+            (line,) = axes.plot(thresholds, values, label=method)
+            best = int(np.argmax(values))
+            axes.plot(thresholds[best], values[best], "o", color=line.get_color())
+        axes.set(xlabel="background threshold", ylabel="mIoU in %", xlim=(0, 1), ylim=(0, None))
+        axes.legend()
+        return _svg(figure, "mIoU of class maps over the background threshold")
+
+
+def history_chart(history: History) -> str:
+    """Draw losses, learning rate and validation mAP over the epochs."""
+    columns = history.columns
+    losses = [name for name in columns if name.startswith("loss")]
+    panels = [losses, ["learning_rate"], *([["val_map"]] if "val_map" in columns else [])]
+    titles = ["loss", "learning rate", "mAP of val labels"]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9, 2.4), layout="constrained")
+        grid: Sequence[Axes] = figure.subplots(1, 3)
+        for axes, names, title in zip(grid, panels, titles, strict=False):
+            for name in names:
+                axes.plot(columns["epoch"], columns[name], ".-", label=name)
+            axes.set(title=title, xlabel="epoch")
+            if len(names) > 1:
+                axes.legend(fontsize=8)
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        return _svg(figure, f"training curves of {history.method}")
+
+
+def confusion_chart(confusion: Sequence[Sequence[int]], names: Sequence[str], title: str) -> str:
+    """Draw a confusion matrix, each row divided by its sum.
+
+    Parameters
+    ----------
+    confusion : sequence of C sequences of C int
+        Pixel counts; rows are the truth.
+    names : sequence of C str
+    title : str
+        What the matrix is of.
+    """
+    counts = np.asarray(confusion, dtype=np.float64)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = 1.6 + 0.26 * len(names)
+    with mpl.rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(side + 1, side), layout="constrained")
+        axes = figure.subplots()
+        mesh = axes.pcolormesh(100 * shares, cmap="viridis", vmin=0, vmax=100)
+        ticks = np.arange(len(names)) + 0.5
+        axes.set_xticks(ticks, names, rotation=90, fontsize=8)
+        axes.set_yticks(ticks, names, fontsize=8)
+        axes.invert_yaxis()
+        axes.set_aspect("equal")
+        axes.set(xlabel="predicted", ylabel="true")
+        figure.colorbar(mesh, ax=axes, label="% of the true class", shrink=0.8)
+        return _svg(figure, f"confusion matrix of {title}")
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """Write a figure as an SVG element whose dark strokes take the text's colour."""
+    buffer = StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    element = text[text.index("<svg") :].replace(INK, "currentColor")
+    # Escaped, for methods and classes have the user's names.
+    named = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
+    return element.replace("<svg", f'<svg role="img" aria-label="{named}"', 1)

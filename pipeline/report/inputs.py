@@ -1,0 +1,135 @@
+"""What the report is made of, read from the workflow's files."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.artifacts import read_scores
+
+#: Path segments that name a method, after the folder of each kind of file.
+METHOD_LENGTH = {"classifiers": 1, "maps": 2, "labels": 3, "segmenters": 3, "predictions": 3}
+#: What each kind of score is of, in the order of the data's way.
+KINDS = {"maps": "class maps", "labels": "pseudo-labels", "predictions": "predictions"}
+
+
+@dataclass(frozen=True)
+class History:
+    """Training history of one network: the columns of its CSV by name."""
+
+    method: str
+    columns: Mapping[str, list[float]]
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """Jobs of one rule, their seconds altogether and their highest memory in MB."""
+
+    rule: str
+    jobs: int
+    seconds: float
+    memory: float
+
+
+def method_of(path: Path) -> tuple[str, str]:
+    """Tell the kind and the method of a result from its path.
+
+    Parameters
+    ----------
+    path : Path
+        For example ``results/demo/labels/plain/cam/crf/train/0``.
+
+    Returns
+    -------
+    kind : str
+        One of :data:`METHOD_LENGTH`.
+    method : str
+        For example ``plain/cam/crf``.
+
+    Raises
+    ------
+    ValueError
+        If the path is none of the workflow's.
+    """
+    parts = path.parts
+    # From results/EXPERIMENT on: a method may have any name, also that of a kind.
+    start = parts.index("results") + 2 if "results" in parts[:-2] else 0
+    for index in range(start, len(parts)):
+        length = METHOD_LENGTH.get(parts[index], 0)
+        if length and len(parts) > index + length:
+            return parts[index], "/".join(parts[index + 1 : index + 1 + length])
+    raise ValueError(f"{path}: not a path of maps, labels, predictions or a network")
+
+
+def by_method(paths: Sequence[Path]) -> dict[str, list[Path]]:
+    """Group shards by their method, in the given order."""
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        groups[method_of(path)[1]].append(path)
+    return dict(groups)
+
+
+def read_all_scores(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """Read score documents, in the order of the data's way: maps, labels, predictions."""
+    order = list(KINDS)
+    return sorted(map(read_scores, paths), key=lambda score: order.index(score["kind"]))
+
+
+def read_image_scores(path: Path) -> dict[str, float]:
+    """Read a per-image table: mIoU by image id; images without one are left out."""
+    with path.open(newline="") as file:
+        return {row["id"]: float(row["miou"]) for row in csv.DictReader(file) if row["miou"]}
+
+
+def read_history(path: Path) -> History:
+    """Read a training history."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = list(rows[0]) if rows else []
+    columns = {name: [float(row[name]) for row in rows] for name in names}
+    return History(method_of(path)[1], columns)
+
+
+def read_times(paths: Sequence[Path]) -> list[StageTime]:
+    """Add up Snakemake's benchmark files by rule, in the given order."""
+    jobs: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for path in paths:
+        with path.open(newline="") as file:
+            row = next(csv.DictReader(file, delimiter="\t"))
+        parts = path.with_suffix("").parts
+        rule = parts[len(parts) - parts[::-1].index("benchmarks")]
+        memory = float(row["max_rss"]) if row["max_rss"] not in ("-", "NA") else 0.0
+        jobs[rule].append((float(row["s"]), memory))
+    return [
+        StageTime(rule, len(rows), sum(s for s, _ in rows), max(m for _, m in rows))
+        for rule, rows in jobs.items()
+    ]
+
+
+def representative_ids(scores: Mapping[str, float], count: int) -> dict[str, list[str]]:
+    """Choose pictures to show: the best, those around the median, and the worst.
+
+    Parameters
+    ----------
+    scores : mapping of str to float
+        Score by image id; ties go by id.
+    count : int
+        Pictures of each group.
+
+    Returns
+    -------
+    dict of str to list of str
+        Groups ``best``, ``median`` and ``worst``; no picture is in two of them.
+    """
+    ranked = sorted(scores, key=lambda image_id: (-scores[image_id], image_id))
+    count = min(count, len(ranked) // 3) if len(ranked) < 3 * count else count
+    if count == 0:
+        return {"best": ranked, "median": [], "worst": []} if ranked else {}
+    middle = (len(ranked) - count) // 2
+    return {
+        "best": ranked[:count],
+        "median": ranked[middle : middle + count],
+        "worst": ranked[len(ranked) - count :],
+    }

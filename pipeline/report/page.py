@@ -1,0 +1,132 @@
+"""The page: everything the report shows, put into its template."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pipeline.datasets.manifest import Manifest
+from pipeline.report.charts import confusion_chart, history_chart, threshold_chart
+from pipeline.report.gallery import Row
+from pipeline.report.inputs import KINDS, History, StageTime
+from pipeline.report.pictures import palette_colours
+
+PACKAGES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "pydensecrf2",
+            "opencv-python-headless", "numpy", "snakemake")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Content:
+    """All that the page shows.
+
+    Attributes
+    ----------
+    manifest : Manifest
+    scores : sequence of dict
+        Score documents in the order of the data's way; empty without masks.
+    histories : sequence of History
+    times : sequence of StageTime
+    galleries : mapping of str to sequence of Row
+        Rows by split.
+    config : mapping
+        The resolved configuration.
+    """
+
+    manifest: Manifest
+    scores: Sequence[Mapping[str, Any]]
+    histories: Sequence[History]
+    times: Sequence[StageTime]
+    galleries: Mapping[str, Sequence[Row]]
+    config: Mapping[str, Any]
+
+
+def render_page(content: Content) -> str:
+    """Give the HTML document. The same content gives the same bytes."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "duration": duration, "plain": plain}
+    template = environment.get_template("page.html.j2")
+    return template.render(
+        content=content,
+        kinds=KINDS,
+        style=Markup((Path(__file__).parent / "style.css").read_text()),  # noqa: S704 - our own
+        charts=_charts(content),
+        legend=_legend(content.manifest),
+        counts={split: len(content.manifest.of_split(split)) for split in ("train", "val")},
+        configuration=yaml.safe_dump(_plain_types(content.config), sort_keys=False),
+        versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    )
+
+
+def percent(value: float | None) -> str:
+    """Word a share in [0, 1] as a percentage with one digit, or n/a for none."""
+    return "n/a" if value is None else f"{100 * value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Word seconds as minutes and seconds, or hours and minutes."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def plain(value: Any) -> str:
+    """Word a setting: mappings as ``key value`` pairs, none as "none"."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(plain, value))
+    return str(value)
+
+
+def _charts(content: Content) -> dict[str, Any]:
+    # matplotlib escapes the names that it writes.
+    sweeps = {s["method"]: s["sweep"] for s in content.scores if s["kind"] == "maps"}
+    names = ["background", *content.manifest.classes]
+    best: dict[str, Mapping[str, Any]] = {}
+    for score in content.scores:
+        kind = score["kind"]
+        if kind != "maps" and (kind not in best or score["miou"] > best[kind]["miou"]):
+            best[kind] = score
+    matrices = {
+        f"{KINDS[kind]} {score['method']}": score["confusion"] for kind, score in best.items()
+    }
+    return {
+        "sweeps": Markup(threshold_chart(sweeps)) if sweeps else None,  # noqa: S704
+        "histories": [(h.method, Markup(history_chart(h))) for h in content.histories],  # noqa: S704
+        "matrices": [
+            (title, Markup(confusion_chart(counts, names, title)))  # noqa: S704
+            for title, counts in matrices.items()
+        ],
+    }
+
+
+def _legend(manifest: Manifest) -> list[tuple[str, str]]:
+    colours = palette_colours()
+    return [
+        (name, f"rgb({', '.join(str(int(value)) for value in colours[number])})")
+        for number, name in enumerate(manifest.classes, start=1)
+    ]
+
+
+def _plain_types(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain_types(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain_types(item) for item in value]
+    return value

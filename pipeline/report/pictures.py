@@ -1,0 +1,76 @@
+"""Thumbnails: a photograph with a label image or a class map laid over it."""
+
+import base64
+from io import BytesIO
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.artifacts import BACKGROUND, IGNORE, ClassMaps
+from pipeline.datasets.palette import voc_palette
+
+#: Long side of a thumbnail in pixels.
+SIDE = 224
+#: Unsure and void pixels: a light neutral tone instead of the palette's cream.
+VOID = (224, 224, 224)
+
+Picture = NDArray[np.uint8]
+
+
+def thumbnail(image: Picture) -> Picture:
+    """Resize an (H, W, 3) photograph to a long side of :data:`SIDE`."""
+    height, width = image.shape[:2]
+    scale = SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+
+
+def with_label(photograph: Picture, label: NDArray[np.uint8]) -> Picture:
+    """Lay an (H, W) label image over a thumbnail: colours, with outlines, over a dimmed picture.
+
+    The background stays the photograph, so that no label image looks like a black square.
+    """
+    height, width = photograph.shape[:2]
+    resized = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
+    small = resized.astype(np.uint8)
+    colours = palette_colours()
+    colours[IGNORE] = VOID
+    foreground = (small != BACKGROUND)[..., None]
+    dimmed = photograph * 0.6
+    mixed = np.where(foreground, 0.35 * photograph + 0.65 * colours[small], dimmed)
+    mixed[_edges(small)] = 255
+    return mixed.astype(np.uint8)
+
+
+def with_map(photograph: Picture, maps: ClassMaps) -> Picture:
+    """Lay the strongest class's map over a thumbnail as a heat map."""
+    height, width = photograph.shape[:2]
+    strongest = maps.values.astype(np.float32).max(axis=0, initial=0.0)
+    heat = cv2.resize(strongest, (width, height), interpolation=cv2.INTER_LINEAR)
+    colours = mpl.colormaps["inferno"](heat)[..., :3] * 255
+    weight = 0.35 + 0.45 * heat[..., None]
+    mixed: Picture = (photograph * (1 - weight) + colours * weight).astype(np.uint8)
+    return mixed
+
+
+def data_url(image: Picture) -> str:
+    """Encode an (H, W, 3) picture as a JPEG data URL."""
+    buffer = BytesIO()
+    Image.fromarray(image).save(buffer, format="JPEG", quality=82)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def palette_colours() -> NDArray[np.uint8]:
+    """Give the palette as a (256, 3) array."""
+    return np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)
+
+
+def _edges(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Mark pixels whose right or lower neighbour has another label."""
+    edges = np.zeros(label.shape, dtype=bool)
+    edges[:, :-1] |= label[:, :-1] != label[:, 1:]
+    edges[:-1] |= label[:-1] != label[1:]
+    return edges
