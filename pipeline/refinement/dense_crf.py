@@ -80,7 +80,7 @@ def dense_crf(
     crf.addPairwiseBilateral(
         sxy=settings.bilateral_sxy,
         srgb=settings.bilateral_srgb,
-        rgbim=np.ascontiguousarray(image),
+        rgbim=np.array(image, order="C"),  # pydensecrf wants to own a writable array
         compat=settings.bilateral_compat,
     )
     posterior = np.array(crf.inference(settings.iterations), dtype=np.float32)
