@@ -155,7 +155,7 @@ rule make_labels:
         "envs/pipeline.yaml"
     threads: 8
     params:
-        background=lambda w: REFINEMENTS[w.refinement]["background"],
+        background=lambda w: plan.background(w.refinement),
         crf=lambda w: REFINEMENTS[w.refinement]["crf"],
         unsure_below=lambda w: REFINEMENTS[w.refinement]["unsure_below"],
         code=code_digest("make_labels"),

@@ -138,6 +138,11 @@ class Plan:
             if not Path(path).is_file():
                 yield f"{path}: no such file, named by the configuration's weights"
 
+    def background(self, refinement: str) -> dict[str, Any]:
+        """Give what decides the background's score, without the words about it."""
+        background = self.config["refinements"][refinement]["background"]
+        return {"rule": background["rule"], "value": background["value"]}
+
     def map_settings(self, attribution: str) -> dict[str, Any]:
         """Say what is printed with every score of maps."""
         cam = self.config["attributions"][attribution]

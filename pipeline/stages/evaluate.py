@@ -73,16 +73,15 @@ def evaluate(
     counting = _Counting(len(names))
     counts = list(map_images(counting, pairs, workers=threads, what=f"scores of {method}"))
     _write_images(images, list(truth), [scores_of(count, names) for count in counts])
-    background = settings.get("background") or {}
-    value = background.get("value") if background.get("rule") == "threshold" else None
-    threshold = {"value": value, "chosen": "set in the configuration"}
+    background = settings.get("background")
+    chosen = {key: background[key] for key in ("value", "chosen")} if background else None
     head = {
         "kind": kind,
         "method": method,
         "split": split,
         "images": len(truth),
         "settings": settings,
-        "threshold": threshold if value is not None else None,
+        "threshold": chosen,
     }
     write_scores(scores, head | scores_of(np.sum(counts, axis=0), names))
 
