@@ -15,7 +15,7 @@ min_version("9.14")
 # A configuration that names a dataset stands on its own; without one the demo runs.
 if "dataset" not in config:
 
-    configfile: "config.yaml"
+    configfile: f"{workflow.basedir}/config.yaml"
 
 
 try:

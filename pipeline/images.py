@@ -54,9 +54,6 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode in DEEP_MODES:
         deep = np.asarray(image).astype(np.uint16)
         return Image.fromarray((deep >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "I" and image.format is None:
-        # Transposing a 16-bit image makes Pillow widen it; the range stays 16 bits.
-        raise UserError(f"{path}: 16-bit image with an EXIF rotation: save it upright")
     if image.mode not in PLAIN_MODES:
         raise UserError(
             f"{path}: pixel type {image.mode}, expected 8- or 16-bit grey, RGB, RGBA, palette "

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import settings
 from PIL import Image
 
 from pipeline.config import resolve
 from pipeline.datasets.manifest import Record, write_classes, write_manifest, write_masks
 
 REPOSITORY = Path(__file__).parents[1]
+
+# The same examples on every run, and no deadline: machines are shared.
+settings.register_profile("wsss", derandomize=True, deadline=None, max_examples=60)
+settings.load_profile("wsss")
 
 
 @pytest.fixture(scope="session")
@@ -33,11 +38,11 @@ def demo_config() -> dict[str, Any]:
 
 @pytest.fixture
 def classifier_settings(demo_config) -> dict[str, Any]:
-    """Settings of a tiny plain classifier."""
-    settings: dict[str, Any] = demo_config["classifiers"]["plain"]
-    settings |= {"epochs": 3, "batch_size": 2, "eval_size": 32}
-    settings["augmentation"] |= {"resize": [32, 40], "crop": 32}
-    return settings
+    """Give the settings of a tiny plain classifier."""
+    section: dict[str, Any] = demo_config["classifiers"]["plain"]
+    section |= {"epochs": 3, "batch_size": 2, "eval_size": 32}
+    section["augmentation"] |= {"resize": [32, 40], "crop": 32}
+    return section
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 
 from pipeline.datasets.manifest import SEPARATOR
@@ -94,13 +95,13 @@ def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error}): save the table as UTF-8") from error
     try:
-        lines = list(csv.reader(text.splitlines()))
+        lines = list(csv.reader(StringIO(text, newline="")))
     except csv.Error as error:
         raise UserError(f"{path}: not a CSV table ({error})") from error
     header = [name.strip() for name in lines[0]] if lines else []
     if "image" not in header or len(header) < 2:
         found = ", ".join(header) or "empty"
-        separators = [repr(mark) for mark in (";", "\t") if mark in (lines[0][0] if lines else "")]
+        separators = [repr(mark) for mark in (";", "\t") if mark in found]
         hint = f": columns must be separated by commas, not {separators[0]}" if separators else ""
         raise UserError(
             f"{path}: its header is {found}, expected image,labels or image,CLASS,CLASS,...{hint}"

@@ -1,0 +1,94 @@
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.datasets.checks import SHOWN, checked_records
+from pipeline.datasets.source import Candidate, Source
+from pipeline.errors import UserError
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Two good images with masks, one a split."""
+    candidates = []
+    for name, split in (("a", "train"), ("b", "val")):
+        image, mask = tmp_path / f"{name}.png", tmp_path / f"{name}_mask.png"
+        Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(image)
+        Image.fromarray(np.array([[0, 1, 1, 255]] * 3, np.uint8)).save(mask)
+        candidates.append(Candidate(name, image, split, ("x",), mask))
+    return Source(classes=("x", "y"), candidates=candidates)
+
+
+def problems(source):
+    with pytest.raises(UserError) as caught:
+        checked_records(source, threads=2)
+    return str(caught.value)
+
+
+def test_a_good_data_set_gives_records_with_sizes(source):
+    records = checked_records(source, threads=2)
+    assert [(r.id, r.width, r.height, r.labels) for r in records] == [
+        ("a", 4, 3, ("x",)),
+        ("b", 4, 3, ("x",)),
+    ]
+
+
+def test_every_problem_is_listed_at_once(source, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    whole = tmp_path / "whole.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(whole)
+    (tmp_path / "cut.jpg").write_bytes(whole.read_bytes()[:900])
+    small, beyond, colour = (tmp_path / f"{name}.png" for name in ("small", "beyond", "colour"))
+    Image.fromarray(np.zeros((2, 4), np.uint8)).save(small)
+    Image.fromarray(np.array([[0, 3, 7, 255]] * 3, np.uint8)).save(beyond)
+    Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(colour)
+    good = tmp_path / "a.png"
+    source.problems.append("said before")
+    source.candidates += [
+        Candidate("c", tmp_path / "bad.jpg", "train", ("x",), None),
+        Candidate("d", tmp_path / "cut.jpg", "train", ("x",), None),
+        Candidate("e", good, "train", ("x",), small),
+        Candidate("f", good, "train", ("x",), beyond),
+        Candidate("g", good, "train", ("x",), colour),
+        Candidate("a", good, "val", ("x",), None),
+        Candidate("e", good, "train", ("x",), None),
+    ]
+    text = problems(source)
+    for part in (
+        "8 problems:",
+        "said before",
+        "bad.jpg: not an image of a known format",
+        "cut.jpg: cannot be decoded",
+        "small.png: mask is 4x2, expected 4x3",
+        "beyond.png: mask has the values [3, 7], expected 0 to 2 and 255",
+        "colour.png: a mask is RGB",
+        "a: image is in train and in val",
+        "e: image is listed 2 times in train",
+    ):
+        assert part in text
+
+
+def test_empty_splits_and_missing_labels_are_problems(source):
+    assert "split val has no image" in problems(Source(("x",), source.candidates[:1]))
+    bare = [Candidate(c.id, c.image, c.split, (), None) for c in source.candidates]
+    assert "no training image has a label" in problems(Source(("x",), bare))
+    assert "split train has no image" in problems(Source(("x",), []))
+
+
+def test_many_problems_are_cut_and_counted(source):
+    source.problems += [f"problem {number}" for number in range(SHOWN + 7)]
+    text = problems(source)
+    assert f"{SHOWN + 7} problems" in text
+    assert "... and 7 more" in text
+    assert text.count("\n") == SHOWN + 1
+
+
+def test_labels_that_contradict_the_mask_stay_and_are_counted(source, caplog):
+    first = source.candidates[0]
+    source.candidates[0] = Candidate(first.id, first.image, "train", ("x", "y"), first.mask)
+    with caplog.at_level(logging.WARNING):
+        records = checked_records(source, threads=1)
+    assert records[0].labels == ("x", "y")
+    assert "1 masks show other classes" in caplog.text

@@ -1,0 +1,107 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.datasets.folder import hold_out, read_folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("a.jpg", "b.PNG", "deep/er/c.jpeg", "d.jpg"):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(path)
+    (tmp_path / "images/notes.txt").write_text("no image")
+    return tmp_path
+
+
+def read(folder, text, **settings):
+    (folder / "labels.csv").write_text(text)
+    dataset = {
+        "kind": "folder",
+        "images": str(folder / "images"),
+        "labels": str(folder / "labels.csv"),
+        "masks": None,
+        "classes": None,
+        "val_fraction": 0.25,
+    }
+    return read_folder(dataset | settings, seed=0)
+
+
+ROWS = "image,labels\na,x\nb.PNG,y\ndeep/er/c.jpeg,x;y\nd.jpg,\n"
+
+
+def test_images_are_found_by_name_with_or_without_extension(folder):
+    source = read(folder, ROWS)
+    assert source.problems == []
+    assert source.classes == ("x", "y")
+    assert {c.id: c.labels for c in source.candidates} == {
+        "a": ("x",),
+        "b": ("y",),
+        "d": (),
+        "deep__er__c": ("x", "y"),
+    }
+    assert sorted(c.split for c in source.candidates) == ["train", "train", "train", "val"]
+    assert all(c.mask is None and c.image.is_file() for c in source.candidates)
+
+
+def test_the_order_of_rows_changes_nothing(folder):
+    head, *rows = ROWS.splitlines()
+    one = read(folder, ROWS)
+    other = read(folder, "\n".join([head, *reversed(rows)]))
+    assert one.candidates == other.candidates
+
+
+def test_a_split_column_decides(folder):
+    text = "image,labels,split\na,x,val\nb,y,train\ndeep/er/c,x,train\nd,,val\n"
+    splits = {c.id: c.split for c in read(folder, text).candidates}
+    assert splits == {"a": "val", "b": "train", "deep__er__c": "train", "d": "val"}
+
+
+def test_images_without_rows_and_rows_without_images_are_all_named(folder):
+    problems = read(folder, "image,labels\na,x\nnope.jpg,y\n").problems
+    assert sum("image without a row" in problem for problem in problems) == 3
+    assert sum("row nope.jpg has no image" in problem for problem in problems) == 1
+
+
+def test_two_rows_of_one_image_and_two_images_of_one_name_are_named(folder):
+    Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(folder / "images/a.png")
+    problems = read(folder, ROWS + "a.jpg,x\n").problems
+    assert any("has the same name" in problem for problem in problems)
+    assert any("name the same image" in problem for problem in problems)
+
+
+def test_masks_are_paired_by_name_and_need_an_order_of_classes(folder):
+    (folder / "masks/deep/er").mkdir(parents=True)
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(folder / "masks/deep/er/c.png")
+    source = read(folder, ROWS, masks=str(folder / "masks"))
+    assert any("order of the classes" in problem for problem in source.problems)
+    source = read(folder, ROWS, masks=str(folder / "masks"), classes=["y", "x"])
+    assert source.problems == []
+    assert source.classes == ("y", "x")
+    assert {c.id for c in source.candidates if c.mask} == {"deep__er__c"}
+
+
+@pytest.mark.parametrize("name", ["a;b", " a", ""])
+def test_class_names_that_cannot_be_joined_are_named(folder, name):
+    source = read(folder, ROWS, classes=["x", "y", name])
+    assert any(f"class {name!r}" in problem for problem in source.problems)
+
+
+@given(
+    ids=st.lists(st.text(min_size=1, max_size=5), min_size=2, max_size=30, unique=True),
+    fraction=st.floats(0.01, 0.99),
+    seed=st.integers(0, 5),
+)
+def test_holding_out_is_exact_and_goes_by_ids_alone(ids, fraction, seed):
+    held = hold_out(ids, seed, fraction)
+    assert held < set(ids) and held
+    assert len(held) == min(max(1, round(len(ids) * fraction)), len(ids) - 1)
+    assert held == hold_out(sorted(ids, reverse=True), seed, fraction)
+
+
+def test_another_seed_holds_out_others():
+    ids = [str(k) for k in range(100)]
+    assert hold_out(ids, 0, 0.5) != hold_out(ids, 1, 0.5)

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.datasets.manifest import (
+    Manifest,
+    Record,
+    read_manifest,
+    read_masks,
+    write_classes,
+    write_manifest,
+    write_masks,
+)
+from pipeline.errors import UserError
+
+NAMES = st.text(
+    st.characters(exclude_characters=";", exclude_categories=("Cs", "Cc")), min_size=1, max_size=8
+)
+
+
+def record(name, labels=(), split="train"):
+    return Record(name, Path(f"images/{name}.jpg"), 4, 3, split, tuple(labels))
+
+
+@given(
+    classes=st.lists(NAMES, min_size=1, max_size=5, unique=True),
+    ids=st.lists(NAMES, max_size=5, unique=True),
+    data=st.data(),
+)
+def test_a_manifest_reads_back_as_written(tmp_path_factory, classes, ids, data):
+    folder = tmp_path_factory.mktemp("manifest")
+    labels = st.lists(st.sampled_from(classes), unique=True).map(tuple)
+    records = [record(name, data.draw(labels)) for name in ids]
+    write_manifest(folder / "m.csv", records)
+    write_classes(folder / "c.json", classes)
+    again = read_manifest(folder / "m.csv", folder / "c.json")
+    assert again == Manifest(tuple(classes), tuple(records))
+
+
+def test_masks_read_back_as_written(tmp_path):
+    masks = {"a": Path("x/a.png"), "b, c": Path("ü/b.png")}
+    write_masks(tmp_path / "masks.csv", masks)
+    assert read_masks(tmp_path / "masks.csv") == masks
+
+
+def test_other_columns_are_refused(tmp_path):
+    (tmp_path / "m.csv").write_text("id,image\n")
+    write_classes(tmp_path / "c.json", ["a"])
+    with pytest.raises(UserError, match=r"columns are \['id', 'image'\], expected"):
+        read_manifest(tmp_path / "m.csv", tmp_path / "c.json")
+
+
+def test_targets_and_class_numbers_by_hand():
+    manifest = Manifest(("a", "b", "c"), (record("x", ("c", "a")), record("y")))
+    assert manifest.class_numbers(manifest.records[0]).tolist() == [1, 3]
+    assert manifest.class_numbers(manifest.records[1]).tolist() == []
+    assert manifest.targets(manifest.records).tolist() == [[1, 0, 1], [0, 0, 0]]
+
+
+@given(count=st.integers(0, 20), shards=st.integers(1, 7))
+def test_shards_cover_a_split_once(count, shards):
+    records = tuple(record(str(k), split="train" if k % 3 else "val") for k in range(count))
+    manifest = Manifest(("a",), records)
+    parts = [manifest.of_shard("train", shard, shards) for shard in range(shards)]
+    assert sorted(r.id for part in parts for r in part) == sorted(
+        r.id for r in manifest.of_split("train")
+    )
+    sizes = [len(part) for part in parts]
+    assert max(sizes) - min(sizes) <= 1

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.datasets.voc import CLASSES, read_voc
+from pipeline.errors import UserError
+
+XML = "<annotation>{}</annotation>"
+OBJECT = "<object><name>{}</name><difficult>{}</difficult></object>"
+
+
+@pytest.fixture
+def root(tmp_path):
+    for folder in ("JPEGImages", "SegmentationClass", "Annotations", "ImageSets/Segmentation"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("a", "b", "c"):
+        Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(tmp_path / f"JPEGImages/{name}.jpg")
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "SegmentationClass/a.png")
+    objects = [("dog", 0), ("cat", 1), ("dog", 0)]
+    text = XML.format("".join(OBJECT.format(*item) for item in objects))
+    (tmp_path / "Annotations/a.xml").write_text(text)
+    (tmp_path / "Annotations/b.xml").write_text(XML.format(""))
+    (tmp_path / "Annotations/c.xml").write_text(XML.format(OBJECT.format("bird", 0)))
+    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("a\n\nb\n")
+    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("c\n")
+    return tmp_path
+
+
+def settings(root, **changes):
+    return {
+        "kind": "voc",
+        "root": str(root),
+        "train_list": "ImageSets/Segmentation/train.txt",
+        "val_list": "ImageSets/Segmentation/val.txt",
+        "labels": None,
+        "masks": "SegmentationClass",
+        "classes": None,
+    } | changes
+
+
+def test_labels_come_from_annotations_difficult_objects_included(root):
+    source = read_voc(settings(root))
+    assert source.problems == []
+    assert source.classes == CLASSES and len(CLASSES) == 20
+    assert [(c.id, c.split, c.labels) for c in source.candidates] == [
+        ("a", "train", ("dog", "cat")),
+        ("b", "train", ()),
+        ("c", "val", ("bird",)),
+    ]
+    assert [c.mask is not None for c in source.candidates] == [True, False, False]
+
+
+def test_labels_come_from_a_table(root):
+    (root / "labels.csv").write_text("image,labels\na.jpg,cow\nb,sofa\nc,\n")
+    source = read_voc(settings(root, labels="labels.csv"))
+    assert source.problems == []
+    assert [c.labels for c in source.candidates] == [("cow",), ("sofa",), ()]
+
+
+def test_own_class_names(root):
+    source = read_voc(settings(root, classes=["dog", "bird", "cat"]))
+    assert source.problems == []
+    source = read_voc(settings(root, classes=["dog", "birds"]))
+    assert any("unknown label 'bird'" in p and "'birds'" in p for p in source.problems)
+
+
+def test_the_lists_of_train_aug_are_read(root):
+    lines = "/JPEGImages/a.jpg /SegmentationClassAug/a.png\n/JPEGImages/b.jpg /x/b.png\n"
+    (root / "aug.txt").write_text(lines)
+    source = read_voc(settings(root, train_list="aug.txt"))
+    assert [c.id for c in source.candidates] == ["a", "b", "c"]
+
+
+def test_without_masks_nothing_has_one(root):
+    assert not any(c.mask for c in read_voc(settings(root, masks=None)).candidates)
+
+
+def test_listed_images_that_are_absent_are_named(root):
+    (root / "ImageSets/Segmentation/val.txt").write_text("c\nzz\n")
+    assert any("zz: no such image" in problem for problem in read_voc(settings(root)).problems)
+
+
+def test_a_missing_list_is_named(root):
+    with pytest.raises(UserError, match=r"nope.txt: no such list"):
+        read_voc(settings(root, train_list="nope.txt"))
+
+
+def test_an_image_without_a_row_is_named(root):
+    (root / "labels.csv").write_text("image,labels\na,cow\n")
+    problems = read_voc(settings(root, labels="labels.csv")).problems
+    assert sum("image without a row" in problem for problem in problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("<annotation><object>", "not well-formed XML"),
+        ('<!DOCTYPE x [<!ENTITY e "dog">]><annotation/>', "got a document type"),
+    ],
+)
+def test_bad_annotations_are_named(root, text, problem):
+    (root / "Annotations/a.xml").write_text(text)
+    assert any(problem in found for found in read_voc(settings(root)).problems)
+
+
+def test_a_missing_annotation_says_what_else_can_be_given(root):
+    (root / "Annotations/a.xml").unlink()
+    assert any("labels: FILE.csv" in problem for problem in read_voc(settings(root)).problems)
+
+
+def test_real_photographs_are_read(voc_subset):
+    source = read_voc(settings(voc_subset, labels="labels.csv"))
+    assert source.problems == []
+    splits = [c.split for c in source.candidates]
+    assert (splits.count("train"), splits.count("val")) == (799, 250)
+    assert all(c.mask and c.labels for c in source.candidates)
+    assert {name for c in source.candidates for name in c.labels} == set(CLASSES)

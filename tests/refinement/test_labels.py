@@ -1,0 +1,111 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from pipeline.artifacts import ClassMaps
+from pipeline.refinement.dense_crf import CrfSettings
+from pipeline.refinement.labels import label_image, scores_with_background, upsampled
+
+THRESHOLD = {"rule": "threshold", "value": 0.3}
+
+
+def maps(values, classes, size=None):
+    values = np.asarray(values, np.float16)
+    return ClassMaps(np.asarray(classes, np.int64), values, size or values.shape[1:])
+
+
+def plain(item, background=THRESHOLD, unsure_below=None):
+    return label_image(item, None, background=background, crf=None, unsure_below=unsure_below)
+
+
+def test_a_pixel_takes_its_strongest_class_above_the_threshold():
+    values = [[[0.2, 0.5, 0.4]], [[0.1, 0.2, 0.9]]]
+    assert plain(maps(values, [3, 7])).tolist() == [[0, 3, 7]]
+
+
+def test_ties_go_to_the_background_and_then_to_the_lower_class():
+    values = [[[0.5, 0.75]], [[0.5, 0.75]]]
+    assert plain(maps(values, [2, 4]), {"rule": "threshold", "value": 0.5}).tolist() == [[0, 2]]
+
+
+def test_the_power_rule_by_hand():
+    # (1 - 0.5) ** 2 = 0.25 < 0.5; (1 - 0.25) ** 2 = 0.5625 > 0.25
+    values = [[[0.5, 0.25, 0.0]]]
+    assert plain(maps(values, [1]), {"rule": "power", "value": 2}).tolist() == [[1, 0, 0]]
+
+
+@pytest.mark.parametrize("rule", ["threshold", "power"])
+def test_an_image_without_labels_is_all_background(rule):
+    empty = maps(np.zeros((0, 2, 2)), [], (5, 7))
+    label = plain(empty, {"rule": rule, "value": 0.3})
+    assert label.shape == (5, 7) and label.max() == 0
+    image = np.zeros((5, 7, 3), np.uint8)
+    crf = CrfSettings()
+    assert not label_image(empty, image, background=THRESHOLD, crf=crf, unsure_below=0.9).any()
+
+
+def test_upsampling_is_bilinear_between_cell_centres():
+    full = upsampled(maps([[[0.0, 1.0]]], [1], (1, 4)))
+    assert full[0, 0].tolist() == [0, 0.25, 0.75, 1]
+
+
+@given(
+    hnp.arrays(np.float32, (3, 2, 2), elements=st.floats(0, 1, width=32)),
+    st.floats(0.01, 0.99),
+    st.sampled_from(["threshold", "power"]),
+)
+def test_labels_equal_brute_force(values, value, rule):
+    item = maps(values, [1, 2, 5])
+    half = item.values.astype(np.float32)
+    label = plain(item, {"rule": rule, "value": value})
+    for place in np.ndindex(2, 2):
+        strongest = half[:, *place].max()
+        ground = np.float32(value) if rule == "threshold" else (1 - strongest) ** np.float32(value)
+        expected = 0 if ground >= strongest else [1, 2, 5][int(half[:, *place].argmax())]
+        assert label[place] == expected
+
+
+def test_scores_have_the_background_first():
+    scores = scores_with_background(np.full((2, 1, 1), 0.4, np.float32), "threshold", 0.3)
+    assert scores[:, 0, 0].tolist() == pytest.approx([0.3, 0.4, 0.4])
+
+
+def test_pixels_that_are_not_confident_become_255():
+    # Normalised scores: 0.9 / 1.2 = 0.75, 0.4 / 0.7 = 0.57, background 0.3 / 0.3 = 1
+    values = [[[0.9, 0.4, 0.0]]]
+    assert plain(maps(values, [1]), unsure_below=0.6).tolist() == [[1, 255, 0]]
+    assert plain(maps(values, [1]), unsure_below=None).tolist() == [[1, 1, 0]]
+
+
+@pytest.mark.parametrize("unary", ["labels", "scores"])
+def test_the_crf_snaps_coarse_maps_to_the_picture(unary):
+    image = np.full((32, 32, 3), 30, np.uint8)
+    image[8:24, 8:24] = (220, 180, 40)
+    truth = (image[..., 0] > 100).astype(np.uint8) * 4
+    coarse = np.zeros((1, 8, 8), np.float16)
+    coarse[0, 2:6, 2:6] = 0.6
+    coarse[0, 3:5, 3:5] = 1.0
+    item = maps(coarse, [4], (32, 32))
+    crf = CrfSettings(unary=unary)
+    refined = label_image(item, image, background=THRESHOLD, crf=crf, unsure_below=None)
+    assert (plain(item) != truth).sum() > 0
+    assert np.array_equal(refined, truth)
+
+
+def test_zero_scores_everywhere_are_certain_background():
+    label = plain(maps([[[0.0, 0.0]]], [1]), {"rule": "threshold", "value": 1e-9}, 0.9)
+    assert label.tolist() == [[0, 0]]
+
+
+def test_labels_are_made_without_importing_torch():
+    code = (
+        "import sys, pipeline.stages.make_labels, pipeline.stages.evaluate, "
+        "pipeline.stages.sweep_thresholds; print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

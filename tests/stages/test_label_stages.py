@@ -1,0 +1,184 @@
+"""From maps to labels to scores, on maps whose result is known."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.artifacts import ClassMaps, read_label, write_label, write_maps
+from pipeline.datasets.manifest import read_manifest, read_masks, write_masks
+from pipeline.errors import UserError
+from pipeline.stages.evaluate import evaluate
+from pipeline.stages.make_labels import make_labels
+from pipeline.stages.sweep_thresholds import sweep_thresholds
+
+BACKGROUND = {"rule": "threshold", "value": 0.5}
+
+
+@pytest.fixture
+def maps(small_dataset, tmp_path):
+    """Write two shards of maps that are 0.8 on the left half of every labelled class."""
+    data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
+    paths = []
+    for shard in range(2):
+        items = []
+        for record in data.of_shard("train", shard, 2):
+            numbers = data.class_numbers(record)
+            values = np.zeros((len(numbers), record.height, record.width), np.float16)
+            values[:, :, : record.width // 2] = 0.8
+            items.append((record.id, ClassMaps(numbers, values, (record.height, record.width))))
+        paths.append(tmp_path / f"maps/{shard}.safetensors")
+        write_maps(paths[-1], items)
+    return paths
+
+
+def labelled(small_dataset, maps, folder, crf=None, threads=1):
+    for shard, path in enumerate(maps):
+        make_labels(
+            manifest=small_dataset["manifest"],
+            classes=small_dataset["classes"],
+            maps=path,
+            background=BACKGROUND,
+            crf=crf,
+            unsure_below=None,
+            labels=folder / str(shard),
+            threads=threads,
+        )
+    return [folder / str(shard) for shard in range(len(maps))]
+
+
+def test_every_image_of_a_shard_gets_a_label(small_dataset, maps, tmp_path):
+    folders = labelled(small_dataset, maps, tmp_path / "labels")
+    assert [sorted(p.name for p in f.iterdir()) for f in folders] == [
+        ["0.png", "2.png"],
+        ["1.png", "3.png"],
+    ]
+    dog = read_label(folders[1] / "1.png")
+    assert dog.shape == (37, 40)
+    assert np.unique(dog[:, :20]).tolist() == [2]
+    assert np.unique(dog[:, 20:]).tolist() == [0]
+    assert not read_label(folders[1] / "3.png").any()  # an image without labels
+
+
+def test_processes_give_the_same_labels(small_dataset, maps, tmp_path):
+    crf = {"iterations": 2}
+    one = labelled(small_dataset, maps, tmp_path / "one", crf)
+    two = labelled(small_dataset, maps[:1], tmp_path / "two", crf, threads=2)
+    for path in two[0].iterdir():
+        assert path.read_bytes() == (one[0] / path.name).read_bytes()
+
+
+def test_a_photograph_that_changed_its_size_is_named(small_dataset, maps, tmp_path):
+    data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(data.records[0].image)
+    with pytest.raises(UserError, match=r"0.png: image is \(9, 9\), its maps are of \(36, 40\)"):
+        labelled(small_dataset, maps, tmp_path / "labels", {"iterations": 1})
+
+
+def scored(small_dataset, folders, tmp_path, **changes):
+    arguments = {
+        "manifest": small_dataset["manifest"],
+        "classes": small_dataset["classes"],
+        "masks": small_dataset["masks"],
+        "labels": folders,
+        "split": "train",
+        "kind": "labels",
+        "method": "plain/cam/threshold",
+        "settings": {"crf": None, "background": BACKGROUND | {"chosen": "by hand"}},
+        "scores": tmp_path / "scores.json",
+        "images": tmp_path / "images.csv",
+        "threads": 1,
+    }
+    evaluate(**(arguments | changes))
+    rows = list(csv.DictReader((tmp_path / "images.csv").read_text().splitlines()))
+    return json.loads((tmp_path / "scores.json").read_text()), rows
+
+
+@pytest.fixture
+def copies(small_dataset, tmp_path):
+    """Give a folder of labels that equal the masks."""
+    for name, path in read_masks(small_dataset["masks"]).items():
+        write_label(tmp_path / f"copies/{name}.png", read_label(path))
+    return tmp_path / "copies"
+
+
+def test_labels_that_equal_the_masks_are_perfect(small_dataset, copies, tmp_path):
+    scores, rows = scored(small_dataset, [copies], tmp_path)
+    assert scores["miou"] == 1
+    assert scores["images"] == 4
+    assert scores["threshold"] == {"value": 0.5, "chosen": "by hand"}
+    assert [row["name"] for row in scores["classes"]] == ["background", "cat", "dog"]
+    assert [(row["id"], float(row["miou"])) for row in rows] == [(str(k), 1) for k in range(4)]
+
+
+def test_scores_by_hand(small_dataset, copies, tmp_path):
+    write_masks(small_dataset["masks"], {"0": tmp_path / "truth.png"})
+    write_label(tmp_path / "truth.png", np.array([[0, 0, 1, 255]], np.uint8))
+    write_label(copies / "0.png", np.array([[0, 1, 1, 1]], np.uint8))
+    scores, rows = scored(small_dataset, [copies], tmp_path)
+    assert scores["images"] == 1  # images without a mask are not scored
+    assert scores["miou"] == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert scores["absent_classes"] == ["dog"]
+    assert float(rows[0]["pixel_accuracy"]) == pytest.approx(2 / 3)
+
+
+def test_processes_give_the_same_scores(small_dataset, maps, tmp_path):
+    folders = labelled(small_dataset, maps, tmp_path / "labels")
+    one = scored(small_dataset, folders, tmp_path)
+    assert one == scored(small_dataset, folders, tmp_path, threads=2)
+    assert 0 < one[0]["miou"] < 1
+
+
+def test_a_missing_prediction_is_an_error(small_dataset, copies, tmp_path):
+    (copies / "2.png").unlink()
+    with pytest.raises(UserError, match=r"1 of 4 scored images have no label image .* first 2"):
+        scored(small_dataset, [copies], tmp_path)
+
+
+def test_a_label_of_another_size_names_both_files(small_dataset, copies, tmp_path):
+    write_label(copies / "2.png", np.zeros((4, 4), np.uint8))
+    with pytest.raises(UserError, match=r"copies/2.png: against .*masks/2.png: prediction is"):
+        scored(small_dataset, [copies], tmp_path)
+
+
+def test_no_mask_at_all_is_an_error(small_dataset, copies, tmp_path):
+    write_masks(small_dataset["masks"], {})
+    with pytest.raises(UserError, match="no image of this split has a mask"):
+        scored(small_dataset, [copies], tmp_path)
+
+
+def swept(small_dataset, maps, tmp_path, **changes):
+    arguments = {
+        "manifest": small_dataset["manifest"],
+        "classes": small_dataset["classes"],
+        "masks": small_dataset["masks"],
+        "maps": maps,
+        "split": "train",
+        "method": "plain/cam",
+        "thresholds": 9,
+        "settings": {"crf": None},
+        "scores": tmp_path / "sweep.json",
+        "threads": 1,
+    }
+    sweep_thresholds(**(arguments | changes))
+    return json.loads((tmp_path / "sweep.json").read_text())
+
+
+def test_the_sweep_agrees_with_labels_at_its_thresholds(small_dataset, maps, tmp_path):
+    sweep = swept(small_dataset, maps, tmp_path)
+    assert [round(point["threshold"], 6) for point in sweep["sweep"]] == [
+        0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9,
+    ]  # fmt: skip
+    labels, _ = scored(small_dataset, labelled(small_dataset, maps, tmp_path / "l"), tmp_path)
+    assert sweep["sweep"][4]["miou"] == pytest.approx(labels["miou"])
+    # The maps are 0.8 or 0: every threshold below 0.8 gives the same labels.
+    assert len({point["miou"] for point in sweep["sweep"][:7]}) == 1
+    assert sweep["miou"] == max(point["miou"] for point in sweep["sweep"])
+    assert sweep["threshold"]["chosen"] == "best of 9 in a sweep against the masks of this split"
+
+
+def test_images_without_maps_are_an_error(small_dataset, maps, tmp_path):
+    with pytest.raises(UserError, match="2 of 4 images have no maps, first 1"):
+        swept(small_dataset, maps[:1], tmp_path)

@@ -1,0 +1,210 @@
+"""The two training stages and what is made with their networks, on random pictures."""
+
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.artifacts import MapShard, read_label, read_weights, write_label
+from pipeline.errors import UserError
+from pipeline.models.classifier import load_classifier
+from pipeline.stages.make_maps import make_maps
+from pipeline.stages.predict_masks import predict_masks
+from pipeline.stages.train_classifier import train_classifier
+from pipeline.stages.train_segmenter import train_segmenter
+
+PUZZLE = {"pieces": 4, "alpha": 1.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
+CAM = {"scales": [1.0, 0.5], "flip": True, "max_size": None, "stride": 4}
+
+
+def train(dataset, folder, settings, **changes):
+    arguments = {
+        "manifest": dataset["manifest"],
+        "classes": dataset["classes"],
+        "pretrained": [],
+        "settings": settings,
+        "seed": 0,
+        "weights": folder / "model.safetensors",
+        "history": folder / "history.csv",
+        "threads": 1,
+        "code": "code",
+    }
+    train_classifier(**(arguments | changes))
+    return folder / "model.safetensors"
+
+
+@pytest.mark.parametrize("puzzle", [None, PUZZLE], ids=["plain", "puzzle"])
+def test_a_classifier_is_trained_and_rebuilt(small_dataset, classifier_settings, tmp_path, puzzle):
+    weights = train(small_dataset, tmp_path / "c", classifier_settings | {"puzzle": puzzle})
+    model = load_classifier(weights)
+    assert model(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 2)
+    header, *rows = (tmp_path / "c/history.csv").read_text().splitlines()
+    assert len(rows) == 3
+    expected = {"epoch", "loss", "learning_rate", "seconds", "images_per_second", "val_map"}
+    if puzzle:
+        expected |= {"loss_cls", "loss_p_cls", "loss_re", "alpha"}
+    assert set(header.split(",")) == expected
+    assert not (tmp_path / "c/checkpoint.safetensors").exists()
+
+
+def test_the_loss_falls(small_dataset, classifier_settings, tmp_path):
+    settings = classifier_settings | {"epochs": 12, "batch_size": 4}
+    train(small_dataset, tmp_path / "c", settings)
+    rows = (tmp_path / "c/history.csv").read_text().splitlines()[1:]
+    losses = [float(row.split(",")[1]) for row in rows]
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])
+
+
+def test_the_same_seed_gives_the_same_bytes(small_dataset, classifier_settings, tmp_path):
+    one, two, other = (
+        train(small_dataset, tmp_path / name, classifier_settings, seed=seed).read_bytes()
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    )
+    assert one == two
+    assert one != other
+
+
+def test_the_best_epoch_by_val_labels_is_kept(small_dataset, classifier_settings, tmp_path):
+    settings = classifier_settings | {"selection": "best_val_map"}
+    weights = train(small_dataset, tmp_path / "c", settings)
+    assert "head.weight" in read_weights(weights)[0]
+
+
+def test_pretrained_weights_come_from_a_local_file(small_dataset, classifier_settings, tmp_path):
+    from safetensors.torch import save_file
+
+    from pipeline.models.backbone import create_backbone
+
+    torch.manual_seed(42)
+    backbone = create_backbone("test_resnet", pretrained=False, output_stride=16)
+    save_file(backbone.state_dict(), tmp_path / "backbone.safetensors")
+    frozen = deepcopy(classifier_settings) | {"batch_norm": "frozen", "epochs": 1}
+    frozen["optimizer"] |= {"learning_rate": 1e-12}
+    weights = train(
+        small_dataset, tmp_path / "c", frozen, pretrained=[tmp_path / "backbone.safetensors"]
+    )
+    state = read_weights(weights)[0]
+    key = "conv1.0.weight"
+    torch.testing.assert_close(
+        state[f"backbone.{key}"], backbone.state_dict()[key], rtol=0, atol=1e-6
+    )
+
+
+@pytest.fixture
+def classifier(small_dataset, classifier_settings, tmp_path):
+    return train(small_dataset, tmp_path / "classifier", classifier_settings | {"epochs": 1})
+
+
+def maps_of(small_dataset, classifier, path, **changes):
+    arguments = {
+        "manifest": small_dataset["manifest"],
+        "classes": small_dataset["classes"],
+        "weights": classifier,
+        "attribution": "cam",
+        "settings": CAM,
+        "precision": "32-true",
+        "split": "train",
+        "shard": 0,
+        "shards": 1,
+        "maps": path,
+        "threads": 1,
+    }
+    make_maps(**(arguments | changes))
+    return dict(iter(MapShard(path)))
+
+
+def test_maps_are_of_the_labelled_classes(small_dataset, classifier, tmp_path):
+    maps = maps_of(small_dataset, classifier, tmp_path / "0.safetensors")
+    assert {name: item.classes.tolist() for name, item in maps.items()} == {
+        "0": [1],
+        "1": [2],
+        "2": [1, 2],
+        "3": [],
+    }
+    assert maps["2"].values.shape == (2, 10, 10)
+    assert maps["2"].size == (38, 40)
+    assert all(item.values.min(initial=0) >= 0 for item in maps.values())
+    assert all(item.values.max(initial=0) <= 1 for item in maps.values())
+
+
+def test_shards_together_are_the_whole(small_dataset, classifier, tmp_path):
+    whole = maps_of(small_dataset, classifier, tmp_path / "whole.safetensors")
+    parts = {}
+    for shard in range(3):
+        path = tmp_path / f"{shard}.safetensors"
+        parts |= maps_of(small_dataset, classifier, path, shard=shard, shards=3)
+    assert parts.keys() == whole.keys()
+    for name, item in whole.items():
+        np.testing.assert_array_equal(parts[name].values, item.values)
+
+
+@pytest.fixture
+def segmenter_settings(demo_config):
+    section = demo_config["segmenter"]
+    section |= {"epochs": 2, "batch_size": 2}
+    section["augmentation"] |= {"resize": [32, 40], "crop": 32}
+    return section
+
+
+def pseudo_labels(small_dataset, folder, ids):
+    rng = np.random.default_rng(0)
+    for number in ids:
+        label = rng.choice(np.array([0, 1, 2, 255], np.uint8), (36 + number, 40))
+        write_label(folder / f"{number}.png", label)
+
+
+def segmented(small_dataset, folder, settings, labels):
+    train_segmenter(
+        manifest=small_dataset["manifest"],
+        classes=small_dataset["classes"],
+        labels=labels,
+        pretrained=[],
+        settings=settings,
+        seed=0,
+        weights=folder / "model.safetensors",
+        history=folder / "history.csv",
+        threads=1,
+        code="code",
+    )
+    return folder / "model.safetensors"
+
+
+def test_a_segmenter_is_trained_and_predicts(small_dataset, segmenter_settings, tmp_path):
+    pseudo_labels(small_dataset, tmp_path / "labels/0", [0, 2])
+    pseudo_labels(small_dataset, tmp_path / "labels/1", [1, 3])
+    shards = [tmp_path / "labels/0", tmp_path / "labels/1"]
+    weights = segmented(small_dataset, tmp_path / "s", segmenter_settings, shards)
+    again = segmented(small_dataset, tmp_path / "t", segmenter_settings, shards)
+    assert weights.read_bytes() == again.read_bytes()
+    for crf in (None, {"iterations": 2}):
+        out = tmp_path / f"predictions/{crf is None}"
+        predict_masks(
+            manifest=small_dataset["manifest"],
+            classes=small_dataset["classes"],
+            weights=weights,
+            settings={"scales": [1.0, 0.5], "flip": True, "max_size": 30, "crf": crf},
+            precision="32-true",
+            split="val",
+            shard=0,
+            shards=1,
+            predictions=out,
+            threads=1,
+        )
+        assert sorted(path.name for path in out.iterdir()) == ["4.png", "5.png"]
+        label = read_label(out / "5.png")
+        assert label.shape == (41, 40)
+        assert label.max() <= 2
+
+
+def test_a_missing_pseudo_label_is_named(small_dataset, segmenter_settings, tmp_path):
+    pseudo_labels(small_dataset, tmp_path / "labels", [0, 1, 3])
+    with pytest.raises(UserError, match="1 training images lack a pseudo-label, first 2"):
+        segmented(small_dataset, tmp_path / "s", segmenter_settings, [tmp_path / "labels"])
+
+
+def test_a_pseudo_label_of_another_size_is_named(small_dataset, segmenter_settings, tmp_path):
+    pseudo_labels(small_dataset, tmp_path / "labels", [0, 1, 2, 3])
+    write_label(tmp_path / "labels/2.png", np.zeros((5, 5), np.uint8))
+    with pytest.raises(UserError, match=r"2.png: label is \(5, 5\), expected \(38, 40\)"):
+        segmented(small_dataset, tmp_path / "s", segmenter_settings, [tmp_path / "labels"])

@@ -1,0 +1,119 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+
+from pipeline.artifacts import (
+    ClassMaps,
+    MapShard,
+    read_label,
+    read_scores,
+    read_weights,
+    replacing,
+    write_label,
+    write_maps,
+    write_scores,
+    write_weights,
+)
+from pipeline.errors import UserError
+
+
+@given(
+    maps=st.dictionaries(
+        st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6),
+        hnp.arrays(np.float16, hnp.array_shapes(min_dims=3, max_dims=3, max_side=4)),
+        max_size=4,
+    )
+)
+def test_maps_read_back_as_written(tmp_path_factory, maps):
+    path = tmp_path_factory.mktemp("maps") / "0.safetensors"
+    items = {
+        name: ClassMaps(np.arange(1, 1 + len(values)), values, (4 * values.shape[1], 9))
+        for name, values in maps.items()
+    }
+    write_maps(path, items.items())
+    shard = MapShard(path)
+    assert sorted(items) == shard.ids
+    for name, read in shard:
+        np.testing.assert_array_equal(read.values, items[name].values)
+        assert read.values.dtype == np.float16
+        assert read.classes.tolist() == items[name].classes.tolist()
+        assert read.size == items[name].size
+
+
+def test_an_image_without_classes_has_empty_maps(tmp_path):
+    empty = ClassMaps(np.array([], np.int64), np.zeros((0, 2, 3), np.float16), (8, 12))
+    write_maps(tmp_path / "0.safetensors", [("a", empty)])
+    read = MapShard(tmp_path / "0.safetensors")["a"]
+    assert read.values.shape == (0, 2, 3)
+    assert read.size == (8, 12)
+
+
+@given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9)))
+def test_label_images_read_back_as_written(tmp_path_factory, label):
+    path = tmp_path_factory.mktemp("labels") / "x.png"
+    write_label(path, label)
+    assert np.array_equal(read_label(path), label)
+
+
+def test_label_images_have_the_voc_palette(tmp_path):
+    write_label(tmp_path / "x.png", np.array([[0, 1, 255]], np.uint8))
+    with Image.open(tmp_path / "x.png") as image:
+        assert image.mode == "P"
+        colours = image.convert("RGB")
+        assert colours.getpixel((1, 0)) == (128, 0, 0)
+        assert colours.getpixel((2, 0)) == (224, 224, 192)
+
+
+def test_grey_masks_of_other_writers_are_read(tmp_path):
+    label = np.array([[0, 7, 255]], np.uint8)
+    Image.fromarray(label).save(tmp_path / "x.png")
+    assert np.array_equal(read_label(tmp_path / "x.png"), label)
+
+
+def test_masks_in_colour_are_refused(tmp_path):
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(tmp_path / "x.png")
+    with pytest.raises(UserError, match="a mask is RGB, expected one channel"):
+        read_label(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("reader", [read_label, MapShard, read_weights])
+def test_damaged_files_are_named(tmp_path, reader):
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"\x00\x01damaged")
+    with pytest.raises(UserError, match=r"x\.bin: not a whole .*delete it"):
+        reader(path)
+
+
+def test_weights_read_back_with_their_description(tmp_path):
+    tensors = {"a": torch.randn(2, 3).T, "b": torch.tensor(3)}
+    write_weights(tmp_path / "w.safetensors", tensors, {"classes": 3, "name": "ü"})
+    read, description = read_weights(tmp_path / "w.safetensors")
+    assert description == {"classes": 3, "name": "ü"}
+    assert all(torch.equal(read[name], tensors[name]) for name in tensors)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), replacing(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_scores_are_plain_json_without_nan(tmp_path):
+    scores = {"a": np.float64(0.5), "b": float("nan"), "c": [np.int64(3), (1.0, None)]}
+    write_scores(tmp_path / "s.json", scores)
+    assert json.loads((tmp_path / "s.json").read_text()) == {
+        "a": 0.5,
+        "b": None,
+        "c": [3, [1.0, None]],
+    }
+    assert read_scores(tmp_path / "s.json")["c"] == [3, [1.0, None]]

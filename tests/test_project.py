@@ -1,0 +1,90 @@
+"""The project's files agree with one another."""
+
+import importlib
+import inspect
+import re
+import tomllib
+
+import pytest
+import yaml
+
+from pipeline.stage import TRIGGERS
+from tests.conftest import REPOSITORY
+
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+BLOCK = re.compile(r"^(?:use )?rule (\w+)(?: as (\w+) with)?:\n((?:    .*\n|\n)*)", re.MULTILINE)
+
+
+def lines(name):
+    return [line for line in (REPOSITORY / name).read_text().splitlines() if line]
+
+
+def test_every_requirement_is_one_version_without_an_address():
+    for line in lines("requirements.txt") + lines("requirements-dev.txt"):
+        assert re.fullmatch(r"[a-z0-9][a-z0-9._-]*==[0-9][0-9a-z.]*", line), line
+
+
+def test_direct_dependencies_are_pinned_as_in_the_requirements():
+    assert set(PROJECT["project"]["dependencies"]) <= set(lines("requirements.txt"))
+    assert set(PROJECT["dependency-groups"]["dev"]) <= set(lines("requirements-dev.txt"))
+    assert set(lines("requirements.txt")) <= set(lines("requirements-dev.txt"))
+
+
+def test_uv_is_held_to_the_same_versions():
+    assert PROJECT["tool"]["uv"]["constraint-dependencies"] == lines("requirements-dev.txt")
+
+
+def test_conda_environments_hold_the_same_pins():
+    environments = list((REPOSITORY / "envs").glob("*.yaml"))
+    assert environments
+    for path in environments:
+        dependencies = yaml.safe_load(path.read_text())["dependencies"]
+        pip = next(item["pip"] for item in dependencies if isinstance(item, dict))
+        assert pip == lines("requirements.txt")
+
+
+def test_lock_files_stay_out_of_git():
+    ignored = lines(".gitignore")
+    assert "uv.lock" in ignored and "results/" in ignored
+
+
+def rules():
+    text = (REPOSITORY / "Snakefile").read_text()
+    return {new or name: body for name, new, body in BLOCK.findall(text) if name != "all"}
+
+
+def names_in(body, section):
+    """Give the keywords of a section of a rule, as snakefmt lays them out."""
+    found = re.search(rf"^    {section}:\n((?:        .*\n|\n)*)", body, re.MULTILINE)
+    return set(re.findall(r"^        (\w+)=", found[1], re.MULTILINE)) if found else set()
+
+
+def test_every_stage_has_a_rule_and_every_rule_a_stage():
+    scripts = {re.search(r'"pipeline/stages/(\w+)\.py"', body) for body in rules().values()}
+    used = {found[1] for found in scripts if found}
+    assert used == {path.stem for path in (REPOSITORY / "pipeline/stages").glob("[!_]*.py")}
+    assert len(rules()) == 11
+
+
+@pytest.mark.parametrize("rule", rules())
+def test_a_rule_names_its_files_as_its_stage_names_its_arguments(rule):
+    body = rules()[rule]
+    stage = "evaluate" if rule.startswith("evaluate") else rule
+    function = getattr(importlib.import_module(f"pipeline.stages.{stage}"), stage)
+    parameters = inspect.signature(function).parameters
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
+    given = set().union(*(names_in(body, part) for part in ("input", "output", "params")))
+    wildcards = set(re.findall(r"{{(\w+)}}", body)) | {"threads"}
+    assert "code" in given
+    assert given - TRIGGERS <= parameters.keys()
+    assert parameters.keys() - wildcards <= given
+
+
+def test_only_scoring_and_the_report_are_given_masks():
+    seeing = {rule for rule, body in rules().items() if "masks" in names_in(body, "input")}
+    assert seeing == {"sweep_thresholds", "evaluate_labels", "evaluate_predictions", "report"}
+
+
+def test_an_experiment_stands_on_its_own():
+    for path in (REPOSITORY / "experiments").glob("*.yaml"):
+        assert "dataset" in yaml.safe_load(path.read_text()), path

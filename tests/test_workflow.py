@@ -1,0 +1,269 @@
+"""The real workflow on a tiny demo: what runs, what reruns, and what survives a kill."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline import workflow
+from pipeline.artifacts import read_scores
+from pipeline.workflow import code_digest
+from tests.conftest import REPOSITORY
+
+TRAINING = {
+    "backbone": "test_resnet",
+    "pretrained": False,
+    "epochs": 1,
+    "batch_size": 2,
+    "augmentation": {"resize": [32, 40], "crop": 32},
+}
+TINY: dict[str, Any] = {
+    "experiment": "tiny",
+    "shards": 2,
+    "dataset": {"kind": "demo", "train": 6, "val": 3, "size": 32},
+    "classifiers": {
+        "plain": TRAINING | {"eval_size": 32},
+        "puzzle": TRAINING | {"eval_size": 32, "puzzle": {}},
+    },
+    "attributions": {"cam": {"scales": [1.0]}},
+    "refinements": {"threshold": {}, "crf": {"crf": {"iterations": 2}}},
+    "labels": ["plain/cam/threshold", "puzzle/cam/crf"],
+    "segmenters": ["puzzle/cam/crf"],
+    "segmenter": TRAINING,
+    "evaluation": {"thresholds": 4},
+    "report": {"gallery": 1},
+}
+AFTER_LABELS = {"train_segmenter": 1, "predict_masks": 2, "evaluate_predictions": 1}
+
+
+def changed(*keys, value):
+    """Give the tiny configuration with one value changed."""
+    config = deepcopy(TINY)
+    place = config
+    for key in keys[:-1]:
+        place = place.setdefault(key, {})
+    place[keys[-1]] = value
+    return config
+
+
+def command(folder: Path, config: dict[str, Any], *arguments: str) -> list[str]:
+    (folder / "over.yaml").write_text(yaml.safe_dump(config))
+    return [
+        sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile"),
+        "--directory", str(folder), "--cores", "2", "--configfile", str(folder / "over.yaml"),
+        *arguments,
+    ]  # fmt: skip
+
+
+def snakemake(folder, config, *arguments, check=True) -> str:
+    done = subprocess.run(
+        command(folder, config, *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == check, done.stdout
+    return done.stdout
+
+
+def planned(folder, config, *arguments) -> dict[str, int]:
+    """Give the jobs that would run, by rule, without the target rule."""
+    text = snakemake(folder, config, "--dry-run", *arguments)
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", text, flags=re.MULTILINE))
+    return {rule: int(count) for rule, count in jobs.items() if rule not in ("total", "all")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Folder in which the tiny configuration has run to its report."""
+    folder = tmp_path_factory.mktemp("workflow")
+    snakemake(folder, TINY)
+    return folder
+
+
+def test_the_whole_workflow_runs_to_its_report(finished):
+    results = finished / "results/tiny"
+    report = (results / "report.html").read_text()
+    for method in ("plain/cam", "puzzle/cam", "plain/cam/threshold", "puzzle/cam/crf"):
+        assert method in report
+    labels = read_scores(results / "scores/labels/puzzle/cam/crf/train.json")
+    predictions = read_scores(results / "scores/predictions/puzzle/cam/crf/val.json")
+    assert (labels["images"], predictions["images"]) == (6, 3)
+    assert labels["settings"]["image labels given"] is True
+    assert predictions["settings"]["image labels given"] is False
+    assert not list(results.rglob("checkpoint*")) and not list(results.rglob("*.partial"))
+
+
+def test_a_finished_workflow_has_nothing_to_do(finished):
+    assert planned(finished, TINY) == {}
+
+
+CHANGES = {
+    "gallery": (changed("report", "gallery", value=2), {}),
+    "thresholds of the sweep": (
+        changed("evaluation", "thresholds", value=5),
+        {"sweep_thresholds": 2},
+    ),
+    "words about a threshold": (
+        changed("refinements", "crf", "background", "chosen", value="by eye"),
+        {"evaluate_labels": 1},
+    ),
+    "scales of the prediction": (
+        changed("prediction", "scales", value=[1.0, 0.5]),
+        {"predict_masks": 2, "evaluate_predictions": 1},
+    ),
+    "CRF of the labels": (
+        changed("refinements", "crf", "crf", "iterations", value=3),
+        {"make_labels": 2, "evaluate_labels": 1, **AFTER_LABELS},
+    ),
+    "epochs of one classifier": (
+        changed("classifiers", "puzzle", "epochs", value=2),
+        {
+            "train_classifier": 1, "make_maps": 2, "sweep_thresholds": 1,
+            "make_labels": 2, "evaluate_labels": 1, **AFTER_LABELS,
+        },
+    ),
+    "seed": (
+        changed("seed", value=1),
+        {
+            "generate_demo": 1, "prepare_dataset": 1, "train_classifier": 2, "make_maps": 4,
+            "sweep_thresholds": 2, "make_labels": 4, "evaluate_labels": 2, **AFTER_LABELS,
+        },
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_change_reruns_exactly_what_depends_on_it(finished, name):
+    config, expected = CHANGES[name]
+    assert planned(finished, config) == {**expected, "report": 1}
+
+
+def test_a_single_output_can_be_asked_for(tmp_path):
+    target = "results/tiny/maps/plain/cam/train/1.safetensors"
+    jobs = planned(tmp_path, TINY, target)
+    assert jobs == {"generate_demo": 1, "prepare_dataset": 1, "train_classifier": 1, "make_maps": 1}
+
+
+def test_a_rule_can_be_asked_for_by_name(tmp_path):
+    assert planned(tmp_path, TINY, "prepare_dataset") == {"generate_demo": 1, "prepare_dataset": 1}
+
+
+def test_without_masks_nothing_is_scored(finished, tmp_path):
+    demo = finished / "results/tiny/demo"
+    folder = {
+        "kind": "folder",
+        "images": str(demo / "JPEGImages"),
+        "labels": str(demo / "labels.csv"),
+    }
+    jobs = planned(tmp_path, changed("dataset", value=folder))
+    assert not {"sweep_thresholds", "evaluate_labels", "evaluate_predictions"} & jobs.keys()
+    assert jobs["report"] == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (changed("sedd", value=1), "unknown key 'sedd' in the top level: did you mean 'seed'?"),
+        (
+            changed("dataset", value={"kind": "voc", "root": "/nowhere"}),
+            "/nowhere/ImageSets/Segmentation/train.txt: no such file or folder",
+        ),
+        (
+            changed("classifiers", "plain", "pretrained", value=True)
+            | {"weights": {"test_resnet": "/nowhere/w.safetensors"}},
+            "/nowhere/w.safetensors: no such file",
+        ),
+    ],
+    ids=["typo", "data", "weights"],
+)
+def test_mistakes_end_the_run_before_anything_runs(tmp_path, config, message):
+    text = snakemake(tmp_path, config, check=False)
+    assert message in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_bad_image_is_named_and_leaves_no_output(finished, tmp_path):
+    demo = tmp_path / "data"
+    subprocess.run(["cp", "-r", str(finished / "results/tiny/demo"), str(demo)], check=True)
+    (demo / "JPEGImages/train_00002.png").write_bytes(b"broken")
+    dataset = {"kind": "voc", "root": str(demo), "labels": "labels.csv",
+               "classes": ["redcap", "goldcap", "greencap", "bluecap", "violetcap"]}  # fmt: skip
+    text = snakemake(tmp_path, changed("dataset", value=dataset), "prepare_dataset", check=False)
+    assert "train_00002.png: not an image of a known format" in text
+    assert not list((tmp_path / "results").rglob("*.csv"))
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path):
+    config = changed("classifiers", "plain", "epochs", value=4)
+    target = "results/tiny/classifiers/plain/model.safetensors"
+    snakemake(finished, config, target)
+    run = subprocess.Popen(
+        command(tmp_path, config, target), start_new_session=True, stderr=subprocess.DEVNULL
+    )
+    checkpoint = tmp_path / "results/tiny/classifiers/plain/checkpoint.safetensors"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    assert checkpoint.exists()
+    assert not (tmp_path / target).exists()
+    locked = snakemake(tmp_path, config, target, check=False)
+    assert "--unlock" in locked
+    snakemake(tmp_path, config, "--unlock")
+    text = snakemake(tmp_path, config, target)
+    assert re.search(r"going on after epoch [1-4], from the checkpoint", text)
+    assert (tmp_path / target).read_bytes() == (finished / target).read_bytes()
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Give a small package in place of the project's own."""
+    (tmp_path / "pipeline/stages").mkdir(parents=True)
+    for name in ("__init__.py", "stages/__init__.py"):
+        (tmp_path / "pipeline" / name).write_text("")
+    (tmp_path / "pipeline/stages/stage.py").write_text("from pipeline.helper import f\n")
+    (tmp_path / "pipeline/helper.py").write_text("from pipeline import deep\nf = deep.x\n")
+    (tmp_path / "pipeline/deep.py").write_text('"""Doc."""\nx = 1\n')
+    (tmp_path / "pipeline/other.py").write_text("y = 1\n")
+    monkeypatch.setattr(workflow, "PACKAGE", tmp_path / "pipeline")
+
+    def digest() -> str:
+        workflow._tree.cache_clear()
+        workflow._imports.cache_clear()
+        workflow._syntax.cache_clear()
+        return code_digest("stage")
+
+    yield tmp_path / "pipeline", digest
+    digest()
+    for cached in (workflow._tree, workflow._imports, workflow._syntax):
+        cached.cache_clear()
+
+
+def test_the_digest_sees_code_behind_imports_and_not_comments(package):
+    folder, digest = package
+    first = digest()
+    (folder / "deep.py").write_text('"""Other words."""\n\n# A comment.\nx = 1\n')
+    (folder / "other.py").write_text("y = 2\n")
+    assert digest() == first
+    (folder / "deep.py").write_text("x = 2\n")
+    assert digest() != first
+
+
+def test_the_digest_of_one_stage_is_not_that_of_another():
+    assert code_digest("make_labels") != code_digest("evaluate")
+    assert "torch" not in "".join(workflow._reachable("pipeline.stages.make_labels", set()))
+    assert "pipeline.refinement.dense_crf" in workflow._reachable(
+        "pipeline.stages.make_labels", set()
+    )
