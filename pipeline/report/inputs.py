@@ -124,9 +124,10 @@ def representative_ids(scores: Mapping[str, float], count: int) -> dict[str, lis
         Groups ``best``, ``median`` and ``worst``; no picture is in two of them.
     """
     ranked = sorted(scores, key=lambda image_id: (-scores[image_id], image_id))
-    count = min(count, len(ranked) // 3) if len(ranked) < 3 * count else count
-    if count == 0:
-        return {"best": ranked, "median": [], "worst": []} if ranked else {}
+    if count and len(ranked) <= 3 * count:
+        third = -(-len(ranked) // 3)
+        groups = (ranked[:third], ranked[third : 2 * third], ranked[2 * third :])
+        return dict(zip(("best", "median", "worst"), groups, strict=True))
     middle = (len(ranked) - count) // 2
     return {
         "best": ranked[:count],

@@ -1,0 +1,101 @@
+"""A results tree made by hand, in the formats that the stages write."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.artifacts import ClassMaps, write_label, write_maps, write_scores
+from pipeline.datasets.manifest import Record, write_classes, write_manifest, write_masks
+from pipeline.metrics.segmentation import confusion_matrix, scores_of
+
+METHOD = "plain/cam/crf"
+
+
+def score(kind, method, names, truth, predicted) -> dict[str, Any]:
+    counts = confusion_matrix(truth, predicted, len(names))
+    given = {
+        "kind": kind,
+        "method": method,
+        "split": "val" if kind == "predictions" else "train",
+        "images": 3,
+        "settings": {"image labels given": kind != "predictions", "crf": None},
+        "threshold": {"value": 0.35, "chosen": "somehow"} if kind != "predictions" else None,
+    }
+    if kind == "maps":
+        given["sweep"] = [{"threshold": 0.2, "miou": 0.1}, {"threshold": 0.35, "miou": 0.25}]
+    return given | scores_of(counts, names)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """Give the arguments of the report stage over hand-made files, and the results' folder."""
+    return build(tmp_path / "results/exp", ["cat", "dog"])
+
+
+def build(root: Path, classes: list[str]) -> SimpleNamespace:
+    rng = np.random.default_rng(0)
+    names = ["background", *classes]
+    records, masks, maps = [], {}, []
+    for index in range(6):
+        split = "train" if index < 3 else "val"
+        image, mask = root / f"images/{index}.png", root / f"masks/{index}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(image)
+        label = rng.choice(np.array([0, 1, 255], np.uint8), (20, 30))
+        write_label(mask, label)
+        labels = () if index == 0 else (classes[0],)
+        records.append(Record(f"i{index}", image, 30, 20, split, labels))
+        masks[f"i{index}"] = mask
+        kind = f"labels/{METHOD}/train" if split == "train" else f"predictions/{METHOD}/val"
+        write_label(root / f"{kind}/0/i{index}.png", label)
+        if split == "train":
+            numbers = np.array([1] * len(labels), np.int64)
+            values = np.full((len(numbers), 5, 8), 0.5, np.float16)
+            maps.append((f"i{index}", ClassMaps(numbers, values, (20, 30))))
+    write_manifest(root / "dataset/manifest.csv", records)
+    write_classes(root / "dataset/classes.json", classes)
+    write_masks(root / "dataset/masks.csv", masks)
+    write_maps(root / "maps/plain/cam/train/0.safetensors", maps)
+    truth = rng.integers(0, 2, (9, 9)).astype(np.uint8)
+    predicted = rng.integers(0, 2, (9, 9)).astype(np.uint8)
+    files = {
+        "maps/plain/cam/train": score("maps", "plain/cam", names, truth, predicted),
+        f"labels/{METHOD}/train": score("labels", METHOD, names, truth, truth),
+        f"predictions/{METHOD}/val": score("predictions", METHOD, names, truth, predicted),
+    }
+    for stem, document in files.items():
+        write_scores(root / f"scores/{stem}.json", document)
+    for kind, split, first in (("labels", "train", 0), ("predictions", "val", 3)):
+        rows = [f"i{first + k},{0.2 + 0.3 * k},0.5" for k in range(3)]
+        text = "\n".join(["id,miou,pixel_accuracy", *rows])
+        (root / f"scores/{kind}/{METHOD}/{split}.csv").write_text(text + "\n")
+    history = root / "classifiers/plain/history.csv"
+    history.parent.mkdir(parents=True)
+    history.write_text("epoch,loss,learning_rate,val_map\n1,0.7,0.1,0.5\n2,0.4,0.05,0.6\n")
+    for shard in range(2):
+        path = root / f"benchmarks/make_maps/plain/cam/train/{shard}.tsv"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("s\th:m:s\tmax_rss\n61.5\t0:01:01\t2048\n")
+    arguments = {
+        "manifest": root / "dataset/manifest.csv",
+        "classes": root / "dataset/classes.json",
+        "masks": root / "dataset/masks.csv",
+        "histories": [history],
+        "scores": [root / f"scores/{stem}.json" for stem in files],
+        "image_scores": [
+            root / f"scores/labels/{METHOD}/train.csv",
+            root / f"scores/predictions/{METHOD}/val.csv",
+        ],
+        "maps": [root / "maps/plain/cam/train/0.safetensors"],
+        "labels": [root / f"labels/{METHOD}/train/0"],
+        "predictions": [root / f"predictions/{METHOD}/val/0"],
+        "times": sorted(root.rglob("*.tsv")),
+        "config": {"experiment": "exp", "seed": 3, "dataset": {"kind": "folder"}},
+        "gallery": 1,
+        "report": root / "report.html",
+    }
+    return SimpleNamespace(root=root, arguments=arguments)

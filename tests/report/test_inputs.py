@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.report.inputs import (
+    by_method,
+    method_of,
+    read_history,
+    read_image_scores,
+    read_times,
+    representative_ids,
+)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("results/e/maps/plain/cam/train/0.safetensors", ("maps", "plain/cam")),
+        ("results/e/labels/plain/cam/crf/train/3", ("labels", "plain/cam/crf")),
+        ("results/e/predictions/p/cam/crf/val/0", ("predictions", "p/cam/crf")),
+        ("results/e/scores/labels/p/cam/crf/train.csv", ("labels", "p/cam/crf")),
+        ("results/e/classifiers/plain/history.csv", ("classifiers", "plain")),
+        ("results/e/segmenters/p/cam/crf/history.csv", ("segmenters", "p/cam/crf")),
+        ("results/labels/maps/maps/cam/train/0.safetensors", ("maps", "maps/cam")),
+    ],
+)
+def test_the_path_is_the_method(path, expected):
+    assert method_of(Path(path)) == expected
+
+
+@pytest.mark.parametrize("path", ["results/e/report.html", "elsewhere/x.csv", "labels"])
+def test_other_paths_have_no_method(path):
+    with pytest.raises(ValueError, match="not a path of maps"):
+        method_of(Path(path))
+
+
+def test_shards_are_grouped_by_method():
+    paths = [Path(f"results/e/labels/{m}/cam/crf/train/{k}") for m in "ab" for k in (0, 1)]
+    assert by_method(paths) == {"a/cam/crf": paths[:2], "b/cam/crf": paths[2:]}
+
+
+def test_best_median_and_worst_by_hand():
+    scores = {"a": 0.1, "b": 0.9, "c": 0.5, "d": 0.7, "e": 0.3}
+    assert representative_ids(scores, 1) == {"best": ["b"], "median": ["c"], "worst": ["a"]}
+
+
+@pytest.mark.parametrize("images", range(8))
+@pytest.mark.parametrize("count", range(4))
+def test_no_picture_is_shown_twice(images, count):
+    chosen = representative_ids({str(k): k / 10 for k in range(images)}, count)
+    ids = [name for group in chosen.values() for name in group]
+    assert len(ids) == len(set(ids)) == min(images, 3 * count)
+
+
+def test_tables_are_read(tree):
+    arguments = tree.arguments
+    assert read_image_scores(arguments["image_scores"][0]) == pytest.approx(
+        {"i0": 0.2, "i1": 0.5, "i2": 0.8}
+    )
+    history = read_history(arguments["histories"][0])
+    assert history.method == "plain"
+    assert history.columns["loss"] == [0.7, 0.4]
+    (stage,) = read_times(arguments["times"])
+    assert (stage.rule, stage.jobs, stage.seconds, stage.memory) == ("make_maps", 2, 123, 2048)

@@ -1,0 +1,115 @@
+import re
+from html.parser import HTMLParser
+
+from pipeline.artifacts import read_scores
+from pipeline.datasets.manifest import write_masks
+from pipeline.report.page import duration, percent, plain
+from pipeline.stages.report import report
+from tests.report.conftest import METHOD, build
+
+VOID = {"meta", "img", "br", "link", "path", "use", "image", "rect"}
+
+
+class Page(HTMLParser):
+    """Collects what a page asks the browser for, its text, and whether its tags are balanced."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.stack, self.requests, self.text, self.tags = [], [], [], []
+        self.feed(html)
+        assert self.stack == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.stack.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "xlink:href", "data", "action"):
+                self.requests.append(value)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.stack.pop()
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.stack.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def rendered(tree, **changes):
+    arguments = tree.arguments | changes
+    report(**arguments)
+    html = arguments["report"].read_text()
+    return html, Page(html)
+
+
+def test_the_page_is_whole_and_asks_nobody_for_anything(tree):
+    _, page = rendered(tree)
+    assert page.requests
+    assert all(url.startswith(("#", "data:image/")) for url in page.requests)
+    assert "script" not in page.tags
+
+
+def test_the_page_shows_every_score_as_it_is(tree):
+    html, page = rendered(tree)
+    text = " ".join(page.text)
+    for path in tree.arguments["scores"]:
+        score = read_scores(path)
+        assert score["method"] in text
+        assert f'<span class="value">{100 * score["miou"]:.1f}</span>' in html
+        assert f'<td class="number">{100 * score["pixel_accuracy"]:.1f}</td>' in html
+    assert "threshold 0.35, somehow" in text
+    assert "absent" in text  # dog is in neither truth nor prediction
+
+
+def test_the_gallery_shows_every_layer_of_the_best_the_median_and_the_worst(tree):
+    html, _ = rendered(tree)
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
+    train = ["photograph", "truth", "plain/cam: map", METHOD]
+    assert captions == 3 * train + 3 * ["photograph", "truth", METHOD]
+    groups = re.findall(r'class="tag">(\w+)</span>(i\d)', html)
+    assert groups == [
+        ("best", "i2"), ("median", "i1"), ("worst", "i0"),
+        ("best", "i5"), ("median", "i4"), ("worst", "i3"),
+    ]  # fmt: skip
+
+
+def test_the_same_inputs_give_the_same_bytes(tree):
+    one, _ = rendered(tree)
+    two, _ = rendered(tree)
+    assert one == two
+
+
+def test_without_masks_the_page_says_so_and_shows_pictures(tree):
+    write_masks(tree.arguments["masks"], {})
+    html, page = rendered(tree, scores=[], image_scores=[])
+    assert "has no masks" in " ".join(page.text)
+    assert re.findall(r'class="tag">(\w+)</span>(i\d)', html)[:3] == [
+        ("first", "i0"), ("first", "i1"), ("first", "i2"),
+    ]  # fmt: skip
+    assert "truth" not in re.findall(r"<figcaption>(.*?)</figcaption>", html)
+
+
+def test_without_a_segmenter_there_is_no_validation_gallery(tree):
+    scores = [path for path in tree.arguments["scores"] if "predictions" not in str(path)]
+    html, _ = rendered(tree, scores=scores, image_scores=tree.arguments["image_scores"][:1],
+                       predictions=[])  # fmt: skip
+    assert "Validation images" not in html
+
+
+def test_names_cannot_break_the_page(tmp_path):
+    hostile = '<script>alert("x")</script>&'
+    tree = build(tmp_path / "results/exp", [hostile, "b"])
+    _, page = rendered(tree)
+    assert "script" not in page.tags
+    assert hostile in page.text
+
+
+def test_words_for_values():
+    assert percent(0.1234) == "12.3" and percent(None) == "n/a"
+    assert duration(59.6) == "1 min 00 s" and duration(3700) == "1 h 01 min"
+    assert plain({"a": None, "b": [1, True]}) == "a none, b 1, yes"
