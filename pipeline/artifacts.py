@@ -5,7 +5,9 @@ Two formats carry all data between stages: safetensors for floating-point arrays
 there whole, so that a killed job leaves no half of one.
 """
 
+import errno
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,8 @@ from pipeline.errors import UserError
 
 if TYPE_CHECKING:  # the label stages run without torch: importing it costs seconds a job
     from torch import Tensor
+
+_NO_SPACE = f"os error {errno.ENOSPC}"
 
 BACKGROUND = 0
 IGNORE = 255
@@ -55,6 +59,11 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        # Pillow's error lacks the path, and safetensors words a full disk in its own way.
+        if getattr(error, "errno", None) == errno.ENOSPC or _NO_SPACE in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -1,3 +1,4 @@
+import errno
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
+from safetensors import SafetensorError
 
 from pipeline.artifacts import (
     ClassMaps,
@@ -106,6 +108,19 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         raise RuntimeError
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left"), SafetensorError("I/O error (os error 28)")],
+)
+def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, error):
+    with pytest.raises(OSError, match=r"\[Errno 28\].*file.txt") as caught:
+        with replacing(tmp_path / "file.txt") as partial:
+            partial.write_text("half")
+            raise error
+    assert caught.value.errno == errno.ENOSPC
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_scores_are_plain_json_without_nan(tmp_path):

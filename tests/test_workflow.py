@@ -58,8 +58,8 @@ def command(folder: Path, config: dict[str, Any], *arguments: str) -> list[str]:
     (folder / "over.yaml").write_text(yaml.safe_dump(config))
     return [
         sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile"),
-        "--directory", str(folder), "--cores", "2", "--configfile", str(folder / "over.yaml"),
-        *arguments,
+        "--directory", str(folder), *arguments,
+        "--cores", "2", "--configfile", str(folder / "over.yaml"),
     ]  # fmt: skip
 
 
