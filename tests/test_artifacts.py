@@ -115,10 +115,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     [OSError(errno.ENOSPC, "No space left"), SafetensorError("I/O error (os error 28)")],
 )
 def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, error):
-    with pytest.raises(OSError, match=r"\[Errno 28\].*file.txt") as caught:
-        with replacing(tmp_path / "file.txt") as partial:
-            partial.write_text("half")
-            raise error
+    with (
+        pytest.raises(OSError, match=r"\[Errno 28\].*file.txt") as caught,
+        replacing(tmp_path / "file.txt") as partial,
+    ):
+        partial.write_text("half")
+        raise error
     assert caught.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
 
