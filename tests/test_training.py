@@ -5,16 +5,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from pipeline.checkpoint import fingerprint_of
 from pipeline.device import make_fabric
 from pipeline.errors import UserError
-from pipeline.training import (
-    Recipe,
-    fingerprint_of,
-    make_optimizer,
-    rate_factor,
-    train,
-    write_history,
-)
+from pipeline.optimization import make_optimizer, rate_factor
+from pipeline.training import Recipe, train, write_history
 
 OPTIMIZER = {
     "name": "sgd",
@@ -123,7 +118,9 @@ def test_a_killed_training_goes_on_to_the_same_result(tmp_path, optimizer):
     assert_same(whole, resumed)
     assert losses(history) == losses(resumed_history)
     assert len(steps) == 6  # the two epochs that were not whole
-    assert not (tmp_path / "b").exists()
+    again, _ = run(tmp_path / "b", settings=settings, step=counting)
+    assert_same(whole, again)  # killed after the last epoch, before the result was written
+    assert len(steps) == 6
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(tmp_path):

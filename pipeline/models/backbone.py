@@ -93,13 +93,15 @@ def normalisation(backbone: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(settings["mean"]), tuple(settings["std"])
 
 
-def freeze_batch_norm(module: nn.Module) -> None:
-    """Keep batch norm at its running statistics and its affine parameters, in place.
+def freeze_batch_norm(model: nn.Module, head: nn.Module) -> None:
+    """Keep batch norm at its running statistics and affine parameters, in place.
 
-    Call it after every ``module.train()``.
+    Layers of the head are left alone: they have no pretrained statistics to keep. Call it
+    after every ``model.train()``.
     """
-    for part in module.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+    in_head = set(head.modules())
+    for part in model.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part not in in_head:
             part.eval()
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(False)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from pipeline.augmentation import training_transform
+from pipeline.checkpoint import fingerprint_of
 from pipeline.datasets.manifest import read_manifest
 from pipeline.datasets.samples import LabelledImages
 from pipeline.device import loader_workers, make_fabric
 from pipeline.losses import classification_step, label_validation
 from pipeline.models.classifier import create_classifier, save_classifier
 from pipeline.stage import run_stage
-from pipeline.training import Recipe, fingerprint_of, train, write_history
+from pipeline.training import Recipe, train, write_history
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -60,6 +61,7 @@ def train_classifier(
     transform = training_transform(settings["augmentation"], model.mean, model.std)
     samples = LabelledImages(data, data.of_split("train"), transform)
     logger.info("%d images, %d classes, on %s", len(samples), len(data.classes), fabric.device)
+    checkpoint = weights.with_name("checkpoint.safetensors")
     state, rows = train(
         model,
         model.head,
@@ -67,13 +69,14 @@ def train_classifier(
         classification_step(settings["puzzle"]),
         Recipe(settings, seed, "val_map" if settings["selection"] == "best_val_map" else None),
         fabric=fabric,
-        checkpoint=weights.with_name("checkpoint.safetensors"),
+        checkpoint=checkpoint,
         fingerprint=fingerprint_of(dict(settings), seed, code, manifest, classes, *pretrained),
         workers=loader_workers(fabric, threads),
         validate=label_validation(data, data.of_split("val"), settings["eval_size"]),
     )
     save_classifier(weights, state, settings, len(data.classes))
     write_history(history, rows)
+    checkpoint.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

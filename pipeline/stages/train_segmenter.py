@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.augmentation import training_transform
+from pipeline.checkpoint import fingerprint_of
 from pipeline.datasets.manifest import read_manifest
 from pipeline.datasets.samples import SegmentedImages
 from pipeline.device import loader_workers, make_fabric
 from pipeline.errors import UserError
 from pipeline.models.segmenter import create_segmenter, save_segmenter, segmentation_loss
 from pipeline.stage import run_stage
-from pipeline.training import Batch, Recipe, fingerprint_of, train, write_history
+from pipeline.training import Batch, Recipe, train, write_history
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -76,6 +77,7 @@ def train_segmenter(
     transform = training_transform(settings["augmentation"], model.mean, model.std)
     paths = [files[record.id] for record in records]
     logger.info("%d images, %d classes, on %s", len(records), len(data.classes), fabric.device)
+    checkpoint = weights.with_name("checkpoint.safetensors")
     state, rows = train(
         model,
         nn.ModuleList([model.network.decoder, model.network.segmentation_head]),
@@ -83,7 +85,7 @@ def train_segmenter(
         _step,
         Recipe(settings, seed),
         fabric=fabric,
-        checkpoint=weights.with_name("checkpoint.safetensors"),
+        checkpoint=checkpoint,
         fingerprint=fingerprint_of(
             dict(settings), seed, code, manifest, classes, *pretrained, *paths
         ),
@@ -91,6 +93,7 @@ def train_segmenter(
     )
     save_segmenter(weights, state, settings, len(data.classes) + 1)
     write_history(history, rows)
+    checkpoint.unlink(missing_ok=True)
 
 
 def _step(model: nn.Module, batch: Batch, _share: float) -> dict[str, Tensor]:
