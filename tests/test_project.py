@@ -8,6 +8,7 @@ import tomllib
 import pytest
 import yaml
 
+from pipeline.config import resolve
 from pipeline.stage import TRIGGERS
 from tests.conftest import REPOSITORY
 
@@ -88,3 +89,11 @@ def test_only_scoring_and_the_report_are_given_masks():
 def test_an_experiment_stands_on_its_own():
     for path in (REPOSITORY / "experiments").glob("*.yaml"):
         assert "dataset" in yaml.safe_load(path.read_text()), path
+
+
+def test_the_readmes_configuration_is_valid_and_its_commands_are_those_of_ci():
+    readme = (REPOSITORY / "README.md").read_text()
+    (example,) = re.findall(r"```yaml\n(experiment: mine.*?)```", readme, re.DOTALL)
+    assert resolve(yaml.safe_load(example))["segmenters"] == ["puzzle/cam/crf"]
+    (tests,) = re.findall(r"^python3 -m venv .* pytest$", readme, re.MULTILINE)
+    assert tests in (REPOSITORY / ".ci/run").read_text().splitlines()
