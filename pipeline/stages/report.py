@@ -64,9 +64,10 @@ def report(
     truth = read_masks(masks)
     documents = read_all_scores(scores)
     tables = {method_of(path): read_image_scores(path) for path in image_scores}
+    predicted = {f"prediction: {name}": shards for name, shards in by_method(predictions).items()}
     layers = {
         "train": Layers(truth, by_method(maps), by_method(labels)),
-        "val": Layers(truth, {}, by_method(predictions)),
+        "val": Layers(truth, {}, predicted),
     }
     galleries = {}
     for split, kind in (("train", "labels"), ("val", "predictions")):

@@ -70,7 +70,7 @@ def test_the_gallery_shows_every_layer_of_the_best_the_median_and_the_worst(tree
     html, _ = rendered(tree)
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
     train = ["photograph", "truth", "plain/cam: map", METHOD]
-    assert captions == 3 * train + 3 * ["photograph", "truth", METHOD]
+    assert captions == 3 * train + 3 * ["photograph", "truth", f"prediction: {METHOD}"]
     groups = re.findall(r'class="tag">(\w+)</span>(i\d)', html)
     assert groups == [
         ("best", "i2"), ("median", "i1"), ("worst", "i0"),
