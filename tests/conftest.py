@@ -47,7 +47,7 @@ def classifier_settings(demo_config) -> dict[str, Any]:
 
 @pytest.fixture
 def small_dataset(tmp_path) -> dict[str, Path]:
-    """Six random pictures of two classes, with their manifest, classes and masks."""
+    """Six noisy pictures, red with cats and green with dogs, and their masks (noise alone)."""
     rng = np.random.default_rng(0)
     records, masks = [], {}
     labels = [("cat",), ("dog",), ("cat", "dog"), (), ("dog",), ("cat",)]
@@ -57,7 +57,9 @@ def small_dataset(tmp_path) -> dict[str, Path]:
         image.parent.mkdir(exist_ok=True)
         mask.parent.mkdir(exist_ok=True)
         height, width = 36 + index, 40
-        Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(image)
+        colour = [180 * ("cat" in names), 180 * ("dog" in names), 90]
+        noise = rng.integers(0, 76, (height, width, 3))
+        Image.fromarray((colour + noise).astype(np.uint8)).save(image)
         Image.fromarray(rng.integers(0, 3, (height, width), dtype=np.uint8)).save(mask)
         split = "train" if index < 4 else "val"
         records.append(Record(str(index), image, width, height, split, names))
