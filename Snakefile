@@ -29,6 +29,8 @@ EXP = plan.root
 SEED = plan.config["seed"]
 CLASSIFIERS = plan.config["classifiers"]
 ATTRIBUTIONS = plan.config["attributions"]
+AFFINITY = plan.config.get("affinity")
+RANDOM_WALKS = plan.config["random_walks"]
 REFINEMENTS = plan.config["refinements"]
 SEGMENTER = plan.config.get("segmenter")
 PREDICTION = plan.config.get("prediction")
@@ -36,6 +38,8 @@ PREDICTION = plan.config.get("prediction")
 
 wildcard_constraints:
     classifier="[^/]+",
+    attribution="[^/+]+",
+    walk="[^/+]+",
     maps="[^/]+",
     refinement="[^/]+",
     split="train|val",
@@ -121,21 +125,92 @@ rule make_maps:
         classes=f"{EXP}/dataset/classes.json",
         weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
     output:
-        maps=f"{EXP}/maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.safetensors",
+        maps=f"{EXP}/maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.safetensors",
     log:
-        f"{EXP}/logs/make_maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.log",
+        f"{EXP}/logs/make_maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.log",
     benchmark:
-        f"{EXP}/benchmarks/make_maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.tsv"
+        f"{EXP}/benchmarks/make_maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
     params:
-        settings=lambda w: ATTRIBUTIONS[w.maps],
-        attribution=lambda w: w.maps,
+        settings=lambda w: ATTRIBUTIONS[w.attribution],
         shards=plan.config["shards"],
         precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
         code=code_digest("make_maps"),
     script:
         "pipeline/stages/make_maps.py"
+
+
+rule make_affinity_labels:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        maps=f"{EXP}/maps/{{classifier}}/{{attribution}}/train/{{shard}}.safetensors",
+    output:
+        labels=directory(
+            f"{EXP}/affinity/{{classifier}}/{{attribution}}/labels/{{shard}}"
+        ),
+    log:
+        f"{EXP}/logs/make_affinity_labels/{{classifier}}/{{attribution}}/{{shard}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/make_affinity_labels/{{classifier}}/{{attribution}}/{{shard}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        foreground=lambda w: AFFINITY["labels"]["foreground"],
+        background=lambda w: AFFINITY["labels"]["background"],
+        crf=lambda w: AFFINITY["labels"]["crf"],
+        code=code_digest("make_affinity_labels"),
+    script:
+        "pipeline/stages/make_affinity_labels.py"
+
+
+rule train_affinity:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        classifier=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
+        labels=lambda w: plan.affinity_shards(f"{w.classifier}/{w.attribution}"),
+        pretrained=lambda w: plan.affinity_pretrained(w.classifier),
+    output:
+        weights=f"{EXP}/affinity/{{classifier}}/{{attribution}}/model.safetensors",
+        history=f"{EXP}/affinity/{{classifier}}/{{attribution}}/history.csv",
+    log:
+        f"{EXP}/logs/train_affinity/{{classifier}}/{{attribution}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/train_affinity/{{classifier}}/{{attribution}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        settings=lambda w: plan.affinity_training(),
+        seed=SEED,
+        code=code_digest("train_affinity"),
+    script:
+        "pipeline/stages/train_affinity.py"
+
+
+rule propagate_maps:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        source=f"{EXP}/maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.safetensors",
+        weights=f"{EXP}/affinity/{{classifier}}/{{attribution}}/model.safetensors",
+    output:
+        maps=f"{EXP}/maps/{{classifier}}/{{attribution}}+{{walk}}/{{split}}/{{shard}}.safetensors",
+    log:
+        f"{EXP}/logs/propagate_maps/{{classifier}}/{{attribution}}+{{walk}}/{{split}}/{{shard}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/propagate_maps/{{classifier}}/{{attribution}}+{{walk}}/{{split}}/{{shard}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    params:
+        settings=lambda w: RANDOM_WALKS[w.walk],
+        precision=lambda w: AFFINITY["precision"],
+        code=code_digest("propagate_maps"),
+    script:
+        "pipeline/stages/propagate_maps.py"
 
 
 rule make_labels:

@@ -140,7 +140,8 @@ def _explain(error: Any) -> Iterator[str]:
 
 def _nearest(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    return f": did you mean {near[0]!r}?" if near else f": expected {_one_of(known)}"
+    expected = f": expected {_one_of(known)}" if known else ""
+    return f": did you mean {near[0]!r}?" if near else expected
 
 
 def _one_of(names: Any) -> str:
@@ -189,30 +190,45 @@ def _dereference(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[
 
 
 def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Check what a schema cannot: names that are used must be defined, sizes must fit."""
+    """Check what a schema cannot: names that are used must be defined, numbers must fit."""
     for key in ("labels", "segmenters"):
         for path in config[key]:
-            names = path.split("/")
-            sections = ("classifiers", "attributions", "refinements")
-            for name, section in zip(names, sections, strict=True):
-                if name not in config[section]:
-                    near = _nearest(name, list(config[section]))
-                    yield f"{key}: {path!r} names {name!r}, which {section} lacks{near}"
+            for problem in _path_problems(path, config):
+                yield f"{key}: {path!r} {problem}"
     if config["segmenters"] and "segmenter" not in config:
         yield "segmenters are listed, but there is no section 'segmenter'"
     trainings = {f"classifiers.{name}": part for name, part in config["classifiers"].items()}
-    if "segmenter" in config:
-        trainings["segmenter"] = config["segmenter"]
+    trainings |= {key: config[key] for key in ("affinity", "segmenter") if key in config}
     for place, settings in trainings.items():
-        low, high = settings["augmentation"]["resize"]
-        if low > high:
-            yield f"{place}.augmentation.resize is [{low}, {high}], expected the smaller first"
-        if settings.get("puzzle"):
-            step = settings["output_stride"] * isqrt(settings["puzzle"]["pieces"])
-            if settings["augmentation"]["crop"] % step:
-                crop = settings["augmentation"]["crop"]
-                yield f"{place}.augmentation.crop is {crop}, expected a multiple of {step}"
+        yield from _training_problems(place, settings)
     for name, settings in config["refinements"].items():
         rule, value = settings["background"]["rule"], settings["background"]["value"]
         if rule == "threshold" and value >= 1:
             yield f"refinements.{name}.background.value is {value}, expected a threshold below 1"
+    if "affinity" in config:
+        high, low = (config["affinity"]["labels"][key] for key in ("foreground", "background"))
+        if high < low:
+            yield f"affinity.labels.foreground is {high}, expected at least the background's {low}"
+
+
+def _path_problems(path: str, config: Mapping[str, Any]) -> Iterator[str]:
+    classifier, maps, refinement = path.split("/")
+    attribution, _, walk = maps.partition("+")
+    used = {"classifiers": classifier, "attributions": attribution, "refinements": refinement}
+    used |= {"random_walks": walk} if walk else {}
+    for section, name in used.items():
+        if name not in config[section]:
+            yield f"names {name!r}, which {section} lacks{_nearest(name, list(config[section]))}"
+    if walk and "affinity" not in config:
+        yield "walks over affinities, but there is no section 'affinity'"
+
+
+def _training_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    low, high = settings["augmentation"]["resize"]
+    if low > high:
+        yield f"{place}.augmentation.resize is [{low}, {high}], expected the smaller first"
+    if settings.get("puzzle"):
+        step = settings["output_stride"] * isqrt(settings["puzzle"]["pieces"])
+        crop = settings["augmentation"]["crop"]
+        if crop % step:
+            yield f"{place}.augmentation.crop is {crop}, expected a multiple of {step}"

@@ -17,7 +17,7 @@ PLAIN_MODES = frozenset(
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 
 
-def read_rgb(path: Path) -> NDArray[np.uint8]:
+def read_rgb(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """Decode a photograph as upright 8-bit RGB.
 
     EXIF orientation is applied; grey and palette images become RGB; transparent pixels are
@@ -27,6 +27,8 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     ----------
     path : Path
         An image file of any format that Pillow reads.
+    size : (int, int), optional
+        Height and width that it had when earlier stages read it.
 
     Returns
     -------
@@ -35,9 +37,19 @@ def read_rgb(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     UserError
-        If the file is absent, not an image, truncated, or of a pixel type without a
-        defined range (32-bit integers, floating point).
+        If the file is absent, not an image, truncated, of another size, or of a pixel type
+        without a defined range (32-bit integers, floating point).
     """
+    image = _decoded(path)
+    if size is not None and image.shape[:2] != tuple(size):
+        raise UserError(
+            f"{path}: image is {image.shape[:2]}, expected {tuple(size)}, the size that its maps "
+            "were made of: the file was changed, make its maps again"
+        )
+    return image
+
+
+def _decoded(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             image.load()

@@ -8,10 +8,12 @@ from torch.optim import SGD, AdamW, Optimizer
 
 
 def make_optimizer(model: nn.Module, head: nn.Module, settings: Mapping[str, Any]) -> Optimizer:
-    """Make SGD or AdamW with four groups: weights and biases of the backbone and of the head."""
+    """Make SGD or AdamW over all that learns: weights and biases of the backbone and the head."""
     in_head = {id(parameter) for parameter in head.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         key = (id(parameter) in in_head, name.endswith("bias"))
         groups.setdefault(key, []).append(parameter)
     options = []

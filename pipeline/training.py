@@ -51,7 +51,7 @@ class Recipe:
     Attributes
     ----------
     settings : mapping
-        Keys ``epochs``, ``batch_size``, ``batch_norm``, ``optimizer`` and ``schedule``.
+        Keys ``epochs``, ``batch_size``, ``optimizer``, ``schedule`` and possibly ``batch_norm``.
     seed : int
         Seed of everything random.
     select_by : str or None
@@ -119,7 +119,7 @@ def train(
         started = time.monotonic()
         torch.manual_seed(_seed_of(recipe.seed, epoch))
         network.train()
-        if settings["batch_norm"] == "frozen":
+        if settings.get("batch_norm") == "frozen":
             freeze_batch_norm(model, head)
         sums: dict[str, float] = {}
         loader = _loader(samples, settings["batch_size"], recipe.seed, epoch, workers, fabric)

@@ -53,6 +53,15 @@ class Plan:
         """Give the map files of the train split."""
         return [f"{self.root}/maps/{method}/train/{shard}.safetensors" for shard in self.shards]
 
+    @property
+    def walked(self) -> list[str]:
+        """CLASSIFIER/ATTRIBUTION of the maps that a random walk spreads, in order."""
+        return _unique(path.split("+")[0] for path in self.maps if "+" in path)
+
+    def affinity_shards(self, method: str) -> list[str]:
+        """Give the folders of labels that affinities are learned from."""
+        return [f"{self.root}/affinity/{method}/labels/{shard}" for shard in self.shards]
+
     def label_shards(self, method: str) -> list[str]:
         """Give the folders of pseudo-labels of the train split."""
         return [f"{self.root}/labels/{method}/train/{shard}" for shard in self.shards]
@@ -78,16 +87,24 @@ class Plan:
         return labels + [f"{self.root}/scores/predictions/{method}/val" for method in networks]
 
     def histories(self) -> list[str]:
-        """Give the training histories of classifiers and segmenters."""
-        classifiers = [f"{self.root}/classifiers/{name}/history.csv" for name in self.classifiers]
-        networks = self.config["segmenters"]
-        return classifiers + [f"{self.root}/segmenters/{name}/history.csv" for name in networks]
+        """Give the training histories of all networks."""
+        networks = [f"classifiers/{name}" for name in self.classifiers]
+        networks += [f"affinity/{method}" for method in self.walked]
+        networks += [f"segmenters/{name}" for name in self.config["segmenters"]]
+        return [f"{self.root}/{network}/history.csv" for network in networks]
 
     def times(self) -> list[str]:
         """Give the benchmark file of every job that the report counts."""
         stages = ["prepare_dataset"]
         stages += [f"train_classifier/{name}" for name in self.classifiers]
-        stages += [f"make_maps/{path}/train/{s}" for path in self.maps for s in self.shards]
+        for path in _unique(path.split("+")[0] for path in self.maps):
+            stages += [f"make_maps/{path}/train/{shard}" for shard in self.shards]
+        for path in self.walked:
+            stages += [f"make_affinity_labels/{path}/{shard}" for shard in self.shards]
+            stages += [f"train_affinity/{path}"]
+        for path in self.maps:
+            if "+" in path:
+                stages += [f"propagate_maps/{path}/train/{shard}" for shard in self.shards]
         stages += [f"make_labels/{path}/train/{s}" for path in self.labels for s in self.shards]
         for path in self.config["segmenters"]:
             stages += [f"train_segmenter/{path}"]
@@ -120,6 +137,12 @@ class Plan:
         labels = dataset["labels"] or "Annotations"
         return [str(root / name) for name in (dataset["train_list"], dataset["val_list"], labels)]
 
+    def affinity_pretrained(self, classifier: str) -> list[str]:
+        """Give the local weights file of an affinity network that has pretrained features."""
+        wanted = self.config["affinity"]["features"] == "pretrained"
+        backbone = self.config["classifiers"][classifier]["backbone"]
+        return self.pretrained({"backbone": backbone, "pretrained": wanted})
+
     def pretrained(self, settings: Mapping[str, Any]) -> list[str]:
         """Give the local weights file that a network starts from, if it does from one."""
         file = self.config["weights"].get(settings["backbone"])
@@ -138,22 +161,29 @@ class Plan:
             if not Path(path).is_file():
                 yield f"{path}: no such file, named by the configuration's weights"
 
+    def affinity_training(self) -> dict[str, Any]:
+        """Give what decides an affinity network's training, without what made its labels."""
+        settings = self.config["affinity"]
+        return {key: value for key, value in settings.items() if key != "labels"}
+
     def background(self, refinement: str) -> dict[str, Any]:
         """Give what decides the background's score, without the words about it."""
         background = self.config["refinements"][refinement]["background"]
         return {"rule": background["rule"], "value": background["value"]}
 
-    def map_settings(self, attribution: str) -> dict[str, Any]:
+    def map_settings(self, maps: str) -> dict[str, Any]:
         """Say what is printed with every score of maps."""
+        attribution, _, walk = maps.partition("+")
         cam = self.config["attributions"][attribution]
         return {
             "image labels given": True, "scales": cam["scales"], "flip": cam["flip"],
-            "long side at most": cam["max_size"], "crf": None,
+            "long side at most": cam["max_size"],
+            "random walk": self.config["random_walks"][walk] if walk else None, "crf": None,
         }  # fmt: skip
 
-    def label_settings(self, attribution: str, refinement: str) -> dict[str, Any]:
+    def label_settings(self, maps: str, refinement: str) -> dict[str, Any]:
         """Say what is printed with every score of pseudo-labels."""
-        return {**self.map_settings(attribution), **self.config["refinements"][refinement]}
+        return {**self.map_settings(maps), **self.config["refinements"][refinement]}
 
     def prediction_settings(self) -> dict[str, Any]:
         """Say what is printed with every score of predictions."""

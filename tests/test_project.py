@@ -64,7 +64,7 @@ def test_every_stage_has_a_rule_and_every_rule_a_stage():
     scripts = {re.search(r'"pipeline/stages/(\w+)\.py"', body) for body in rules().values()}
     used = {found[1] for found in scripts if found}
     assert used == {path.stem for path in (REPOSITORY / "pipeline/stages").glob("[!_]*.py")}
-    assert len(rules()) == 11
+    assert len(rules()) == 14
 
 
 @pytest.mark.parametrize("rule", rules())
@@ -94,6 +94,6 @@ def test_an_experiment_stands_on_its_own():
 def test_the_readmes_configuration_is_valid_and_its_commands_are_those_of_ci():
     readme = (REPOSITORY / "README.md").read_text()
     (example,) = re.findall(r"```yaml\n(experiment: mine.*?)```", readme, re.DOTALL)
-    assert resolve(yaml.safe_load(example))["segmenters"] == ["puzzle/cam/crf"]
+    assert resolve(yaml.safe_load(example))["segmenters"] == ["puzzle/cam+rw/crf"]
     (tests,) = re.findall(r"^python3 -m venv .* pytest$", readme, re.MULTILINE)
     assert tests in (REPOSITORY / ".ci/run").read_text().splitlines()

@@ -34,9 +34,11 @@ TINY: dict[str, Any] = {
         "puzzle": TRAINING | {"eval_size": 32, "puzzle": {}},
     },
     "attributions": {"cam": {"scales": [1.0]}},
+    "affinity": {key: TRAINING[key] for key in ("epochs", "batch_size", "augmentation")},
+    "random_walks": {"rw": {"radius": 3, "steps": 16}},
     "refinements": {"threshold": {}, "crf": {"crf": {"iterations": 2}}},
-    "labels": ["plain/cam/threshold", "puzzle/cam/crf"],
-    "segmenters": ["puzzle/cam/crf"],
+    "labels": ["plain/cam/threshold", "puzzle/cam/crf", "puzzle/cam+rw/crf"],
+    "segmenters": ["puzzle/cam+rw/crf"],
     "segmenter": TRAINING,
     "evaluation": {"thresholds": 4},
     "report": {"gallery": 1},
@@ -93,10 +95,10 @@ def finished(tmp_path_factory):
 def test_the_whole_workflow_runs_to_its_report(finished):
     results = finished / "results/tiny"
     report = (results / "report.html").read_text()
-    for method in ("plain/cam", "puzzle/cam", "plain/cam/threshold", "puzzle/cam/crf"):
+    for method in ("plain/cam", "puzzle/cam+rw", "plain/cam/threshold", "puzzle/cam+rw/crf"):
         assert method in report
-    labels = read_scores(results / "scores/labels/puzzle/cam/crf/train.json")
-    predictions = read_scores(results / "scores/predictions/puzzle/cam/crf/val.json")
+    labels = read_scores(results / "scores/labels/puzzle/cam+rw/crf/train.json")
+    predictions = read_scores(results / "scores/predictions/puzzle/cam+rw/crf/val.json")
     assert (labels["images"], predictions["images"]) == (6, 3)
     assert labels["settings"]["image labels given"] is True
     assert predictions["settings"]["image labels given"] is False
@@ -111,11 +113,11 @@ CHANGES = {
     "gallery": (changed("report", "gallery", value=2), {}),
     "thresholds of the sweep": (
         changed("evaluation", "thresholds", value=5),
-        {"sweep_thresholds": 2},
+        {"sweep_thresholds": 3},
     ),
     "words about a threshold": (
         changed("refinements", "crf", "background", "chosen", value="by eye"),
-        {"evaluate_labels": 1},
+        {"evaluate_labels": 2},
     ),
     "scales of the prediction": (
         changed("prediction", "scales", value=[1.0, 0.5]),
@@ -123,20 +125,43 @@ CHANGES = {
     ),
     "CRF of the labels": (
         changed("refinements", "crf", "crf", "iterations", value=3),
-        {"make_labels": 2, "evaluate_labels": 1, **AFTER_LABELS},
+        {"make_labels": 4, "evaluate_labels": 2, **AFTER_LABELS},
+    ),
+    "steps of the random walk": (
+        changed("random_walks", "rw", "steps", value=32),
+        {
+            "propagate_maps": 2, "sweep_thresholds": 1,
+            "make_labels": 2, "evaluate_labels": 1, **AFTER_LABELS,
+        },
+    ),
+    "epochs of the affinities": (
+        changed("affinity", "epochs", value=2),
+        {
+            "train_affinity": 1, "propagate_maps": 2, "sweep_thresholds": 1,
+            "make_labels": 2, "evaluate_labels": 1, **AFTER_LABELS,
+        },
+    ),
+    "threshold of the affinity labels": (
+        changed("affinity", "labels", value={"background": 0.2}),
+        {
+            "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
+            "sweep_thresholds": 1, "make_labels": 2, "evaluate_labels": 1, **AFTER_LABELS,
+        },
     ),
     "epochs of one classifier": (
         changed("classifiers", "puzzle", "epochs", value=2),
         {
-            "train_classifier": 1, "make_maps": 2, "sweep_thresholds": 1,
-            "make_labels": 2, "evaluate_labels": 1, **AFTER_LABELS,
+            "train_classifier": 1, "make_maps": 2, "sweep_thresholds": 2,
+            "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
+            "make_labels": 4, "evaluate_labels": 2, **AFTER_LABELS,
         },
     ),
     "seed": (
         changed("seed", value=1),
         {
             "generate_demo": 1, "prepare_dataset": 1, "train_classifier": 2, "make_maps": 4,
-            "sweep_thresholds": 2, "make_labels": 4, "evaluate_labels": 2, **AFTER_LABELS,
+            "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
+            "sweep_thresholds": 3, "make_labels": 6, "evaluate_labels": 3, **AFTER_LABELS,
         },
     ),
 }  # fmt: skip

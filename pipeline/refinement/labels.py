@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import IGNORE, ClassMaps
+from pipeline.artifacts import BACKGROUND, IGNORE, ClassMaps
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf, label_probabilities
 
 Maps = NDArray[np.float32]
@@ -104,6 +104,49 @@ def label_image(
     label: NDArray[np.uint8] = numbers[scores.argmax(axis=0)]
     if unsure_below is not None:
         label[probabilities.max(axis=0) < unsure_below] = IGNORE
+    return label
+
+
+def confident_label(
+    maps: ClassMaps,
+    image: NDArray[np.uint8] | None,
+    *,
+    foreground: float,
+    background: float,
+    crf: CrfSettings | None,
+) -> NDArray[np.uint8]:
+    """Keep of an image what its class maps are sure of (IRN, section 4.1).
+
+    Parameters
+    ----------
+    maps : ClassMaps
+        Maps of the classes the image is labelled with.
+    image : (H, W, 3) uint8 array or None
+        The photograph; needed by the CRF alone.
+    foreground, background : float
+        What is a class at the higher threshold surely is one; what is background at the
+        lower threshold too surely is background.
+    crf : CrfSettings or None
+        Refine the labels of both thresholds with a dense CRF.
+
+    Returns
+    -------
+    (H, W) uint8 array
+        0 background, class numbers, 255 unsure.
+    """
+    sure, possible = (
+        label_image(
+            maps,
+            image,
+            background={"rule": "threshold", "value": value},
+            crf=crf,
+            unsure_below=None,
+        )
+        for value in (foreground, background)
+    )
+    label: NDArray[np.uint8] = np.where(
+        (sure == BACKGROUND) & (possible != BACKGROUND), IGNORE, sure
+    )
     return label
 
 

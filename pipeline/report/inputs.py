@@ -10,7 +10,9 @@ from typing import Any
 from pipeline.artifacts import read_scores
 
 #: Path segments that name a method, after the folder of each kind of file.
-METHOD_LENGTH = {"classifiers": 1, "maps": 2, "labels": 3, "segmenters": 3, "predictions": 3}
+METHOD_LENGTH = {
+    "classifiers": 1, "maps": 2, "affinity": 2, "labels": 3, "segmenters": 3, "predictions": 3,
+}  # fmt: skip
 #: What each kind of score is of, in the order of the data's way.
 KINDS = {"maps": "class maps", "labels": "pseudo-labels", "predictions": "predictions"}
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import MapShard, write_label
 from pipeline.datasets.manifest import Record, read_manifest
-from pipeline.errors import UserError
 from pipeline.images import read_rgb
 from pipeline.parallel import map_images
 from pipeline.refinement.dense_crf import CrfSettings
@@ -75,14 +74,7 @@ class _Labelling:
 
     def __call__(self, record: Record) -> None:
         maps = self.shard[record.id]
-        image = None
-        if self.crf is not None and len(maps.classes):
-            image = read_rgb(record.image)
-            if image.shape[:2] != maps.size:
-                raise UserError(
-                    f"{record.image}: image is {image.shape[:2]}, its maps are of {maps.size}: "
-                    "the file was changed, make its maps again"
-                )
+        image = read_rgb(record.image, maps.size) if self.crf and len(maps.classes) else None
         label = label_image(
             maps,
             image,

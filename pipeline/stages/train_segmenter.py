@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.augmentation import training_transform
 from pipeline.checkpoint import fingerprint_of
 from pipeline.datasets.manifest import read_manifest
-from pipeline.datasets.samples import SegmentedImages
+from pipeline.datasets.samples import SegmentedImages, label_files
 from pipeline.device import loader_workers, make_fabric
 from pipeline.errors import UserError
 from pipeline.models.segmenter import create_segmenter, save_segmenter, segmentation_loss
@@ -65,17 +65,13 @@ def train_segmenter(
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
-    files = {path.stem: path for folder in labels for path in sorted(folder.glob("*.png"))}
-    lacking = [record.id for record in records if record.id not in files]
-    if lacking:
-        raise UserError(f"{len(lacking)} training images lack a pseudo-label, first {lacking[0]}")
+    files = label_files(records, labels)
     if len(records) < 2:
         raise UserError("one training image, expected two or more: batch norm needs them")
     fabric = make_fabric(settings["precision"], threads)
     torch.manual_seed(seed)
     model = create_segmenter(settings, len(data.classes) + 1, next(iter(pretrained), None))
     transform = training_transform(settings["augmentation"], model.mean, model.std)
-    paths = [files[record.id] for record in records]
     logger.info("%d images, %d classes, on %s", len(records), len(data.classes), fabric.device)
     checkpoint = weights.with_name("checkpoint.safetensors")
     state, rows = train(
@@ -87,7 +83,7 @@ def train_segmenter(
         fabric=fabric,
         checkpoint=checkpoint,
         fingerprint=fingerprint_of(
-            dict(settings), seed, code, manifest, classes, *pretrained, *paths
+            dict(settings), seed, code, manifest, classes, *pretrained, *files.values()
         ),
         workers=loader_workers(fabric, threads),
     )

@@ -73,7 +73,7 @@ def test_processes_give_the_same_labels(small_dataset, maps, tmp_path):
 def test_a_photograph_that_changed_its_size_is_named(small_dataset, maps, tmp_path):
     data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(data.records[0].image)
-    with pytest.raises(UserError, match=r"0.png: image is \(9, 9\), its maps are of \(36, 40\)"):
+    with pytest.raises(UserError, match=r"0.png: image is \(9, 9\), expected \(36, 40\)"):
         labelled(small_dataset, maps, tmp_path / "labels", {"iterations": 1})
 
 

@@ -1,0 +1,96 @@
+"""Spread the class maps of one shard by a random walk that respects learned edges."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from pipeline.artifacts import ClassMaps, MapShard, write_maps
+from pipeline.attribution.fusion import to_unit_maximum
+from pipeline.datasets.manifest import Record, read_manifest
+from pipeline.device import make_fabric, on_device
+from pipeline.images import read_rgb
+from pipeline.models.affinity import edge_map, load_affinity_network
+from pipeline.progress import progress
+from pipeline.refinement.random_walk import random_walk
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+#: Images that walk together on a GPU; on a CPU one by one stays in the cache.
+GPU_BATCH = 32
+
+
+def propagate_maps(
+    *,
+    manifest: Path,
+    classes: Path,
+    source: Path,
+    weights: Path,
+    settings: Mapping[str, Any],
+    precision: str,
+    maps: Path,
+    threads: int,
+) -> None:
+    """Write maps of the same images and classes, each with a maximum of 1.
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images, and the class names.
+    source : Path
+        One shard of class maps.
+    weights : Path
+        The affinity network.
+    settings : mapping
+        Keys ``radius``, ``beta``, ``steps``, ``tolerance``, ``flip`` and ``max_size``.
+    precision : str
+        Arithmetic of the network's forward pass.
+    maps : Path
+        Output: one safetensors file.
+    threads : int
+        CPU threads.
+
+    Raises
+    ------
+    UserError
+        If a photograph is no longer of the size that its maps were made of.
+    """
+    shard = MapShard(source)
+    records = {record.id: record for record in read_manifest(manifest, classes).records}
+    fabric = make_fabric(precision, threads)
+    model = on_device(fabric, load_affinity_network(weights))
+    edges = partial(edge_map, model, flip=settings["flip"], max_size=settings["max_size"])
+    walk = partial(
+        random_walk,
+        radius=settings["radius"],
+        beta=settings["beta"],
+        steps=settings["steps"],
+        tolerance=settings["tolerance"],
+    )
+
+    def walked(group: Sequence[Record]) -> Iterator[tuple[str, ClassMaps]]:
+        items = [shard[record.id] for record in group]
+        values = [torch.from_numpy(item.values).float().to(fabric.device) for item in items]
+        barriers = [
+            edges(read_rgb(record.image, item.size), (item.values.shape[1], item.values.shape[2]))
+            for record, item in zip(group, items, strict=True)
+        ]
+        spread = walk(values, barriers)
+        for record, item, value in zip(group, items, spread, strict=True):
+            half = to_unit_maximum(value).cpu().numpy().astype(np.float16)
+            yield record.id, ClassMaps(item.classes, half, item.size)
+
+    size = GPU_BATCH if fabric.device.type == "cuda" else 1
+    wanted = [records[image_id] for image_id in shard.ids]
+    groups = [wanted[start : start + size] for start in range(0, len(wanted), size)]
+    images = (image for group in groups for image in walked(group))
+    write_maps(maps, progress(images, total=len(wanted), what=f"random walk in {source}"))
+
+
+if __name__ == "__main__":
+    run_stage(propagate_maps, snakemake)

@@ -1,0 +1,109 @@
+"""Train the network of edges that the random walk respects."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.affinity import affinity_loss
+from pipeline.augmentation import training_transform
+from pipeline.checkpoint import fingerprint_of
+from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.samples import SegmentedImages, label_files
+from pipeline.device import loader_workers, make_fabric
+from pipeline.models.affinity import create_affinity_network, save_affinity_network
+from pipeline.stage import run_stage
+from pipeline.training import Batch, Recipe, Step, train, write_history
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+logger = logging.getLogger(__name__)
+
+
+def train_affinity(
+    *,
+    manifest: Path,
+    classes: Path,
+    classifier: Path,
+    labels: list[Path],
+    pretrained: list[Path],
+    settings: Mapping[str, Any],
+    seed: int,
+    weights: Path,
+    history: Path,
+    threads: int,
+    code: str,
+) -> None:
+    """Train on the confident labels of the train split; masks are not among the inputs.
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images, and the class names.
+    classifier : Path
+        The classifier whose backbone is used.
+    labels : list of Path
+        Folders of label images ``ID.png``; together they cover the train split.
+    pretrained : list of Path
+        At most one local file of backbone weights.
+    settings : mapping
+        The configuration's section ``affinity``.
+    seed : int
+        Seed of everything random.
+    weights, history : Path
+        Outputs: the network (safetensors) and one row an epoch (CSV).
+    threads : int
+        CPU threads.
+    code : str
+        Digest of the code; a checkpoint of other code is not used.
+
+    Raises
+    ------
+    UserError
+        If an image has no label.
+    """
+    data = read_manifest(manifest, classes)
+    records = data.of_split("train")
+    files = label_files(records, labels)
+    fabric = make_fabric(settings["precision"], threads)
+    torch.manual_seed(seed)
+    model, description = create_affinity_network(
+        classifier, settings["features"], next(iter(pretrained), None)
+    )
+    transform = training_transform(settings["augmentation"], model.mean, model.std)
+    logger.info("%d images on %s", len(records), fabric.device)
+    checkpoint = weights.with_name("checkpoint.safetensors")
+    inputs = [manifest, classes, classifier, *pretrained, *files.values()]
+    state, rows = train(
+        model,
+        model.head,
+        SegmentedImages(records, files, transform),
+        _step(settings["radius"]),
+        Recipe(settings, seed),
+        fabric=fabric,
+        checkpoint=checkpoint,
+        fingerprint=fingerprint_of(dict(settings), seed, code, *inputs),
+        workers=loader_workers(fabric, threads),
+    )
+    save_affinity_network(weights, state, description)
+    write_history(history, rows)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _step(radius: int) -> Step:
+    def step(model: nn.Module, batch: Batch, _share: float) -> dict[str, Tensor]:
+        images, labels = batch
+        edges = model(images)
+        cells = F.interpolate(labels[:, None].float(), edges.shape[1:], mode="nearest-exact")
+        return affinity_loss(edges, cells[:, 0], radius)
+
+    return step
+
+
+if __name__ == "__main__":
+    run_stage(train_affinity, snakemake)

@@ -1,0 +1,173 @@
+"""From class maps over learned edges to class maps that have walked."""
+
+import csv
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.artifacts import ClassMaps, MapShard, read_label, write_maps
+from pipeline.datasets.manifest import read_manifest
+from pipeline.errors import UserError
+from pipeline.images import read_rgb
+from pipeline.models.affinity import edge_map, load_affinity_network
+from pipeline.models.classifier import create_classifier, save_classifier
+from pipeline.stages.make_affinity_labels import make_affinity_labels
+from pipeline.stages.propagate_maps import propagate_maps
+from pipeline.stages.train_affinity import train_affinity
+from tests.grids import dense_walk
+
+WALK = {
+    "radius": 3, "beta": 4.0, "steps": 16, "tolerance": 1e-5, "flip": True, "max_size": None,
+}  # fmt: skip
+
+
+@pytest.fixture
+def maps(small_dataset, tmp_path):
+    """Write one shard of maps that rise from left to right for every labelled class."""
+    data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
+    items = []
+    for record in data.of_split("train"):
+        numbers = data.class_numbers(record)
+        ramp = np.linspace(0, 1, 10)[None, None] * np.ones((len(numbers), 10, 1))
+        size = (record.height, record.width)
+        items.append((record.id, ClassMaps(numbers, ramp.astype(np.float16), size)))
+    write_maps(tmp_path / "maps/0.safetensors", items)
+    return tmp_path / "maps/0.safetensors"
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    settings = {
+        "backbone": "test_resnet", "pretrained": False, "output_stride": 16, "pooling": "gap",
+    }  # fmt: skip
+    torch.manual_seed(0)
+    model = create_classifier(settings, 2)
+    save_classifier(tmp_path / "classifier.safetensors", model.state_dict(), settings, 2)
+    return tmp_path / "classifier.safetensors"
+
+
+@pytest.fixture
+def settings(demo_config):
+    section = {key: value for key, value in demo_config["affinity"].items() if key != "labels"}
+    section |= {"epochs": 8, "batch_size": 4, "radius": 3}
+    section["augmentation"] |= {"resize": [40, 40], "crop": 32}
+    return section
+
+
+def labelled(small_dataset, maps, folder, **changes):
+    arguments = {
+        "manifest": small_dataset["manifest"],
+        "classes": small_dataset["classes"],
+        "maps": maps,
+        "foreground": 0.7,
+        "background": 0.3,
+        "crf": None,
+        "labels": folder,
+        "threads": 1,
+    }
+    make_affinity_labels(**(arguments | changes))
+    return folder
+
+
+def trained(small_dataset, classifier, labels, folder, settings):
+    train_affinity(
+        manifest=small_dataset["manifest"],
+        classes=small_dataset["classes"],
+        classifier=classifier,
+        labels=[labels],
+        pretrained=[],
+        settings=settings,
+        seed=0,
+        weights=folder / "model.safetensors",
+        history=folder / "history.csv",
+        threads=1,
+        code="code",
+    )
+    return folder / "model.safetensors"
+
+
+def propagated(small_dataset, source, weights, path, settings=WALK):
+    propagate_maps(
+        manifest=small_dataset["manifest"],
+        classes=small_dataset["classes"],
+        source=source,
+        weights=weights,
+        settings=settings,
+        precision="32-true",
+        maps=path,
+        threads=1,
+    )
+    return MapShard(path)
+
+
+def test_labels_are_sure_at_both_ends_and_unsure_between(small_dataset, maps, tmp_path):
+    folder = labelled(small_dataset, maps, tmp_path / "labels")
+    dog = read_label(folder / "1.png")
+    assert dog.shape == (37, 40)
+    assert np.unique(dog[:, :12]).tolist() == [0]
+    assert np.unique(dog[:, 14:26]).tolist() == [255]
+    assert np.unique(dog[:, 29:]).tolist() == [2]
+    assert not read_label(folder / "3.png").any()  # an image without labels
+
+
+def test_labels_pass_the_crf_in_processes(small_dataset, maps, tmp_path):
+    crf = {"iterations": 2}
+    one = labelled(small_dataset, maps, tmp_path / "one", crf=crf)
+    two = labelled(small_dataset, maps, tmp_path / "two", crf=crf, threads=2)
+    assert len(list(one.iterdir())) == 4
+    for path in one.iterdir():
+        assert path.read_bytes() == (two / path.name).read_bytes()
+        assert set(np.unique(read_label(path))) <= {0, 1, 2, 255}
+
+
+def test_training_lowers_the_loss_and_repeats(small_dataset, maps, classifier, settings, tmp_path):
+    labels = labelled(small_dataset, maps, tmp_path / "labels")
+    one, two = (
+        trained(small_dataset, classifier, labels, tmp_path / name, settings) for name in "ab"
+    )
+    assert one.read_bytes() == two.read_bytes()
+    with (tmp_path / "a/history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 8
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    assert {"loss_background", "loss_foreground", "loss_negative"} <= rows[0].keys()
+
+
+def test_an_image_without_a_label_stops_the_training(
+    small_dataset, maps, classifier, settings, tmp_path
+):
+    labels = labelled(small_dataset, maps, tmp_path / "labels")
+    (labels / "2.png").unlink()
+    with pytest.raises(UserError, match="1 training images lack a pseudo-label, first 2"):
+        trained(small_dataset, classifier, labels, tmp_path / "a", settings)
+
+
+@pytest.fixture
+def network(small_dataset, maps, classifier, settings, tmp_path):
+    labels = labelled(small_dataset, maps, tmp_path / "labels")
+    return trained(small_dataset, classifier, labels, tmp_path / "n", settings | {"epochs": 1})
+
+
+def test_maps_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_path):
+    walked = propagated(small_dataset, maps, network, tmp_path / "0.safetensors")
+    source = MapShard(maps)
+    assert walked.ids == source.ids
+    model = load_affinity_network(network)
+    for record in read_manifest(small_dataset["manifest"], small_dataset["classes"]).records[:4]:
+        before, after = source[record.id], walked[record.id]
+        assert (after.classes == before.classes).all() and after.size == before.size
+        assert after.values.dtype == np.float16
+        edges = edge_map(model, read_rgb(record.image), (10, 10), flip=True, max_size=None)
+        expected = dense_walk(before.values, edges.numpy(), 3, 4.0, 16)
+        expected /= expected.max(axis=(1, 2), keepdims=True, initial=0)
+        np.testing.assert_allclose(after.values, expected, atol=2e-3)
+
+
+def test_a_photograph_that_changed_its_size_is_named(small_dataset, maps, network, tmp_path):
+    data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(data.records[0].image)
+    with pytest.raises(UserError, match=r"0.png: image is \(9, 9\), expected \(36, 40\)"):
+        propagated(small_dataset, maps, network, tmp_path / "0.safetensors")
+    assert not (tmp_path / "0.safetensors").exists()
