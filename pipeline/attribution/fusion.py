@@ -67,10 +67,10 @@ def fused_maps(
             maps = torch.stack([maps[0], maps[1].flip(2)])
         upsampled = F.interpolate(maps, size, mode="bilinear", align_corners=False)
         total += upsampled.sum(dim=0)
-    return to_unit_maximum(total).cpu().numpy().astype(np.float16)
+    return _to_unit_maximum(total).cpu().numpy().astype(np.float16)
 
 
-def to_unit_maximum(maps: Tensor) -> Tensor:
+def _to_unit_maximum(maps: Tensor) -> Tensor:
     """Divide each of (K, h, w) maps by its maximum; a map of zeros stays one."""
     peaks = maps.amax(dim=(1, 2), keepdim=True)
     return maps / torch.where(peaks > 0, peaks, 1)

@@ -44,8 +44,9 @@ def chebyshev_coefficients(steps: int, tolerance: float) -> list[float]:
     total = 2**steps
     kept = [0] * parity + [comb(steps, steps // 2) * (1 + parity)]
     tail = total - kept[-1]
-    # The error is at most 2 tail / kept sum; whole numbers, as n may be in the thousands.
-    while tail and 2 * tail > tolerance * (total - tail):
+    # The error is at most 2 tail / kept sum; whole numbers, as 2^n may be beyond any float.
+    share, whole = tolerance.as_integer_ratio()
+    while tail and 2 * tail * whole > share * (total - tail):
         kept += [0, 2 * comb(steps, (steps - len(kept) - 1) // 2)]
         tail -= kept[-1]
     return [term / (total - tail) for term in kept]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.artifacts import ClassMaps, MapShard, write_maps
-from pipeline.attribution.fusion import to_unit_maximum
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.device import make_fabric, on_device
 from pipeline.images import read_rgb
@@ -36,7 +37,7 @@ def propagate_maps(
     maps: Path,
     threads: int,
 ) -> None:
-    """Write maps of the same images and classes, each with a maximum of 1.
+    """Write maps of the same images and classes; the strongest of an image has a maximum of 1.
 
     Parameters
     ----------
@@ -82,14 +83,23 @@ def propagate_maps(
         ]
         spread = walk(values, barriers)
         for record, item, value in zip(group, items, spread, strict=True):
-            half = to_unit_maximum(value).cpu().numpy().astype(np.float16)
-            yield record.id, ClassMaps(item.classes, half, item.size)
+            yield record.id, ClassMaps(item.classes, _to_unit_maximum(value), item.size)
 
     size = GPU_BATCH if fabric.device.type == "cuda" else 1
     wanted = [records[image_id] for image_id in shard.ids]
     groups = [wanted[start : start + size] for start in range(0, len(wanted), size)]
     images = (image for group in groups for image in walked(group))
     write_maps(maps, progress(images, total=len(wanted), what=f"random walk in {source}"))
+
+
+def _to_unit_maximum(maps: Tensor) -> NDArray[np.float16]:
+    """Divide an image's maps by their common maximum, as IRN's code does.
+
+    Where the walk has thinned out one class against another, that is kept.
+    """
+    if maps.numel() == 0 or not maps.any():
+        return maps.cpu().numpy().astype(np.float16)
+    return (maps / maps.max()).cpu().numpy().astype(np.float16)
 
 
 if __name__ == "__main__":
