@@ -31,6 +31,7 @@ CLASSIFIERS = plan.config["classifiers"]
 ATTRIBUTIONS = plan.config["attributions"]
 AFFINITY = plan.config.get("affinity")
 RANDOM_WALKS = plan.config["random_walks"]
+CLASS_MODELS = plan.config.get("class_models")
 REFINEMENTS = plan.config["refinements"]
 SEGMENTER = plan.config.get("segmenter")
 PREDICTION = plan.config.get("prediction")
@@ -81,6 +82,7 @@ rule prepare_dataset:
         manifest=f"{EXP}/dataset/manifest.csv",
         classes=f"{EXP}/dataset/classes.json",
         masks=f"{EXP}/dataset/masks.csv",
+        boxes=f"{EXP}/dataset/boxes.csv",
     log:
         f"{EXP}/logs/prepare_dataset.log",
     benchmark:
@@ -232,6 +234,7 @@ rule make_labels:
     params:
         background=lambda w: plan.background(w.refinement),
         crf=lambda w: REFINEMENTS[w.refinement]["crf"],
+        graph_cut=lambda w: REFINEMENTS[w.refinement]["graph_cut"],
         unsure_below=lambda w: REFINEMENTS[w.refinement]["unsure_below"],
         code=code_digest("make_labels"),
     script:
@@ -357,6 +360,51 @@ use rule evaluate_labels as evaluate_predictions with:
         code=code_digest("evaluate"),
 
 
+rule evaluate_boxes:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        masks=f"{EXP}/dataset/masks.csv",
+        boxes=f"{EXP}/dataset/boxes.csv",
+        labels=lambda w: plan.label_shards(f"{w.classifier}/{w.maps}/{w.refinement}"),
+    output:
+        scores=f"{EXP}/scores/boxes/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.json",
+    log:
+        f"{EXP}/logs/evaluate_boxes/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/evaluate_boxes/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        method=lambda w: f"{w.classifier}/{w.maps}/{w.refinement}",
+        code=code_digest("evaluate_boxes"),
+    script:
+        "pipeline/stages/evaluate_boxes.py"
+
+
+rule visualise_classes:
+    input:
+        classes=f"{EXP}/dataset/classes.json",
+        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
+    output:
+        grid=f"{EXP}/class_models/{{classifier}}.png",
+    log:
+        f"{EXP}/logs/visualise_classes/{{classifier}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/visualise_classes/{{classifier}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        settings=CLASS_MODELS,
+        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
+        seed=SEED,
+        code=code_digest("visualise_classes"),
+    script:
+        "pipeline/stages/visualise_classes.py"
+
+
 rule report:
     input:
         manifest=f"{EXP}/dataset/manifest.csv",
@@ -364,6 +412,7 @@ rule report:
         masks=f"{EXP}/dataset/masks.csv",
         histories=plan.histories(),
         scores=plan.scores(),
+        boxes=plan.box_scores(),
         image_scores=plan.image_scores(),
         maps=[shard for method in plan.maps for shard in plan.map_shards(method)],
         labels=[shard for method in plan.labels for shard in plan.label_shards(method)],
@@ -372,6 +421,7 @@ rule report:
             for method in plan.config["segmenters"]
             for shard in plan.prediction_shards(method)
         ],
+        class_models=plan.class_models(),
         times=plan.times(),
     output:
         report=report(f"{EXP}/report.html", category="Report"),

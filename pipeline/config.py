@@ -39,6 +39,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     schema = _read(SCHEMA)
     resolved = with_presets(config)
+    _name_methods(resolved, schema)
     problems = list(_schema_problems(resolved, schema))
     if problems:
         raise UserError("configuration: " + "; ".join(problems))
@@ -69,6 +70,16 @@ def with_presets(config: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _name_methods(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
+    """Fill in the method of every attribution that is named like one, in place."""
+    known = schema["properties"]["attributions"]["additionalProperties"]["properties"]["method"]
+    attributions = config.get("attributions")
+    if isinstance(attributions, dict):
+        for name, settings in attributions.items():
+            if isinstance(settings, dict) and name in known["enum"]:
+                settings.setdefault("method", name)
+
+
 def _with_preset(settings: Any, presets: Mapping[str, Any], place: str) -> Any:
     if not isinstance(settings, dict) or settings.get("preset") is None:
         return settings
@@ -89,13 +100,20 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _schema_problems(config: Any, schema: Mapping[str, Any]) -> Iterator[str]:
     errors = list(Draft202012Validator(schema).iter_errors(config))
     plain = [error for error in errors if error.validator != "oneOf"]
-    places = {tuple(error.absolute_path)[:1] for error in plain}
-    # A section of the wrong type fails its oneOf too: saying it once is enough.
+    # A section of the wrong type or kind fails its oneOf too: saying it once is enough.
+    said = [tuple(error.absolute_path) for error in plain]
     branched = [
-        e for e in errors if e.validator == "oneOf" and tuple(e.absolute_path) not in places
+        error
+        for error in errors
+        if error.validator == "oneOf" and not any(_is_at(error, place) for place in said)
     ]
     for error in sorted(plain + branched, key=lambda error: list(map(str, error.absolute_path))):
         yield from _explain(_meant(error))
+
+
+def _is_at(error: ValidationError, place: tuple[str | int, ...]) -> bool:
+    path = tuple(error.absolute_path)
+    return place[: len(path)] == path
 
 
 def _meant(error: ValidationError) -> ValidationError:
@@ -126,7 +144,9 @@ def _explain(error: Any) -> Iterator[str]:
                 yield f"unknown key {key!r} in {place}{_nearest(key, known)}"
     elif error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
-        yield f"{place} lacks {', '.join(map(repr, missing))}"
+        values = [error.schema["properties"][key].get("enum") for key in missing]
+        expected = "".join(f": expected {_one_of(enum)}" for enum in values if enum)
+        yield f"{place} lacks {', '.join(map(repr, missing))}{expected}"
     elif error.validator in {"enum", "const"}:
         allowed = error.validator_value if error.validator == "enum" else [error.validator_value]
         nearest = _nearest(str(error.instance), list(map(str, allowed)))
@@ -205,6 +225,7 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
         rule, value = settings["background"]["rule"], settings["background"]["value"]
         if rule == "threshold" and value >= 1:
             yield f"refinements.{name}.background.value is {value}, expected a threshold below 1"
+        yield from _graph_cut_problems(f"refinements.{name}", settings)
     if "affinity" in config:
         high, low = (config["affinity"]["labels"][key] for key in ("foreground", "background"))
         if high < low:
@@ -221,6 +242,20 @@ def _path_problems(path: str, config: Mapping[str, Any]) -> Iterator[str]:
             yield f"names {name!r}, which {section} lacks{_nearest(name, list(config[section]))}"
     if walk and "affinity" not in config:
         yield "walks over affinities, but there is no section 'affinity'"
+
+
+def _graph_cut_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    cut = settings["graph_cut"]
+    if cut is None:
+        return
+    if settings["crf"] is not None:
+        yield f"{place} has crf and graph_cut, expected one of them"
+    low, high = cut["background_quantile"], cut["foreground_quantile"]
+    if low >= high:
+        yield (
+            f"{place}.graph_cut.background_quantile is {low}, expected less than the "
+            f"foreground's {high}"
+        )
 
 
 def _training_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]:

@@ -77,6 +77,19 @@ class Plan:
         maps = [f"{self.root}/scores/maps/{method}/train.json" for method in self.maps]
         return maps + [f"{stem}.json" for stem in self._scored_stems()]
 
+    def box_scores(self) -> list[str]:
+        """Give the localisation scores of all pseudo-labels; none without masks or boxes."""
+        dataset = self.config["dataset"]
+        annotated = dataset["kind"] == "voc" and dataset["labels"] is None
+        if not (self.has_masks or annotated):
+            return []
+        return [f"{self.root}/scores/boxes/{method}/train.json" for method in self.labels]
+
+    def class_models(self) -> list[str]:
+        """Give the pictures of what the classifiers' classes look like, if they are wanted."""
+        wanted = self.classifiers if "class_models" in self.config else []
+        return [f"{self.root}/class_models/{name}.png" for name in wanted]
+
     def image_scores(self) -> list[str]:
         """Give the per-image tables beside the scores of label images."""
         return [f"{stem}.csv" for stem in self._scored_stems()] if self.has_masks else []
@@ -97,6 +110,8 @@ class Plan:
         """Give the benchmark file of every job that the report counts."""
         stages = ["prepare_dataset"]
         stages += [f"train_classifier/{name}" for name in self.classifiers]
+        if "class_models" in self.config:
+            stages += [f"visualise_classes/{name}" for name in self.classifiers]
         for path in _unique(path.split("+")[0] for path in self.maps):
             stages += [f"make_maps/{path}/train/{shard}" for shard in self.shards]
         for path in self.walked:
@@ -174,16 +189,18 @@ class Plan:
     def map_settings(self, maps: str) -> dict[str, Any]:
         """Say what is printed with every score of maps."""
         attribution, _, walk = maps.partition("+")
-        cam = self.config["attributions"][attribution]
-        return {
-            "image labels given": True, "scales": cam["scales"], "flip": cam["flip"],
-            "long side at most": cam["max_size"],
-            "random walk": self.config["random_walks"][walk] if walk else None, "crf": None,
-        }  # fmt: skip
+        settings = dict(self.config["attributions"][attribution])
+        shown = {"attribution": settings.pop("method"), "image labels given": True}
+        shown["long side at most"] = settings.pop("max_size")
+        walked = self.config["random_walks"][walk] if walk else None
+        return shown | settings | {"random walk": walked, "crf": None}
 
     def label_settings(self, maps: str, refinement: str) -> dict[str, Any]:
         """Say what is printed with every score of pseudo-labels."""
-        return {**self.map_settings(maps), **self.config["refinements"][refinement]}
+        settings = dict(self.config["refinements"][refinement])
+        if settings["graph_cut"] is not None:
+            del settings["background"]
+        return self.map_settings(maps) | settings
 
     def prediction_settings(self) -> dict[str, Any]:
         """Say what is printed with every score of predictions."""

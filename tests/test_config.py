@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from pipeline.attribution import METHODS
 from pipeline.config import PRESETS, SCHEMA, resolve
 from pipeline.errors import UserError
 from tests.conftest import REPOSITORY
@@ -36,7 +37,7 @@ def test_the_schema_is_a_valid_schema_whose_every_key_is_described():
         for part in (schema, *schema["$defs"].values())
         for key, value in part.get("properties", {}).items()
         if "$ref" not in value and "description" not in value
-        if key != "kind"
+        if "const" not in value
     ]
     assert undescribed == []
 
@@ -126,7 +127,15 @@ BAD = [
     (["refinements", "crf", "background"], {"value": 1.5}, "expected a threshold below 1"),
     (["labels"], ["plain/cam/cfr"], "'cfr', which refinements lacks: did you mean 'crf'?"),
     (["labels"], ["plain/cam"], "labels.0 is 'plain/cam', expected pattern"),
-    (["attributions", "gradcam"], {}, "unknown key 'gradcam' in attributions"),
+    (["attributions", "gradcam"], {}, "gradcam lacks 'method': expected one of cam, saliency"),
+    (["attributions", "mine"], {"method": "camm"}, "did you mean 'cam'?"),
+    (["attributions", "cam", "crops"], 5, "unknown key 'crops' in attributions.cam"),
+    (["attributions", "saliency"], {"crops": 3}, "saliency.crops is 3, expected one of 1, 5"),
+    (["refinements", "crf", "graph_cut"], {}, "crf and graph_cut, expected one of them"),
+    (
+        ["refinements", "threshold", "graph_cut"], {"background_quantile": 0.95},
+        "expected less than the foreground's 0.95",
+    ),
     (["classifiers", "plain", "augmentation", "resize"], [300, 200], "the smaller first"),
     (["classifiers", "a b"], {"backbone": "x"}, "expected pattern"),
 ]  # fmt: skip
@@ -182,3 +191,19 @@ def test_any_section_resolves_or_is_refused_with_a_message(value):
             resolve(config)
         except UserError as error:
             assert str(error).startswith("configuration: ")
+
+
+def test_an_attribution_named_like_a_method_is_of_that_method(demo):
+    smooth = {"method": "saliency", "smooth_grad": {"samples": 4}}
+    demo["attributions"] |= {"saliency": {}, "smooth": smooth}
+    resolved = resolve(demo)["attributions"]
+    assert {name: item["method"] for name, item in resolved.items()} == {
+        "cam": "cam", "saliency": "saliency", "smooth": "saliency",
+    }  # fmt: skip
+    assert resolved["smooth"]["smooth_grad"] == {"samples": 4, "noise": 0.15}
+
+
+def test_the_schema_names_every_attribution_method():
+    schema = yaml.safe_load(SCHEMA.read_text())
+    named = schema["properties"]["attributions"]["additionalProperties"]["properties"]["method"]
+    assert named["enum"] == list(METHODS)

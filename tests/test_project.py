@@ -64,13 +64,13 @@ def test_every_stage_has_a_rule_and_every_rule_a_stage():
     scripts = {re.search(r'"pipeline/stages/(\w+)\.py"', body) for body in rules().values()}
     used = {found[1] for found in scripts if found}
     assert used == {path.stem for path in (REPOSITORY / "pipeline/stages").glob("[!_]*.py")}
-    assert len(rules()) == 14
+    assert len(rules()) == 16
 
 
 @pytest.mark.parametrize("rule", rules())
 def test_a_rule_names_its_files_as_its_stage_names_its_arguments(rule):
     body = rules()[rule]
-    stage = "evaluate" if rule.startswith("evaluate") else rule
+    stage = "evaluate" if rule in {"evaluate_labels", "evaluate_predictions"} else rule
     function = getattr(importlib.import_module(f"pipeline.stages.{stage}"), stage)
     parameters = inspect.signature(function).parameters
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
@@ -83,7 +83,14 @@ def test_a_rule_names_its_files_as_its_stage_names_its_arguments(rule):
 
 def test_only_scoring_and_the_report_are_given_masks():
     seeing = {rule for rule, body in rules().items() if "masks" in names_in(body, "input")}
-    assert seeing == {"sweep_thresholds", "evaluate_labels", "evaluate_predictions", "report"}
+    assert seeing == {
+        "sweep_thresholds", "evaluate_labels", "evaluate_boxes", "evaluate_predictions", "report",
+    }  # fmt: skip
+
+
+def test_only_scoring_is_given_true_boxes():
+    seeing = {rule for rule, body in rules().items() if "dataset/boxes.csv" in body}
+    assert seeing == {"prepare_dataset", "evaluate_boxes"}
 
 
 def test_an_experiment_stands_on_its_own():
@@ -91,9 +98,11 @@ def test_an_experiment_stands_on_its_own():
         assert "dataset" in yaml.safe_load(path.read_text()), path
 
 
-def test_the_readmes_configuration_is_valid_and_its_commands_are_those_of_ci():
+def test_the_readmes_configuration_is_valid_and_its_commands_are_those_of_ci(demo_config):
     readme = (REPOSITORY / "README.md").read_text()
     (example,) = re.findall(r"```yaml\n(experiment: mine.*?)```", readme, re.DOTALL)
     assert resolve(yaml.safe_load(example))["segmenters"] == ["puzzle/cam+rw/crf"]
+    (parts,) = re.findall(r"```yaml\n(attributions:.*?)```", readme, re.DOTALL)
+    assert len(resolve(demo_config | yaml.safe_load(parts) | {"segmenters": []})["labels"]) == 3
     (tests,) = re.findall(r"^python3 -m venv .* pytest$", readme, re.MULTILINE)
     assert tests in (REPOSITORY / ".ci/run").read_text().splitlines()

@@ -33,11 +33,21 @@ TINY: dict[str, Any] = {
         "plain": TRAINING | {"eval_size": 32},
         "puzzle": TRAINING | {"eval_size": 32, "puzzle": {}},
     },
-    "attributions": {"cam": {"scales": [1.0]}},
+    "attributions": {"cam": {"scales": [1.0]}, "saliency": {"crops": 1}},
+    "class_models": {"size": 32, "steps": 2},
     "affinity": {key: TRAINING[key] for key in ("epochs", "batch_size", "augmentation")},
     "random_walks": {"rw": {"radius": 3, "steps": 16}},
-    "refinements": {"threshold": {}, "crf": {"crf": {"iterations": 2}}},
-    "labels": ["plain/cam/threshold", "puzzle/cam/crf", "puzzle/cam+rw/crf"],
+    "refinements": {
+        "threshold": {},
+        "crf": {"crf": {"iterations": 2}},
+        "graph-cut": {"graph_cut": {}},
+    },
+    "labels": [
+        "plain/cam/threshold",
+        "plain/saliency/graph-cut",
+        "puzzle/cam/crf",
+        "puzzle/cam+rw/crf",
+    ],
     "segmenters": ["puzzle/cam+rw/crf"],
     "segmenter": TRAINING,
     "evaluation": {"thresholds": 4},
@@ -113,7 +123,7 @@ CHANGES = {
     "gallery": (changed("report", "gallery", value=2), {}),
     "thresholds of the sweep": (
         changed("evaluation", "thresholds", value=5),
-        {"sweep_thresholds": 3},
+        {"sweep_thresholds": 4},
     ),
     "words about a threshold": (
         changed("refinements", "crf", "background", "chosen", value="by eye"),
@@ -125,27 +135,43 @@ CHANGES = {
     ),
     "CRF of the labels": (
         changed("refinements", "crf", "crf", "iterations", value=3),
-        {"make_labels": 4, "evaluate_labels": 2, **AFTER_LABELS},
+        {"make_labels": 4, "evaluate_labels": 2, "evaluate_boxes": 2, **AFTER_LABELS},
+    ),
+    "components of the graph cut": (
+        changed("refinements", "graph-cut", "graph_cut", "components", value=2),
+        {"make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1},
+    ),
+    "crops of the saliency": (
+        changed("attributions", "saliency", "crops", value=5),
+        {
+            "make_maps": 2, "sweep_thresholds": 1, "make_labels": 2, "evaluate_labels": 1,
+            "evaluate_boxes": 1,
+        },
+    ),
+    "steps of the class models": (
+        changed("class_models", "steps", value=3),
+        {"visualise_classes": 2},
     ),
     "steps of the random walk": (
         changed("random_walks", "rw", "steps", value=32),
         {
             "propagate_maps": 2, "sweep_thresholds": 1,
-            "make_labels": 2, "evaluate_labels": 1, **AFTER_LABELS,
+            "make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1, **AFTER_LABELS,
         },
     ),
     "epochs of the affinities": (
         changed("affinity", "epochs", value=2),
         {
             "train_affinity": 1, "propagate_maps": 2, "sweep_thresholds": 1,
-            "make_labels": 2, "evaluate_labels": 1, **AFTER_LABELS,
+            "make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1, **AFTER_LABELS,
         },
     ),
     "threshold of the affinity labels": (
         changed("affinity", "labels", value={"background": 0.2}),
         {
             "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
-            "sweep_thresholds": 1, "make_labels": 2, "evaluate_labels": 1, **AFTER_LABELS,
+            "sweep_thresholds": 1, "make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1,
+            **AFTER_LABELS,
         },
     ),
     "epochs of one classifier": (
@@ -153,15 +179,17 @@ CHANGES = {
         {
             "train_classifier": 1, "make_maps": 2, "sweep_thresholds": 2,
             "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
-            "make_labels": 4, "evaluate_labels": 2, **AFTER_LABELS,
+            "visualise_classes": 1, "make_labels": 4, "evaluate_labels": 2, "evaluate_boxes": 2,
+            **AFTER_LABELS,
         },
     ),
     "seed": (
         changed("seed", value=1),
         {
-            "generate_demo": 1, "prepare_dataset": 1, "train_classifier": 2, "make_maps": 4,
-            "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
-            "sweep_thresholds": 3, "make_labels": 6, "evaluate_labels": 3, **AFTER_LABELS,
+            "generate_demo": 1, "prepare_dataset": 1, "train_classifier": 2, "make_maps": 6,
+            "visualise_classes": 2, "make_affinity_labels": 2, "train_affinity": 1,
+            "propagate_maps": 2, "sweep_thresholds": 4, "make_labels": 8, "evaluate_labels": 4,
+            "evaluate_boxes": 4, **AFTER_LABELS,
         },
     ),
 }  # fmt: skip
@@ -191,7 +219,8 @@ def test_without_masks_nothing_is_scored(finished, tmp_path):
         "labels": str(demo / "labels.csv"),
     }
     jobs = planned(tmp_path, changed("dataset", value=folder))
-    assert not {"sweep_thresholds", "evaluate_labels", "evaluate_predictions"} & jobs.keys()
+    scoring = {"sweep_thresholds", "evaluate_labels", "evaluate_boxes", "evaluate_predictions"}
+    assert not scoring & jobs.keys()
     assert jobs["report"] == 1
 
 

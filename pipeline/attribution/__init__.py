@@ -1,7 +1,8 @@
 """Attribution methods: from a classifier to per-class maps.
 
 A method is a function of a classifier, a batch of images and the numbers of the wanted
-classes, and gives one map of non-negative evidence per image and class.
+classes, and gives one map of non-negative evidence per image and class. Its own settings are
+keyword arguments.
 """
 
 from collections.abc import Callable
@@ -9,10 +10,11 @@ from collections.abc import Callable
 from torch import Tensor
 
 from pipeline.attribution.cam import cam
+from pipeline.attribution.saliency import saliency
 from pipeline.models.classifier import CamClassifier
 
 #: Maps (model, (N, 3, H, W) images, (K,) classes from 0) to (N, K, h, w) maps, not below zero.
 Attribution = Callable[[CamClassifier, Tensor, Tensor], Tensor]
 
-#: Methods by the name they have in the configuration and in paths.
-METHODS: dict[str, Attribution] = {"cam": cam}
+#: Methods by the name they have in the configuration.
+METHODS: dict[str, Callable[..., Tensor]] = {"cam": cam, "saliency": saliency}

@@ -65,9 +65,14 @@ def fused_maps(
         maps = attribution(model, channels_last(batch), wanted)
         if flip:
             maps = torch.stack([maps[0], maps[1].flip(2)])
-        upsampled = F.interpolate(maps, size, mode="bilinear", align_corners=False)
-        total += upsampled.sum(dim=0)
+        total += _resampled(maps, size).sum(dim=0)
     return _to_unit_maximum(total).cpu().numpy().astype(np.float16)
+
+
+def _resampled(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    # A map of single pixels must be averaged over a cell, not sampled at its centre.
+    shrinks = maps.shape[2] > size[0] or maps.shape[3] > size[1]
+    return F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def _to_unit_maximum(maps: Tensor) -> Tensor:

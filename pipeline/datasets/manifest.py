@@ -1,7 +1,7 @@
-"""What a data set is to every stage: a manifest of labelled images and, apart from it, masks.
+"""What a data set is to every stage: a manifest of labelled images and, apart from it, the truth.
 
-Training stages are given the manifest and the class names only. The list of masks is a
-file of its own, so that a look at the workflow's inputs shows who may see the ground truth.
+Training stages are given the manifest and the class names only. The lists of masks and of
+boxes are files of their own, so that a look at the workflow's inputs shows who may see them.
 """
 
 import csv
@@ -17,6 +17,7 @@ from pipeline.artifacts import replacing
 from pipeline.errors import UserError
 
 COLUMNS = ("id", "image", "width", "height", "split", "labels")
+BOX_COLUMNS = ("label", "left", "top", "right", "bottom")
 SEPARATOR = ";"
 
 
@@ -44,6 +45,26 @@ class Record:
     height: int
     split: str
     labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Box:
+    """The true box of one object.
+
+    Attributes
+    ----------
+    label : str
+        Class name.
+    left, top, right, bottom : float
+        Edges in pixels from the image's upper left corner; a box of one pixel has
+        ``right - left == 1``.
+    """
+
+    label: str
+    left: float
+    top: float
+    right: float
+    bottom: float
 
 
 @dataclass(frozen=True)
@@ -119,6 +140,25 @@ def read_masks(path: Path) -> dict[str, Path]:
     """Read what :func:`write_masks` wrote. For scoring and the report only."""
     with path.open(newline="") as file:
         return {row["id"]: Path(row["mask"]) for row in csv.DictReader(file)}
+
+
+def write_boxes(path: Path, boxes: Mapping[str, Sequence[Box]]) -> None:
+    """Write the true boxes of images, as CSV ``id,label,left,top,right,bottom``."""
+    with replacing(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", *BOX_COLUMNS))
+        for image_id, items in boxes.items():
+            writer.writerows((image_id, *(getattr(b, c) for c in BOX_COLUMNS)) for b in items)
+
+
+def read_boxes(path: Path) -> dict[str, list[Box]]:
+    """Read what :func:`write_boxes` wrote. For scoring only."""
+    boxes: dict[str, list[Box]] = {}
+    with path.open(newline="") as file:
+        for row in csv.DictReader(file):
+            edges = (float(row[name]) for name in BOX_COLUMNS[1:])
+            boxes.setdefault(row["id"], []).append(Box(row["label"], *edges))
+    return boxes
 
 
 def _record(row: Mapping[str, str]) -> Record:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.datasets.manifest import SEPARATOR
+from pipeline.datasets.manifest import SEPARATOR, Box
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class Candidate:
         Class names.
     mask : Path or None
         The ground truth, where there is one.
+    boxes : tuple of Box
+        True boxes of objects, where they are known.
     """
 
     id: str
@@ -31,6 +33,7 @@ class Candidate:
     split: str
     labels: tuple[str, ...]
     mask: Path | None
+    boxes: tuple[Box, ...] = ()
 
 
 @dataclass

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from pipeline.datasets.manifest import Box
 from pipeline.datasets.source import Candidate, Source, unknown_label
 from pipeline.datasets.tables import LabelTable, read_label_table
 from pipeline.errors import UserError
@@ -26,7 +27,8 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     dataset : mapping
         Keys ``root``, ``train_list``, ``val_list``, ``labels``, ``masks`` and ``classes``;
         paths are relative to the root. Without ``labels``, an image's labels are the names
-        of all objects in its ``Annotations/ID.xml``, difficult ones included.
+        of all objects in its ``Annotations/ID.xml``, difficult ones included, and their boxes
+        are known.
 
     Returns
     -------
@@ -50,11 +52,15 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
                     f"listed in {dataset[f'{split}_list']}"
                 )
                 continue
-            labels = _labels_of(image_id, image, table, root, source)
+            boxes: tuple[Box, ...] = ()
+            if table is None:
+                labels, boxes = _annotated(root / "Annotations" / f"{image_id}.xml", source)
+            else:
+                labels = _labels_of(image_id, image, table, source)
             mask = root / dataset["masks"] / f"{image_id}.png" if dataset["masks"] else None
             has_mask = mask is not None and mask.is_file()
             source.candidates.append(
-                Candidate(image_id, image, split, labels, mask if has_mask else None)
+                Candidate(image_id, image, split, labels, mask if has_mask else None, boxes)
             )
     return source
 
@@ -74,11 +80,7 @@ def _find_image(folder: Path, image_id: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _labels_of(
-    image_id: str, image: Path, table: LabelTable | None, root: Path, source: Source
-) -> tuple[str, ...]:
-    if table is None:
-        return _annotated(root / "Annotations" / f"{image_id}.xml", source)
+def _labels_of(image_id: str, image: Path, table: LabelTable, source: Source) -> tuple[str, ...]:
     for name in (image.name, image_id):
         if name in table.labels:
             return table.labels[name]
@@ -86,23 +88,37 @@ def _labels_of(
     return ()
 
 
-def _annotated(path: Path, source: Source) -> tuple[str, ...]:
+def _annotated(path: Path, source: Source) -> tuple[tuple[str, ...], tuple[Box, ...]]:
     try:
         text = path.read_text()
     except FileNotFoundError:
         source.problems.append(f"{path}: no such annotation; give `labels: FILE.csv` instead?")
-        return ()
+        return (), ()
     # A document type could define entities that grow without bound; VOC's files have none.
     if re.search(r"<!(DOCTYPE|ENTITY)", text):
         source.problems.append(f"{path}: got a document type, expected a plain annotation")
-        return ()
+        return (), ()
     try:
         tree = ElementTree.fromstring(text)  # noqa: S314 - entities are refused above
     except ElementTree.ParseError as error:
         source.problems.append(f"{path}: not well-formed XML ({error}): replace the file")
-        return ()
+        return (), ()
     names = dict.fromkeys((node.text or "").strip() for node in tree.iterfind("object/name"))
     for name in names:
         if name not in source.classes:
             source.problems.append(unknown_label(str(path), name, source.classes))
-    return tuple(names)
+    try:
+        boxes = [_box(node) for node in tree.iterfind("object") if node.find("bndbox") is not None]
+    except ValueError as error:
+        source.problems.append(f"{path}: a bndbox is no box ({error}): replace the file")
+        return tuple(names), ()
+    return tuple(names), tuple(boxes)
+
+
+def _box(node: ElementTree.Element) -> Box:
+    """Read one object; VOC counts pixels from 1 and includes the last one."""
+    corners = ("xmin", "ymin", "xmax", "ymax")
+    left, top, right, bottom = (float(node.findtext(f"bndbox/{name}") or "") for name in corners)
+    if right < left or bottom < top:
+        raise ValueError(f"it ends at {right}, {bottom} before it starts at {left}, {top}")
+    return Box((node.findtext("name") or "").strip(), left - 1, top - 1, right, bottom)

@@ -1,4 +1,4 @@
-"""From class maps to a label image: background score, winner, dense CRF, unsure pixels."""
+"""From class maps to a label image: background score and dense CRF, or graph cut."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts import BACKGROUND, IGNORE, ClassMaps
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf, label_probabilities
+from pipeline.refinement.graph_cut import GraphCutSettings, combine_cuts, cut_class
 
 Maps = NDArray[np.float32]
 
@@ -104,6 +105,41 @@ def label_image(
     label: NDArray[np.uint8] = numbers[scores.argmax(axis=0)]
     if unsure_below is not None:
         label[probabilities.max(axis=0) < unsure_below] = IGNORE
+    return label
+
+
+def graph_cut_label(
+    maps: ClassMaps,
+    image: NDArray[np.uint8],
+    *,
+    settings: GraphCutSettings,
+    unsure_below: float | None,
+) -> NDArray[np.uint8]:
+    """Make the pseudo-label of one image by a graph cut for each of its classes.
+
+    Parameters
+    ----------
+    maps : ClassMaps
+        Maps of the classes the image is labelled with; none gives all background.
+    image : (H, W, 3) uint8 array
+        The photograph.
+    settings : GraphCutSettings
+    unsure_below : float or None
+        Pixels whose winner is less probable, by colour, become 255.
+
+    Returns
+    -------
+    (H, W) uint8 array
+        0 background, class numbers, 255 unsure.
+    """
+    if len(maps.classes) == 0:
+        return np.zeros(maps.size, np.uint8)
+    strengths = upsampled(maps)
+    cuts = [cut_class(image, strength, settings) for strength in strengths]
+    winners, probabilities = combine_cuts(cuts, strengths)
+    label: NDArray[np.uint8] = np.concatenate([[0], maps.classes]).astype(np.uint8)[winners]
+    if unsure_below is not None:
+        label[probabilities < unsure_below] = IGNORE
     return label
 
 

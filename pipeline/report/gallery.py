@@ -1,13 +1,15 @@
 """Rows of pictures: the photograph, its truth, maps, pseudo-labels and predictions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.artifacts import MapShard, read_label
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.images import read_rgb
-from pipeline.report.pictures import data_url, thumbnail, with_label, with_map
+from pipeline.refinement.graph_cut import GraphCutSettings, tag_pixels
+from pipeline.refinement.labels import upsampled
+from pipeline.report.pictures import data_url, thumbnail, with_label, with_map, with_tags
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,14 @@ class Layers:
         Map shards by method.
     labels : mapping of str to list of Path
         Folders of label images by caption.
+    cuts : mapping of str to GraphCutSettings
+        Of maps (by method) that a graph cut refines: how it tags pixels.
     """
 
     masks: Mapping[str, Path]
     maps: Mapping[str, Sequence[Path]]
     labels: Mapping[str, Sequence[Path]]
+    cuts: Mapping[str, GraphCutSettings] = field(default_factory=dict)
 
 
 def gallery_rows(
@@ -80,7 +85,7 @@ def gallery_rows(
             name,
             records[name].labels,
             scores.get(name),
-            _cells(records[name], shards, layers),
+            _cells(records[name], manifest.classes, shards, layers),
         )
         for group, ids in chosen.items()
         for name in ids
@@ -88,7 +93,10 @@ def gallery_rows(
 
 
 def _cells(
-    record: Record, shards: Mapping[str, Mapping[str, MapShard]], layers: Layers
+    record: Record,
+    classes: Sequence[str],
+    shards: Mapping[str, Mapping[str, MapShard]],
+    layers: Layers,
 ) -> tuple[Cell, ...]:
     photograph = thumbnail(read_rgb(record.image))
     cells = [Cell("photograph", data_url(photograph))]
@@ -97,8 +105,14 @@ def _cells(
         cells.append(Cell("truth", data_url(truth)))
     for method, by_id in shards.items():
         if record.id in by_id:
-            picture = with_map(photograph, by_id[record.id][record.id])
-            cells.append(Cell(f"{method}: map", data_url(picture)))
+            maps = by_id[record.id][record.id]
+            cells.append(Cell(f"{method}: map", data_url(with_map(photograph, maps))))
+            if method in layers.cuts and len(maps.classes):
+                # Of several classes the first one's: each has a cut of its own.
+                tags = tag_pixels(upsampled(maps)[0], layers.cuts[method])
+                name = classes[maps.classes[0] - 1]
+                caption = f"{method}: colour samples of {name}"
+                cells.append(Cell(caption, data_url(with_tags(photograph, tags))))
     for caption, folders in layers.labels.items():
         files = (folder / f"{record.id}.png" for folder in folders)
         file = next((path for path in files if path.is_file()), None)

@@ -30,6 +30,10 @@ class Content:
     manifest : Manifest
     scores : sequence of dict
         Score documents in the order of the data's way; empty without masks.
+    boxes : sequence of dict
+        Localisation scores; empty without masks and boxes.
+    class_models : mapping of str to str
+        Data URL of the picture of each classifier's classes.
     histories : sequence of History
     times : sequence of StageTime
     galleries : mapping of str to sequence of Row
@@ -40,6 +44,8 @@ class Content:
 
     manifest: Manifest
     scores: Sequence[Mapping[str, Any]]
+    boxes: Sequence[Mapping[str, Any]]
+    class_models: Mapping[str, str]
     histories: Sequence[History]
     times: Sequence[StageTime]
     galleries: Mapping[str, Sequence[Row]]

@@ -1,13 +1,16 @@
 """Thumbnails: a photograph with a label image or a class map laid over it."""
 
 import base64
+from collections.abc import Sequence
 from io import BytesIO
+from math import ceil, sqrt
+from pathlib import Path
 
 import cv2
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.artifacts import BACKGROUND, IGNORE, ClassMaps
 from pipeline.datasets.palette import voc_palette
@@ -16,6 +19,11 @@ from pipeline.datasets.palette import voc_palette
 SIDE = 224
 #: Unsure and void pixels: a light neutral tone instead of the palette's cream.
 VOID = (224, 224, 224)
+
+#: Height of a caption and distance of two pictures in a grid, in pixels.
+CAPTION, GAP = 18, 8
+#: Colours of tagged pixels, by tag.
+TAG_COLOURS = {0: (60, 110, 230), 1: (245, 140, 20)}
 
 Picture = NDArray[np.uint8]
 
@@ -54,6 +62,40 @@ def with_map(photograph: Picture, maps: ClassMaps) -> Picture:
     weight = 0.35 + 0.45 * heat[..., None]
     mixed: Picture = (photograph * (1 - weight) + colours * weight).astype(np.uint8)
     return mixed
+
+
+def with_tags(photograph: Picture, tags: NDArray[np.uint8]) -> Picture:
+    """Lay the tags of a graph cut over a thumbnail: foreground orange, background blue.
+
+    Parameters
+    ----------
+    photograph : (h, w, 3) uint8 array
+    tags : (H, W) uint8 array
+        1 foreground, 0 background, 255 unsure: left as the photograph is.
+    """
+    height, width = photograph.shape[:2]
+    small = cv2.resize(tags, (width, height), interpolation=cv2.INTER_NEAREST)
+    mixed = photograph.astype(np.float32)
+    for tag, colour in TAG_COLOURS.items():
+        chosen = small == tag
+        mixed[chosen] = 0.35 * mixed[chosen] + 0.65 * np.array(colour, np.float32)
+    return mixed.astype(np.uint8)
+
+
+def captioned_grid(pictures: Sequence[Picture], captions: Sequence[str]) -> Picture:
+    """Lay (S, S, 3) pictures out in a grid about as wide as high, each under its caption."""
+    side = pictures[0].shape[0]
+    columns = ceil(sqrt(len(pictures)))
+    rows = ceil(len(pictures) / columns)
+    cell = side + CAPTION + GAP
+    sheet = Image.new("RGB", (columns * (side + GAP) - GAP, rows * cell - GAP), "white")
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.truetype(Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", 12)
+    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left, top = index % columns * (side + GAP), index // columns * cell
+        draw.text((left, top + 1), caption, fill="black", font=font)
+        sheet.paste(Image.fromarray(picture), (left, top + CAPTION))
+    return np.asarray(sheet)
 
 
 def data_url(image: Picture) -> str:

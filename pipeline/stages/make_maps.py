@@ -1,6 +1,7 @@
 """Make the class maps of one shard of a split with a trained classifier."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,13 +18,15 @@ from pipeline.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
+#: Settings that all methods share.
+FUSION = ("scales", "flip", "max_size", "stride")
+
 
 def make_maps(
     *,
     manifest: Path,
     classes: Path,
     weights: Path,
-    attribution: str,
     settings: Mapping[str, Any],
     precision: str,
     split: str,
@@ -40,10 +43,9 @@ def make_maps(
         Images with their labels, and the class names.
     weights : Path
         The classifier.
-    attribution : str
-        Name of the method.
     settings : mapping
-        Keys ``scales``, ``flip``, ``max_size`` and ``stride``.
+        Keys ``method``, ``scales``, ``flip``, ``max_size`` and ``stride``; all others are the
+        method's own.
     precision : str
         Arithmetic of the forward pass.
     split : str
@@ -59,10 +61,13 @@ def make_maps(
     records = data.of_shard(split, shard, shards)
     fabric = make_fabric(precision, threads)
     model = on_device(fabric, load_classifier(weights))
+    own = {key: value for key, value in settings.items() if key not in {"method", *FUSION}}
+    attribution = partial(METHODS[settings["method"]], **own)
+    fusion = {key: settings[key] for key in FUSION}
 
     def image_maps(record: Record) -> tuple[str, ClassMaps]:
         image, numbers = read_rgb(record.image), data.class_numbers(record)
-        values = fused_maps(METHODS[attribution], model, image, numbers, **settings)
+        values = fused_maps(attribution, model, image, numbers, **fusion)
         return record.id, ClassMaps(numbers, values, (image.shape[0], image.shape[1]))
 
     work = progress(records, total=len(records), what=f"maps of {split}, shard {shard}")

@@ -1,4 +1,4 @@
-"""Check a data set and write its manifest, its class names and its list of masks."""
+"""Check a data set and write its manifest, its class names and its lists of masks and boxes."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.checks import checked_records
 from pipeline.datasets.folder import read_folder
-from pipeline.datasets.manifest import write_classes, write_manifest, write_masks
+from pipeline.datasets.manifest import write_boxes, write_classes, write_manifest, write_masks
 from pipeline.datasets.source import Source
 from pipeline.datasets.voc import read_voc
 from pipeline.stage import run_stage
@@ -29,6 +29,7 @@ def prepare_dataset(
     manifest: Path,
     classes: Path,
     masks: Path,
+    boxes: Path,
     threads: int,
 ) -> None:
     """Write what training may see (manifest, classes) apart from what only scoring may see.
@@ -41,8 +42,8 @@ def prepare_dataset(
         The configuration's section ``dataset``.
     seed : int
         Seed of a split that the data set does not give.
-    manifest, classes, masks : Path
-        Outputs. The list of masks may be empty.
+    manifest, classes, masks, boxes : Path
+        Outputs. The lists of masks and of boxes may be empty.
     threads : int
         Files decoded at the same time.
 
@@ -58,6 +59,7 @@ def prepare_dataset(
     write_classes(classes, source.classes)
     found = {item.id: item.mask for item in source.candidates if item.mask is not None}
     write_masks(masks, found)
+    write_boxes(boxes, {item.id: item.boxes for item in source.candidates})
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """Write the report: one HTML file with scores, charts and pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import replacing
+import numpy as np
+from PIL import Image
+
+from pipeline.artifacts import read_scores, replacing
 from pipeline.datasets.manifest import read_manifest, read_masks
+from pipeline.refinement.graph_cut import GraphCutSettings
 from pipeline.report.gallery import Layers, gallery_rows
 from pipeline.report.inputs import (
     by_method,
@@ -17,6 +21,7 @@ from pipeline.report.inputs import (
     representative_ids,
 )
 from pipeline.report.page import Content, render_page
+from pipeline.report.pictures import data_url
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -30,10 +35,12 @@ def report(
     masks: Path,
     histories: list[Path],
     scores: list[Path],
+    boxes: list[Path],
     image_scores: list[Path],
     maps: list[Path],
     labels: list[Path],
     predictions: list[Path],
+    class_models: list[Path],
     times: list[Path],
     config: Mapping[str, Any],
     gallery: int,
@@ -49,8 +56,12 @@ def report(
         Training histories.
     scores, image_scores : list of Path
         Scores, and per-image tables; empty without masks.
+    boxes : list of Path
+        Localisation scores.
     maps, labels, predictions : list of Path
         All shards.
+    class_models : list of Path
+        Pictures of what the classifiers' classes look like.
     times : list of Path
         Snakemake's benchmark files.
     config : mapping
@@ -66,7 +77,7 @@ def report(
     tables = {method_of(path): read_image_scores(path) for path in image_scores}
     predicted = {f"prediction: {name}": shards for name, shards in by_method(predictions).items()}
     layers = {
-        "train": Layers(truth, by_method(maps), by_method(labels)),
+        "train": Layers(truth, by_method(maps), by_method(labels), _cuts(labels, config)),
         "val": Layers(truth, {}, predicted),
     }
     galleries = {}
@@ -84,6 +95,8 @@ def report(
     content = Content(
         manifest=data,
         scores=documents,
+        boxes=list(map(read_scores, boxes)),
+        class_models={path.stem: data_url(np.asarray(Image.open(path))) for path in class_models},
         histories=[read_history(path) for path in histories],
         times=read_times(times),
         galleries=galleries,
@@ -91,6 +104,17 @@ def report(
     )
     with replacing(report) as partial:
         partial.write_text(render_page(content), encoding="utf-8")
+
+
+def _cuts(labels: Sequence[Path], config: Mapping[str, Any]) -> dict[str, GraphCutSettings]:
+    """Tell of the maps that a graph cut refines how it tags their pixels."""
+    cuts: dict[str, GraphCutSettings] = {}
+    for method in by_method(labels):
+        maps, _, refinement = method.rpartition("/")
+        settings = config["refinements"][refinement]["graph_cut"]
+        if settings is not None:
+            cuts.setdefault(maps, GraphCutSettings.from_config(settings))
+    return cuts
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.datasets.manifest import (
+    Box,
     Manifest,
     Record,
+    read_boxes,
     read_manifest,
     read_masks,
+    write_boxes,
     write_classes,
     write_manifest,
     write_masks,
@@ -69,3 +72,12 @@ def test_shards_cover_a_split_once(count, shards):
     )
     sizes = [len(part) for part in parts]
     assert max(sizes) - min(sizes) <= 1
+
+
+def test_boxes_read_back_as_written(tmp_path):
+    boxes = {
+        "a": [Box('say "cat", dog', 0, 1.5, 3, 4), Box("dog", -1, 0, 2, 2)],
+        "b": [Box("dog", 0, 0, 1, 1)],
+    }
+    write_boxes(tmp_path / "boxes.csv", boxes | {"c": []})
+    assert read_boxes(tmp_path / "boxes.csv") == boxes

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.datasets.manifest import Box
 from pipeline.datasets.voc import CLASSES, read_voc
 from pipeline.errors import UserError
 
@@ -48,6 +49,27 @@ def test_labels_come_from_annotations_difficult_objects_included(root):
         ("c", "val", ("bird",)),
     ]
     assert [c.mask is not None for c in source.candidates] == [True, False, False]
+
+
+BOXED = (
+    "<object><name>dog</name><part><name>head</name><bndbox><xmin>1</xmin></bndbox></part>"
+    "<bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>3</xmax><ymax>2.5</ymax></bndbox></object>"
+)
+
+
+def test_boxes_count_pixels_from_zero_and_end_after_the_last_one(root):
+    (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(2) + OBJECT.format("cat", 0)))
+    source = read_voc(settings(root))
+    assert source.problems == []
+    assert source.candidates[0].boxes == (Box("dog", 1, 0, 3, 2.5),)
+    assert source.candidates[1].boxes == ()
+
+
+@pytest.mark.parametrize("value", ["", "x", "9"])
+def test_a_box_that_is_none_is_a_problem(root, value):
+    (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(value)))
+    (problem,) = read_voc(settings(root)).problems
+    assert "a.xml: a bndbox is no box" in problem
 
 
 def test_labels_come_from_a_table(root):

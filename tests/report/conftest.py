@@ -73,6 +73,15 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
         rows = [f"i{first + k},{0.2 + 0.3 * k},0.5" for k in range(3)]
         text = "\n".join(["id,miou,pixel_accuracy", *rows])
         (root / f"scores/{kind}/{METHOD}/{split}.csv").write_text(text + "\n")
+    errors = {"0.3": 0.125, "0.5": 0.4375, "0.7": None}
+    document = {
+        "method": METHOD, "split": "train", "images": 3, "pairs": 2,
+        "images with known boxes": 1, "error": errors, "classes": {},
+    }  # fmt: skip
+    write_scores(root / f"scores/boxes/{METHOD}/train.json", document)
+    grid = root / "class_models/plain.png"
+    grid.parent.mkdir(parents=True)
+    Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(grid)
     history = root / "classifiers/plain/history.csv"
     history.parent.mkdir(parents=True)
     history.write_text("epoch,loss,learning_rate,val_map\n1,0.7,0.1,0.5\n2,0.4,0.05,0.6\n")
@@ -86,6 +95,8 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
         "masks": root / "dataset/masks.csv",
         "histories": [history],
         "scores": [root / f"scores/{stem}.json" for stem in files],
+        "boxes": [root / f"scores/boxes/{METHOD}/train.json"],
+        "class_models": [grid],
         "image_scores": [
             root / f"scores/labels/{METHOD}/train.csv",
             root / f"scores/predictions/{METHOD}/val.csv",
@@ -94,7 +105,12 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
         "labels": [root / f"labels/{METHOD}/train/0"],
         "predictions": [root / f"predictions/{METHOD}/val/0"],
         "times": sorted(root.rglob("*.tsv")),
-        "config": {"experiment": "exp", "seed": 3, "dataset": {"kind": "folder"}},
+        "config": {
+            "experiment": "exp",
+            "seed": 3,
+            "dataset": {"kind": "folder"},
+            "refinements": {"crf": {"graph_cut": None}},
+        },
         "gallery": 1,
         "report": root / "report.html",
     }

@@ -78,6 +78,26 @@ def test_the_gallery_shows_every_layer_of_the_best_the_median_and_the_worst(tree
     ]  # fmt: skip
 
 
+def test_a_graph_cut_shows_the_pixels_that_taught_its_colours(tree):
+    config = tree.arguments["config"] | {"refinements": {"crf": {"graph_cut": {}}}}
+    html, page = rendered(tree, config=config)
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
+    # Image i0 has no label and so no colour model.
+    assert captions.count("plain/cam: colour samples of cat") == 2
+    assert "colour sample: foreground" in page.text
+
+
+def test_localisation_errors_and_class_models_are_shown(tree):
+    html, _ = rendered(tree)
+    table = html[html.index('id="boxes"') : html.index('id="classmodels"')]
+    assert METHOD in table
+    for figure in (">2<", ">12.5<", ">43.8<", ">n/a<", ">1 of 3<"):
+        assert figure in table
+    assert "One picture per class of the classifier plain" in html
+    bare, _ = rendered(tree, boxes=[], class_models=[])
+    assert 'id="boxes"' not in bare and 'id="classmodels"' not in bare
+
+
 def test_the_same_inputs_give_the_same_bytes(tree):
     one, _ = rendered(tree)
     two, _ = rendered(tree)

@@ -5,7 +5,17 @@ import numpy as np
 from PIL import Image
 
 from pipeline.artifacts import ClassMaps
-from pipeline.report.pictures import SIDE, data_url, thumbnail, with_label, with_map
+from pipeline.report.pictures import (
+    CAPTION,
+    GAP,
+    SIDE,
+    captioned_grid,
+    data_url,
+    thumbnail,
+    with_label,
+    with_map,
+    with_tags,
+)
 
 
 def test_thumbnails_keep_their_shape():
@@ -45,3 +55,23 @@ def test_data_urls_hold_the_picture():
     assert head == "data:image/jpeg;base64"
     with Image.open(BytesIO(base64.b64decode(data))) as image:
         assert image.size == (6, 4)
+
+
+def test_tags_are_coloured_and_unsure_pixels_are_left_alone():
+    photograph = np.full((4, 4, 3), 100, np.uint8)
+    tags = np.full((8, 8), 255, np.uint8)
+    tags[:4, :4], tags[4:, 4:] = 1, 0
+    shown = with_tags(photograph, tags)
+    assert (shown[:2, 2:] == 100).all() and (shown[2:, :2] == 100).all()
+    assert shown[0, 0, 0] > shown[0, 0, 2] and shown[3, 3, 2] > shown[3, 3, 0]
+    assert (photograph == 100).all()
+
+
+def test_a_grid_holds_every_picture_under_its_caption():
+    pictures = [np.full((20, 20, 3), 40 * number, np.uint8) for number in range(5)]
+    grid = captioned_grid(pictures, ["cat", "dog", "Löwe", "x" * 30, "e"])
+    assert grid.shape == (2 * (20 + CAPTION + GAP) - GAP, 3 * (20 + GAP) - GAP, 3)
+    for index, picture in enumerate(pictures):
+        left, top = index % 3 * (20 + GAP), index // 3 * (20 + CAPTION + GAP) + CAPTION
+        assert (grid[top : top + 20, left : left + 20] == picture).all()
+    assert grid[:CAPTION, :20].min() < 128  # the first caption

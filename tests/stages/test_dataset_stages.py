@@ -1,14 +1,14 @@
 import pytest
 
 from pipeline.datasets.demo import CLASSES
-from pipeline.datasets.manifest import read_manifest, read_masks
+from pipeline.datasets.manifest import Box, read_boxes, read_manifest, read_masks
 from pipeline.errors import UserError
 from pipeline.stages.generate_demo import generate_demo
 from pipeline.stages.prepare_dataset import prepare_dataset
 
 
 def prepare(out, dataset):
-    paths = {name: out / name for name in ("manifest", "classes", "masks")}
+    paths = {name: out / name for name in ("manifest", "classes", "masks", "boxes")}
     prepare_dataset(sources=[], dataset=dataset, seed=0, threads=2, **paths)
     return paths
 
@@ -45,6 +45,18 @@ def test_the_demo_passes_the_checks_and_gives_labels_apart_from_masks(demo, tmp_
 
 def test_without_masks_the_list_of_masks_is_empty(demo, tmp_path):
     assert read_masks(prepare(tmp_path / "out", voc(demo, masks=None))["masks"]) == {}
+
+
+def test_annotated_boxes_are_listed_apart(demo, tmp_path):
+    data = "<annotation><object><name>redcap</name><bndbox><xmin>1</xmin><ymin>2</ymin>"
+    data += "<xmax>3</xmax><ymax>4</ymax></bndbox></object></annotation>"
+    (demo / "Annotations").mkdir()
+    for image in (demo / "JPEGImages").iterdir():
+        (demo / f"Annotations/{image.stem}.xml").write_text(data)
+    paths = prepare(tmp_path / "out", voc(demo, labels=None))
+    boxes = read_boxes(paths["boxes"])
+    assert len(boxes) == 6 and boxes["train_00000"] == [Box("redcap", 0, 1, 3, 4)]
+    assert read_boxes(prepare(tmp_path / "other", voc(demo))["boxes"]) == {}
 
 
 def test_the_same_pictures_as_a_folder(demo, tmp_path):

@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from pipeline.artifacts import ClassMaps, read_label, write_label, write_maps
-from pipeline.datasets.manifest import read_manifest, read_masks, write_masks
+from pipeline.datasets.manifest import Box, read_manifest, read_masks, write_boxes, write_masks
 from pipeline.errors import UserError
 from pipeline.stages.evaluate import evaluate
+from pipeline.stages.evaluate_boxes import evaluate_boxes
 from pipeline.stages.make_labels import make_labels
 from pipeline.stages.sweep_thresholds import sweep_thresholds
 
@@ -34,7 +35,7 @@ def maps(small_dataset, tmp_path):
     return paths
 
 
-def labelled(small_dataset, maps, folder, crf=None, threads=1):
+def labelled(small_dataset, maps, folder, crf=None, threads=1, graph_cut=None):
     for shard, path in enumerate(maps):
         make_labels(
             manifest=small_dataset["manifest"],
@@ -42,6 +43,7 @@ def labelled(small_dataset, maps, folder, crf=None, threads=1):
             maps=path,
             background=BACKGROUND,
             crf=crf,
+            graph_cut=graph_cut,
             unsure_below=None,
             labels=folder / str(shard),
             threads=threads,
@@ -66,6 +68,17 @@ def test_processes_give_the_same_labels(small_dataset, maps, tmp_path):
     crf = {"iterations": 2}
     one = labelled(small_dataset, maps, tmp_path / "one", crf)
     two = labelled(small_dataset, maps[:1], tmp_path / "two", crf, threads=2)
+    for path in two[0].iterdir():
+        assert path.read_bytes() == (one[0] / path.name).read_bytes()
+
+
+def test_a_graph_cut_stands_in_for_threshold_and_crf(small_dataset, maps, tmp_path):
+    cut = {"foreground_quantile": 0.6, "background_quantile": 0.4, "keep": "all"}
+    one = labelled(small_dataset, maps, tmp_path / "one", graph_cut=cut)
+    two = labelled(small_dataset, maps[:1], tmp_path / "two", threads=2, graph_cut=cut)
+    cat = read_label(one[0] / "0.png")
+    assert cat.shape == (36, 40) and set(np.unique(cat).tolist()) <= {0, 1}
+    assert not read_label(one[1] / "3.png").any()
     for path in two[0].iterdir():
         assert path.read_bytes() == (one[0] / path.name).read_bytes()
 
@@ -182,3 +195,51 @@ def test_the_sweep_agrees_with_labels_at_its_thresholds(small_dataset, maps, tmp
 def test_images_without_maps_are_an_error(small_dataset, maps, tmp_path):
     with pytest.raises(UserError, match="2 of 4 images have no maps, first 1"):
         swept(small_dataset, maps[:1], tmp_path)
+
+
+def boxed(small_dataset, folders, tmp_path, boxes=None):
+    known = tmp_path / "boxes.csv"
+    write_boxes(known, boxes or {})
+    scores = tmp_path / "boxes.json"
+    evaluate_boxes(
+        manifest=small_dataset["manifest"],
+        classes=small_dataset["classes"],
+        masks=small_dataset["masks"],
+        boxes=known,
+        labels=folders,
+        split="train",
+        method="plain/cam/threshold",
+        scores=scores,
+        threads=1,
+    )
+    return json.loads(scores.read_text())
+
+
+def test_boxes_around_masks_are_found_by_the_masks_themselves(small_dataset, tmp_path):
+    truth = read_masks(small_dataset["masks"])
+    for image_id in ("0", "1", "2", "3"):
+        write_label(tmp_path / f"copy/{image_id}.png", read_label(truth[image_id]))
+    document = boxed(small_dataset, [tmp_path / "copy"], tmp_path)
+    # Labels 1 + 1 + 2 + 0; the largest region of a label is one of the mask's own.
+    assert (document["images"], document["pairs"]) == (4, 4)
+    assert document["error"] == {"0.3": 0, "0.5": 0, "0.7": 0}
+    assert document["images with known boxes"] == 0
+
+
+def test_known_boxes_come_before_masks(small_dataset, maps, tmp_path):
+    folders = labelled(small_dataset, maps, tmp_path / "labels")
+    # The label of image 0 is cat on the left 20 of 40 columns, over all 36 rows.
+    half = Box("cat", 0, 0, 20, 36)
+    off = Box("dog", 20, 0, 40, 37)
+    boxes = {"0": [Box("cat", 30, 0, 40, 5), half], "1": [off], "3": [half]}
+    document = boxed(small_dataset, folders, tmp_path, boxes)
+    assert document["images with known boxes"] == 3
+    assert document["classes"]["cat"]["0.7"] == pytest.approx(1 / 2)  # of images 0 and 2
+    assert document["classes"]["dog"]["0.3"] == 1
+    assert document["pairs"] == 4
+
+
+def test_an_image_without_a_label_image_is_an_error_of_boxes_too(small_dataset, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="4 of 4 images have no label image, first 0"):
+        boxed(small_dataset, [tmp_path / "empty"], tmp_path)

@@ -6,6 +6,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pipeline.artifacts import MapShard, read_label, read_weights, write_label
 from pipeline.errors import UserError
@@ -14,9 +15,10 @@ from pipeline.stages.make_maps import make_maps
 from pipeline.stages.predict_masks import predict_masks
 from pipeline.stages.train_classifier import train_classifier
 from pipeline.stages.train_segmenter import train_segmenter
+from pipeline.stages.visualise_classes import visualise_classes
 
 PUZZLE = {"pieces": 4, "alpha": 1.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
-CAM = {"scales": [1.0, 0.5], "flip": True, "max_size": None, "stride": 4}
+CAM = {"method": "cam", "scales": [1.0, 0.5], "flip": True, "max_size": None, "stride": 4}
 
 
 def train(dataset, folder, settings, **changes):
@@ -103,7 +105,6 @@ def maps_of(small_dataset, classifier, path, **changes):
         "manifest": small_dataset["manifest"],
         "classes": small_dataset["classes"],
         "weights": classifier,
-        "attribution": "cam",
         "settings": CAM,
         "precision": "32-true",
         "split": "train",
@@ -128,6 +129,32 @@ def test_maps_are_of_the_labelled_classes(small_dataset, classifier, tmp_path):
     assert maps["2"].size == (38, 40)
     assert all(item.values.min(initial=0) >= 0 for item in maps.values())
     assert all(item.values.max(initial=0) <= 1 for item in maps.values())
+
+
+def test_a_method_gets_its_own_settings(small_dataset, classifier, tmp_path):
+    settings = CAM | {"method": "saliency", "crops": 1, "crop_share": 0.9, "smooth_grad": None}
+    one, two = (
+        maps_of(small_dataset, classifier, tmp_path / f"{n}.safetensors", settings=chosen)
+        for n, chosen in enumerate((settings, settings | {"crops": 5}))
+    )
+    assert one["2"].values.shape == two["2"].values.shape == (2, 10, 10)
+    assert one["2"].values.max() == 1
+    assert not np.array_equal(one["2"].values, two["2"].values)
+
+
+def test_every_class_has_its_picture(small_dataset, classifier, tmp_path):
+    settings = {"size": 24, "steps": 3, "learning_rate": 0.1, "decay": 0.0, "jitter": 1, "blur": 0}
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    for path in paths:
+        visualise_classes(
+            classes=small_dataset["classes"], weights=classifier, settings=settings,
+            precision="32-true", seed=0, grid=path, threads=1,
+        )  # fmt: skip
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    grid = np.asarray(Image.open(paths[0]))
+    assert grid.shape == (24 + 18, 2 * 24 + 8, 3)
+    cat, dog = grid[18:, :24], grid[18:, 32:]
+    assert cat.std() > 1 and dog.std() > 1 and not np.array_equal(cat, dog)
 
 
 def test_shards_together_are_the_whole(small_dataset, classifier, tmp_path):

@@ -1,0 +1,197 @@
+"""Graph cut: where the time goes, OpenCV's engine against PyMaxflow's, and more processes.
+
+    python benchmarks/graph_cut.py [--images FOLDER] [--count N] [--size H W]
+
+Pictures are photographs of a folder, or else drawn: two textured things before a textured
+ground. The map of each is a blob in its middle. All times are of one thread. The rival solves
+the very problem of the frozen mode - the same mixtures, the same weights of neighbours - with
+PyMaxflow (Boykov and Kolmogorov 2004); "excess energy" is what its partition has more than
+OpenCV's, relative to the energy. Prints Markdown tables.
+"""
+
+import argparse
+import itertools
+import os
+import resource
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import maxflow
+import numpy as np
+from numpy.typing import NDArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from pipeline.images import read_rgb, resize
+from pipeline.parallel import map_images
+from pipeline.refinement.graph_cut import (
+    ColourModel,
+    GraphCutSettings,
+    cut_class,
+    fit_colour_model,
+    minimum_cut,
+    refitted_cut,
+    tag_pixels,
+)
+
+Picture = NDArray[np.uint8]
+MODES = ("frozen", "iterative")
+
+
+def drawn(height: int, width: int, seed: int) -> Picture:
+    """Give two things and a ground, each of two colours that run into each other, with noise."""
+    draw = np.random.default_rng(seed)
+    y, x = np.mgrid[:height, :width]
+    shade = cv2.GaussianBlur(draw.normal(size=(height, width)), (0, 0), 9)
+    shade = (shade - shade.min()) / np.ptp(shade)
+    colours = draw.uniform(20, 235, (3, 2, 3))
+    image = colours[0, 0] + shade[..., None] * (colours[0, 1] - colours[0, 0])
+    for index, (cy, cx) in enumerate(((0.5, 0.5), (0.3, 0.8)), start=1):
+        inside = (y / height - cy) ** 2 + (x / width - cx) ** 2 < 0.04
+        texture = colours[index, 0] + shade[..., None] * (colours[index, 1] - colours[index, 0])
+        image = np.where(inside[..., None], texture, image)
+    noisy: Picture = np.clip(image + draw.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+    return noisy
+
+
+def blob(height: int, width: int) -> NDArray[np.float32]:
+    """Give a map that falls off from the picture's middle."""
+    y, x = np.mgrid[:height, :width]
+    distance = (y / height - 0.5) ** 2 + (x / width - 0.5) ** 2
+    strength: NDArray[np.float32] = np.exp(-distance / 0.04).astype(np.float32)
+    return strength
+
+
+def rival(image: Picture, background: ColourModel, foreground: ColourModel) -> NDArray[np.bool_]:
+    """Solve the problem of :func:`minimum_cut` with PyMaxflow."""
+    graph = maxflow.Graph[float]()
+    nodes = graph.add_grid_nodes(image.shape[:2])
+    for weights, structure in neighbour_weights(image):
+        graph.add_grid_edges(nodes, weights, structure=structure, symmetric=True)
+    outside, inside = (-model.log_likelihood(image) for model in (background, foreground))
+    graph.add_grid_tedges(nodes, outside, inside)
+    graph.maxflow()
+    found: NDArray[np.bool_] = ~graph.get_grid_segments(nodes)
+    return found
+
+
+def neighbour_weights(image: Picture) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    """Give the weight of each pixel's edge to its neighbour, for each of 4 directions."""
+    pixels = image.astype(np.float64)
+    height, width = image.shape[:2]
+    found, total, pairs = [], 0.0, 0
+    for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        rows, columns = slice(0, height - dy), slice(max(0, -dx), width - max(0, dx))
+        there = pixels[dy:, max(0, dx) : width + min(0, dx)]
+        difference = np.full((height, width), np.inf)
+        difference[rows, columns] = np.square(pixels[rows, columns] - there).sum(axis=2)
+        structure = np.zeros((3, 3), np.int64)
+        structure[1 + dy, 1 + dx] = 1
+        known = np.isfinite(difference)
+        total, pairs = total + difference[known].sum(), pairs + int(known.sum())
+        found.append((difference, structure, np.hypot(dy, dx)))
+    beta = pairs / (2 * total)
+    return [(50 * np.exp(-beta * d) / length, structure) for d, structure, length in found]
+
+
+def energy(
+    mask: NDArray[np.bool_], image: Picture, background: ColourModel, foreground: ColourModel
+) -> float:
+    """Give what a cut minimises."""
+    unary = np.where(mask, -foreground.log_likelihood(image), -background.log_likelihood(image))
+    total = float(unary.sum(dtype=np.float64))
+    for weights, structure in neighbour_weights(image):
+        dy, dx = (int(place[0]) - 1 for place in structure.nonzero())
+        total += float(weights[mask != np.roll(mask, (-dy, -dx), (0, 1))].sum())
+    return total
+
+
+def timed(seconds: list[float], function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function and note how long it took."""
+    started = time.perf_counter()
+    result = function(*arguments)
+    seconds.append(time.perf_counter() - started)
+    return result
+
+
+def parts(pictures: Sequence[Picture]) -> None:
+    """Print the table of single steps."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    excess, agreement = [], []
+    settings = GraphCutSettings()
+    for image in pictures:
+        strength = blob(*image.shape[:2])
+        tags = timed(seconds["tags"], tag_pixels, strength, settings)
+        models = [
+            timed(seconds["colour models (each of 2)"], fit_colour_model, image[tags == tag], 5)
+            for tag in (0, 1)
+        ]
+        timed(seconds["likelihoods (each of 2)"], models[0].log_likelihood, image)
+        cut = timed(seconds["likelihoods and cut, OpenCV"], minimum_cut, image, *models)
+        timed(seconds["5 refits and cuts, OpenCV"], refitted_cut, image, cut, *models, 5)
+        peer = timed(seconds["likelihoods and cut, PyMaxflow"], rival, image, *models)
+        own = energy(cut.foreground, image, *models)
+        excess.append((energy(peer, image, *models) - own) / own)
+        agreement.append(float((peer == cut.foreground).mean()))
+    print("| step | mean | largest |\n|---|---|---|")
+    for name, values in seconds.items():
+        print(f"| {name} | {1000 * np.mean(values):.0f} ms | {1000 * max(values):.0f} ms |")
+    ratio = np.sum(seconds["likelihoods and cut, PyMaxflow"]) / np.sum(
+        seconds["likelihoods and cut, OpenCV"]
+    )
+    print(f"\nPyMaxflow / OpenCV: {ratio:.2f}x the time, same label on {np.mean(agreement):.2%} of")
+    print(f"pixels, excess energy {min(excess):.0e} to {max(excess):.0e}\n")
+
+
+def work(settings: GraphCutSettings, image: Picture) -> bool:
+    """Do all of one picture's work in a worker."""
+    cv2.setNumThreads(0)
+    return bool(cut_class(image, blob(*image.shape[:2]), settings).foreground.any())
+
+
+def scaling(pictures: Sequence[Picture]) -> None:
+    """Print pictures a second by mode and number of processes, after a warm-up of each pool."""
+    print("| mode | processes | pictures per second | per core | largest memory of one |")
+    print("|---|---|---|---|---|")
+    cores = os.cpu_count() or 1
+    counts = [count for count in (1, 2, 4, 8, 16, 32) if count <= cores]
+    for mode, count in itertools.product(MODES, counts):
+        function = partial(work, GraphCutSettings(mode=mode))
+        found = map_images(function, [*pictures[:count], *pictures], workers=count, what=mode)
+        for _ in range(count):
+            next(found)
+        started = time.perf_counter()
+        rate = len(list(found)) / (time.perf_counter() - started)
+        who = resource.RUSAGE_SELF if count == 1 else resource.RUSAGE_CHILDREN
+        memory = resource.getrusage(who).ru_maxrss / 1024
+        print(f"| {mode} | {count} | {rate:.2f} | {rate / count:.2f} | {memory:.0f} MB |")
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--images", type=Path, help="folder of photographs")
+    parser.add_argument("--count", type=int, default=24, help="pictures")
+    parser.add_argument("--size", type=int, nargs=2, default=(375, 500), help="height and width")
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    height, width = options.size
+    if options.images:
+        files = sorted(options.images.glob("*.jpg"))[: options.count]
+        pictures = [resize(read_rgb(path), (height, width)) for path in files]
+    else:
+        pictures = [drawn(height, width, seed) for seed in range(options.count)]
+    kind = "photographs" if options.images else "drawn pictures"
+    print(f"OpenCV {cv2.__version__}, {len(pictures)} {kind} of {height}x{width}, one class each\n")
+    parts(pictures)
+    scaling(pictures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Score the boxes around the regions of label images against true boxes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.artifacts import read_label, write_scores
+from pipeline.datasets.manifest import Box, Record, read_boxes, read_manifest, read_masks
+from pipeline.errors import UserError
+from pipeline.metrics.localization import (
+    Boxes,
+    best_overlap,
+    component_boxes,
+    localization_errors,
+)
+from pipeline.parallel import map_images
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+#: Intersections over union from which on an object counts as found.
+OVERLAPS = (0.3, 0.5, 0.7)
+
+
+def evaluate_boxes(
+    *,
+    manifest: Path,
+    classes: Path,
+    masks: Path,
+    boxes: Path,
+    labels: list[Path],
+    split: str,
+    method: str,
+    scores: Path,
+    threads: int,
+) -> None:
+    """Write the localisation errors of a split's (image, labelled class) pairs as JSON.
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images with their labels, and the class names.
+    masks, boxes : Path
+        The ground truth. The true boxes of an image without a known one are those around
+        the connected components of its mask; one without a mask either is not scored.
+    labels : list of Path
+        Folders of label images ``ID.png``.
+    split : str
+        ``"train"`` or ``"val"``.
+    method : str
+        CLASSIFIER/MAPS/REFINEMENT.
+    scores : Path
+        Output.
+    threads : int
+        Processes.
+
+    Raises
+    ------
+    UserError
+        If a scored image has no label image.
+    """
+    data = read_manifest(manifest, classes)
+    files = {path.stem: path for folder in labels for path in folder.glob("*.png")}
+    known, truth = read_boxes(boxes), read_masks(masks)
+    scored = [r for r in data.of_split(split) if r.id in known or r.id in truth]
+    lacking = [record.id for record in scored if record.id not in files]
+    if lacking:
+        raise UserError(
+            f"{len(lacking)} of {len(scored)} images have no label image, first {lacking[0]}"
+        )
+    items = [(r, files[r.id], known.get(r.id), truth.get(r.id)) for r in scored]
+    work = _Comparison(data.classes)
+    found = list(map_images(work, items, workers=threads, what=f"boxes of {method}"))
+    by_class = {
+        name: [overlap for pairs in found for label, overlap in pairs if label == name]
+        for name in data.classes
+    }
+    overlaps = [overlap for pairs in found for _, overlap in pairs]
+    document = {
+        "method": method,
+        "split": split,
+        "images": len(scored),
+        "pairs": len(overlaps),
+        "images with known boxes": sum(record.id in known for record in scored),
+        "error": localization_errors(overlaps, OVERLAPS),
+        "classes": {
+            name: localization_errors(values, OVERLAPS) for name, values in by_class.items()
+        },
+    }
+    write_scores(scores, document)
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """The work on one image, as an object that processes can be sent."""
+
+    classes: tuple[str, ...]
+
+    def __call__(
+        self, item: tuple[Record, Path, list[Box] | None, Path | None]
+    ) -> list[tuple[str, float]]:
+        """Give the best overlap of every labelled class that has a true box."""
+        record, file, known, mask = item
+        label = read_label(file)
+        truth = read_label(mask) if known is None and mask is not None else None
+        pairs = []
+        for name in record.labels:
+            number = self.classes.index(name) + 1
+            true = _edges(known or [], name) if truth is None else component_boxes(truth == number)
+            if len(true):
+                pairs.append((name, best_overlap(label == number, true)))
+        return pairs
+
+
+def _edges(boxes: Sequence[Box], name: str) -> Boxes:
+    chosen = [(box.left, box.top, box.right, box.bottom) for box in boxes if box.label == name]
+    return np.array(chosen, np.float64).reshape(-1, 4)
+
+
+if __name__ == "__main__":
+    run_stage(evaluate_boxes, snakemake)
