@@ -4,12 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.artifacts import MapShard, read_label
+from pipeline.artifacts import ClassMaps, MapShard, read_label
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.images import read_rgb
 from pipeline.refinement.graph_cut import GraphCutSettings, tag_pixels
 from pipeline.refinement.labels import upsampled
-from pipeline.report.pictures import data_url, thumbnail, with_label, with_map, with_tags
+from pipeline.report.pictures import (
+    Picture,
+    data_url,
+    thumbnail,
+    with_label,
+    with_map,
+    with_tags,
+)
 
 
 @dataclass(frozen=True)
@@ -107,15 +114,27 @@ def _cells(
         if record.id in by_id:
             maps = by_id[record.id][record.id]
             cells.append(Cell(f"{method}: map", data_url(with_map(photograph, maps))))
-            if method in layers.cuts and len(maps.classes):
-                # Of several classes the first one's: each has a cut of its own.
-                tags = tag_pixels(upsampled(maps)[0], layers.cuts[method])
-                name = classes[maps.classes[0] - 1]
-                caption = f"{method}: colour samples of {name}"
-                cells.append(Cell(caption, data_url(with_tags(photograph, tags))))
+            if method in layers.cuts:
+                cells += _tag_cells(method, maps, classes, photograph, layers.cuts[method])
     for caption, folders in layers.labels.items():
         files = (folder / f"{record.id}.png" for folder in folders)
         file = next((path for path in files if path.is_file()), None)
         if file is not None:
             cells.append(Cell(caption, data_url(with_label(photograph, read_label(file)))))
     return tuple(cells)
+
+
+def _tag_cells(
+    method: str,
+    maps: ClassMaps,
+    classes: Sequence[str],
+    photograph: Picture,
+    settings: GraphCutSettings,
+) -> list[Cell]:
+    """Show for each class which pixels taught its graph cut the colours."""
+    cells = []
+    for number, strength in zip(maps.classes, upsampled(maps), strict=True):
+        picture = with_tags(photograph, tag_pixels(strength, settings))
+        caption = f"{method}: colour samples of {classes[number - 1]}"
+        cells.append(Cell(caption, data_url(picture)))
+    return cells
