@@ -235,8 +235,9 @@ def minimum_cut(image: NDArray[np.uint8], background: ColourModel, foreground: C
     if wins.all() or not wins.any():
         return Cut(wins, posterior)
     mask = np.where(wins, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    # OpenCV would take the difference of two infinities where both densities underflow.
-    # Where one alone does, no neighbours outweigh it, and to pin the pixel changes nothing.
+    # Where both densities underflow, OpenCV would take the difference of two infinities, so
+    # that such pixels are pinned to their likelier side. That changes the cut only where both
+    # all but vanish: no neighbours outweigh one vanishing density.
     pinned = np.minimum(inside, outside) < UNDERFLOW
     mask[pinned & wins], mask[pinned & ~wins] = cv2.GC_FGD, cv2.GC_BGD
     models = background.to_opencv(), foreground.to_opencv()
