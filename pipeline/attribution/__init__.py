@@ -10,6 +10,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from pipeline.attribution.cam import cam
+from pipeline.attribution.grad_cam import grad_cam, grad_cam_pp
 from pipeline.attribution.saliency import saliency
 from pipeline.models.classifier import CamClassifier
 
@@ -17,4 +18,9 @@ from pipeline.models.classifier import CamClassifier
 Attribution = Callable[[CamClassifier, Tensor, Tensor], Tensor]
 
 #: Methods by the name they have in the configuration.
-METHODS: dict[str, Callable[..., Tensor]] = {"cam": cam, "saliency": saliency}
+METHODS: dict[str, Callable[..., Tensor]] = {
+    "cam": cam,
+    "grad-cam": grad_cam,
+    "grad-cam-pp": grad_cam_pp,
+    "saliency": saliency,
+}

@@ -1,0 +1,150 @@
+import gc
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.attribution.cam import cam
+from pipeline.attribution.grad_cam import captured, grad_cam, grad_cam_pp
+from pipeline.errors import UserError
+from pipeline.models.classifier import create_classifier
+
+METHODS = [grad_cam, grad_cam_pp]
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
+    return create_classifier(settings | {"pooling": "gap"}, 4).eval()
+
+
+@pytest.fixture(scope="module")
+def images():
+    return torch.randn(2, 3, 64, 48, generator=torch.Generator().manual_seed(1))
+
+
+def test_under_average_pooling_grad_cam_is_cam_over_the_number_of_cells(network, images):
+    classes = torch.tensor([3, 1])
+    maps = cam(network, images, classes)
+    torch.testing.assert_close(grad_cam(network, images, classes), maps / maps[0, 0].numel())
+    assert maps.max() > 0
+
+
+def loop(network, images, number, layer, plus):
+    """Compute a class's maps by the definitions, channel by channel, in one backward pass."""
+    kept = []
+    module = dict(network.backbone.named_modules())[layer]
+    handle = module.register_forward_hook(lambda _m, _i, output: kept.append(output))
+    score = network(images).logits[:, number].sum()
+    handle.remove()
+    (gradients,) = torch.autograd.grad(score, kept[0])
+    maps = []
+    for activation, gradient in zip(kept[0].detach().double(), gradients.double(), strict=True):
+        total = torch.zeros(activation.shape[1:], dtype=torch.float64)
+        for a, g in zip(activation, gradient, strict=True):
+            weight = g.mean()
+            if plus:
+                weight = torch.zeros((), dtype=torch.float64)
+                for i in range(g.shape[0]):
+                    for j in range(g.shape[1]):
+                        below = 2 * g[i, j] ** 2 + a.sum() * g[i, j] ** 3
+                        if below != 0:
+                            weight += g[i, j] ** 2 / below * g[i, j].clamp(min=0)
+            total += weight * a
+        maps.append(total.clamp(min=0))
+    return torch.stack(maps)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("layer", ["layer2", "layer4"])
+def test_maps_are_those_of_the_definition(network, images, method, layer):
+    maps = method(network, images, torch.tensor([2, 0]), layer=layer)
+    assert maps.max() > 0
+    for position, number in enumerate((2, 0)):
+        expected = loop(network, images, number, layer, method is grad_cam_pp)
+        torch.testing.assert_close(
+            maps[:, position].double(), expected, rtol=1e-3, atol=1e-5 * float(expected.max())
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_last_layer_is_the_default(network, images, method):
+    classes = torch.tensor([0])
+    torch.testing.assert_close(
+        method(network, images, classes), method(network, images, classes, layer="layer4")
+    )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_images_and_classes_do_not_mix(network, images, method):
+    together = method(network, images, torch.tensor([0, 1, 2]), layer="layer3")
+    alone = method(network, images[1:], torch.tensor([1]), layer="layer3")
+    torch.testing.assert_close(together[1:, 1:2], alone, rtol=1e-3, atol=1e-7)
+
+
+def test_a_class_without_gradient_has_a_map_of_zeros(images):
+    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
+    network = create_classifier(settings | {"pooling": "gap"}, 2).eval()
+    nn.init.zeros_(network.head.weight)
+    for method in METHODS:
+        assert not method(network, images, torch.tensor([1])).any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_network_is_left_as_it_was(network, images, method, frozen):
+    network.requires_grad_(not frozen)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    modes = [module.training for module in network.modules()]
+    maps = method(network, images, torch.tensor([1]), layer="layer3")
+    assert not maps.requires_grad and torch.is_grad_enabled()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert [module.training for module in network.modules()] == modes
+    assert all(p.grad is None and p.requires_grad != frozen for p in network.parameters())
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+    network.requires_grad_(True)
+
+
+def test_hooks_and_grad_mode_are_restored_after_an_error(network):
+    with torch.no_grad(), pytest.raises(ZeroDivisionError), captured(network, "layer1"):
+        network(torch.zeros(1, 3, 32, 32))
+        _ = 1 / 0
+    assert torch.is_grad_enabled()
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in network.modules())
+
+
+class Tiny(nn.Module):
+    """As little as a classifier can be: a thousand calls of it are quick."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
+        self.head = nn.Conv2d(4, 2, 1)
+
+    def forward(self, images):
+        return SimpleNamespace(logits=self.head(self.backbone(images)).mean(dim=(2, 3)))
+
+
+def test_a_thousand_calls_hold_on_to_nothing():
+    network, image = Tiny().eval(), torch.randn(1, 3, 8, 8)
+
+    def living() -> int:
+        grad_cam(network, image, torch.tensor([0]))
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = living()
+    for _ in range(1000):
+        grad_cam(network, image, torch.tensor([0]))
+    assert living() <= before + 10  # the interpreter's own
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [("layer9", "expected a module of the backbone: conv1"), ("norm", "expected a module")],
+)
+def test_a_layer_that_cannot_be_used_is_named(network, images, layer, message):
+    with pytest.raises(UserError, match=message):
+        grad_cam(network, images, torch.tensor([0]), layer=layer)
