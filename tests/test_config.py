@@ -127,7 +127,7 @@ BAD = [
     (["refinements", "crf", "background"], {"value": 1.5}, "expected a threshold below 1"),
     (["labels"], ["plain/cam/cfr"], "'cfr', which refinements lacks: did you mean 'crf'?"),
     (["labels"], ["plain/cam"], "labels.0 is 'plain/cam', expected pattern"),
-    (["attributions", "gradcam"], {}, "gradcam lacks 'method': expected one of cam, saliency"),
+    (["attributions", "gradcam"], {}, "gradcam lacks 'method': expected one of cam, grad-cam"),
     (["attributions", "mine"], {"method": "camm"}, "did you mean 'cam'?"),
     (["attributions", "cam", "crops"], 5, "unknown key 'crops' in attributions.cam"),
     (["attributions", "saliency"], {"crops": 3}, "saliency.crops is 3, expected one of 1, 5"),
