@@ -122,7 +122,7 @@ def _meant(error: ValidationError) -> ValidationError:
         other = {
             part.relative_schema_path[0]
             for part in error.context
-            if part.validator == "const" or (part.validator, part.validator_value) == _NOT_NULL
+            if _names_a_kind(part) or (part.validator, part.validator_value) == _NOT_NULL
         }
         parts = [part for part in error.context if part.relative_schema_path[0] not in other]
         deeper = best_match(iter(parts))
@@ -133,6 +133,10 @@ def _meant(error: ValidationError) -> ValidationError:
 
 
 _NOT_NULL = ("type", "null")
+
+
+def _names_a_kind(error: ValidationError) -> bool:
+    return bool(error.path) and error.path[-1] in {"kind", "method"}
 
 
 def _explain(error: Any) -> Iterator[str]:
@@ -149,7 +153,7 @@ def _explain(error: Any) -> Iterator[str]:
         yield f"{place} lacks {', '.join(map(repr, missing))}{expected}"
     elif error.validator in {"enum", "const"}:
         allowed = error.validator_value if error.validator == "enum" else [error.validator_value]
-        nearest = _nearest(str(error.instance), list(map(str, allowed)))
+        nearest = _did_you_mean(str(error.instance), list(map(str, allowed)))
         yield f"{place} is {error.instance!r}, expected {_one_of(allowed)}{nearest}"
     else:
         expected = error.schema.get("description", "")
@@ -159,9 +163,13 @@ def _explain(error: Any) -> Iterator[str]:
 
 
 def _nearest(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
     expected = f": expected {_one_of(known)}" if known else ""
-    return f": did you mean {near[0]!r}?" if near else expected
+    return _did_you_mean(key, known) or expected
+
+
+def _did_you_mean(key: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+    return f": did you mean {near[0]!r}?" if near else ""
 
 
 def _one_of(names: Any) -> str:

@@ -153,6 +153,7 @@ def test_a_mistake_is_named_in_one_line_with_its_place_and_fix(demo, keys, value
     text = str(caught.value)
     assert message in text
     assert "\n" not in text
+    assert text.count("expected") <= 1
 
 
 def test_one_mistake_gives_one_problem(demo):
