@@ -153,7 +153,12 @@ def test_a_mistake_is_named_in_one_line_with_its_place_and_fix(demo, keys, value
     text = str(caught.value)
     assert message in text
     assert "\n" not in text
-    assert text.count("expected") <= 1
+
+
+def test_what_a_setting_may_be_is_said_once(demo):
+    demo["attributions"]["saliency"] = {"crops": 3}
+    with pytest.raises(UserError, match=r"crops is 3, expected one of 1, 5$"):
+        resolve(demo)
 
 
 def test_one_mistake_gives_one_problem(demo):
