@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline.artifacts import ClassMaps
+from pipeline.images import read_rgb, resize
 from pipeline.refinement.graph_cut import (
     ColourModel,
     Cut,
@@ -119,6 +120,21 @@ def test_no_partition_has_less_energy_than_the_cut(image, seed):
     least, peer = peer_cut(image, *models)
     assert energy(peer, image, *models) == pytest.approx(least, rel=1e-6)
     assert energy(cut.foreground, image, *models) == pytest.approx(least, rel=1e-5, abs=1e-3)
+
+
+def test_the_cut_of_photographs_has_the_least_energy(voc_subset):
+    shares = []
+    for path in sorted((voc_subset / "JPEGImages").glob("*.jpg"))[:4]:
+        image = resize(read_rgb(path), (60, 80))
+        strength = np.zeros((60, 80), np.float32)
+        strength[20:40, 25:55] = 1
+        tags = tag_pixels(strength, GraphCutSettings(foreground_quantile=0.9))
+        models = [fit_colour_model(image[tags == tag], 5) for tag in (0, 1)]
+        cut = minimum_cut(image, *models)
+        least, _ = peer_cut(image, *models)
+        assert energy(cut.foreground, image, *models) == pytest.approx(least, rel=1e-5)
+        shares.append(cut.foreground.mean())
+    assert any(0.02 < share < 0.98 for share in shares)
 
 
 def test_log_likelihoods_are_those_of_the_definition():
