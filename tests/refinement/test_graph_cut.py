@@ -1,5 +1,6 @@
 import itertools
 
+import cv2
 import maxflow
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.artifacts import ClassMaps
+from pipeline.artifacts import ClassMaps, read_label
 from pipeline.images import read_rgb, resize
 from pipeline.refinement.graph_cut import (
     ColourModel,
@@ -124,12 +125,10 @@ def test_no_partition_has_less_energy_than_the_cut(image, seed):
 
 def test_the_cut_of_photographs_has_the_least_energy(voc_subset):
     shares = []
-    for path in sorted((voc_subset / "JPEGImages").glob("*.jpg"))[:4]:
-        image = resize(read_rgb(path), (60, 80))
-        strength = np.zeros((60, 80), np.float32)
-        strength[20:40, 25:55] = 1
-        tags = tag_pixels(strength, GraphCutSettings(foreground_quantile=0.9))
-        models = [fit_colour_model(image[tags == tag], 5) for tag in (0, 1)]
+    for path in sorted((voc_subset / "SegmentationClass").glob("*.png"))[:4]:
+        image = resize(read_rgb(voc_subset / f"JPEGImages/{path.stem}.jpg"), (60, 80))
+        truth = cv2.resize(read_label(path), (80, 60), interpolation=cv2.INTER_NEAREST)
+        models = [fit_colour_model(image[chosen], 5) for chosen in (truth == 0, truth % 255 > 0)]
         cut = minimum_cut(image, *models)
         least, _ = peer_cut(image, *models)
         assert energy(cut.foreground, image, *models) == pytest.approx(least, rel=1e-5)
