@@ -7,6 +7,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 import cv2
+from threadpoolctl import threadpool_limits
 
 from pipeline.errors import UserError
 from pipeline.progress import progress
@@ -73,4 +74,6 @@ def _in_processes(
 
 
 def _one_thread() -> None:
+    """Keep the threads of OpenCV and of NumPy's linear algebra out of one another's way."""
     cv2.setNumThreads(0)
+    threadpool_limits(1)
