@@ -1,7 +1,6 @@
 """Draw what each class of a classifier looks like to it."""
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,6 @@ from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
-
-logger = logging.getLogger(__name__)
 
 #: Classes that are optimised together.
 BATCH = 4
