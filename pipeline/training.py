@@ -5,7 +5,6 @@ run that was killed goes on from its last whole epoch to the very same result.
 """
 
 import csv
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,8 +25,6 @@ from pipeline.errors import UserError
 from pipeline.models.backbone import freeze_batch_norm
 from pipeline.optimization import make_optimizer, rate_factor
 from pipeline.progress import progress
-
-logger = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor]
 #: Maps the model, a batch and the share of all steps done to named losses; "loss" is minimised.
