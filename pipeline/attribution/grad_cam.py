@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.models.backbone import find_module
 from pipeline.models.classifier import CamClassifier
 
 #: Maps ((K, N, C, h, w) gradients, (N, C, h, w) activations) to (K, N, C, 1, 1) weights.
@@ -137,7 +138,7 @@ def captured(model: CamClassifier, layer: str | None) -> Iterator[list[Tensor]]:
     if layer is None:
         handle = model.head.register_forward_pre_hook(lambda _module, inputs: keep(inputs[0]))
     else:
-        handle = _module(model, layer).register_forward_hook(
+        handle = find_module(model.backbone, layer).register_forward_hook(
             lambda _module, _inputs, output: keep(output)
         )
     try:
@@ -145,11 +146,3 @@ def captured(model: CamClassifier, layer: str | None) -> Iterator[list[Tensor]]:
             yield seen
     finally:
         handle.remove()
-
-
-def _module(model: CamClassifier, layer: str) -> nn.Module:
-    modules: dict[str, nn.Module] = dict(model.backbone.named_modules())
-    if layer not in modules:
-        near = [name for name in modules if name and "." not in name]
-        raise UserError(f"layer is {layer!r}, expected a module of the backbone: {', '.join(near)}")
-    return modules[layer]

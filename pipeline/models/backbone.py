@@ -8,6 +8,10 @@ from torch import nn
 
 from pipeline.artifacts import read_weights
 from pipeline.errors import UserError
+from pipeline.models.strides import lacks_stride, set_output_stride
+
+#: What timm raises when a network does not take an argument, or not its value.
+REFUSALS = (TypeError, AssertionError, ValueError, NotImplementedError)
 
 
 def create_backbone(name: str, *, pretrained: bool, output_stride: int) -> nn.Module:
@@ -20,7 +24,8 @@ def create_backbone(name: str, *, pretrained: bool, output_stride: int) -> nn.Mo
     pretrained : bool
         Load timm's own weights, which it downloads when they are not in its cache.
     output_stride : int
-        Pixels per cell of the last feature map.
+        Pixels per cell of the last feature map. VGG and Inception v3, which have no such
+        argument in timm, get it from :func:`pipeline.models.strides.set_output_stride`.
 
     Returns
     -------
@@ -36,23 +41,10 @@ def create_backbone(name: str, *, pretrained: bool, output_stride: int) -> nn.Mo
         near = timm.list_models(f"*{name}*")[:3]
         hint = f": did you mean {', '.join(near)}?" if near else ""
         raise UserError(f"backbone is {name!r}, expected a model name of timm{hint}")
-    try:
-        backbone: nn.Module = timm.create_model(
-            name,
-            pretrained=pretrained,
-            num_classes=0,
-            global_pool="",
-            output_stride=output_stride,
-        )
-    except TypeError as error:
-        raise UserError(f"backbone {name} cannot have output_stride {output_stride}") from error
-    except Exception as error:
-        if not pretrained:
-            raise
-        raise UserError(
-            f"backbone {name}: its pretrained weights cannot be downloaded ({error}): give a local "
-            f"file as `weights: {{{name}: FILE.safetensors}}`, or set `pretrained: false`"
-        ) from error
+    if not lacks_stride(name):
+        return _create(name, pretrained, output_stride)
+    backbone = _create(name, pretrained, None)
+    set_output_stride(backbone, output_stride)
     return backbone
 
 
@@ -105,3 +97,45 @@ def freeze_batch_norm(model: nn.Module, head: nn.Module) -> None:
             part.eval()
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(False)
+
+
+def find_module(backbone: nn.Module, name: str) -> nn.Module:
+    """Find a module of a backbone by its dotted name.
+
+    Raises
+    ------
+    UserError
+        If there is none of that name.
+    """
+    modules: dict[str, nn.Module] = dict(backbone.named_modules())
+    if not name or name not in modules:
+        tops = ", ".join(key for key in modules if key and "." not in key)
+        raise UserError(
+            f"layer is {name!r}, expected a module of the backbone: {tops}, or a part of one, "
+            "for example layer4.0"
+        )
+    return modules[name]
+
+
+def _create(name: str, pretrained: bool, stride: int | None) -> nn.Module:
+    try:
+        # An argument that is None does not reach the network.
+        backbone: nn.Module = timm.create_model(
+            name, pretrained=pretrained, num_classes=0, global_pool="", output_stride=stride
+        )
+    except Exception as error:
+        if pretrained:
+            # Weights are loaded last: a network that cannot be made without them says so itself.
+            _create(name, False, stride)
+            raise UserError(
+                f"backbone {name}: its pretrained weights cannot be downloaded ({error}): give a "
+                f"local file as `weights: {{{name}: FILE.safetensors}}`, or set `pretrained: false`"
+            ) from error
+        if stride is None or not isinstance(error, REFUSALS):
+            raise
+        reason = f" ({error})" if str(error) else ""
+        raise UserError(
+            f"backbone {name} cannot have output_stride {stride}{reason}: "
+            "expected a network that can, for example resnet50 or vgg16"
+        ) from error
+    return backbone

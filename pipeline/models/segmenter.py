@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.artifacts import read_weights, write_weights
+from pipeline.errors import UserError
 from pipeline.models.backbone import create_backbone, load_backbone, normalisation
+from pipeline.models.strides import lacks_stride
 
 
 class Segmenter(nn.Module):
@@ -24,10 +26,20 @@ class Segmenter(nn.Module):
         Number of classes with the background.
     output_stride : int
         Pixels per cell of the encoder's last feature map, 8 or 16.
+
+    Raises
+    ------
+    UserError
+        If there can be no DeepLabV3+ on the backbone.
     """
 
     def __init__(self, backbone: str, classes: int, output_stride: int = 16) -> None:
         super().__init__()
+        if lacks_stride(backbone):
+            raise UserError(
+                f"backbone {backbone}: the segmentation network needs an encoder with an output "
+                "stride of its own, expected for example resnet50 or mobilenetv2_100"
+            )
         # Names a bad backbone or stride before segmentation-models-pytorch does in its own words.
         probe = create_backbone(backbone, pretrained=False, output_stride=output_stride)
         self.mean, self.std = normalisation(probe)

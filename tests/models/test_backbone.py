@@ -1,3 +1,6 @@
+import copy
+import functools
+
 import pytest
 import timm
 import torch
@@ -10,6 +13,7 @@ from pipeline.models.backbone import (
     load_backbone,
     normalisation,
 )
+from pipeline.models.strides import set_output_stride
 
 #: Backbones that the project promises; the large ones are built without memory, on "meta".
 PROMISED = ["resnet50", "resnet101", "resnest101e", "resnest269e", "mobilenetv2_100"]
@@ -23,22 +27,210 @@ def test_promised_backbones_have_a_map_at_stride_16(name):
     assert features.shape == (1, backbone.num_features, 4, 6)
 
 
+#: Backbones of the ADL paper, and a relative of VGG-16.
+LOCALIZERS = ["vgg16", "vgg19_bn", "inception_v3", "seresnet50", "mobilenetv1_100"]
+
+
+def on_meta(name, output_stride):
+    with torch.device("meta"):
+        return create_backbone(name, pretrained=False, output_stride=output_stride)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("name", LOCALIZERS)
+def test_maps_have_a_cell_per_stride_and_one_for_the_rest(name, output_stride):
+    backbone = on_meta(name, output_stride).eval()
+    cells = 224 // output_stride
+    features = backbone.forward_features(torch.zeros(1, 3, 224, 224, device="meta"))
+    assert features.shape == (1, backbone.num_features, cells, cells)
+    features = backbone.forward_features(torch.zeros(1, 3, 225, 1, device="meta"))
+    assert features.shape == (1, backbone.num_features, cells + 1, 1)
+
+
+@pytest.mark.parametrize("name", LOCALIZERS)
+def test_every_parameter_has_a_part_in_the_features(name):
+    backbone = on_meta(name, 16).train()
+    backbone.forward_features(torch.zeros(2, 3, 64, 64, device="meta")).sum().backward()
+    assert [key for key, p in backbone.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("name", LOCALIZERS)
+def test_stages_are_what_the_network_says_of_them(name, output_stride):
+    backbone = on_meta(name, output_stride).eval()
+    image = torch.zeros(1, 3, 64, 96, device="meta")
+    stages = backbone.forward_intermediates(image, intermediates_only=True, stop_early=True)
+    said = [(info["num_chs"], 64 // info["reduction"]) for info in backbone.feature_info]
+    assert [stage.shape[1:3] for stage in stages] == said
+    assert said[-1][1] == 64 // output_stride
+
+
+@pytest.mark.parametrize(
+    ("name", "left_out"),
+    [
+        ("vgg16", ("pre_logits.", "head.")),
+        ("vgg11_bn", ("pre_logits.", "head.")),
+        ("inception_v3", ("fc.",)),
+        ("inception_v3.tf_in1k", ("fc.",)),
+    ],
+)
+def test_tensors_of_a_changed_network_keep_timms_names_and_order(name, left_out):
+    with torch.device("meta"):
+        whole = timm.create_model(name)
+    expected = [key for key in whole.state_dict() if not key.startswith(left_out)]
+    assert len(expected) < len(whole.state_dict())
+    for output_stride in (8, 16, 32):
+        assert list(on_meta(name, output_stride).state_dict()) == expected
+
+
+@functools.cache
+def plain(name):
+    torch.manual_seed(5)
+    # VGG's fully connected layers, which the features do not need, are kept small.
+    narrow = {"mlp_ratio": 1 / 4096} if name.startswith("vgg") else {}
+    network = timm.create_model(name, num_classes=0, global_pool="", **narrow).double().eval()
+    return network.requires_grad_(False)
+
+
+@functools.cache
+def strided(name, output_stride):
+    network = copy.deepcopy(plain(name))
+    set_output_stride(network, output_stride)
+    return network
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn", "inception_v3"])
+@pytest.mark.parametrize("size", [(32, 48), (57, 27)])
+def test_every_second_cell_of_a_finer_map_is_the_coarser_map(name, size):
+    torch.manual_seed(6)
+    images = torch.randn(1, 3, *size, dtype=torch.float64)
+    maps = {s: strided(name, s).forward_features(images) for s in (8, 16, 32)}
+    torch.testing.assert_close(maps[8][..., ::2, ::2], maps[16], rtol=1e-9, atol=0)
+    if name == "inception_v3":
+        torch.testing.assert_close(maps[16][..., ::2, ::2], maps[32], rtol=1e-9, atol=0)
+    else:
+        # VGG at stride 32 has one pool more.
+        pooled = torch.nn.functional.max_pool2d(maps[16], 2, ceil_mode=True)
+        assert torch.equal(pooled, maps[32])
+
+
+@pytest.mark.parametrize("name", ["vgg11", "vgg11_bn"])
+def test_vgg_computes_what_timm_does_before_its_last_pool(name):
+    torch.manual_seed(7)
+    images = torch.randn(1, 3, 64, 96, dtype=torch.float64)
+    expected = plain(name).features[:-1](images)
+    assert torch.equal(strided(name, 16).forward_features(images), expected)
+    assert torch.equal(
+        strided(name, 32).forward_features(images), plain(name).forward_features(images)
+    )
+
+
+def test_inceptions_padded_stem_computes_what_timms_does_away_from_the_border():
+    torch.manual_seed(8)
+    images = torch.randn(1, 3, 200, 200, dtype=torch.float64)
+    stages = {"indices": [2], "stop_early": True, "intermediates_only": True}
+    (expected,) = plain("inception_v3").forward_intermediates(images, **stages)
+    # timm's cell i is centred at pixel 13 + 8 i, ours at pixel 8 i.
+    shifted = images[..., 13:, 13:]
+    (features,) = strided("inception_v3", 16).forward_intermediates(shifted, **stages)
+    # A cell sees 63 pixels to either side, so that cell 8 is the first to see no border.
+    inside = slice(8, expected.shape[-1] - 8)
+    assert expected[..., inside, inside].numel() > 0
+    torch.testing.assert_close(
+        features[..., inside, inside], expected[..., inside, inside], rtol=1e-9, atol=0
+    )
+
+
+def test_inceptions_blocks_compute_what_timms_do():
+    torch.manual_seed(9)
+    features = torch.randn(1, 288, 19, 21, dtype=torch.float64).relu()
+    for name in [f"Mixed_{n}" for n in ("6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")]:
+        expected = getattr(plain("inception_v3"), name)(features)
+        if name in ("Mixed_6a", "Mixed_7a"):
+            # timm's cell i is centred at place 2 i + 1, as these blocks pad nothing.
+            finer = strided("inception_v3", 8 if name == "Mixed_6a" else 16)
+            result = getattr(finer, name)(features)
+            assert result.shape[2:] == features.shape[2:]
+            result = result[..., 1:-1:2, 1:-1:2]
+        else:
+            result = getattr(strided("inception_v3", 32), name)(features)
+        torch.testing.assert_close(result, expected, rtol=1e-9, atol=0)
+        features = expected
+
+
+@pytest.mark.parametrize(
+    ("name", "rest"),
+    [("vgg11", {"mlp_ratio": 1 / 4096}), ("inception_v3", {"aux_logits": True})],
+)
+def test_weights_of_a_whole_network_load_into_a_changed_one(name, rest, tmp_path):
+    torch.manual_seed(10)
+    tensors = timm.create_model(name, num_classes=7, **rest).half().state_dict()
+    save_file(tensors, tmp_path / "weights.safetensors")
+    backbone = create_backbone(name, pretrained=False, output_stride=16)
+    load_backbone(backbone, tmp_path / "weights.safetensors")
+    state = backbone.state_dict()
+    assert state.keys() < tensors.keys()
+    assert all(torch.equal(state[key], tensors[key].to(state[key].dtype)) for key in state)
+
+
 def test_a_name_that_timm_lacks_is_refused_with_a_near_one():
     with pytest.raises(UserError, match=r"did you mean .*resnet50"):
         create_backbone("esnet50", pretrained=False, output_stride=16)
 
 
-def test_a_stride_that_a_network_cannot_have_is_refused():
-    with pytest.raises(UserError, match="vit_tiny_patch16_224 cannot have output_stride 16"):
-        create_backbone("vit_tiny_patch16_224", pretrained=False, output_stride=16)
+#: timm refuses the first with a TypeError, the next two with an AssertionError, the next with
+#: a ValueError and asks nothing of the last two.
+@pytest.mark.parametrize("pretrained", [False, True])
+@pytest.mark.parametrize(
+    ("name", "output_stride"),
+    [
+        ("vit_tiny_patch16_224", 16),
+        ("dla34", 16),
+        ("inception_next_atto", 16),
+        ("cspnext_s", 4),
+        ("vgg11", 4),
+        ("inception_v3", 64),
+    ],
+)
+def test_a_stride_that_a_network_cannot_have_is_refused(
+    name, output_stride, pretrained, monkeypatch
+):
+    create = timm.create_model
+    monkeypatch.setattr(
+        timm, "create_model", lambda *a, pretrained, **k: create(*a, pretrained=False, **k)
+    )
+    with (
+        torch.device("meta"),
+        pytest.raises(UserError, match=rf"(?i){name[:3]}\w* cannot have output_stride"),
+    ):
+        create_backbone(name, pretrained=pretrained, output_stride=output_stride)
 
 
-def test_a_failed_download_says_where_to_put_a_file(monkeypatch):
-    def fail(*_args, pretrained, **_kwargs):
-        raise OSError("no route to host")
+@pytest.mark.parametrize("name", ["resnet18", "vgg11"])
+@pytest.mark.parametrize("kind", [OSError, ValueError, AssertionError, TypeError])
+def test_a_failed_download_says_where_to_put_a_file(name, kind, monkeypatch):
+    create = timm.create_model
+
+    def fail(*args, pretrained, **kwargs):
+        with torch.device("meta"):
+            network = create(*args, pretrained=False, **kwargs)
+        if pretrained:
+            raise kind("no route to host")
+        return network
 
     monkeypatch.setattr(timm, "create_model", fail)
-    with pytest.raises(UserError, match=r"weights: \{resnet18: FILE.safetensors\}"):
+    with pytest.raises(
+        UserError, match=rf"no route to host.*weights: \{{{name}: FILE.safetensors\}}"
+    ):
+        create_backbone(name, pretrained=True, output_stride=16)
+
+
+def test_other_errors_of_timm_are_not_hidden(monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise MemoryError
+
+    monkeypatch.setattr(timm, "create_model", fail)
+    with pytest.raises(MemoryError):
         create_backbone("resnet18", pretrained=True, output_stride=16)
 
 

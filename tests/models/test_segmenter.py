@@ -5,8 +5,10 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional as F
 
+from pipeline.errors import UserError
 from pipeline.models.backbone import create_backbone
 from pipeline.models.segmenter import (
+    Segmenter,
     create_segmenter,
     load_segmenter,
     save_segmenter,
@@ -77,3 +79,9 @@ def test_loss_equals_torchs_mean_where_something_counts():
     labels[0, 0] = 255
     expected = F.cross_entropy(logits, labels, ignore_index=255)
     torch.testing.assert_close(segmentation_loss(logits, labels), expected)
+
+
+@pytest.mark.parametrize("backbone", ["vgg16", "inception_v3"])
+def test_an_encoder_that_the_decoder_cannot_have_is_named(backbone):
+    with pytest.raises(UserError, match=f"backbone {backbone}: the segmentation network needs"):
+        Segmenter(backbone, 3)
