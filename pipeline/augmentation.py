@@ -30,6 +30,44 @@ class RandomLongSide(v2.Transform):  # type: ignore[misc]
         return F.resize(inpt, size=None, max_size=params["long_side"], antialias=True)
 
 
+class HideAndSeek(v2.Transform):  # type: ignore[misc]
+    """Hide random patches of a normalised image, so that every part must be learned.
+
+    Singh and Lee 2017, "Hide-and-Seek: Forcing a Network to be Meticulous for Weakly-supervised
+    Object and Action Localization", section 3.1: a grid of square patches, each hidden with
+    some probability; hidden pixels take the mean colour, which keeps the activations'
+    distribution that of whole images. Label images stay as they are.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Sides of a patch in pixels, one of which is drawn an image; 0 hides nothing.
+    probability : float
+        Of each patch to be hidden.
+    """
+
+    _transformed_types = (tv_tensors.Image,)
+
+    def __init__(self, sizes: Sequence[int], probability: float) -> None:
+        super().__init__()
+        self.sizes, self.probability = sizes, probability
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the side of the patches, and which of them are seen."""
+        size = self.sizes[int(torch.randint(len(self.sizes), ()))]
+        if not size:
+            return {"seen": None}
+        height, width = flat_inputs[0].shape[-2:]
+        seen = torch.rand(-(-height // size), -(-width // size)) >= self.probability
+        pixels = seen.repeat_interleave(size, dim=0).repeat_interleave(size, dim=1)
+        return {"seen": pixels[:height, :width]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Hide the patches of one image."""
+        seen = params["seen"]
+        return inpt if seen is None else tv_tensors.wrap(inpt * seen, like=inpt)
+
+
 def training_transform(
     settings: Mapping[str, Any], mean: Sequence[float], std: Sequence[float]
 ) -> v2.Transform:
@@ -38,7 +76,8 @@ def training_transform(
     Parameters
     ----------
     settings : mapping
-        Keys ``resize`` (range of the long side), ``crop``, ``flip`` and ``color_jitter``.
+        Keys ``resize`` (range of the long side), ``crop``, ``flip``, ``color_jitter`` and
+        ``hide_and_seek``.
     mean, std : sequence of 3 float
         RGB normalisation of images in [0, 1].
 
@@ -61,6 +100,8 @@ def training_transform(
         v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
         v2.Normalize(list(mean), list(std)),
     ]
+    if settings["hide_and_seek"]:
+        steps.append(HideAndSeek(**settings["hide_and_seek"]))
     return v2.Compose(steps)
 
 

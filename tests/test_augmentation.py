@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
+from torchvision import tv_tensors
 
-from pipeline.augmentation import as_image, as_mask, seeded, training_transform
+from pipeline.augmentation import HideAndSeek, as_image, as_mask, seeded, training_transform
 
 MEAN, STD = (0.5, 0.25, 0.75), (0.5, 0.5, 0.25)
 SETTINGS = {"resize": [40, 60], "crop": 48, "flip": True, "color_jitter": 0.3}
@@ -19,7 +20,7 @@ def checker(height=50, width=40):
 
 def apply(seed, settings=SETTINGS, picture=None):
     image, label = picture or checker()
-    transform = training_transform(settings, MEAN, STD)
+    transform = training_transform({"hide_and_seek": None} | settings, MEAN, STD)
     return seeded(transform, seed, as_image(image), as_mask(label))
 
 
@@ -77,3 +78,38 @@ def test_inputs_are_not_changed():
     before = image.copy(), label.copy()
     apply(3, SETTINGS, (image, label))
     assert np.array_equal(image, before[0]) and np.array_equal(label, before[1])
+
+
+def hidden(sizes, probability, seed, shape=(3, 10, 14)):
+    """Give which pixels of a picture of ones were hidden, each wholly and to zero."""
+    image = tv_tensors.Image(torch.ones(shape))
+    seen = seeded(HideAndSeek(sizes, probability), seed, image)
+    assert set(seen.unique().tolist()) <= {0.0, 1.0}
+    assert (seen == seen[:1]).all()  # all channels together
+    return seen[0] == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_hide_and_seek_hides_whole_patches(seed):
+    mask = hidden([4], 0.5, seed)
+    for top in range(0, 10, 4):
+        for left in range(0, 14, 4):
+            assert len(mask[top : top + 4, left : left + 4].unique()) == 1
+
+
+def test_hide_and_seek_hides_the_given_share():
+    shares = [hidden([2], 0.3, seed, (3, 40, 40)).float().mean() for seed in range(20)]
+    assert abs(np.mean(shares) - 0.3) < 4 * (0.3 * 0.7 / (20 * 400)) ** 0.5
+    assert not hidden([2], 0.0, 0).any() and hidden([2], 1.0, 0).all()
+
+
+def test_hide_and_seek_draws_one_of_its_sizes():
+    whole = [not hidden([0, 1], 0.5, seed).any() for seed in range(60)]
+    assert 15 < sum(whole) < 45
+
+
+def test_hide_and_seek_leaves_labels_alone_and_hides_the_mean_colour():
+    settings = SETTINGS | {"hide_and_seek": {"sizes": [8], "probability": 1.0}}
+    image, label = apply(1, settings)
+    assert not image.any()
+    assert torch.equal(label, apply(1, SETTINGS)[1])

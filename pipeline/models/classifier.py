@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.artifacts import read_weights, write_weights
+from pipeline.models.adl import insert_adl
 from pipeline.models.backbone import create_backbone, load_backbone, normalisation
 
 
@@ -41,12 +43,27 @@ class CamClassifier(nn.Module):
         Number of classes without the background.
     pooling : {"gap", "gmp"}
         Global average or maximum pooling.
+    bias : bool
+        Add a constant to each class's pooled score. The maps have no part in it, as in the
+        paper, whose maps leave the bias of the class layer out.
+    adl : mapping, optional
+        Arguments of :func:`pipeline.models.adl.insert_adl`.
     """
 
-    def __init__(self, backbone: nn.Module, classes: int, pooling: str = "gap") -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        classes: int,
+        pooling: str = "gap",
+        *,
+        bias: bool = False,
+        adl: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.head = nn.Conv2d(int(backbone.num_features), classes, 1, bias=False)  # type: ignore[arg-type]
+        self.bias = nn.Parameter(torch.zeros(classes)) if bias else None
+        self.adl = insert_adl(backbone, **adl) if adl else None
         self.pooling = pooling
         self.mean, self.std = normalisation(backbone)
 
@@ -57,7 +74,8 @@ class CamClassifier(nn.Module):
 
     def pool(self, maps: Tensor) -> Tensor:
         """Pool (N, C, h, w) class maps to (N, C) logits."""
-        return maps.mean(dim=(2, 3)) if self.pooling == "gap" else maps.amax(dim=(2, 3))
+        pooled = maps.mean(dim=(2, 3)) if self.pooling == "gap" else maps.amax(dim=(2, 3))
+        return pooled if self.bias is None else pooled + self.bias
 
 
 def create_classifier(
@@ -68,7 +86,8 @@ def create_classifier(
     Parameters
     ----------
     settings : mapping
-        Keys ``backbone``, ``pretrained``, ``output_stride`` and ``pooling``.
+        Keys ``backbone``, ``pretrained``, ``output_stride`` and ``pooling``, and possibly
+        ``bias`` and ``adl``.
     classes : int
         Number of classes without the background.
     weights : Path, optional
@@ -85,15 +104,26 @@ def create_classifier(
     )
     if weights is not None:
         load_backbone(backbone, weights)
-    return CamClassifier(backbone, classes, settings["pooling"])
+    adl = settings.get("adl")
+    return CamClassifier(
+        backbone,
+        classes,
+        settings["pooling"],
+        bias=settings.get("bias", False),
+        adl={key: adl[key] for key in ("points", "threshold", "drop_rate")} if adl else None,
+    )
 
 
 def save_classifier(
     path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], classes: int
 ) -> None:
-    """Write a classifier's state with what rebuilds the network."""
+    """Write a classifier's state with what rebuilds the network for inference.
+
+    Dropout layers are not among it: they have no parameters and pass everything on.
+    """
     keys = ("backbone", "output_stride", "pooling")
-    write_weights(path, state, {key: settings[key] for key in keys} | {"classes": classes})
+    description = {key: settings[key] for key in keys} | {"bias": "bias" in state}
+    write_weights(path, state, description | {"classes": classes})
 
 
 def load_classifier(path: Path) -> CamClassifier:

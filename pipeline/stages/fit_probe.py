@@ -1,0 +1,84 @@
+"""Fit a linear probe on a frozen backbone: a classifier in minutes, without any training."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.datasets.manifest import Record, read_manifest
+from pipeline.device import channels_last, make_fabric, on_device
+from pipeline.images import fitted_size, normalise, read_rgb, resize, scaled_size
+from pipeline.models.classifier import CamClassifier, create_classifier, save_classifier
+from pipeline.models.probe import fit_linear
+from pipeline.progress import progress
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def fit_probe(
+    *,
+    manifest: Path,
+    classes: Path,
+    pretrained: list[Path],
+    settings: Mapping[str, Any],
+    seed: int,
+    weights: Path,
+    threads: int,
+) -> None:
+    """Write a classifier of the train split's labels; masks are not among the inputs.
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images with their labels, and the class names.
+    pretrained : list of Path
+        At most one local file of backbone weights.
+    settings : mapping
+        An entry of the configuration's ``classifiers`` of kind ``linear-probe``.
+    seed : int
+        Seed of a backbone without pretrained weights.
+    weights : Path
+        Output: the network (safetensors).
+    threads : int
+        CPU threads.
+    """
+    data = read_manifest(manifest, classes)
+    records = data.of_split("train")
+    fabric = make_fabric(settings["precision"], threads)
+    torch.manual_seed(seed)
+    built = {**settings, "pooling": "gap", "bias": True}
+    model = create_classifier(built, len(data.classes), next(iter(pretrained), None))
+    features = _features(on_device(fabric, model), records, settings["size"], settings["flip"])
+    targets = np.repeat(data.targets(records), 2 if settings["flip"] else 1, axis=0)
+    found, bias = fit_linear(features, targets, solver=settings["solver"], c=settings["c"])
+    state = model.state_dict() | {"bias": torch.from_numpy(bias)}
+    state["head.weight"] = torch.from_numpy(found)[:, :, None, None]
+    save_classifier(weights, state, built, len(data.classes))
+
+
+@torch.no_grad()
+def _features(
+    model: CamClassifier, records: Sequence[Record], size: int, flip: bool
+) -> NDArray[np.float32]:
+    """Give pooled features, one row an image and, after it, one of its mirrored twin."""
+    device = next(model.parameters()).device
+    rows = []
+    for record in progress(records, total=len(records), what="features of train"):
+        image = read_rgb(record.image)
+        shape = (image.shape[0], image.shape[1])
+        scaled = resize(image, fitted_size(scaled_size(shape, size / max(shape)), size))
+        batch = torch.from_numpy(normalise(scaled, model.mean, model.std))[None].to(device)
+        if flip:
+            batch = torch.cat([batch, batch.flip(3)])
+        maps = model.backbone.forward_features(channels_last(batch))  # type: ignore[operator]
+        rows.append(maps.float().mean(dim=(2, 3)).cpu().numpy())
+    return np.concatenate(rows)
+
+
+if __name__ == "__main__":
+    run_stage(fit_probe, snakemake)
