@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -66,36 +67,47 @@ def checked_records(source: Source, threads: int) -> list[Record]:
 
 
 def look(candidate: Candidate, classes: Sequence[str]) -> Looked:
-    """Decode an image and its mask and compare them with what is said of them."""
+    """Decode an image and its mask and compare them, and the boxes, with what is said of them."""
     try:
         height, width = read_rgb(candidate.image).shape[:2]
     except UserError as error:
         return Looked(None, (str(error),))
     record = Record(candidate.id, candidate.image, width, height, candidate.split, candidate.labels)
+    problems = tuple(_outside(candidate, width, height))
     if candidate.mask is None:
-        return Looked(record, ())
+        return Looked(record, problems)
     try:
-        mask = read_label(candidate.mask)
+        shown = _shown(candidate.mask, record, classes)
     except UserError as error:
-        return Looked(record, (str(error),))
+        return Looked(record, (*problems, str(error)))
+    return Looked(record, problems, contradicts=shown != set(candidate.labels))
+
+
+def _outside(candidate: Candidate, width: int, height: int) -> Iterator[str]:
+    # Boxes that reach a little beyond the picture are common, and harmless.
+    for box in candidate.boxes:
+        if not (box.left < width and box.right > 0 and box.top < height and box.bottom > 0):
+            edges = f"{box.left}, {box.top}, {box.right}, {box.bottom}"
+            yield (
+                f"{candidate.image}: the box of {box.label} (left, top, right, bottom: {edges}) "
+                f"is wholly outside the picture, expected edges in pixels of {width}x{height}"
+            )
+
+
+def _shown(path: Path, record: Record, classes: Sequence[str]) -> set[str]:
+    """Give the names of the classes in a mask."""
+    mask = read_label(path)
+    width, height = record.width, record.height
     if mask.shape != (height, width):
         got = f"{mask.shape[1]}x{mask.shape[0]}"
-        return Looked(
-            record,
-            (f"{candidate.mask}: mask is {got}, expected {width}x{height} as {candidate.image}",),
-        )
+        raise UserError(f"{path}: mask is {got}, expected {width}x{height} as {record.image}")
     values = set(np.unique(mask).tolist()) - {BACKGROUND, IGNORE}
     beyond = sorted(value for value in values if value > len(classes))
     if beyond:
-        return Looked(
-            record,
-            (
-                f"{candidate.mask}: mask has the values {beyond}, expected 0 to {len(classes)} "
-                "and 255",
-            ),
+        raise UserError(
+            f"{path}: mask has the values {beyond}, expected 0 to {len(classes)} and 255"
         )
-    shown = {classes[value - 1] for value in values}
-    return Looked(record, (), contradicts=shown != set(candidate.labels))
+    return {classes[value - 1] for value in values}
 
 
 def _problems_of_lists(candidates: Sequence[Candidate]) -> Iterator[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.source import Candidate, Source
-from pipeline.datasets.tables import LabelTable, read_label_table
+from pipeline.datasets.tables import LabelTable, read_box_table, read_label_table
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 
@@ -17,7 +17,8 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
     Parameters
     ----------
     dataset : mapping
-        Keys ``images``, ``labels``, ``masks``, ``classes`` and ``val_fraction``.
+        Keys ``images``, ``labels``, ``masks``, ``classes``, ``val_fraction`` and, where
+        there is a table of true boxes, ``boxes``.
     seed : int
         Seed of the split, where the table has none.
 
@@ -37,7 +38,11 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
             "expected `classes: [...]` in the configuration"
         )
     files = _find_images(root, source.problems)
-    rows = _match(files, table, Path(dataset["labels"]), source.problems)
+    names = _names(files)
+    rows = _match(files, names, table, Path(dataset["labels"]), source.problems)
+    boxes = {}
+    if dataset.get("boxes"):
+        boxes = read_box_table(Path(dataset["boxes"]), names, source)
     splits = _splits(rows, table, seed, dataset["val_fraction"])
     for stem, image in rows.items():
         mask = masks / f"{stem}.png" if masks else None
@@ -48,6 +53,7 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
                 split=splits[stem],
                 labels=table.labels[image],
                 mask=mask if mask and mask.is_file() else None,
+                boxes=boxes.get(stem, ()),
             )
         )
     return source
@@ -84,15 +90,23 @@ def _find_images(root: Path, problems: list[str]) -> dict[str, Path]:
     return files
 
 
-def _match(
-    files: Mapping[str, Path], table: LabelTable, path: Path, problems: list[str]
-) -> dict[str, str]:
-    """Pair image stems with the rows that name them, with or without extension."""
+def _names(files: Mapping[str, Path]) -> dict[str, str]:
+    """Give the stem of an image by what a table may call it, with or without extension."""
     by_name = {stem: stem for stem in files}
-    by_name |= {f"{stem}{file.suffix}": stem for stem, file in files.items()}
+    return by_name | {f"{stem}{file.suffix}": stem for stem, file in files.items()}
+
+
+def _match(
+    files: Mapping[str, Path],
+    names: Mapping[str, str],
+    table: LabelTable,
+    path: Path,
+    problems: list[str],
+) -> dict[str, str]:
+    """Pair image stems with the rows that name them."""
     rows: dict[str, str] = {}
     for image in table.labels:
-        stem = by_name.get(image.removeprefix("./"))
+        stem = names.get(image.removeprefix("./"))
         if stem is None:
             problems.append(f"{path}: row {image} has no image, expected a file of that name")
         elif stem in rows:

@@ -1,16 +1,18 @@
-"""Tables of image-level labels: names joined by ";", or one 0/1 column per class."""
+"""Tables of image-level labels (names joined by ";", or a 0/1 column per class) and of boxes."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from pipeline.datasets.manifest import SEPARATOR
-from pipeline.datasets.source import unknown_label
+from pipeline.datasets.manifest import BOX_COLUMNS, SEPARATOR, Box
+from pipeline.datasets.source import Source, unknown_label
 from pipeline.errors import UserError
 
 SPLITS = ("train", "val")
+#: No picture is as wide or high: what is beyond is no number of pixels.
+MOST_PIXELS = 1e9
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def read_label_table(path: Path, classes: Sequence[str] | None = None) -> LabelT
     UserError
         If the file cannot be read as such a table at all.
     """
-    header, rows = _read_rows(path)
+    header, rows = _read_rows(path, "labels", ("image",), "image,labels or image,CLASS,CLASS,...")
     names = [name for name in header if name not in ("image", "labels", "split")]
     one_hot = "labels" not in header
     table = LabelTable(tuple(classes or ()), {}, {}, one_hot, [])
@@ -62,7 +64,7 @@ def read_label_table(path: Path, classes: Sequence[str] | None = None) -> LabelT
         table.problems.append(
             f"{path}: the class columns are {', '.join(names)}, expected {', '.join(classes)}"
         )
-    for number, row in enumerate(rows, start=2):
+    for number, row in rows:
         where = f"{path}, line {number}"
         image = row.get("image", "")
         if not image:
@@ -87,32 +89,110 @@ def read_label_table(path: Path, classes: Sequence[str] | None = None) -> LabelT
     return LabelTable(known, table.labels, table.splits, one_hot, table.problems)
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def read_box_table(
+    path: Path, images: Mapping[str, str], source: Source
+) -> dict[str, tuple[Box, ...]]:
+    """Read a CSV file with the columns ``image,label,left,top,right,bottom`` in any order.
+
+    The edges are in pixels of the upright picture; a box of one pixel has
+    ``right - left == 1``. An image may have any number of rows.
+
+    Parameters
+    ----------
+    path : Path
+        UTF-8, with or without a byte order mark; comma-separated.
+    images : mapping of str to str
+        Key of the result by each name that a row may call the image by.
+    source : Source
+        Its classes are those that a box may have; what is wrong with rows is added to its
+        problems.
+
+    Returns
+    -------
+    dict of str to tuple of Box
+        An image without a row is left out.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read as such a table at all.
+    """
+    columns = ("image", *BOX_COLUMNS)
+    _, rows = _read_rows(path, "boxes", columns, ",".join(columns))
+    boxes: dict[str, tuple[Box, ...]] = {}
+    for number, row in rows:
+        where = f"{path}, line {number}"
+        key = images.get(row["image"].removeprefix("./"))
+        if key is None:
+            source.problems.append(
+                f"{where}: {row['image'] or 'no name'} has no image, expected a file of that name"
+            )
+        if row["label"] not in source.classes:
+            source.problems.append(unknown_label(where, row["label"], source.classes))
+        cells = {name: row[name] for name in BOX_COLUMNS[1:]}
+        edges = read_pixels(where, cells, source.problems)
+        box = box_between(where, row["label"], edges, source.problems) if edges else None
+        if key is not None and box is not None:
+            boxes[key] = (*boxes.get(key, ()), box)
+    return boxes
+
+
+def read_pixels(where: str, cells: Mapping[str, str], problems: list[str]) -> list[float]:
+    """Read numbers of pixels by the names of their columns; none where any is no number."""
+    numbers = []
+    for name, cell in cells.items():
+        try:
+            number = float(cell)
+        except ValueError:
+            number = float("nan")
+        if abs(number) < MOST_PIXELS:
+            numbers.append(number)
+        else:
+            problems.append(f"{where}: column {name} is {cell!r}, expected a number of pixels")
+    return numbers if len(numbers) == len(cells) else []
+
+
+def box_between(where: str, label: str, edges: Sequence[float], problems: list[str]) -> Box | None:
+    """Make a box of its left, top, right and bottom edges; None where it has no area."""
+    left, top, right, bottom = edges
+    if right > left and bottom > top:
+        return Box(label, left, top, right, bottom)
+    problems.append(
+        f"{where}: the box ends at {right}, {bottom}, expected right of and below its start at "
+        f"{left}, {top}"
+    )
+    return None
+
+
+def _read_rows(
+    path: Path, what: str, needed: Sequence[str], expected: str
+) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Give the header, and every row that is not empty with the number of its (last) line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file, expected a CSV table of labels") from error
+        raise UserError(f"{path}: no such file, expected a CSV table of {what}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error}): save the table as UTF-8") from error
     try:
-        lines = list(csv.reader(StringIO(text, newline="")))
+        reader = csv.reader(StringIO(text, newline=""))
+        lines = [(reader.line_num, line) for line in reader]
     except csv.Error as error:
         raise UserError(f"{path}: not a CSV table ({error})") from error
-    header = [name.strip() for name in lines[0]] if lines else []
-    if "image" not in header or len(header) < 2:
+    header = [name.strip() for name in lines[0][1]] if lines else []
+    if not set(needed) <= set(header) or len(header) < 2:
         found = ", ".join(header) or "empty"
         separators = [repr(mark) for mark in (";", "\t") if mark in found]
         hint = f": columns must be separated by commas, not {separators[0]}" if separators else ""
-        raise UserError(
-            f"{path}: its header is {found}, expected image,labels or image,CLASS,CLASS,...{hint}"
-        )
+        raise UserError(f"{path}: its header is {found}, expected {expected}{hint}")
     if len(set(header)) < len(header):
         raise UserError(f"{path}: its header names a column twice: {', '.join(header)}")
     rows = []
-    for line in lines[1:]:
+    for number, line in lines[1:]:
         if any(cell.strip() for cell in line):
             padded = line + [""] * (len(header) - len(line))
-            rows.append({k: cell.strip() for k, cell in zip(header, padded, strict=False)})
+            cells = zip(header, padded, strict=False)
+            rows.append((number, {name: cell.strip() for name, cell in cells}))
     return header, rows
 
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 from pipeline.datasets.manifest import Box
 from pipeline.datasets.source import Candidate, Source, unknown_label
-from pipeline.datasets.tables import LabelTable, read_label_table
+from pipeline.datasets.tables import LabelTable, read_box_table, read_label_table
 from pipeline.errors import UserError
 
 CLASSES = (
@@ -25,10 +25,11 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     Parameters
     ----------
     dataset : mapping
-        Keys ``root``, ``train_list``, ``val_list``, ``labels``, ``masks`` and ``classes``;
-        paths are relative to the root. Without ``labels``, an image's labels are the names
-        of all objects in its ``Annotations/ID.xml``, difficult ones included, and their boxes
-        are known.
+        Keys ``root``, ``train_list``, ``val_list``, ``labels``, ``masks``, ``classes`` and,
+        where there is a table of true boxes, ``boxes``; paths are relative to the root.
+        Without ``labels``, an image's labels are the names of all objects in its
+        ``Annotations/ID.xml``, difficult ones included; their boxes are known, unless a table
+        gives others.
 
     Returns
     -------
@@ -43,6 +44,9 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     if dataset["labels"]:
         table = read_label_table(root / dataset["labels"], classes)
         source.problems += table.problems
+    known = None
+    if dataset.get("boxes"):
+        known = read_box_table(root / dataset["boxes"], _names(root / "JPEGImages"), source)
     for split in ("train", "val"):
         for image_id in _read_list(root / dataset[f"{split}_list"]):
             image = _find_image(root / "JPEGImages", image_id)
@@ -54,14 +58,14 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
                 continue
             boxes: tuple[Box, ...] = ()
             if table is None:
-                labels, boxes = _annotated(root / "Annotations" / f"{image_id}.xml", source)
+                annotation = root / "Annotations" / f"{image_id}.xml"
+                labels, boxes = _annotated(annotation, source, boxed=known is None)
             else:
                 labels = _labels_of(image_id, image, table, source)
+            boxes = boxes if known is None else known.get(image_id, ())
             mask = root / dataset["masks"] / f"{image_id}.png" if dataset["masks"] else None
-            has_mask = mask is not None and mask.is_file()
-            source.candidates.append(
-                Candidate(image_id, image, split, labels, mask if has_mask else None, boxes)
-            )
+            found = mask if mask is not None and mask.is_file() else None
+            source.candidates.append(Candidate(image_id, image, split, labels, found, boxes))
     return source
 
 
@@ -80,6 +84,12 @@ def _find_image(folder: Path, image_id: str) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
+def _names(folder: Path) -> dict[str, str]:
+    """Give the id of an image by what a table may call it; the lists may leave images out."""
+    paths = [path for path in sorted(folder.glob("*")) if path.suffix in SUFFIXES]
+    return {path.stem: path.stem for path in paths} | {path.name: path.stem for path in paths}
+
+
 def _labels_of(image_id: str, image: Path, table: LabelTable, source: Source) -> tuple[str, ...]:
     for name in (image.name, image_id):
         if name in table.labels:
@@ -88,7 +98,10 @@ def _labels_of(image_id: str, image: Path, table: LabelTable, source: Source) ->
     return ()
 
 
-def _annotated(path: Path, source: Source) -> tuple[tuple[str, ...], tuple[Box, ...]]:
+def _annotated(
+    path: Path, source: Source, *, boxed: bool
+) -> tuple[tuple[str, ...], tuple[Box, ...]]:
+    """Give the names of the objects of an annotation and, if wanted, their boxes."""
     try:
         text = path.read_text()
     except FileNotFoundError:
@@ -107,6 +120,8 @@ def _annotated(path: Path, source: Source) -> tuple[tuple[str, ...], tuple[Box, 
     for name in names:
         if name not in source.classes:
             source.problems.append(unknown_label(str(path), name, source.classes))
+    if not boxed:
+        return tuple(names), ()
     try:
         boxes = [_box(node) for node in tree.iterfind("object") if node.find("bndbox") is not None]
     except ValueError as error:

@@ -1,21 +1,14 @@
 """Score the boxes around the regions of label images against true boxes."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from pipeline.artifacts import read_label, write_scores
 from pipeline.datasets.manifest import Box, Record, read_boxes, read_manifest, read_masks
+from pipeline.datasets.truth import true_boxes
 from pipeline.errors import UserError
-from pipeline.metrics.localization import (
-    Boxes,
-    best_overlap,
-    component_boxes,
-    localization_errors,
-)
+from pipeline.metrics.localization import best_overlap, localization_errors
 from pipeline.parallel import map_images
 from pipeline.stage import run_stage
 
@@ -107,18 +100,10 @@ class _Comparison:
         record, file, known, mask = item
         label = read_label(file)
         truth = read_label(mask) if known is None and mask is not None else None
-        pairs = []
-        for name in record.labels:
-            number = self.classes.index(name) + 1
-            true = _edges(known or [], name) if truth is None else component_boxes(truth == number)
-            if len(true):
-                pairs.append((name, best_overlap(label == number, true)))
-        return pairs
-
-
-def _edges(boxes: Sequence[Box], name: str) -> Boxes:
-    chosen = [(box.left, box.top, box.right, box.bottom) for box in boxes if box.label == name]
-    return np.array(chosen, np.float64).reshape(-1, 4)
+        return [
+            (self.classes[number - 1], best_overlap(label == number, true))
+            for number, true in true_boxes(record, self.classes, known, truth).items()
+        ]
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.checks import checked_records
+from pipeline.datasets.cub import read_cub
 from pipeline.datasets.folder import read_folder
 from pipeline.datasets.manifest import write_boxes, write_classes, write_manifest, write_masks
 from pipeline.datasets.source import Source
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 READERS: dict[str, Callable[[Mapping[str, Any], int], Source]] = {
     "folder": read_folder,
     "voc": lambda dataset, _seed: read_voc(dataset),
+    "cub": lambda dataset, _seed: read_cub(dataset),
 }
 
 

@@ -1,10 +1,14 @@
+import numpy as np
 import pytest
+from PIL import Image
 
+from pipeline.config import resolve
 from pipeline.datasets.demo import CLASSES
 from pipeline.datasets.manifest import Box, read_boxes, read_manifest, read_masks
 from pipeline.errors import UserError
 from pipeline.stages.generate_demo import generate_demo
 from pipeline.stages.prepare_dataset import prepare_dataset
+from pipeline.workflow import Plan
 
 
 def prepare(out, dataset):
@@ -72,6 +76,100 @@ def test_the_same_pictures_as_a_folder(demo, tmp_path):
     data = read_manifest(paths["manifest"], paths["classes"])
     assert [len(data.of_split(split)) for split in ("train", "val")] == [3, 3]
     assert len(read_masks(paths["masks"])) == 6
+
+
+def folder(demo, **changes):
+    return {
+        "kind": "folder",
+        "images": str(demo / "JPEGImages"),
+        "labels": str(demo / "labels.csv"),
+    } | changes
+
+
+def boxes_file(root, *rows):
+    lines = ["image,label,left,top,right,bottom", *rows]
+    (root / "boxes.csv").write_text("".join(f"{line}\n" for line in lines))
+    return str(root / "boxes.csv")
+
+
+def test_the_boxes_of_a_table_are_listed(demo, tmp_path, demo_config):
+    boxes = boxes_file(
+        demo, "train_00001.png,bluecap,0,1,2.5,32", "train_00001,redcap,-0.5,0,33,32.5"
+    )
+    given = resolve(demo_config | {"dataset": folder(demo, boxes=boxes, classes=list(CLASSES))})
+    paths = prepare(tmp_path / "out", given["dataset"])
+    assert read_boxes(paths["boxes"]) == {
+        "train_00001": [Box("bluecap", 0, 1, 2.5, 32), Box("redcap", -0.5, 0, 33, 32.5)]
+    }
+
+
+def test_boxes_wholly_outside_their_picture_are_named(demo, tmp_path):
+    rows = ("32,0,40,9", "-3,0,0,9", "0,32,9,33", "0,-9,9,0", "31.5,31.5,50,50", "-9,-9,0.5,0.5")
+    boxes = boxes_file(demo, *(f"val_00000,redcap,{row}" for row in rows))
+    with pytest.raises(UserError, match="4 problems:") as caught:
+        prepare(tmp_path / "out", voc(demo, boxes=boxes))
+    first = "the box of redcap (left, top, right, bottom: 32.0, 0.0, 40.0, 9.0) is wholly outside"
+    assert f"val_00000.png: {first} the picture" in str(caught.value)
+
+
+@pytest.fixture
+def cub(tmp_path):
+    """Two birds of two classes, each a picture of 6x5 pixels."""
+    root = tmp_path / "CUB_200_2011"
+    for name in ("001.Crow/Crow_1.jpg", "002.Wren/Wren_1.jpg"):
+        (root / "images" / name).parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(root / "images" / name)
+    (root / "images.txt").write_text("1 001.Crow/Crow_1.jpg\n2 002.Wren/Wren_1.jpg\n")
+    (root / "classes.txt").write_text("1 001.Crow\n2 002.Wren\n")
+    (root / "image_class_labels.txt").write_text("1 1\n2 2\n")
+    (root / "train_test_split.txt").write_text("1 1\n2 0\n")
+    (root / "bounding_boxes.txt").write_text("1 1.0 2.0 3.0 2.0\n2 0.0 0.0 6.0 5.0\n")
+    return root
+
+
+def test_the_boxes_of_cub_are_listed_and_it_has_no_masks(cub, tmp_path):
+    paths = prepare(tmp_path / "out", {"kind": "cub", "root": str(cub)})
+    data = read_manifest(paths["manifest"], paths["classes"])
+    assert data.classes == ("001.Crow", "002.Wren")
+    assert [(r.id, r.split, r.labels, r.width, r.height) for r in data.records] == [
+        ("001.Crow__Crow_1", "train", ("001.Crow",), 6, 5),
+        ("002.Wren__Wren_1", "val", ("002.Wren",), 6, 5),
+    ]
+    assert read_boxes(paths["boxes"]) == {
+        "001.Crow__Crow_1": [Box("001.Crow", 1, 2, 4, 4)],
+        "002.Wren__Wren_1": [Box("002.Wren", 0, 0, 6, 5)],
+    }
+    assert read_masks(paths["masks"]) == {}
+
+
+def test_the_plan_of_cub_names_its_lists_and_scores_boxes_alone(cub, demo_config):
+    plan = Plan(resolve(demo_config | {"dataset": {"kind": "cub", "root": str(cub)}}))
+    assert sorted(plan.dataset_sources()) == sorted(map(str, cub.glob("*.txt")))
+    assert len(plan.dataset_sources()) == 5 and list(plan.missing()) == []
+    assert plan.box_scores() and plan.scores() == plan.image_scores() == []
+    (cub / "classes.txt").unlink()
+    (missing,) = plan.missing()
+    assert missing.startswith(f"{cub / 'classes.txt'}: no such file or folder")
+
+
+@pytest.mark.parametrize("kind", ["folder", "voc"])
+def test_a_table_of_boxes_is_a_source_and_is_scored_against(demo, demo_config, kind):
+    bare = folder(demo) if kind == "folder" else voc(demo, masks=None)
+    path = demo / "boxes.csv"
+    boxed = bare | {"boxes": str(path) if kind == "folder" else "boxes.csv"}
+    without, given = (Plan(resolve(demo_config | {"dataset": part})) for part in (bare, boxed))
+    assert set(given.dataset_sources()) - set(without.dataset_sources()) == {str(path)}
+    assert given.box_scores() and without.box_scores() == [] == given.scores()
+    assert [line.split(": ")[0] for line in given.missing()] == [str(path)]
+    boxes_file(demo)
+    assert list(given.missing()) == []
+
+
+def test_annotations_are_boxes_of_the_data_sets_own(demo, demo_config):
+    for labels, expected in ((None, True), ("labels.csv", False)):
+        dataset = voc(demo, labels=labels, masks=None)
+        assert Plan(resolve(demo_config | {"dataset": dataset})).has_boxes is expected
+    assert not Plan(demo_config).has_boxes and Plan(demo_config).has_masks
 
 
 def test_nothing_is_written_where_anything_is_wrong(demo, tmp_path):
