@@ -5,10 +5,11 @@ Two formats carry all data between stages: safetensors for floating-point arrays
 there whole, so that a killed job leaves no half of one.
 """
 
+import csv
 import errno
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ if TYPE_CHECKING:  # the label stages run without torch: importing it costs seco
     from torch import Tensor
 
 _NO_SPACE = f"os error {errno.ENOSPC}"
+
+#: An image's id and its (C,) scores.
+ClassScoreRow = tuple[str, NDArray[np.floating]]
 
 BACKGROUND = 0
 IGNORE = 255
@@ -153,6 +157,22 @@ def read_scores(path: Path) -> dict[str, Any]:
     """Read a JSON document that :func:`write_scores` wrote."""
     document: dict[str, Any] = json.loads(path.read_text())
     return document
+
+
+def write_class_scores(path: Path, classes: Sequence[str], rows: Iterable[ClassScoreRow]) -> None:
+    """Write one row an image: its id and one score a class."""
+    with replacing(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", *classes))
+        for image_id, scores in rows:
+            writer.writerow((image_id, *(f"{score:.6g}" for score in scores)))
+
+
+def read_class_scores(path: Path) -> dict[str, NDArray[np.float64]]:
+    """Read what :func:`write_class_scores` wrote: (C,) scores by image id."""
+    with path.open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    return {row[0]: np.array(row[1:], np.float64) for row in rows}
 
 
 def write_weights(

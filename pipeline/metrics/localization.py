@@ -1,11 +1,12 @@
-"""Boxes of objects, and the localisation error that judges them.
+"""Boxes and pixels of objects, and the measures of weakly supervised localisation.
 
 An (image, class) pair is localised when the predicted box and any true box of that class
 overlap by a given intersection over union (Russakovsky et al. 2015, "ImageNet Large Scale
-Visual Recognition Challenge", section 4.2). The class is given, as in "GT-known Loc".
+Visual Recognition Challenge", section 4.2). The class is given, as in "GT-known Loc", unless
+a rank says how well the classifier knew it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -21,11 +22,12 @@ def component_boxes(mask: NDArray[np.bool_]) -> Boxes:
     Returns
     -------
     (N, 4) float64 array
-        Components of equal size are in reading order.
+        Components of equal size are in the order of their upper left corners, top first.
     """
     count, _, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     found = statistics[1:count].astype(np.float64)
-    found = found[np.argsort(-found[:, cv2.CC_STAT_AREA], kind="stable")]
+    left, top, _, _, area = found.T
+    found = found[np.lexsort((left, top, -area))]
     corner, sides = found[:, :2], found[:, 2:4]
     return np.concatenate([corner, corner + sides], axis=1)
 
@@ -70,3 +72,187 @@ def localization_errors(
     if not len(values):
         return {str(threshold): None for threshold in thresholds}
     return {str(threshold): float((values < threshold).mean()) for threshold in thresholds}
+
+
+def map_boxes(values: NDArray[np.floating], threshold: float) -> Boxes:
+    """Give the boxes around the components of a map above a share of its maximum.
+
+    Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", section 3.2: the
+    regions whose value is above 20 % of the maximum, and the box around the largest of them.
+
+    Parameters
+    ----------
+    values : (H, W) float array
+        Not below zero.
+    threshold : float
+        Share of the maximum, in [0, 1).
+
+    Returns
+    -------
+    (N, 4) float64 array
+        Largest component first; none of a map of zeros.
+
+    Raises
+    ------
+    ValueError
+        If the map holds a NaN.
+    """
+    _refuse_nan(values)
+    return component_boxes(values > threshold * values.max(initial=0.0))
+
+
+def threshold_overlaps(
+    values: NDArray[np.floating], true: Boxes, thresholds: Sequence[float]
+) -> NDArray[np.float64]:
+    """Compare the boxes of a map at many thresholds with the true boxes of its class.
+
+    Parameters
+    ----------
+    values : (H, W) float array
+        Not below zero.
+    true : (N, 4) float64 array
+        At least one.
+    thresholds : sequence of T float
+        Shares of the maximum.
+
+    Returns
+    -------
+    (2, T) float64 array
+        The best intersection over union of the largest component's box, and of any
+        component's box.
+
+    Raises
+    ------
+    ValueError
+        If the map holds a NaN.
+    """
+    result = np.zeros((2, len(thresholds)))
+    for column, threshold in enumerate(thresholds):
+        overlaps = box_overlaps(map_boxes(values, threshold), true)
+        result[:, column] = overlaps[:1].max(initial=0.0), overlaps.max(initial=0.0)
+    return result
+
+
+def max_box_accuracy(overlaps: NDArray[np.float64], overlap: float) -> tuple[float, int]:
+    """Give the best share of localised pairs over all thresholds, and which threshold has it.
+
+    Choe et al. 2020, "Evaluating Weakly Supervised Object Localization Methods Right":
+    MaxBoxAcc is this at an overlap of .5 with the largest component's boxes. MaxBoxAccV2
+    is its mean over overlaps of .3, .5 and .7 with those of all components.
+
+    Parameters
+    ----------
+    overlaps : (P, T) float array
+        Intersection over union of P pairs at T thresholds; P and T at least 1.
+    overlap : float
+        From which on a pair is localised (delta).
+    """
+    shares = (overlaps >= overlap).mean(axis=0)
+    best = int(shares.argmax())
+    return float(shares[best]), best
+
+
+def label_ranks(scores: NDArray[np.floating], labels: Sequence[int]) -> NDArray[np.int64]:
+    """Rank each label of an image among the classes that the image lacks.
+
+    On an image with one label this is the rank among all classes. Of several labels each is
+    ranked as if the others were not there, so that no label stands in another's way.
+
+    Parameters
+    ----------
+    scores : (C,) float array
+        Class scores.
+    labels : sequence of K int
+        Class indices from 0.
+
+    Returns
+    -------
+    (K,) int64 array
+        From 1; classes of equal score rank before the label.
+
+    Raises
+    ------
+    ValueError
+        If a score is NaN.
+    """
+    _refuse_nan(scores)
+    others = np.delete(scores, labels)
+    return np.array([1 + (others >= scores[label]).sum() for label in labels], np.int64)
+
+
+def guess_overlap(overlaps: Mapping[str, float], rank: int) -> float:
+    """Give the best overlap among the guesses that five boxes an image leave for one class.
+
+    Zhou et al. 2016, section 3.2: for top-5 localisation, a tight and a loose box of each of
+    the first two predicted classes, and a loose one of the third.
+
+    Parameters
+    ----------
+    overlaps : mapping
+        Intersection over union of the ``tight`` and of the ``loose`` box.
+    rank : int
+        Of the class among the predicted ones, from 1.
+    """
+    if rank <= 2:
+        return max(overlaps["tight"], overlaps["loose"])
+    return overlaps["loose"] if rank == 3 else 0.0
+
+
+def pixel_histograms(
+    values: NDArray[np.floating], truth: NDArray[np.bool_], scored: NDArray[np.bool_], bins: int
+) -> NDArray[np.int64]:
+    """Count the values of a map on an object's pixels and beside it.
+
+    Parameters
+    ----------
+    values : (H, W) float array
+        In [0, 1].
+    truth : (H, W) bool array
+        The pixels of the class.
+    scored : (H, W) bool array
+        The pixels that count.
+    bins : int
+        Intervals of equal width; the last one holds 1 too.
+
+    Returns
+    -------
+    (2, bins) int64 array
+        Of pixels off and on the object. Histograms of several maps may be added.
+
+    Raises
+    ------
+    ValueError
+        If the map holds a NaN.
+    """
+    _refuse_nan(values)
+    columns = np.minimum((values[scored] * bins).astype(np.int64), bins - 1)
+    places = columns + bins * truth[scored]
+    return np.bincount(places, minlength=2 * bins).reshape(2, bins).astype(np.int64)
+
+
+def pixel_average_precision(histograms: NDArray[np.int64]) -> float | None:
+    """Give the area under the precision-recall curve of pixels, thresholds from high to low.
+
+    Choe et al. 2020: PxAP = sum_l precision_l (recall_l - recall_(l-1)).
+
+    Parameters
+    ----------
+    histograms : (2, bins) int64 array
+        From :func:`pixel_histograms`.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; None without a pixel on an object.
+    """
+    false, true = histograms[:, ::-1].cumsum(axis=1).astype(np.float64)
+    if not true[-1]:
+        return None
+    found = true + false
+    precision = np.divide(true, found, out=np.zeros_like(true), where=found > 0)
+    return float((precision * np.diff(true, prepend=0.0)).sum() / true[-1])
+
+
+def _refuse_nan(values: NDArray[np.floating]) -> None:
+    if np.isnan(values).any():
+        raise ValueError(f"{np.isnan(values).sum()} of {values.size} values are NaN, expected none")

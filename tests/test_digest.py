@@ -1,0 +1,45 @@
+import pytest
+
+from pipeline import digest
+from pipeline.digest import code_digest
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """Give a small package in place of the project's own."""
+    (tmp_path / "pipeline/stages").mkdir(parents=True)
+    for name in ("__init__.py", "stages/__init__.py"):
+        (tmp_path / "pipeline" / name).write_text("")
+    (tmp_path / "pipeline/stages/stage.py").write_text("from pipeline.helper import f\n")
+    (tmp_path / "pipeline/helper.py").write_text("from pipeline import deep\nf = deep.x\n")
+    (tmp_path / "pipeline/deep.py").write_text('"""Doc."""\nx = 1\n')
+    (tmp_path / "pipeline/other.py").write_text("y = 1\n")
+    monkeypatch.setattr(digest, "PACKAGE", tmp_path / "pipeline")
+
+    def renewed() -> str:
+        digest._tree.cache_clear()
+        digest._imports.cache_clear()
+        digest._syntax.cache_clear()
+        return code_digest("stage")
+
+    yield tmp_path / "pipeline", renewed
+    for cached in (digest._tree, digest._imports, digest._syntax):
+        cached.cache_clear()
+
+
+def test_the_digest_sees_code_behind_imports_and_not_comments(package):
+    folder, renewed = package
+    first = renewed()
+    (folder / "deep.py").write_text('"""Other words."""\n\n# A comment.\nx = 1\n')
+    (folder / "other.py").write_text("y = 2\n")
+    assert renewed() == first
+    (folder / "deep.py").write_text("x = 2\n")
+    assert renewed() != first
+
+
+def test_the_digest_of_one_stage_is_not_that_of_another():
+    assert code_digest("make_labels") != code_digest("evaluate")
+    assert "torch" not in "".join(digest._reachable("pipeline.stages.make_labels", set()))
+    assert "pipeline.refinement.dense_crf" in digest._reachable(
+        "pipeline.stages.make_labels", set()
+    )
