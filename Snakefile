@@ -6,8 +6,9 @@ from snakemake.utils import min_version
 sys.path.insert(0, workflow.basedir)
 
 from pipeline.config import resolve
+from pipeline.digest import code_digest
 from pipeline.errors import UserError
-from pipeline.workflow import Plan, code_digest
+from pipeline.workflow import Plan
 
 min_version("9.14")
 
@@ -32,6 +33,8 @@ ATTRIBUTIONS = plan.config["attributions"]
 AFFINITY = plan.config.get("affinity")
 RANDOM_WALKS = plan.config["random_walks"]
 CLASS_MODELS = plan.config.get("class_models")
+UNITS = plan.config.get("units")
+COMPARISON = plan.config.get("comparison")
 REFINEMENTS = plan.config["refinements"]
 SEGMENTER = plan.config.get("segmenter")
 PREDICTION = plan.config.get("prediction")
@@ -117,8 +120,34 @@ rule train_classifier:
         settings=lambda w: CLASSIFIERS[w.classifier],
         seed=SEED,
         code=code_digest("train_classifier"),
+    wildcard_constraints:
+        classifier=plan.classifiers_of("network"),
     script:
         "pipeline/stages/train_classifier.py"
+
+
+rule fit_probe:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        pretrained=lambda w: plan.pretrained(CLASSIFIERS[w.classifier]),
+    output:
+        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
+    log:
+        f"{EXP}/logs/fit_probe/{{classifier}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/fit_probe/{{classifier}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        settings=lambda w: CLASSIFIERS[w.classifier],
+        seed=SEED,
+        code=code_digest("fit_probe"),
+    wildcard_constraints:
+        classifier=plan.classifiers_of("linear-probe"),
+    script:
+        "pipeline/stages/fit_probe.py"
 
 
 rule make_maps:
@@ -294,7 +323,7 @@ rule sweep_thresholds:
         manifest=f"{EXP}/dataset/manifest.csv",
         classes=f"{EXP}/dataset/classes.json",
         masks=f"{EXP}/dataset/masks.csv",
-        maps=lambda w: plan.map_shards(f"{w.classifier}/{w.maps}"),
+        maps=lambda w: plan.map_shards(f"{w.classifier}/{w.maps}", w.split),
     output:
         scores=f"{EXP}/scores/maps/{{classifier}}/{{maps}}/{{split}}.json",
     log:
@@ -405,6 +434,127 @@ rule visualise_classes:
         "pipeline/stages/visualise_classes.py"
 
 
+rule visualise_units:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
+    output:
+        grid=f"{EXP}/units/{{classifier}}.png",
+    log:
+        f"{EXP}/logs/visualise_units/{{classifier}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/visualise_units/{{classifier}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        settings=UNITS,
+        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
+        code=code_digest("visualise_units"),
+    script:
+        "pipeline/stages/visualise_units.py"
+
+
+rule classify:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
+    output:
+        class_scores=f"{EXP}/class_scores/{{classifier}}/{{split}}.csv",
+    log:
+        f"{EXP}/logs/classify/{{classifier}}/{{split}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/classify/{{classifier}}/{{split}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        max_size=lambda w: COMPARISON["max_size"],
+        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
+        code=code_digest("classify"),
+    script:
+        "pipeline/stages/classify.py"
+
+
+rule localize:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        masks=f"{EXP}/dataset/masks.csv",
+        boxes=f"{EXP}/dataset/boxes.csv",
+        class_scores=f"{EXP}/class_scores/{{classifier}}/{{split}}.csv",
+        maps=lambda w: plan.map_shards(f"{w.classifier}/{w.maps}", w.split),
+    output:
+        scores=f"{EXP}/scores/localization/{{classifier}}/{{maps}}/{{split}}.json",
+        pairs=f"{EXP}/scores/localization/{{classifier}}/{{maps}}/{{split}}.csv",
+    log:
+        f"{EXP}/logs/localize/{{classifier}}/{{maps}}/{{split}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/localize/{{classifier}}/{{maps}}/{{split}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        settings=lambda w: COMPARISON["localization"],
+        method=lambda w: f"{w.classifier}/{w.maps}",
+        code=code_digest("localize"),
+    script:
+        "pipeline/stages/localize.py"
+
+
+rule judge_faithfulness:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
+        maps=lambda w: plan.map_shards(f"{w.classifier}/{w.maps}", w.split),
+    output:
+        scores=f"{EXP}/scores/faithfulness/{{classifier}}/{{maps}}/{{split}}.json",
+        pairs=f"{EXP}/scores/faithfulness/{{classifier}}/{{maps}}/{{split}}.csv",
+    log:
+        f"{EXP}/logs/judge_faithfulness/{{classifier}}/{{maps}}/{{split}}.log",
+    benchmark:
+        f"{EXP}/benchmarks/judge_faithfulness/{{classifier}}/{{maps}}/{{split}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        settings=lambda w: COMPARISON["faithfulness"],
+        max_size=lambda w: COMPARISON["max_size"],
+        method=lambda w: f"{w.classifier}/{w.maps}",
+        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
+        code=code_digest("judge_faithfulness"),
+    script:
+        "pipeline/stages/judge_faithfulness.py"
+
+
+rule compare_attributions:
+    input:
+        manifest=f"{EXP}/dataset/manifest.csv",
+        classes=f"{EXP}/dataset/classes.json",
+        sweeps=plan.compared_scores("maps"),
+        localization=plan.compared_scores("localization"),
+        faithfulness=plan.compared_scores("faithfulness"),
+        pairs=plan.compared_scores("faithfulness", "csv"),
+        times=plan.compared_times(),
+    output:
+        table=f"{EXP}/comparison.csv",
+    log:
+        f"{EXP}/logs/compare_attributions.log",
+    benchmark:
+        f"{EXP}/benchmarks/compare_attributions.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    params:
+        methods=plan.compared,
+        split=lambda w: COMPARISON["split"],
+        code=code_digest("compare_attributions"),
+    script:
+        "pipeline/stages/compare_attributions.py"
+
+
 rule report:
     input:
         manifest=f"{EXP}/dataset/manifest.csv",
@@ -422,6 +572,11 @@ rule report:
             for shard in plan.prediction_shards(method)
         ],
         class_models=plan.class_models(),
+        units=plan.units(),
+        comparison=plan.comparison(),
+        localization=plan.compared_scores("localization"),
+        compared_maps=plan.compared_maps(),
+        true_boxes=f"{EXP}/dataset/boxes.csv",
         times=plan.times(),
     output:
         report=report(f"{EXP}/report.html", category="Report"),

@@ -39,7 +39,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     """
     schema = _read(SCHEMA)
     resolved = with_presets(config)
-    _name_methods(resolved, schema)
+    _name_kinds(resolved, schema)
     problems = list(_schema_problems(resolved, schema))
     if problems:
         raise UserError("configuration: " + "; ".join(problems))
@@ -65,13 +65,21 @@ def with_presets(config: Mapping[str, Any]) -> dict[str, Any]:
         for name, settings in classifiers.items():
             place = f"classifiers.{name}"
             classifiers[name] = _with_preset(settings, presets["classifier"], place)
+            if isinstance(settings, dict) and "adl" in classifiers[name]:
+                layers = classifiers[name]["adl"]
+                classifiers[name]["adl"] = _with_preset(layers, presets["adl"], f"{place}.adl")
     if "segmenter" in merged:
         merged["segmenter"] = _with_preset(merged["segmenter"], presets["segmenter"], "segmenter")
     return merged
 
 
-def _name_methods(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
-    """Fill in the method of every attribution that is named like one, in place."""
+def _name_kinds(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
+    """Fill in what kind of classifier or attribution each is, where that may be left out."""
+    classifiers = config.get("classifiers")
+    if isinstance(classifiers, dict):
+        for settings in classifiers.values():
+            if isinstance(settings, dict):
+                settings.setdefault("kind", "network")
     known = schema["properties"]["attributions"]["additionalProperties"]["properties"]["method"]
     attributions = config.get("attributions")
     if isinstance(attributions, dict):
@@ -219,13 +227,21 @@ def _dereference(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[
 
 def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """Check what a schema cannot: names that are used must be defined, numbers must fit."""
-    for key in ("labels", "segmenters"):
-        for path in config[key]:
+    wanted = {key: config[key] for key in ("labels", "segmenters")}
+    wanted["comparison.methods"] = config.get("comparison", {}).get("methods", [])
+    for key, paths in wanted.items():
+        for path in paths:
             for problem in _path_problems(path, config):
                 yield f"{key}: {path!r} {problem}"
+    if not any(wanted.values()):
+        yield "nothing is wanted: expected labels, segmenters, or a comparison of maps"
     if config["segmenters"] and "segmenter" not in config:
         yield "segmenters are listed, but there is no section 'segmenter'"
-    trainings = {f"classifiers.{name}": part for name, part in config["classifiers"].items()}
+    trainings = {
+        f"classifiers.{name}": part
+        for name, part in config["classifiers"].items()
+        if part["kind"] == "network"
+    }
     trainings |= {key: config[key] for key in ("affinity", "segmenter") if key in config}
     for place, settings in trainings.items():
         yield from _training_problems(place, settings)
@@ -241,10 +257,11 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _path_problems(path: str, config: Mapping[str, Any]) -> Iterator[str]:
-    classifier, maps, refinement = path.split("/")
+    classifier, maps, *refinements = path.split("/")
     attribution, _, walk = maps.partition("+")
-    used = {"classifiers": classifier, "attributions": attribution, "refinements": refinement}
+    used = {"classifiers": classifier, "attributions": attribution}
     used |= {"random_walks": walk} if walk else {}
+    used |= {"refinements": refinements[0]} if refinements else {}
     for section, name in used.items():
         if name not in config[section]:
             yield f"names {name!r}, which {section} lacks{_nearest(name, list(config[section]))}"

@@ -1,17 +1,11 @@
 """What the Snakefile asks for: paths, targets, settings of a rule, digests of code."""
 
-import ast
-import hashlib
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.datasets.cub import FILES as CUB_FILES
 from pipeline.datasets.demo import CLASSES as DEMO_CLASSES
-
-PACKAGE = Path(__file__).parent
-#: Modules that change what a user sees of a run, never its result.
-COSMETIC = frozenset({"pipeline.progress", "pipeline.stage", "pipeline.errors"})
 
 
 class Plan:
@@ -32,31 +26,51 @@ class Plan:
     def has_masks(self) -> bool:
         """Whether there is a ground truth to score against."""
         dataset = self.config["dataset"]
-        return dataset["kind"] == "demo" or dataset["masks"] is not None
+        return dataset["kind"] == "demo" or dataset.get("masks") is not None
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether there are true boxes of the data set's own to score against."""
+        dataset = self.config["dataset"]
+        annotated = dataset["kind"] == "voc" and dataset["labels"] is None
+        return annotated or dataset["kind"] == "cub" or dataset.get("boxes") is not None
 
     @property
     def classifiers(self) -> list[str]:
-        """Names of the classifiers that the wanted labels come from, in order."""
-        return _unique(path.split("/")[0] for path in self.config["labels"])
+        """Names of the classifiers that the wanted maps come from, in order."""
+        return _unique(path.split("/")[0] for path in [*self.maps, *self.compared])
+
+    def classifiers_of(self, kind: str) -> str:
+        """Give a regular expression of the names of all classifiers of a kind."""
+        classifiers = self.config["classifiers"]
+        names = [name for name, settings in classifiers.items() if settings["kind"] == kind]
+        return "|".join(names) or "(?!)"  # which nothing matches
 
     @property
     def maps(self) -> list[str]:
         """CLASSIFIER/MAPS of the wanted labels, in order."""
-        return _unique("/".join(path.split("/")[:2]) for path in self.config["labels"])
+        return _unique("/".join(path.split("/")[:2]) for path in self.labels)
+
+    @property
+    def compared(self) -> list[str]:
+        """CLASSIFIER/MAPS that are compared, in order."""
+        methods: list[str] = self.config.get("comparison", {}).get("methods", [])
+        return methods
 
     @property
     def labels(self) -> list[str]:
         """CLASSIFIER/MAPS/REFINEMENT of everything wanted, in order."""
         return _unique([*self.config["labels"], *self.config["segmenters"]])
 
-    def map_shards(self, method: str) -> list[str]:
-        """Give the map files of the train split."""
-        return [f"{self.root}/maps/{method}/train/{shard}.safetensors" for shard in self.shards]
+    def map_shards(self, method: str, split: str = "train") -> list[str]:
+        """Give the map files of a split."""
+        return [f"{self.root}/maps/{method}/{split}/{shard}.safetensors" for shard in self.shards]
 
     @property
     def walked(self) -> list[str]:
         """CLASSIFIER/ATTRIBUTION of the maps that a random walk spreads, in order."""
-        return _unique(path.split("+")[0] for path in self.maps if "+" in path)
+        wanted = [*self.maps, *self.compared]
+        return _unique(path.split("+")[0] for path in wanted if "+" in path)
 
     def affinity_shards(self, method: str) -> list[str]:
         """Give the folders of labels that affinities are learned from."""
@@ -79,9 +93,7 @@ class Plan:
 
     def box_scores(self) -> list[str]:
         """Give the localisation scores of all pseudo-labels; none without masks or boxes."""
-        dataset = self.config["dataset"]
-        annotated = dataset["kind"] == "voc" and dataset["labels"] is None
-        if not (self.has_masks or annotated):
+        if not (self.has_masks or self.has_boxes):
             return []
         return [f"{self.root}/scores/boxes/{method}/train.json" for method in self.labels]
 
@@ -101,7 +113,7 @@ class Plan:
 
     def histories(self) -> list[str]:
         """Give the training histories of all networks."""
-        networks = [f"classifiers/{name}" for name in self.classifiers]
+        networks = [f"classifiers/{name}" for name in self.classifiers if self._is_trained(name)]
         networks += [f"affinity/{method}" for method in self.walked]
         networks += [f"segmenters/{name}" for name in self.config["segmenters"]]
         return [f"{self.root}/{network}/history.csv" for network in networks]
@@ -109,22 +121,70 @@ class Plan:
     def times(self) -> list[str]:
         """Give the benchmark file of every job that the report counts."""
         stages = ["prepare_dataset"]
-        stages += [f"train_classifier/{name}" for name in self.classifiers]
+        for name in self.classifiers:
+            rule = "train_classifier" if self._is_trained(name) else "fit_probe"
+            stages += [f"{rule}/{name}"]
         if "class_models" in self.config:
             stages += [f"visualise_classes/{name}" for name in self.classifiers]
-        for path in _unique(path.split("+")[0] for path in self.maps):
-            stages += [f"make_maps/{path}/train/{shard}" for shard in self.shards]
+        if "units" in self.config:
+            stages += [f"visualise_units/{name}" for name in self.classifiers]
+        stages += self._map_jobs("make_maps")
         for path in self.walked:
             stages += [f"make_affinity_labels/{path}/{shard}" for shard in self.shards]
             stages += [f"train_affinity/{path}"]
-        for path in self.maps:
-            if "+" in path:
-                stages += [f"propagate_maps/{path}/train/{shard}" for shard in self.shards]
+        stages += self._map_jobs("propagate_maps")
         stages += [f"make_labels/{path}/train/{s}" for path in self.labels for s in self.shards]
         for path in self.config["segmenters"]:
             stages += [f"train_segmenter/{path}"]
             stages += [f"predict_masks/{path}/val/{shard}" for shard in self.shards]
         return [f"{self.root}/benchmarks/{stage}.tsv" for stage in stages]
+
+    def _map_jobs(self, rule: str) -> list[str]:
+        """Give RULE/CLASSIFIER/MAPS/SPLIT/SHARD of all jobs of a rule that makes maps."""
+        wanted = [f"{method}/train" for method in self.maps]
+        if self.compared:
+            wanted += [f"{method}/{self.config['comparison']['split']}" for method in self.compared]
+        if rule == "propagate_maps":
+            wanted = [path for path in wanted if "+" in path]
+        else:
+            wanted = [_without_walk(path) for path in wanted]
+        return [f"{rule}/{path}/{shard}" for path in _unique(wanted) for shard in self.shards]
+
+    def comparison(self) -> list[str]:
+        """Give the table of the compared maps, if there are any."""
+        return [f"{self.root}/comparison.csv"] if self.compared else []
+
+    def compared_scores(self, kind: str, suffix: str = "json") -> list[str]:
+        """Give the scores of one kind of every compared method, in order.
+
+        Parameters
+        ----------
+        kind : {"maps", "localization", "faithfulness"}
+            Scores of maps need masks, those of localisation masks or boxes.
+        suffix : {"json", "csv"}
+            The scores, or the table of their pairs.
+        """
+        possible = {"maps": self.has_masks, "localization": self.has_masks or self.has_boxes}
+        if not (self.compared and possible.get(kind, True)):
+            return []
+        split = self.config["comparison"]["split"]
+        return [f"{self.root}/scores/{kind}/{method}/{split}.{suffix}" for method in self.compared]
+
+    def compared_times(self) -> list[str]:
+        """Give the benchmark files of all jobs that made the compared maps."""
+        jobs = [*self._map_jobs("make_maps"), *self._map_jobs("propagate_maps")]
+        split = self.config["comparison"]["split"] if self.compared else ""
+        return [f"{self.root}/benchmarks/{job}.tsv" for job in jobs if job.split("/")[3] == split]
+
+    def compared_maps(self) -> list[str]:
+        """Give all map files of the compared methods."""
+        split = self.config["comparison"]["split"] if self.compared else ""
+        return [shard for method in self.compared for shard in self.map_shards(method, split)]
+
+    def units(self) -> list[str]:
+        """Give the pictures of the classifiers' units, if they are wanted."""
+        wanted = self.classifiers if "units" in self.config else []
+        return [f"{self.root}/units/{name}.png" for name in wanted]
 
     def dataset(self) -> dict[str, Any]:
         """Give the data set as `prepare_dataset` reads it; the demo is a folder in VOC layout."""
@@ -147,10 +207,14 @@ class Plan:
         if dataset["kind"] == "demo":
             return [f"{self.root}/demo"]
         if dataset["kind"] == "folder":
-            return [dataset[key] for key in ("images", "labels", "masks") if dataset[key]]
+            keys = ("images", "labels", "masks", "boxes")
+            return [dataset[key] for key in keys if dataset[key]]
         root = Path(dataset["root"])
-        labels = dataset["labels"] or "Annotations"
-        return [str(root / name) for name in (dataset["train_list"], dataset["val_list"], labels)]
+        if dataset["kind"] == "cub":
+            return [str(root / name) for name in CUB_FILES]
+        names = [dataset["train_list"], dataset["val_list"], dataset["labels"] or "Annotations"]
+        names += [dataset["boxes"]] if dataset["boxes"] else []
+        return [str(root / name) for name in names]
 
     def affinity_pretrained(self, classifier: str) -> list[str]:
         """Give the local weights file of an affinity network that has pretrained features."""
@@ -175,6 +239,10 @@ class Plan:
         for path in _unique(file for settings in networks for file in self.pretrained(settings)):
             if not Path(path).is_file():
                 yield f"{path}: no such file, named by the configuration's weights"
+
+    def _is_trained(self, classifier: str) -> bool:
+        kind: str = self.config["classifiers"][classifier]["kind"]
+        return kind == "network"
 
     def affinity_training(self) -> dict[str, Any]:
         """Give what decides an affinity network's training, without what made its labels."""
@@ -211,71 +279,10 @@ class Plan:
         }  # fmt: skip
 
 
-def code_digest(stage: str) -> str:
-    """Digest the code that decides a stage's result.
-
-    Snakemake sees a changed script, not a changed module that the script imports. The
-    digest covers the stage and, through its imports, every module of the package behind
-    it. It is taken of the syntax tree without docstrings, so that a comment reruns nothing.
-
-    Parameters
-    ----------
-    stage : str
-        Name of the rule and of its file in ``pipeline/stages``.
-
-    Returns
-    -------
-    str
-        The first 16 hexadecimal digits of a SHA-256.
-    """
-    modules = sorted(_reachable(f"pipeline.stages.{stage}", set()) - COSMETIC)
-    return hashlib.sha256("".join(map(_syntax, modules)).encode()).hexdigest()[:16]
-
-
-def _reachable(module: str, seen: set[str]) -> set[str]:
-    if module not in seen:
-        seen.add(module)
-        for imported in _imports(module):
-            _reachable(imported, seen)
-    return seen
-
-
-def _source(module: str) -> Path | None:
-    path = PACKAGE.parent.joinpath(*module.split("."))
-    for candidate in (path.with_suffix(".py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
-
-
-@cache
-def _tree(module: str) -> ast.Module:
-    source = _source(module)
-    if source is None:
-        raise ValueError(f"there is no module {module}")
-    return ast.parse(source.read_text())
-
-
-@cache
-def _imports(module: str) -> tuple[str, ...]:
-    names: list[str] = []
-    for node in ast.walk(_tree(module)):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return tuple(name for name in names if name.startswith("pipeline.") and _source(name))
-
-
-@cache
-def _syntax(module: str) -> str:
-    tree = ast.parse(ast.unparse(_tree(module)))
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body = node.body[1:]
-    return ast.dump(tree)
+def _without_walk(path: str) -> str:
+    """Give the path of the maps that a random walk starts from, CLASSIFIER/ATTRIBUTION/SPLIT."""
+    classifier, maps, split = path.split("/")
+    return f"{classifier}/{maps.split('+')[0]}/{split}"
 
 
 def _unique(items: Any) -> list[str]:

@@ -69,6 +69,13 @@ def test_defaults_are_filled_in_and_the_input_is_not_changed(demo):
     assert resolved["evaluation"]["thresholds"] == 19
 
 
+@pytest.mark.parametrize("section", ["class_models", "units", "comparison", "affinity"])
+def test_what_is_not_asked_for_is_not_filled_in(demo, section):
+    demo |= {"labels": ["plain/cam/threshold"], "segmenters": []}
+    demo.pop(section, None)
+    assert section not in resolve(demo)
+
+
 def test_resolving_twice_changes_nothing(demo):
     once = resolve(demo)
     assert resolve(once) == once
@@ -112,7 +119,7 @@ def test_the_official_recipe_has_the_published_values():
 BAD = [
     (["sedd"], 1, "unknown key 'sedd' in the top level: did you mean 'seed'?"),
     (["seed"], "x", "seed is 'x', expected type integer"),
-    (["dataset", "kind"], "vocc", "dataset.kind is 'vocc', expected one of demo, folder, voc"),
+    (["dataset", "kind"], "vocc", "dataset.kind is 'vocc', expected one of demo, folder, voc, cub"),
     (["dataset", "trian"], 3, "unknown key 'trian' in dataset: did you mean 'train'?"),
     (["dataset"], {"kind": "folder", "images": "x"}, "dataset lacks 'labels'"),
     (["dataset"], {"kind": "voc", "root": "x", "mask": "y"}, "did you mean 'masks'?"),

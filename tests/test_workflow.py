@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline import workflow
 from pipeline.artifacts import read_scores
-from pipeline.workflow import code_digest
 from tests.conftest import REPOSITORY
 
 TRAINING = {
@@ -279,45 +277,3 @@ def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path):
     text = snakemake(tmp_path, config, target)
     assert re.search(r"going on after epoch [1-4], from the checkpoint", text)
     assert (tmp_path / target).read_bytes() == (finished / target).read_bytes()
-
-
-@pytest.fixture
-def package(tmp_path, monkeypatch):
-    """Give a small package in place of the project's own."""
-    (tmp_path / "pipeline/stages").mkdir(parents=True)
-    for name in ("__init__.py", "stages/__init__.py"):
-        (tmp_path / "pipeline" / name).write_text("")
-    (tmp_path / "pipeline/stages/stage.py").write_text("from pipeline.helper import f\n")
-    (tmp_path / "pipeline/helper.py").write_text("from pipeline import deep\nf = deep.x\n")
-    (tmp_path / "pipeline/deep.py").write_text('"""Doc."""\nx = 1\n')
-    (tmp_path / "pipeline/other.py").write_text("y = 1\n")
-    monkeypatch.setattr(workflow, "PACKAGE", tmp_path / "pipeline")
-
-    def digest() -> str:
-        workflow._tree.cache_clear()
-        workflow._imports.cache_clear()
-        workflow._syntax.cache_clear()
-        return code_digest("stage")
-
-    yield tmp_path / "pipeline", digest
-    digest()
-    for cached in (workflow._tree, workflow._imports, workflow._syntax):
-        cached.cache_clear()
-
-
-def test_the_digest_sees_code_behind_imports_and_not_comments(package):
-    folder, digest = package
-    first = digest()
-    (folder / "deep.py").write_text('"""Other words."""\n\n# A comment.\nx = 1\n')
-    (folder / "other.py").write_text("y = 2\n")
-    assert digest() == first
-    (folder / "deep.py").write_text("x = 2\n")
-    assert digest() != first
-
-
-def test_the_digest_of_one_stage_is_not_that_of_another():
-    assert code_digest("make_labels") != code_digest("evaluate")
-    assert "torch" not in "".join(workflow._reachable("pipeline.stages.make_labels", set()))
-    assert "pipeline.refinement.dense_crf" in workflow._reachable(
-        "pipeline.stages.make_labels", set()
-    )

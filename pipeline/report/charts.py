@@ -16,6 +16,8 @@ from pipeline.report.inputs import History
 INK = "#010203"
 #: Okabe and Ito's colours: told apart with any colour vision, legible on white and black.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c")
+#: Lines whose legend has room inside a chart.
+FEW = 6
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -35,30 +37,39 @@ STYLE: Any = {
     "legend.frameon": False,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
-    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(linestyle=("-", "--", ":")) * cycler(color=COLOURS),
 }
 
 
-def threshold_chart(sweeps: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
-    """Draw mIoU over the background threshold, one line per method.
+def threshold_chart(
+    curves: Mapping[str, Sequence[Mapping[str, float]]], *, value: str, xlabel: str, ylabel: str
+) -> str:
+    """Draw a share over a threshold, one line per method with a dot at its best place.
 
     Parameters
     ----------
-    sweeps : mapping
-        By method, points with ``threshold`` and ``miou`` in [0, 1].
+    curves : mapping
+        By method, points with ``threshold`` and the value, in [0, 1].
+    value : str
+        Key of the points' values.
+    xlabel, ylabel : str
+        What the axes are; the values are drawn in %.
     """
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(7, 3.2), layout="constrained")
+        figure = Figure(figsize=(9 if len(curves) > FEW else 7, 3.2), layout="constrained")
         axes = figure.subplots()
-        for method, points in sweeps.items():
+        for method, points in curves.items():
             thresholds = [point["threshold"] for point in points]
-            values = [100 * point["miou"] for point in points]
+            values = [100 * point[value] for point in points]
             (line,) = axes.plot(thresholds, values, label=method)
             best = int(np.argmax(values))
             axes.plot(thresholds[best], values[best], "o", color=line.get_color())
-        axes.set(xlabel="background threshold", ylabel="mIoU in %", xlim=(0, 1), ylim=(0, None))
-        axes.legend()
-        return _svg(figure, "mIoU of class maps over the background threshold")
+        axes.set(xlabel=xlabel, ylabel=f"{ylabel} in %", xlim=(0, 1), ylim=(0, None))
+        if len(curves) > FEW:
+            figure.legend(loc="outside right upper", fontsize=8)
+        else:
+            axes.legend()
+        return _svg(figure, f"{ylabel} over the {xlabel}")
 
 
 def history_chart(history: History) -> str:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from pipeline.datasets.manifest import Manifest
 from pipeline.report.charts import confusion_chart, history_chart, threshold_chart
+from pipeline.report.comparison import Comparison
 from pipeline.report.gallery import Row
 from pipeline.report.inputs import KINDS, History, StageTime
 from pipeline.report.pictures import palette_colours
@@ -32,8 +33,12 @@ class Content:
         Score documents in the order of the data's way; empty without masks.
     boxes : sequence of dict
         Localisation scores; empty without masks and boxes.
-    class_models : mapping of str to str
-        Data URL of the picture of each classifier's classes.
+    comparison : Comparison or None
+        Maps side by side, where some are compared.
+    localization : sequence of dict
+        Scores of the compared maps' boxes.
+    class_models, units : mapping of str to str
+        Data URL of the picture of each classifier's classes, and of their units.
     histories : sequence of History
     times : sequence of StageTime
     galleries : mapping of str to sequence of Row
@@ -45,7 +50,10 @@ class Content:
     manifest: Manifest
     scores: Sequence[Mapping[str, Any]]
     boxes: Sequence[Mapping[str, Any]]
+    comparison: Comparison | None
+    localization: Sequence[Mapping[str, Any]]
     class_models: Mapping[str, str]
+    units: Mapping[str, str]
     histories: Sequence[History]
     times: Sequence[StageTime]
     galleries: Mapping[str, Sequence[Row]]
@@ -103,6 +111,7 @@ def plain(value: Any) -> str:
 def _charts(content: Content) -> dict[str, Any]:
     # matplotlib escapes the names that it writes.
     sweeps = {s["method"]: s["sweep"] for s in content.scores if s["kind"] == "maps"}
+    boxes = {s["method"]: s["curve"] for s in content.localization if s["curve"]}
     names = ["background", *content.manifest.classes]
     best: dict[str, Mapping[str, Any]] = {}
     for score in content.scores:
@@ -113,13 +122,25 @@ def _charts(content: Content) -> dict[str, Any]:
         f"{KINDS[kind]} {score['method']}": score["confusion"] for kind, score in best.items()
     }
     return {
-        "sweeps": Markup(threshold_chart(sweeps)) if sweeps else None,  # noqa: S704
+        "sweeps": _threshold_chart(sweeps, "miou", "background threshold", "mIoU"),
+        "boxes": _threshold_chart(
+            boxes, "share", "box threshold (share of the map's maximum)", "pairs localised"
+        ),
         "histories": [(h.method, Markup(history_chart(h))) for h in content.histories],  # noqa: S704
         "matrices": [
             (title, Markup(confusion_chart(counts, names, title)))  # noqa: S704
             for title, counts in matrices.items()
         ],
     }
+
+
+def _threshold_chart(
+    curves: Mapping[str, Any], value: str, xlabel: str, ylabel: str
+) -> Markup | None:
+    if not curves:
+        return None
+    chart = threshold_chart(curves, value=value, xlabel=xlabel, ylabel=ylabel)
+    return Markup(chart)  # noqa: S704 - matplotlib escapes the names that it writes
 
 
 def _legend(manifest: Manifest) -> list[tuple[str, str]]:

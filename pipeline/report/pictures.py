@@ -82,17 +82,67 @@ def with_tags(photograph: Picture, tags: NDArray[np.uint8]) -> Picture:
     return mixed.astype(np.uint8)
 
 
-def captioned_grid(pictures: Sequence[Picture], captions: Sequence[str]) -> Picture:
-    """Lay (S, S, 3) pictures out in a grid about as wide as high, each under its caption."""
-    side = pictures[0].shape[0]
-    columns = ceil(sqrt(len(pictures)))
+def with_region(photograph: Picture, values: NDArray[np.floating], share: float) -> Picture:
+    """Darken an (H, W, 3) photograph where an (h, w) map is not above a share of its maximum."""
+    height, width = photograph.shape[:2]
+    full = cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    inside = full > share * full.max()
+    return np.where(inside[..., None], photograph, photograph // 4)
+
+
+def with_boxes(
+    photograph: Picture,
+    boxes: NDArray[np.float64],
+    size: tuple[int, int],
+    colour: tuple[int, int, int],
+) -> Picture:
+    """Draw boxes on a thumbnail.
+
+    Parameters
+    ----------
+    photograph : (h, w, 3) uint8 array
+    boxes : (N, 4) float64 array
+        Left, top, right and bottom edges in pixels of the photograph's own size.
+    size : (int, int)
+        That height and width.
+    colour : (int, int, int)
+    """
+    scale = np.array([photograph.shape[1] / size[1], photograph.shape[0] / size[0]] * 2)
+    drawn = photograph.copy()
+    for left, top, right, bottom in np.round(boxes * scale).astype(int).tolist():
+        corner = (max(left, right - 1), max(top, bottom - 1))
+        cv2.rectangle(drawn, (left, top), corner, (0, 0, 0), 4)
+        cv2.rectangle(drawn, (left, top), corner, colour, 2)
+    return drawn
+
+
+def framed(photograph: Picture, side: int) -> Picture:
+    """Fit a photograph into a white (side, side, 3) square."""
+    scale = side / max(photograph.shape[:2])
+    height, width = (max(1, round(length * scale)) for length in photograph.shape[:2])
+    square = np.full((side, side, 3), 255, np.uint8)
+    top, left = (side - height) // 2, (side - width) // 2
+    small = Image.fromarray(photograph).resize((width, height), Image.Resampling.BILINEAR)
+    square[top : top + height, left : left + width] = np.asarray(small)
+    return square
+
+
+def captioned_grid(
+    pictures: Sequence[Picture], captions: Sequence[str], columns: int | None = None
+) -> Picture:
+    """Lay (S, T, 3) pictures out in a grid, each under its caption.
+
+    Without a number of columns, about as many as there are rows.
+    """
+    side, width = pictures[0].shape[:2]
+    columns = columns or ceil(sqrt(len(pictures)))
     rows = ceil(len(pictures) / columns)
     cell = side + CAPTION + GAP
-    sheet = Image.new("RGB", (columns * (side + GAP) - GAP, rows * cell - GAP), "white")
+    sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * cell - GAP), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.truetype(Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", 12)
     for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        left, top = index % columns * (side + GAP), index // columns * cell
+        left, top = index % columns * (width + GAP), index // columns * cell
         draw.text((left, top + 1), caption, fill="black", font=font)
         sheet.paste(Image.fromarray(picture), (left, top + CAPTION))
     return np.asarray(sheet)

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from pipeline.artifacts import read_scores, replacing
-from pipeline.datasets.manifest import read_manifest, read_masks
+from pipeline.datasets.manifest import Manifest, read_boxes, read_manifest, read_masks
 from pipeline.refinement.graph_cut import GraphCutSettings
+from pipeline.report.comparison import Comparison, comparison_rows, read_table
 from pipeline.report.gallery import Layers, gallery_rows
 from pipeline.report.inputs import (
     by_method,
@@ -41,6 +42,11 @@ def report(
     labels: list[Path],
     predictions: list[Path],
     class_models: list[Path],
+    units: list[Path],
+    comparison: list[Path],
+    localization: list[Path],
+    compared_maps: list[Path],
+    true_boxes: Path,
     times: list[Path],
     config: Mapping[str, Any],
     gallery: int,
@@ -60,8 +66,14 @@ def report(
         Localisation scores.
     maps, labels, predictions : list of Path
         All shards.
-    class_models : list of Path
-        Pictures of what the classifiers' classes look like.
+    class_models, units : list of Path
+        Pictures of what the classifiers' classes look like, and of their units.
+    comparison : list of Path
+        The table of the compared maps; empty without a comparison.
+    localization, compared_maps : list of Path
+        Scores of the compared maps' boxes, and all of their shards.
+    true_boxes : Path
+        Boxes of the images that have their own.
     times : list of Path
         Snakemake's benchmark files.
     config : mapping
@@ -96,7 +108,12 @@ def report(
         manifest=data,
         scores=documents,
         boxes=list(map(read_scores, boxes)),
-        class_models={path.stem: data_url(np.asarray(Image.open(path))) for path in class_models},
+        comparison=_comparison(
+            comparison, data, config, by_method(compared_maps), truth, true_boxes
+        ),
+        localization=list(map(read_scores, localization)),
+        class_models=_pictures(class_models),
+        units=_pictures(units),
         histories=[read_history(path) for path in histories],
         times=read_times(times),
         galleries=galleries,
@@ -104,6 +121,35 @@ def report(
     )
     with replacing(report) as partial:
         partial.write_text(render_page(content), encoding="utf-8")
+
+
+def _pictures(paths: Sequence[Path]) -> dict[str, str]:
+    """Give the data URL of each classifier's picture."""
+    return {path.stem: data_url(np.asarray(Image.open(path))) for path in paths}
+
+
+def _comparison(
+    tables: Sequence[Path],
+    data: Manifest,
+    config: Mapping[str, Any],
+    maps: Mapping[str, Sequence[Path]],
+    masks: Mapping[str, Path],
+    boxes: Path,
+) -> Comparison | None:
+    if not tables:
+        return None
+    settings = config["comparison"]
+    records = [record for record in data.of_split(settings["split"]) if record.labels]
+    count = min(settings["gallery"], len(records))
+    rows = comparison_rows(
+        data,
+        [records[index * len(records) // count] for index in range(count)],
+        maps,
+        masks=masks,
+        boxes=read_boxes(boxes),
+        threshold=settings["localization"]["threshold"],
+    )
+    return Comparison(*read_table(tables[0]), rows)
 
 
 def _cuts(labels: Sequence[Path], config: Mapping[str, Any]) -> dict[str, GraphCutSettings]:

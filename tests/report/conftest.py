@@ -9,7 +9,14 @@ import pytest
 from PIL import Image
 
 from pipeline.artifacts import ClassMaps, write_label, write_maps, write_scores
-from pipeline.datasets.manifest import Record, write_classes, write_manifest, write_masks
+from pipeline.datasets.manifest import (
+    Box,
+    Record,
+    write_boxes,
+    write_classes,
+    write_manifest,
+    write_masks,
+)
 from pipeline.metrics.segmentation import confusion_matrix, scores_of
 
 METHOD = "plain/cam/crf"
@@ -59,6 +66,7 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
     write_manifest(root / "dataset/manifest.csv", records)
     write_classes(root / "dataset/classes.json", classes)
     write_masks(root / "dataset/masks.csv", masks)
+    write_boxes(root / "dataset/boxes.csv", {"i1": [Box(classes[0], 3, 4, 21, 16)]})
     write_maps(root / "maps/plain/cam/train/0.safetensors", maps)
     truth = rng.integers(0, 2, (9, 9)).astype(np.uint8)
     predicted = rng.integers(0, 2, (9, 9)).astype(np.uint8)
@@ -97,6 +105,11 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
         "scores": [root / f"scores/{stem}.json" for stem in files],
         "boxes": [root / f"scores/boxes/{METHOD}/train.json"],
         "class_models": [grid],
+        "units": [],
+        "comparison": [],
+        "localization": [],
+        "compared_maps": [],
+        "true_boxes": root / "dataset/boxes.csv",
         "image_scores": [
             root / f"scores/labels/{METHOD}/train.csv",
             root / f"scores/predictions/{METHOD}/val.csv",
@@ -109,6 +122,7 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
             "experiment": "exp",
             "seed": 3,
             "dataset": {"kind": "folder"},
+            "labels": [METHOD],
             "refinements": {"crf": {"graph_cut": None}},
         },
         "gallery": 1,

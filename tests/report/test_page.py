@@ -1,7 +1,7 @@
 import re
 from html.parser import HTMLParser
 
-from pipeline.artifacts import read_scores
+from pipeline.artifacts import read_scores, write_scores
 from pipeline.datasets.manifest import write_masks
 from pipeline.report.page import duration, percent, plain
 from pipeline.stages.report import report
@@ -96,6 +96,54 @@ def test_localisation_errors_and_class_models_are_shown(tree):
     assert "One picture per class of the classifier plain" in html
     bare, _ = rendered(tree, boxes=[], class_models=[])
     assert 'id="boxes"' not in bare and 'id="classmodels"' not in bare
+
+
+TABLE = """method,miou,gt_known_loc,average_drop,win,seconds_per_image
+plain/cam,0.31,0.5,0.25,0.75,0.125
+plain/saliency,0.28,0.5,,0.25,0.25
+"""
+
+
+def test_compared_maps_are_a_table_a_chart_and_pictures(tree):
+    root = tree.root
+    (root / "comparison.csv").write_text(TABLE)
+    curve = [{"threshold": 0.0, "share": 0.2}, {"threshold": 0.5, "share": 0.6}]
+    write_scores(root / "l.json", {"method": "plain/cam", "curve": curve})
+    comparison = {
+        "split": "train",
+        "gallery": 5,
+        "localization": {"threshold": 0.2, "components": "all"},
+    }
+    html, _ = rendered(
+        tree,
+        comparison=[root / "comparison.csv"],
+        localization=[root / "l.json"],
+        compared_maps=tree.arguments["maps"],
+        units=tree.arguments["class_models"],
+        config=tree.arguments["config"] | {"comparison": comparison},
+    )
+    section = html[html.index('id="comparison"') : html.index('id="classmodels"')]
+    headings = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', section)
+    assert headings == ["Maps", "mIoU", "GT-known Loc", "Average Drop", "Win", "ms a picture"]
+    cells = re.findall(r'<td class="number">(.*?)</td>', section)
+    assert cells == [
+        "<b>31.0</b>", "<b>50.0</b>", "<b>25.0</b>", "75.0", "<b>125.0</b>",
+        "28.0", "<b>50.0</b>", "", "25.0", "250.0",
+    ]  # fmt: skip
+    # Image i0 has no label and so no map.
+    assert re.findall(r'class="tag">(\w+)</span>(i\d)', section) == [("cat", "i1"), ("cat", "i2")]
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", section)
+    assert captions == 2 * ["photograph, true boxes", "plain/cam"]
+    assert 'aria-label="pairs localised over the box threshold' in section
+    assert "Units of each class of the classifier plain" in html
+    bare, _ = rendered(tree)
+    assert 'id="comparison"' not in bare and 'id="units"' not in bare
+
+
+def test_without_any_label_there_is_no_gallery(tree):
+    nothing = {name: [] for name in ("scores", "image_scores", "maps", "labels", "predictions")}
+    html, _ = rendered(tree, **nothing, config=tree.arguments["config"] | {"labels": []})
+    assert 'id="gallery"' not in html and "wants no pseudo-labels" in html
 
 
 def test_the_same_inputs_give_the_same_bytes(tree):

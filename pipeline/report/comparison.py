@@ -1,0 +1,130 @@
+"""Maps side by side: their figures, and pictures with the boxes that they lead to."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.artifacts import ClassMaps, MapShard, read_label
+from pipeline.datasets.manifest import Box, Manifest, Record
+from pipeline.datasets.truth import true_boxes
+from pipeline.images import read_rgb
+from pipeline.metrics.localization import Boxes, map_boxes
+from pipeline.refinement.labels import upsampled
+from pipeline.report.gallery import Cell, Row
+from pipeline.report.pictures import Picture, data_url, thumbnail, with_boxes, with_map
+
+#: Columns of the table: name in the file, heading, factor (100 for shares), higher is better.
+COLUMNS = (
+    ("miou", "mIoU", 100, True),
+    ("pxap", "PxAP", 100, True),
+    ("gt_known_loc", "GT-known Loc", 100, True),
+    ("max_box_acc", "MaxBoxAcc", 100, True),
+    ("max_box_acc_v2", "MaxBox-AccV2", 100, True),
+    ("top1_cls_error", "Top-1 Cls error", 100, False),
+    ("top1_loc_error", "Top-1 Loc error", 100, False),
+    ("top5_loc_error", "Top-5 Loc error", 100, False),
+    ("average_drop", "Average Drop", 100, False),
+    ("increase", "Increase", 100, True),
+    ("win", "Win", 100, True),
+    ("deletion", "Deletion area", 100, False),
+    ("insertion", "Insertion area", 100, True),
+    ("seconds_per_image", "ms a picture", 1000, False),
+)
+TRUE, PREDICTED = (60, 200, 90), (90, 190, 255)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One cell of the table: its words, and whether no other method has a better one."""
+
+    text: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The table (headings, and figures by method) and the pictures below it."""
+
+    headings: tuple[str, ...]
+    figures: Mapping[str, Sequence[Figure]]
+    rows: Sequence[Row]
+
+
+def read_table(path: Path) -> tuple[tuple[str, ...], dict[str, list[Figure]]]:
+    """Read the table of the rule ``compare_attributions``; columns without a figure are left out.
+
+    Returns
+    -------
+    headings : tuple of str
+    figures : dict of str to list of Figure
+        By method. Win shares are of a classifier's own maps, so that none of them is best.
+    """
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    columns = [column for column in COLUMNS if any(row.get(column[0]) for row in rows)]
+    figures: dict[str, list[Figure]] = {row["method"]: [] for row in rows}
+    for name, _, factor, higher in columns:
+        values = {row["method"]: float(row[name]) for row in rows if row[name]}
+        texts = {method: f"{factor * value:.1f}" for method, value in values.items()}
+        best = (max if higher else min)(map(float, texts.values()))
+        for method, cells in figures.items():
+            text = texts.get(method, "")
+            is_best = bool(text) and float(text) == best and name != "win"
+            cells.append(Figure(text, is_best))
+    return tuple(column[1] for column in columns), figures
+
+
+def comparison_rows(
+    manifest: Manifest,
+    records: Sequence[Record],
+    maps: Mapping[str, Sequence[Path]],
+    *,
+    masks: Mapping[str, Path],
+    boxes: Mapping[str, Sequence[Box]],
+    threshold: float,
+) -> list[Row]:
+    """Draw one class of each image: its true boxes, and each method's map with its box.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    records : sequence of Record
+        The images; those without a label are left out.
+    maps : mapping of str to sequence of Path
+        Shards by method.
+    masks, boxes : mapping by image id
+        The ground truth, where there is one.
+    threshold : float
+        Share of a map's maximum above which its box is drawn.
+    """
+    shards = {
+        method: {image_id: shard for shard in map(MapShard, paths) for image_id in shard.ids}
+        for method, paths in maps.items()
+    }
+    rows = []
+    for record in records:
+        if not record.labels:
+            continue
+        mask = read_label(masks[record.id]) if record.id in masks else None
+        true = true_boxes(record, manifest.classes, boxes.get(record.id), mask)
+        number = min(true or manifest.class_numbers(record).tolist())
+        photograph = thumbnail(read_rgb(record.image))
+        size = (record.height, record.width)
+        shown = with_boxes(photograph, true.get(number, np.zeros((0, 4))), size, TRUE)
+        cells = [Cell("photograph, true boxes", data_url(shown))]
+        for method, by_id in shards.items():
+            drawn = _map_with_box(photograph, by_id[record.id][record.id], number, threshold)
+            cells.append(Cell(method, data_url(drawn)))
+        name = manifest.classes[number - 1]
+        rows.append(Row(name, record.id, record.labels, None, tuple(cells)))
+    return rows
+
+
+def _map_with_box(photograph: Picture, maps: ClassMaps, number: int, threshold: float) -> Picture:
+    own = maps.classes == number
+    single = ClassMaps(maps.classes[own], maps.values[own], maps.size)
+    box: Boxes = map_boxes(upsampled(single)[0], threshold)[:1]
+    return with_boxes(with_map(photograph, single), box, maps.size, PREDICTED)

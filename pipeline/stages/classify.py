@@ -1,0 +1,70 @@
+"""Score every class on every image of a split with a classifier."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.artifacts import write_class_scores
+from pipeline.datasets.manifest import Record, read_manifest
+from pipeline.device import channels_last, make_fabric, on_device
+from pipeline.images import fitted_size, normalise, read_rgb, resize
+from pipeline.models.classifier import load_classifier
+from pipeline.progress import progress
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def classify(
+    *,
+    manifest: Path,
+    classes: Path,
+    weights: Path,
+    max_size: int | None,
+    precision: str,
+    split: str,
+    class_scores: Path,
+    threads: int,
+) -> None:
+    """Write the unnormalised class scores of a split; labels are not looked at.
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images, and the class names.
+    weights : Path
+        The classifier.
+    max_size : int or None
+        Long side that larger images are shrunk to.
+    precision : str
+        Arithmetic of the forward pass.
+    split : str
+        ``"train"`` or ``"val"``.
+    class_scores : Path
+        Output (CSV).
+    threads : int
+        CPU threads.
+    """
+    data = read_manifest(manifest, classes)
+    fabric = make_fabric(precision, threads)
+    model = on_device(fabric, load_classifier(weights))
+
+    @torch.no_grad()
+    def scores_of(record: Record) -> tuple[str, NDArray[np.float32]]:
+        image = read_rgb(record.image)
+        scaled = resize(image, fitted_size((image.shape[0], image.shape[1]), max_size))
+        batch = torch.from_numpy(normalise(scaled, model.mean, model.std))[None]
+        logits = model(channels_last(batch.to(fabric.device))).logits
+        return record.id, logits[0].float().cpu().numpy()
+
+    records = data.of_split(split)
+    work = progress(records, total=len(records), what=f"classes of {split}")
+    write_class_scores(class_scores, data.classes, map(scores_of, work))
+
+
+if __name__ == "__main__":
+    run_stage(classify, snakemake)

@@ -1,0 +1,112 @@
+"""Put what every metric says of the compared maps into one table."""
+
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.artifacts import read_scores, replacing
+from pipeline.datasets.manifest import read_manifest
+from pipeline.metrics.faithfulness import drops, win_shares
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+#: Columns that are copied from each kind of score; "miou" has its threshold beside it.
+LOCALIZATION = (
+    "pxap", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "top1_cls_error", "top1_loc_error",
+    "top5_loc_error",
+)  # fmt: skip
+FAITHFULNESS = ("average_drop", "increase", "deletion", "insertion")
+COLUMNS = ("method", "miou", "threshold", *LOCALIZATION, *FAITHFULNESS, "win", "seconds_per_image")
+
+#: One compared method: its column values by name, None where there is no figure.
+Row = dict[str, Any]
+
+
+def compare_attributions(
+    *,
+    manifest: Path,
+    classes: Path,
+    sweeps: list[Path],
+    localization: list[Path],
+    faithfulness: list[Path],
+    pairs: list[Path],
+    times: list[Path],
+    methods: Sequence[str],
+    split: str,
+    table: Path,
+) -> None:
+    """Write one CSV row a method; shares are in [0, 1].
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images, and the class names.
+    sweeps, localization : list of Path
+        Scores against the ground truth; empty without one.
+    faithfulness, pairs : list of Path
+        Scores and tables of confidences of every method, in the order of ``methods``.
+    times : list of Path
+        Snakemake's benchmark files of all jobs that made the maps.
+    methods : sequence of str
+        CLASSIFIER/MAPS of each row.
+    split : str
+        ``"train"`` or ``"val"``.
+    table : Path
+        Output.
+    """
+    rows: dict[str, Row] = {name: dict.fromkeys(COLUMNS) | {"method": name} for name in methods}
+    for score in map(read_scores, sweeps):
+        threshold = score["threshold"]["value"]
+        rows[score["method"]] |= {"miou": score["miou"], "threshold": threshold}
+    for columns, files in ((LOCALIZATION, localization), (FAITHFULNESS, faithfulness)):
+        for score in map(read_scores, files):
+            rows[score["method"]] |= {name: score.get(name) for name in columns}
+    for name, share in _wins(dict(zip(methods, pairs, strict=True))).items():
+        rows[name]["win"] = share
+    images = len(read_manifest(manifest, classes).of_split(split))
+    for name in methods:
+        rows[name]["seconds_per_image"] = sum(map(_seconds, _of_method(times, name))) / images
+    with replacing(table) as partial, partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows.values())
+
+
+def _wins(pairs: Mapping[str, Path]) -> dict[str, float]:
+    """Compare the drops of all maps of one classifier: only these have a confidence in common."""
+    lost: dict[str, dict[str, list[float]]] = defaultdict(dict)
+    for method, path in pairs.items():
+        with path.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        whole, explained = (
+            np.array([float(row[k]) for row in rows]) for k in ("whole", "explained")
+        )
+        lost[method.split("/")[0]][method] = list(drops(whole, explained))
+    wins: dict[str, float] = {}
+    for by_method in lost.values():
+        table = np.array(list(by_method.values()))
+        if len(by_method) > 1 and table.size:
+            wins |= dict(zip(by_method, map(float, win_shares(table)), strict=True))
+    return wins
+
+
+def _of_method(times: Sequence[Path], method: str) -> list[Path]:
+    """Choose the jobs RULE/CLASSIFIER/MAPS/SPLIT/SHARD of a method and of what its walk spreads."""
+    classifier, maps = method.split("/")
+    sources = {maps, maps.split("+")[0]}
+    return [path for path in times if path.parts[-4] == classifier and path.parts[-3] in sources]
+
+
+def _seconds(path: Path) -> float:
+    with path.open(newline="") as file:
+        return float(next(csv.DictReader(file, delimiter="\t"))["s"])
+
+
+if __name__ == "__main__":
+    run_stage(compare_attributions, snakemake)

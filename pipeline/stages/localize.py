@@ -1,0 +1,169 @@
+"""Score the boxes and pixels that class maps point at against the true ones."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import (
+    IGNORE,
+    MapShard,
+    read_class_scores,
+    read_label,
+    replacing,
+    write_scores,
+)
+from pipeline.datasets.manifest import Box, Record, read_boxes, read_manifest, read_masks
+from pipeline.datasets.truth import true_boxes
+from pipeline.errors import UserError
+from pipeline.metrics.localization import label_ranks, pixel_histograms, threshold_overlaps
+from pipeline.metrics.wsol import BINS, LocalizedPair, localization_scores
+from pipeline.parallel import map_images
+from pipeline.refinement.labels import upsampled
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+#: What one image gives: its pairs, and its pixels' histograms.
+Found = tuple[list[LocalizedPair], NDArray[np.int64]]
+
+
+def localize(
+    *,
+    manifest: Path,
+    classes: Path,
+    masks: Path,
+    boxes: Path,
+    class_scores: Path,
+    maps: list[Path],
+    settings: Mapping[str, Any],
+    split: str,
+    method: str,
+    scores: Path,
+    pairs: Path,
+    threads: int,
+) -> None:
+    """Write the measures of localisation of a split's (image, labelled class) pairs.
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images with their labels, and the class names.
+    masks, boxes : Path
+        The ground truth. The true boxes of an image without a known one are those around
+        the connected components of its mask; one without a mask either is not scored.
+    class_scores : Path
+        The classifier's scores of all classes.
+    maps : list of Path
+        Shards of class maps; together they cover the split.
+    settings : mapping
+        Section ``comparison.localization``.
+    split : str
+        ``"train"`` or ``"val"``.
+    method : str
+        CLASSIFIER/MAPS.
+    scores, pairs : Path
+        Outputs: JSON, and a CSV row a pair.
+    threads : int
+        Processes.
+
+    Raises
+    ------
+    UserError
+        If a scored image has no maps, or maps of another size than its mask.
+    """
+    data = read_manifest(manifest, classes)
+    known, truth = read_boxes(boxes), read_masks(masks)
+    scored = [r for r in data.of_split(split) if r.id in known or r.id in truth]
+    shards = {image_id: shard for shard in map(MapShard, maps) for image_id in shard.ids}
+    lacking = [record.id for record in scored if record.id not in shards]
+    if lacking:
+        raise UserError(f"{len(lacking)} of {len(scored)} images have no maps, first {lacking[0]}")
+    logits = read_class_scores(class_scores)
+    items = [(r, shards[r.id], known.get(r.id), truth.get(r.id), logits[r.id]) for r in scored]
+    levels = np.arange(settings["thresholds"]) / settings["thresholds"]
+    work = _Localization(data.classes, settings, levels)
+    found: list[LocalizedPair] = []
+    pixels = np.zeros((2, BINS), np.int64)
+    for own, histograms in map_images(work, items, workers=threads, what=f"boxes of {method}"):
+        found += own
+        pixels += histograms
+    head = {
+        "method": method,
+        "split": split,
+        "images": len(scored),
+        "images with known boxes": sum(record.id in known for record in scored),
+        "settings": settings,
+    }
+    write_scores(scores, head | localization_scores(found, pixels, levels, settings))
+    _write_pairs(pairs, found)
+
+
+@dataclass(frozen=True)
+class _Localization:
+    """The work on one image, as an object that processes can be sent."""
+
+    classes: tuple[str, ...]
+    settings: Mapping[str, Any]
+    levels: NDArray[np.float64]
+
+    def __call__(
+        self,
+        item: tuple[Record, MapShard, list[Box] | None, Path | None, NDArray[np.float64]],
+    ) -> Found:
+        record, shard, known, mask, logits = item
+        maps = shard[record.id]
+        truth = None if mask is None else read_label(mask)
+        if truth is not None and truth.shape != maps.size:
+            raise UserError(f"{mask}: mask is {truth.shape}, the maps are of {maps.size}")
+        full = upsampled(maps)
+        pixels = np.zeros((2, BINS), np.int64)
+        if truth is not None:
+            for number, values in zip(maps.classes, full, strict=True):
+                pixels += pixel_histograms(values, truth == number, truth != IGNORE, BINS)
+        place = {int(number): index for index, number in enumerate(maps.classes)}
+        ranks = label_ranks(logits, [number - 1 for number in place])
+        pairs = []
+        for number, true in true_boxes(record, self.classes, known, truth).items():
+            values, rank = full[place[number]], int(ranks[place[number]])
+            name = self.classes[number - 1]
+            pairs.append(self._pair(record.id, name, rank, values, true))
+        return pairs, pixels
+
+    def _pair(
+        self, image_id: str, label: str, rank: int, values: NDArray[np.float32], true: Any
+    ) -> LocalizedPair:
+        own = self.settings["threshold"]
+        guesses = self.settings["five_boxes"] or {"tight": own, "loose": own}
+        levels = [*self.levels, own, guesses["tight"], guesses["loose"]]
+        largest, any_box = threshold_overlaps(values, true, levels)
+        chosen = largest if self.settings["components"] == "largest" else any_box
+        return LocalizedPair(
+            id=image_id,
+            label=label,
+            rank=rank,
+            overlap=float(chosen[-3]),
+            tight=float(chosen[-2]),
+            loose=float(chosen[-1]),
+            largest=largest[:-3],
+            any_box=any_box[:-3],
+        )
+
+
+def _write_pairs(path: Path, found: Sequence[LocalizedPair]) -> None:
+    columns = [field.name for field in fields(LocalizedPair)][:-2]
+    with replacing(path) as partial, partial.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        for pair in found:
+            row = asdict(pair)
+            writer.writerow([row[name] for name in columns])
+
+
+if __name__ == "__main__":
+    run_stage(localize, snakemake)
