@@ -89,7 +89,7 @@ class MapShard:
     Raises
     ------
     UserError
-        If the file is not a whole safetensors file.
+        If the file is not a whole safetensors file, or an image's maps are not finite.
     """
 
     def __init__(self, path: Path) -> None:
@@ -104,11 +104,14 @@ class MapShard:
     def __getitem__(self, image_id: str) -> ClassMaps:
         with safe_open(self._path, framework="np") as file:
             height, width = file.get_tensor(f"{image_id}/size").tolist()
-            return ClassMaps(
-                classes=file.get_tensor(f"{image_id}/classes"),
-                values=file.get_tensor(f"{image_id}/maps"),
-                size=(height, width),
+            values = file.get_tensor(f"{image_id}/maps")
+            classes = file.get_tensor(f"{image_id}/classes")
+        if not np.isfinite(values).all():
+            raise UserError(
+                f"{self._path}: maps of {image_id} hold values that are not finite, expected "
+                "numbers in [0, 1]: make them again, with `precision: 32-true`"
             )
+        return ClassMaps(classes, values, (height, width))
 
     def __iter__(self) -> Iterator[tuple[str, ClassMaps]]:
         return ((image_id, self[image_id]) for image_id in self.ids)

@@ -13,10 +13,12 @@ from safetensors import SafetensorError
 from pipeline.artifacts import (
     ClassMaps,
     MapShard,
+    read_class_scores,
     read_label,
     read_scores,
     read_weights,
     replacing,
+    write_class_scores,
     write_label,
     write_maps,
     write_scores,
@@ -28,7 +30,11 @@ from pipeline.errors import UserError
 @given(
     maps=st.dictionaries(
         st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=6),
-        hnp.arrays(np.float16, hnp.array_shapes(min_dims=3, max_dims=3, max_side=4)),
+        hnp.arrays(
+            np.float16,
+            hnp.array_shapes(min_dims=3, max_dims=3, max_side=4),
+            elements=st.floats(-2, 2, width=16),
+        ),
         max_size=4,
     )
 )
@@ -46,6 +52,25 @@ def test_maps_read_back_as_written(tmp_path_factory, maps):
         assert read.values.dtype == np.float16
         assert read.classes.tolist() == items[name].classes.tolist()
         assert read.size == items[name].size
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_maps_that_are_not_numbers_are_refused(tmp_path, value):
+    values = np.zeros((1, 2, 2), np.float16)
+    values[0, 1, 1] = value
+    path = tmp_path / "0.safetensors"
+    write_maps(path, [("a", ClassMaps(np.array([1]), values, (8, 8)))])
+    with pytest.raises(UserError, match="maps of a hold values that are not finite"):
+        MapShard(path)["a"]
+
+
+def test_class_scores_read_back_as_written(tmp_path):
+    rows = {"a": np.array([0.5, -12.25]), "b,c": np.array([1e-9, 3e8])}
+    write_class_scores(tmp_path / "s.csv", ["cat", "dog, wet"], rows.items())
+    read = read_class_scores(tmp_path / "s.csv")
+    assert list(read) == list(rows)
+    for name, scores in rows.items():
+        np.testing.assert_allclose(read[name], scores, rtol=1e-5)
 
 
 def test_an_image_without_classes_has_empty_maps(tmp_path):

@@ -1,5 +1,6 @@
 """The real workflow on a tiny demo: what runs, what reruns, and what survives a kill."""
 
+import csv
 import os
 import re
 import signal
@@ -29,7 +30,13 @@ TINY: dict[str, Any] = {
     "dataset": {"kind": "demo", "train": 6, "val": 3, "size": 32},
     "classifiers": {
         "plain": TRAINING | {"eval_size": 32},
-        "puzzle": TRAINING | {"eval_size": 32, "puzzle": {}},
+        "puzzle": TRAINING | {"eval_size": 32, "puzzle": {}, "adl": {"points": ["layer4"]}},
+        "probe": {
+            "kind": "linear-probe",
+            "backbone": "test_resnet",
+            "pretrained": False,
+            "size": 32,
+        },
     },
     "attributions": {"cam": {"scales": [1.0]}, "saliency": {"crops": 1}},
     "class_models": {"size": 32, "steps": 2},
@@ -48,6 +55,12 @@ TINY: dict[str, Any] = {
     ],
     "segmenters": ["puzzle/cam+rw/crf"],
     "segmenter": TRAINING,
+    "comparison": {
+        "methods": ["plain/cam", "plain/saliency", "probe/cam"],
+        "localization": {"thresholds": 4},
+        "faithfulness": {"steps": 2},
+    },
+    "units": {"units": 1, "pictures": 2},
     "evaluation": {"thresholds": 4},
     "report": {"gallery": 1},
 }
@@ -110,6 +123,12 @@ def test_the_whole_workflow_runs_to_its_report(finished):
     assert (labels["images"], predictions["images"]) == (6, 3)
     assert labels["settings"]["image labels given"] is True
     assert predictions["settings"]["image labels given"] is False
+    with (results / "comparison.csv").open(newline="") as file:
+        comparison = list(csv.DictReader(file))
+    assert [row["method"] for row in comparison] == ["plain/cam", "plain/saliency", "probe/cam"]
+    assert all(0 <= float(row["miou"]) <= 1 and float(row["seconds_per_image"]) > 0
+               for row in comparison)  # fmt: skip
+    assert 'id="comparison"' in report and 'id="units"' in report
     assert not list(results.rglob("checkpoint*")) and not list(results.rglob("*.partial"))
 
 
@@ -121,7 +140,7 @@ CHANGES = {
     "gallery": (changed("report", "gallery", value=2), {}),
     "thresholds of the sweep": (
         changed("evaluation", "thresholds", value=5),
-        {"sweep_thresholds": 4},
+        {"sweep_thresholds": 7, "compare_attributions": 1},
     ),
     "words about a threshold": (
         changed("refinements", "crf", "background", "chosen", value="by eye"),
@@ -142,13 +161,37 @@ CHANGES = {
     "crops of the saliency": (
         changed("attributions", "saliency", "crops", value=5),
         {
-            "make_maps": 2, "sweep_thresholds": 1, "make_labels": 2, "evaluate_labels": 1,
-            "evaluate_boxes": 1,
+            "make_maps": 4, "sweep_thresholds": 2, "make_labels": 2, "evaluate_labels": 1,
+            "evaluate_boxes": 1, "localize": 1, "judge_faithfulness": 1, "compare_attributions": 1,
         },
     ),
     "steps of the class models": (
         changed("class_models", "steps", value=3),
-        {"visualise_classes": 2},
+        {"visualise_classes": 3},
+    ),
+    "pictures of the units": (changed("units", "pictures", value=1), {"visualise_units": 3}),
+    "threshold of the boxes": (
+        changed("comparison", "localization", "threshold", value=0.3),
+        {"localize": 3, "compare_attributions": 1},
+    ),
+    "steps of the faithfulness": (
+        changed("comparison", "faithfulness", "steps", value=3),
+        {"judge_faithfulness": 3, "compare_attributions": 1},
+    ),
+    "maps after a walk": (
+        changed("comparison", "methods", value=[*TINY["comparison"]["methods"], "puzzle/cam+rw"]),
+        {
+            "make_maps": 2, "propagate_maps": 2, "classify": 1, "sweep_thresholds": 1,
+            "localize": 1, "judge_faithfulness": 1, "compare_attributions": 1,
+        },
+    ),
+    "solver of the probe": (
+        changed("classifiers", "probe", "solver", value="svm"),
+        {
+            "fit_probe": 1, "make_maps": 2, "visualise_classes": 1, "visualise_units": 1,
+            "classify": 1, "sweep_thresholds": 1, "localize": 1, "judge_faithfulness": 1,
+            "compare_attributions": 1,
+        },
     ),
     "steps of the random walk": (
         changed("random_walks", "rw", "steps", value=32),
@@ -177,17 +220,20 @@ CHANGES = {
         {
             "train_classifier": 1, "make_maps": 2, "sweep_thresholds": 2,
             "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
-            "visualise_classes": 1, "make_labels": 4, "evaluate_labels": 2, "evaluate_boxes": 2,
+            "visualise_classes": 1, "visualise_units": 1, "make_labels": 4, "evaluate_labels": 2,
+            "evaluate_boxes": 2,
             **AFTER_LABELS,
         },
     ),
     "seed": (
         changed("seed", value=1),
         {
-            "generate_demo": 1, "prepare_dataset": 1, "train_classifier": 2, "make_maps": 6,
-            "visualise_classes": 2, "make_affinity_labels": 2, "train_affinity": 1,
-            "propagate_maps": 2, "sweep_thresholds": 4, "make_labels": 8, "evaluate_labels": 4,
-            "evaluate_boxes": 4, **AFTER_LABELS,
+            "generate_demo": 1, "prepare_dataset": 1, "train_classifier": 2, "fit_probe": 1,
+            "make_maps": 12, "visualise_classes": 3, "visualise_units": 3, "classify": 2,
+            "localize": 3, "judge_faithfulness": 3, "compare_attributions": 1,
+            "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
+            "sweep_thresholds": 7, "make_labels": 8, "evaluate_labels": 4, "evaluate_boxes": 4,
+            **AFTER_LABELS,
         },
     ),
 }  # fmt: skip
@@ -218,7 +264,8 @@ def test_without_masks_nothing_is_scored(finished, tmp_path):
     }
     jobs = planned(tmp_path, changed("dataset", value=folder))
     scoring = {"sweep_thresholds", "evaluate_labels", "evaluate_boxes", "evaluate_predictions"}
-    assert not scoring & jobs.keys()
+    assert not (scoring | {"localize"}) & jobs.keys()
+    assert jobs["judge_faithfulness"] == 3  # asks the classifier, not a mask
     assert jobs["report"] == 1
 
 

@@ -112,6 +112,30 @@ def test_an_images_own_boxes_come_before_those_of_its_mask(small_dataset, tmp_pa
     assert scores["pairs"] == 3 and scores["classes"]["cat"] == {"pairs": 2, "gt_known_loc": 0.5}
 
 
+def test_boxes_are_tight_or_loose_and_of_one_part_or_of_any(small_dataset, tmp_path, data):
+    levels = np.zeros((40, 40), np.float16)
+    levels[0:20, 0:20] = 0.3
+    levels[0:10, 0:10] = 1.0
+    levels[30:34, 30:34] = 0.6
+    maps = write_split(tmp_path / "m.safetensors", data, lambda r, _: levels[: r.height, : r.width])
+    boxes = {
+        record.id: [Box(name, 0, 0, 20, 20) for name in record.labels]
+        for record in data.of_split("train")
+    }
+    five = {"tight": 0.5, "loose": 0.25}
+    located(small_dataset, tmp_path, maps, RIGHT, boxes, threshold=0.7, five_boxes=five)
+    with (tmp_path / "out.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["overlap"], row["tight"], row["loose"]) for row in rows} == {
+        ("0.25", "0.25", "1.0")
+    }
+    small = {name: [Box(box.label, 30, 30, 34, 34) for box in own] for name, own in boxes.items()}
+    largest = located(small_dataset, tmp_path, maps, RIGHT, small, threshold=0.5)
+    assert largest["gt_known_loc"] == 0 and largest["max_box_acc"] == 0
+    either = located(small_dataset, tmp_path, maps, RIGHT, small, threshold=0.5, components="all")
+    assert either["gt_known_loc"] == 1 and either["max_box_acc_v2"] == 1
+
+
 def test_maps_of_another_size_and_images_without_maps_are_refused(small_dataset, tmp_path, data):
     small = [
         (r.id, ClassMaps(data.class_numbers(r), np.ones((len(r.labels), 4, 4), np.float16), (8, 8)))
