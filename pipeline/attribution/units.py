@@ -53,13 +53,14 @@ def unit_maps(model: CamClassifier, image: Tensor, units: Tensor) -> Tensor:
     return features[0, units.to(features.device)].float().cpu()
 
 
-def most_exciting(peaks: Iterable[Tensor], count: int) -> Tensor:
-    """Rank images by the strongest activation of each unit.
+def most_exciting(activations: Iterable[Tensor], count: int) -> Tensor:
+    """Rank images by how much they excite each unit.
 
     Parameters
     ----------
-    peaks : iterable of (U,) float tensor
-        The spatial maximum of every unit, for each image.
+    activations : iterable of (U,) float tensor
+        The mean of every unit's map, for each image: what average pooling hands on to the
+        class layer. Maxima would tie, as many networks bound their activations (ReLU6).
     count : int
         Images of each unit; at most as many as there are.
 
@@ -68,6 +69,6 @@ def most_exciting(peaks: Iterable[Tensor], count: int) -> Tensor:
     (U, count) int64 tensor
         Positions of the images, strongest first.
     """
-    table = torch.stack(list(peaks))
+    table = torch.stack(list(activations))
     ranked = table.argsort(dim=0, descending=True, stable=True)
     return ranked[:count].T

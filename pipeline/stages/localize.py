@@ -2,7 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,9 +160,7 @@ def _write_pairs(path: Path, found: Sequence[LocalizedPair]) -> None:
     with replacing(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
-        for pair in found:
-            row = asdict(pair)
-            writer.writerow([row[name] for name in columns])
+        writer.writerows([getattr(pair, name) for name in columns] for pair in found)
 
 
 if __name__ == "__main__":

@@ -63,8 +63,8 @@ def visualise_units(
     wanted = torch.unique(units)
     view = _View(model, settings["max_size"])
     work = progress(records, total=len(records), what="units of train")
-    peaks = (view.maps(record, wanted).amax(dim=(1, 2)) for record in work)
-    chosen = dict(zip(wanted.tolist(), most_exciting(peaks, settings["pictures"]), strict=True))
+    means = (view.maps(record, wanted).mean(dim=(1, 2)) for record in work)
+    chosen = dict(zip(wanted.tolist(), most_exciting(means, settings["pictures"]), strict=True))
     strips, captions = [], []
     for name, own, values in zip(data.classes, units.tolist(), strengths.tolist(), strict=True):
         for unit, strength in zip(own, values, strict=True):
