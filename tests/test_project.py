@@ -105,5 +105,8 @@ def test_the_readmes_configuration_is_valid_and_its_commands_are_those_of_ci(dem
     assert resolve(yaml.safe_load(example))["segmenters"] == ["puzzle/cam+rw/crf"]
     (parts,) = re.findall(r"```yaml\n(attributions:.*?)```", readme, re.DOTALL)
     assert len(resolve(demo_config | yaml.safe_load(parts) | {"segmenters": []})["labels"]) == 3
+    (compared,) = re.findall(r"```yaml\n(classifiers:.*?)```", readme, re.DOTALL)
+    nothing = {"labels": [], "segmenters": []}
+    assert resolve(demo_config | yaml.safe_load(compared) | nothing)["comparison"]
     (tests,) = re.findall(r"^python3 -m venv .* pytest$", readme, re.MULTILINE)
     assert tests in (REPOSITORY / ".ci/run").read_text().splitlines()

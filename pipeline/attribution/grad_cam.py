@@ -1,7 +1,8 @@
 """Grad-CAM and Grad-CAM++: class maps of any layer, weighted by gradients.
 
 Both are maps sum_k w_k A^k of a layer's channels A^k; a method is what makes the weights of the
-gradients g = dS_c / dA of the class's unnormalised score.
+gradients g = dS_c / dA of the class's unnormalised score. Of the features under the class layer,
+whose weights are W, these gradients are known: no backward pass is made for them.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,7 +50,11 @@ def grad_cam(
     UserError
         If the backbone lacks the layer, or its output is not of that kind.
     """
-    return _weighted_maps(model, images, classes, layer, _mean_gradient)
+    if layer is not None:
+        return _weighted_maps(model, images, classes, layer, _mean_gradient)
+    # The gradient of the features is W / m on m cells, so that its mean is W over all cells.
+    features, maps = _last_layer(model, images, classes)
+    return maps.relu() / (features.shape[2] * features.shape[3])
 
 
 def grad_cam_pp(
@@ -65,7 +70,29 @@ def grad_cam_pp(
 
     Parameters and result are those of :func:`grad_cam`.
     """
-    return _weighted_maps(model, images, classes, layer, _positive_gradient)
+    if layer is not None:
+        return _weighted_maps(model, images, classes, layer, _positive_gradient)
+    # With the gradient W / m on m cells, eq. 5 and 19 are ReLU(W) / (2 + W / m sum_ab A_ab).
+    features, maps = _last_layer(model, images, classes)
+    weights = model.head.weight.detach()[classes].flatten(1).float()
+    slopes = weights / _cells_with_gradient(model, maps)[:, :, None]
+    below = 2 + slopes * features.sum(dim=(2, 3))[:, None]
+    factors = torch.where(weights > 0, weights / below, 0)
+    return torch.einsum("nkc,nchw->nkhw", factors, features).relu()
+
+
+def _last_layer(model: CamClassifier, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """Give (N, C, h, w) features under the class layer and (N, K, h, w) class maps."""
+    with captured(model, None) as seen:
+        maps = model(images).maps
+    return seen[0].detach().float(), maps.detach()[:, classes].float()
+
+
+def _cells_with_gradient(model: CamClassifier, maps: Tensor) -> Tensor:
+    """Count the cells that (N, K) pooled scores depend on: all, or those of the maximum."""
+    if model.pooling == "gap":
+        return torch.full_like(maps[:, :, 0, 0], maps.shape[2] * maps.shape[3])
+    return (maps == maps.amax(dim=(2, 3), keepdim=True)).sum(dim=(2, 3))
 
 
 def _mean_gradient(gradients: Tensor, _activations: Tensor) -> Tensor:

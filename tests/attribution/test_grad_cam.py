@@ -67,11 +67,35 @@ def test_maps_are_those_of_the_definition(network, images, method, layer):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_last_layer_is_the_default(network, images, method):
-    classes = torch.tensor([0])
-    torch.testing.assert_close(
-        method(network, images, classes), method(network, images, classes, layer="layer4")
-    )
+@pytest.mark.parametrize("pooling", ["gap", "gmp"])
+def test_what_is_known_of_the_last_layer_is_what_its_gradients_are(images, method, pooling):
+    """Without a layer, the maps of the last one are made without a backward pass."""
+    torch.manual_seed(0)
+    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
+    network = create_classifier(settings | {"pooling": pooling}, 4).eval()
+    classes = torch.tensor([3, 1, 0])
+    for steepness in (1, 1e3):
+        with torch.no_grad():
+            network.head.weight *= steepness
+        expected = method(network, images, classes, layer="layer4")
+        assert expected.max() > 0
+        scale = float(expected.max())
+        torch.testing.assert_close(
+            method(network, images, classes), expected, rtol=1e-3, atol=1e-5 * scale
+        )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_cells_that_tie_for_the_maximum_share_its_gradient(method):
+    torch.manual_seed(0)
+    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
+    network = create_classifier(settings | {"pooling": "gmp"}, 2).eval()
+    flat = torch.zeros(1, 3, 256, 256)  # whose inner cells are all alike
+    classes = torch.tensor([0, 1])
+    maps = network(flat).maps[0].detach()
+    assert ((maps == maps.amax(dim=(1, 2), keepdim=True)).sum(dim=(1, 2)) > 1).any()
+    expected = method(network, flat, classes, layer="layer4")
+    torch.testing.assert_close(method(network, flat, classes), expected, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -106,6 +106,7 @@ class Tiny(nn.Module):
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())
         self.head = nn.Conv2d(4, 2, 1)
+        self.pooling = "gap"
 
     def forward(self, images):
         maps = self.head(self.backbone(images))
