@@ -113,6 +113,8 @@ rule train_classifier:
         f"{EXP}/logs/train_classifier/{{classifier}}.log",
     benchmark:
         f"{EXP}/benchmarks/train_classifier/{{classifier}}.tsv"
+    wildcard_constraints:
+        classifier=plan.classifiers_of("network"),
     conda:
         "envs/pipeline.yaml"
     threads: 8
@@ -120,8 +122,6 @@ rule train_classifier:
         settings=lambda w: CLASSIFIERS[w.classifier],
         seed=SEED,
         code=code_digest("train_classifier"),
-    wildcard_constraints:
-        classifier=plan.classifiers_of("network"),
     script:
         "pipeline/stages/train_classifier.py"
 
@@ -137,6 +137,8 @@ rule fit_probe:
         f"{EXP}/logs/fit_probe/{{classifier}}.log",
     benchmark:
         f"{EXP}/benchmarks/fit_probe/{{classifier}}.tsv"
+    wildcard_constraints:
+        classifier=plan.classifiers_of("linear-probe"),
     conda:
         "envs/pipeline.yaml"
     threads: 8
@@ -144,8 +146,6 @@ rule fit_probe:
         settings=lambda w: CLASSIFIERS[w.classifier],
         seed=SEED,
         code=code_digest("fit_probe"),
-    wildcard_constraints:
-        classifier=plan.classifiers_of("linear-probe"),
     script:
         "pipeline/stages/fit_probe.py"
 

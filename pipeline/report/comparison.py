@@ -22,7 +22,7 @@ COLUMNS = (
     ("pxap", "PxAP", 100, True),
     ("gt_known_loc", "GT-known Loc", 100, True),
     ("max_box_acc", "MaxBoxAcc", 100, True),
-    ("max_box_acc_v2", "MaxBox-AccV2", 100, True),
+    ("max_box_acc_v2", "MaxBoxAccV2", 100, True),
     ("top1_cls_error", "Top-1 Cls error", 100, False),
     ("top1_loc_error", "Top-1 Loc error", 100, False),
     ("top5_loc_error", "Top-5 Loc error", 100, False),
