@@ -45,11 +45,11 @@ def test_maps_are_not_below_zero_and_one_an_image_and_class(method, pooling):
 @pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_the_network_and_the_images_are_left_as_they_were(method, frozen, training):
-    """Also one in training mode, whose batch norms must not keep an image's statistics."""
+    """Also one in training mode, with frozen batch norms."""
     network = create().requires_grad_(not frozen).train(training)
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()  # as a frozen one: a training batch norm would change by any forward pass
+            module.eval()  # a training one would change by any forward pass
     images = torch.randn(2, 3, 32, 32)
     kept = images.clone()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
