@@ -162,6 +162,61 @@ def read_scores(path: Path) -> dict[str, Any]:
     return document
 
 
+def write_counts(path: Path, ids: Sequence[str], counts: NDArray[np.int64]) -> None:
+    """Write what the scores of images are made of, so that they can be resampled.
+
+    Parameters
+    ----------
+    path : Path
+    ids : sequence of N str
+        The images.
+    counts : (N, 3, C) int64 array
+        As :func:`pipeline.metrics.segmentation.image_counts` gives them.
+    """
+    with replacing(path) as partial:
+        tensors = {"counts": np.ascontiguousarray(counts, dtype=np.int64)}
+        save_file(tensors, partial, metadata={"ids": json.dumps(list(ids))})
+
+
+def read_counts(path: Path) -> tuple[list[str], NDArray[np.int64]]:
+    """Read what :func:`write_counts` wrote: N ids, and an (N, 3, C) array."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return json.loads(file.metadata()["ids"]), file.get_tensor("counts")
+    except SafetensorError as error:
+        raise _damaged(path, "safetensors file of counts", error) from error
+
+
+def write_soft_label(
+    path: Path, numbers: NDArray[np.integer[Any]], probabilities: NDArray[np.floating]
+) -> None:
+    """Write the probabilities of one image's labels.
+
+    Parameters
+    ----------
+    path : Path
+    numbers : (L,) integer array
+        Label values, 0 (background) first; labels that are not listed have probability 0.
+    probabilities : (L, H, W) float array
+        Rounded to float16; they sum to 1 over the labels up to that rounding.
+    """
+    with replacing(path) as partial:
+        tensors = {
+            "classes": np.ascontiguousarray(numbers, dtype=np.uint8),
+            "probabilities": np.ascontiguousarray(probabilities, dtype=np.float16),
+        }
+        save_file(tensors, partial)
+
+
+def read_soft_label(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    """Read what :func:`write_soft_label` wrote: (L,) label values, (L, H, W) probabilities."""
+    try:
+        with safe_open(path, framework="np") as file:
+            return file.get_tensor("classes"), file.get_tensor("probabilities")
+    except SafetensorError as error:
+        raise _damaged(path, "safetensors file of probabilities", error) from error
+
+
 def write_class_scores(path: Path, classes: Sequence[str], rows: Iterable[ClassScoreRow]) -> None:
     """Write one row an image: its id and one score a class."""
     with replacing(path) as partial, partial.open("w", newline="") as file:

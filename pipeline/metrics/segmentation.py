@@ -101,6 +101,45 @@ def scores_of(confusion: Counts, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def image_counts(confusions: Sequence[Counts]) -> Counts:
+    """Keep of each image's confusion matrix what intersections over union are made of.
+
+    Parameters
+    ----------
+    confusions : sequence of N (C, C + 1) int64 arrays
+        As :func:`confusion_matrix` counts.
+
+    Returns
+    -------
+    (N, 3, C) int64 array
+        Pixels of each class that are right, that are predicted, and that are true. Sums over
+        images are those of the whole; see :func:`mean_iou`.
+    """
+    square = np.stack(confusions)[:, :, :-1]
+    right = np.diagonal(square, axis1=1, axis2=2)
+    true = np.stack(confusions).sum(axis=2)
+    return np.stack([right, square.sum(axis=1), true], axis=1)
+
+
+def mean_iou(counts: NDArray[Any]) -> NDArray[np.float64]:
+    """Compute the mIoU of counts of pixels.
+
+    Parameters
+    ----------
+    counts : (..., 3, C) array
+        Sums of :func:`image_counts` over images, possibly weighted.
+
+    Returns
+    -------
+    (...) float64 array
+        Mean over the classes that are true or predicted somewhere, NaN where there is none.
+    """
+    right, predicted, true = np.moveaxis(np.asarray(counts, np.float64), -2, 0)
+    shares = _ratio(right, predicted + true - right)
+    present = np.isfinite(shares)
+    return np.asarray(_ratio(np.where(present, shares, 0).sum(-1), present.sum(-1)))
+
+
 def threshold_counts(
     truth: NDArray[np.uint8],
     maps: NDArray[np.float32],

@@ -4,17 +4,16 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.datasets.manifest import Manifest
 from pipeline.report.charts import confusion_chart, history_chart, threshold_chart
 from pipeline.report.comparison import Comparison
 from pipeline.report.gallery import Row
+from pipeline.report.html import render
 from pipeline.report.inputs import KINDS, History, StageTime
 from pipeline.report.pictures import palette_colours
 
@@ -62,50 +61,16 @@ class Content:
 
 def render_page(content: Content) -> str:
     """Give the HTML document. The same content gives the same bytes."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "duration": duration, "plain": plain}
-    template = environment.get_template("page.html.j2")
-    return template.render(
+    return render(
+        "page.html.j2",
         content=content,
         kinds=KINDS,
-        style=Markup((Path(__file__).parent / "style.css").read_text()),  # noqa: S704 - our own
         charts=_charts(content),
         legend=_legend(content.manifest),
         counts={split: len(content.manifest.of_split(split)) for split in ("train", "val")},
         configuration=yaml.safe_dump(_plain_types(content.config), sort_keys=False),
         versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     )
-
-
-def percent(value: float | None) -> str:
-    """Word a share in [0, 1] as a percentage with one digit, or n/a for none."""
-    return "n/a" if value is None else f"{100 * value:.1f}"
-
-
-def duration(seconds: float) -> str:
-    """Word seconds as minutes and seconds, or hours and minutes."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def plain(value: Any) -> str:
-    """Word a setting: mappings as ``key value`` pairs, none as "none"."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(plain, value))
-    return str(value)
 
 
 def _charts(content: Content) -> dict[str, Any]:

@@ -1,0 +1,31 @@
+// Tables of class "sortable": a click (or Enter, or Space) on a heading sorts the rows by its column.
+"use strict";
+for (const table of document.querySelectorAll("table.sortable")) {
+  const headings = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
+  headings.forEach((heading, column) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.append(...heading.childNodes);
+    heading.append(button);
+    button.addEventListener("click", () => {
+      const direction = heading.getAttribute("aria-sort") === "descending" ? "ascending" : "descending";
+      for (const other of headings) other.removeAttribute("aria-sort");
+      heading.setAttribute("aria-sort", direction);
+      sortRows(table.tBodies[0], column, direction === "ascending" ? 1 : -1);
+    });
+  });
+}
+
+// Numbers by value, words by the alphabet; cells without a figure stay last either way.
+function sortRows(body, column, sign) {
+  const keyed = [...body.rows].map((row) => [row.cells[column].dataset.value ?? row.cells[column].textContent.trim(), row]);
+  const number = (text) => (text === "" ? NaN : Number(text.replace(/[%,\u00a0 ]/g, "")));
+  const numeric = keyed.some(([text]) => !Number.isNaN(number(text)));
+  keyed.sort(([a], [b]) => {
+    if (!numeric) return sign * a.localeCompare(b);
+    const [x, y] = [number(a), number(b)];
+    if (Number.isNaN(x) || Number.isNaN(y)) return Number.isNaN(x) - Number.isNaN(y);
+    return sign * (x - y);
+  });
+  body.append(...keyed.map(([, row]) => row));
+}
