@@ -201,7 +201,7 @@ def write_soft_label(
         Rounded to float16; they sum to 1 over the labels up to that rounding.
     """
     with replacing(path) as partial:
-        tensors = {
+        tensors: dict[str, NDArray[Any]] = {
             "classes": np.ascontiguousarray(numbers, dtype=np.uint8),
             "probabilities": np.ascontiguousarray(probabilities, dtype=np.float16),
         }
