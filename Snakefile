@@ -1,14 +1,17 @@
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-sys.path.insert(0, workflow.basedir)
+sys.path.insert(0, str(workflow.current_basedir))
 
+from pipeline import described, jobs, sources
 from pipeline.config import resolve
 from pipeline.digest import code_digest
 from pipeline.errors import UserError
-from pipeline.workflow import Plan
+from pipeline.scoreboard import known_records
+from pipeline.workflow import Plan, labels_path, maps_path
 
 min_version("9.14")
 
@@ -16,28 +19,30 @@ min_version("9.14")
 # A configuration that names a dataset stands on its own; without one the demo runs.
 if "dataset" not in config:
 
-    configfile: f"{workflow.basedir}/config.yaml"
+    configfile: f"{workflow.current_basedir}/config.yaml"
 
 
 try:
     plan = Plan(resolve(config))
 except UserError as error:
     raise WorkflowError(error)
-if missing := list(plan.missing()):
+if missing := list(sources.missing(plan)):
     raise WorkflowError("; ".join(missing))
 
-EXP = plan.root
-SEED = plan.config["seed"]
-CLASSIFIERS = plan.config["classifiers"]
-ATTRIBUTIONS = plan.config["attributions"]
-AFFINITY = plan.config.get("affinity")
-RANDOM_WALKS = plan.config["random_walks"]
-CLASS_MODELS = plan.config.get("class_models")
-UNITS = plan.config.get("units")
-COMPARISON = plan.config.get("comparison")
-REFINEMENTS = plan.config["refinements"]
-SEGMENTER = plan.config.get("segmenter")
-PREDICTION = plan.config.get("prediction")
+HOME = plan.home
+RUN = plan.root
+CONFIG = plan.config
+CLASSIFIERS = CONFIG["classifiers"]
+ATTRIBUTIONS = CONFIG["attributions"]
+AFFINITY = CONFIG.get("affinity")
+RANDOM_WALKS = CONFIG["random_walks"]
+CLASS_MODELS = CONFIG.get("class_models")
+UNITS = CONFIG.get("units")
+COMPARISON = CONFIG.get("comparison")
+REFINEMENTS = CONFIG["refinements"]
+SEGMENTER = CONFIG.get("segmenter")
+PREDICTION = CONFIG["prediction"]
+FOLDERS = CONFIG["folders"]
 
 
 wildcard_constraints:
@@ -46,33 +51,38 @@ wildcard_constraints:
     walk="[^/+]+",
     maps="[^/]+",
     refinement="[^/]+",
-    split="train|val",
+    split=plan.splits,
     shard=r"\d+",
+    seed=r"\d+",
+    kind="labels|predictions",
+    format="[a-z]+",
+    folder="[^/]+",
 
 
 localrules:
     all,
+    record_experiment,
 
 
 rule all:
     input:
-        f"{EXP}/report.html",
+        plan.targets(),
 
 
 rule generate_demo:
     output:
-        demo=directory(f"{EXP}/demo"),
+        demo=directory(f"{HOME}/demo"),
     log:
-        f"{EXP}/logs/generate_demo.log",
+        f"{HOME}/logs/generate_demo.log",
     benchmark:
-        f"{EXP}/benchmarks/generate_demo.tsv"
+        f"{HOME}/benchmarks/generate_demo.tsv"
     conda:
         "envs/pipeline.yaml"
     params:
-        train=lookup("dataset/train", within=plan.config, default=0),
-        val=lookup("dataset/val", within=plan.config, default=0),
-        size=lookup("dataset/size", within=plan.config, default=0),
-        seed=SEED,
+        train=lookup("dataset/train", within=CONFIG, default=0),
+        val=lookup("dataset/val", within=CONFIG, default=0),
+        size=lookup("dataset/size", within=CONFIG, default=0),
+        seed=CONFIG["seed"],
         code=code_digest("generate_demo"),
     script:
         "pipeline/stages/generate_demo.py"
@@ -80,39 +90,59 @@ rule generate_demo:
 
 rule prepare_dataset:
     input:
-        sources=plan.dataset_sources(),
+        sources=sources.dataset_sources(plan),
     output:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        masks=f"{EXP}/dataset/masks.csv",
-        boxes=f"{EXP}/dataset/boxes.csv",
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        masks=f"{HOME}/dataset/masks.csv",
+        boxes=f"{HOME}/dataset/boxes.csv",
     log:
-        f"{EXP}/logs/prepare_dataset.log",
+        f"{HOME}/logs/prepare_dataset.log",
     benchmark:
-        f"{EXP}/benchmarks/prepare_dataset.tsv"
+        f"{HOME}/benchmarks/prepare_dataset.tsv"
     conda:
         "envs/pipeline.yaml"
     threads: 8
     params:
-        dataset=plan.dataset(),
-        seed=SEED,
+        dataset=sources.dataset_section(plan),
+        seed=CONFIG["seed"],
         code=code_digest("prepare_dataset"),
     script:
         "pipeline/stages/prepare_dataset.py"
 
 
+rule check_dataset:
+    input:
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+    output:
+        page=f"{HOME}/dataset/check.html",
+    log:
+        f"{HOME}/logs/check_dataset.log",
+    benchmark:
+        f"{HOME}/benchmarks/check_dataset.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        pictures=6,
+        code=code_digest("check_dataset"),
+    script:
+        "pipeline/stages/check_dataset.py"
+
+
 rule train_classifier:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        pretrained=lambda w: plan.pretrained(CLASSIFIERS[w.classifier]),
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        pretrained=lambda w: sources.pretrained(CONFIG, CLASSIFIERS[w.classifier]),
     output:
-        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
-        history=f"{EXP}/classifiers/{{classifier}}/history.csv",
+        weights=f"{RUN}/classifiers/{{classifier}}/model.safetensors",
+        history=f"{RUN}/classifiers/{{classifier}}/history.csv",
     log:
-        f"{EXP}/logs/train_classifier/{{classifier}}.log",
+        f"{RUN}/logs/train_classifier/{{classifier}}.log",
     benchmark:
-        f"{EXP}/benchmarks/train_classifier/{{classifier}}.tsv"
+        f"{RUN}/benchmarks/train_classifier/{{classifier}}.tsv"
     wildcard_constraints:
         classifier=plan.classifiers_of("network"),
     conda:
@@ -120,7 +150,7 @@ rule train_classifier:
     threads: 8
     params:
         settings=lambda w: CLASSIFIERS[w.classifier],
-        seed=SEED,
+        seed=lambda w: plan.at(w).seed,
         code=code_digest("train_classifier"),
     script:
         "pipeline/stages/train_classifier.py"
@@ -128,15 +158,15 @@ rule train_classifier:
 
 rule fit_probe:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        pretrained=lambda w: plan.pretrained(CLASSIFIERS[w.classifier]),
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        pretrained=lambda w: sources.pretrained(CONFIG, CLASSIFIERS[w.classifier]),
     output:
-        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
+        weights=f"{RUN}/classifiers/{{classifier}}/model.safetensors",
     log:
-        f"{EXP}/logs/fit_probe/{{classifier}}.log",
+        f"{RUN}/logs/fit_probe/{{classifier}}.log",
     benchmark:
-        f"{EXP}/benchmarks/fit_probe/{{classifier}}.tsv"
+        f"{RUN}/benchmarks/fit_probe/{{classifier}}.tsv"
     wildcard_constraints:
         classifier=plan.classifiers_of("linear-probe"),
     conda:
@@ -144,28 +174,88 @@ rule fit_probe:
     threads: 8
     params:
         settings=lambda w: CLASSIFIERS[w.classifier],
-        seed=SEED,
+        seed=lambda w: plan.at(w).seed,
         code=code_digest("fit_probe"),
     script:
         "pipeline/stages/fit_probe.py"
 
 
+rule classify:
+    input:
+        manifest=lambda w: plan.at(w).manifest(w.split),
+        classes=f"{HOME}/dataset/classes.json",
+        weights=f"{RUN}/classifiers/{{classifier}}/model.safetensors",
+    output:
+        class_scores=f"{RUN}/class_scores/{{classifier}}/{{split}}/{{shard}}.csv",
+    log:
+        f"{RUN}/logs/classify/{{classifier}}/{{split}}/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/classify/{{classifier}}/{{split}}/{{shard}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    params:
+        max_size=CONFIG["classification"]["max_size"],
+        shards=CONFIG["shards"],
+        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
+        code=code_digest("classify"),
+    script:
+        "pipeline/stages/classify.py"
+
+
+rule list_folder:
+    input:
+        images=lambda w: FOLDERS[w.folder]["images"],
+    output:
+        manifest=f"{HOME}/folders/{{folder}}/manifest.csv",
+    log:
+        f"{HOME}/logs/list_folder/{{folder}}.log",
+    benchmark:
+        f"{HOME}/benchmarks/list_folder/{{folder}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        code=code_digest("list_folder"),
+    script:
+        "pipeline/stages/list_folder.py"
+
+
+rule label_folder:
+    input:
+        manifest=f"{HOME}/folders/{{folder}}/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        class_scores=lambda w: plan.at(w).class_scores(w.classifier, w.folder),
+    output:
+        labelled=f"{RUN}/folders/{{folder}}/labelled/{{classifier}}.csv",
+    log:
+        f"{RUN}/logs/label_folder/{{folder}}/{{classifier}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/label_folder/{{folder}}/{{classifier}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    params:
+        confidence=lambda w: FOLDERS[w.folder]["confidence"],
+        code=code_digest("label_folder"),
+    script:
+        "pipeline/stages/label_folder.py"
+
+
 rule make_maps:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
+        manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
+        classes=f"{HOME}/dataset/classes.json",
+        weights=f"{RUN}/classifiers/{{classifier}}/model.safetensors",
     output:
-        maps=f"{EXP}/maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.safetensors",
+        maps=f"{RUN}/maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.safetensors",
     log:
-        f"{EXP}/logs/make_maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.log",
+        f"{RUN}/logs/make_maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.log",
     benchmark:
-        f"{EXP}/benchmarks/make_maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.tsv"
+        f"{RUN}/benchmarks/make_maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
     params:
         settings=lambda w: ATTRIBUTIONS[w.attribution],
-        shards=plan.config["shards"],
+        shards=CONFIG["shards"],
         precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
         code=code_digest("make_maps"),
     script:
@@ -174,17 +264,17 @@ rule make_maps:
 
 rule make_affinity_labels:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        maps=f"{EXP}/maps/{{classifier}}/{{attribution}}/train/{{shard}}.safetensors",
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        maps=f"{RUN}/maps/{{classifier}}/{{attribution}}/train/{{shard}}.safetensors",
     output:
         labels=directory(
-            f"{EXP}/affinity/{{classifier}}/{{attribution}}/labels/{{shard}}"
+            f"{RUN}/affinity/{{classifier}}/{{attribution}}/labels/{{shard}}"
         ),
     log:
-        f"{EXP}/logs/make_affinity_labels/{{classifier}}/{{attribution}}/{{shard}}.log",
+        f"{RUN}/logs/make_affinity_labels/{{classifier}}/{{attribution}}/{{shard}}.log",
     benchmark:
-        f"{EXP}/benchmarks/make_affinity_labels/{{classifier}}/{{attribution}}/{{shard}}.tsv"
+        f"{RUN}/benchmarks/make_affinity_labels/{{classifier}}/{{attribution}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
     threads: 8
@@ -199,24 +289,24 @@ rule make_affinity_labels:
 
 rule train_affinity:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        classifier=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
-        labels=lambda w: plan.affinity_shards(f"{w.classifier}/{w.attribution}"),
-        pretrained=lambda w: plan.affinity_pretrained(w.classifier),
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        classifier=f"{RUN}/classifiers/{{classifier}}/model.safetensors",
+        labels=lambda w: plan.at(w).affinity_shards(f"{w.classifier}/{w.attribution}"),
+        pretrained=lambda w: sources.affinity_pretrained(CONFIG, w.classifier),
     output:
-        weights=f"{EXP}/affinity/{{classifier}}/{{attribution}}/model.safetensors",
-        history=f"{EXP}/affinity/{{classifier}}/{{attribution}}/history.csv",
+        weights=f"{RUN}/affinity/{{classifier}}/{{attribution}}/model.safetensors",
+        history=f"{RUN}/affinity/{{classifier}}/{{attribution}}/history.csv",
     log:
-        f"{EXP}/logs/train_affinity/{{classifier}}/{{attribution}}.log",
+        f"{RUN}/logs/train_affinity/{{classifier}}/{{attribution}}.log",
     benchmark:
-        f"{EXP}/benchmarks/train_affinity/{{classifier}}/{{attribution}}.tsv"
+        f"{RUN}/benchmarks/train_affinity/{{classifier}}/{{attribution}}.tsv"
     conda:
         "envs/pipeline.yaml"
     threads: 8
     params:
-        settings=lambda w: plan.affinity_training(),
-        seed=SEED,
+        settings=described.affinity_training(CONFIG) if AFFINITY else None,
+        seed=lambda w: plan.at(w).seed,
         code=code_digest("train_affinity"),
     script:
         "pipeline/stages/train_affinity.py"
@@ -224,16 +314,16 @@ rule train_affinity:
 
 rule propagate_maps:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        source=f"{EXP}/maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.safetensors",
-        weights=f"{EXP}/affinity/{{classifier}}/{{attribution}}/model.safetensors",
+        manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
+        classes=f"{HOME}/dataset/classes.json",
+        source=f"{RUN}/maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.safetensors",
+        weights=f"{RUN}/affinity/{{classifier}}/{{attribution}}/model.safetensors",
     output:
-        maps=f"{EXP}/maps/{{classifier}}/{{attribution}}+{{walk}}/{{split}}/{{shard}}.safetensors",
+        maps=f"{RUN}/maps/{{classifier}}/{{attribution}}+{{walk}}/{{split}}/{{shard}}.safetensors",
     log:
-        f"{EXP}/logs/propagate_maps/{{classifier}}/{{attribution}}+{{walk}}/{{split}}/{{shard}}.log",
+        f"{RUN}/logs/propagate_maps/{{classifier}}/{{attribution}}+{{walk}}/{{split}}/{{shard}}.log",
     benchmark:
-        f"{EXP}/benchmarks/propagate_maps/{{classifier}}/{{attribution}}+{{walk}}/{{split}}/{{shard}}.tsv"
+        f"{RUN}/benchmarks/propagate_maps/{{classifier}}/{{attribution}}+{{walk}}/{{split}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
     params:
@@ -244,24 +334,44 @@ rule propagate_maps:
         "pipeline/stages/propagate_maps.py"
 
 
+rule choose_threshold:
+    input:
+        maps=lambda w: plan.at(w).map_shards(maps_path(w)),
+    output:
+        thresholds=f"{RUN}/thresholds/{{classifier}}/{{maps}}.json",
+    log:
+        f"{RUN}/logs/choose_threshold/{{classifier}}/{{maps}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/choose_threshold/{{classifier}}/{{maps}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    params:
+        method=maps_path,
+        code=code_digest("choose_threshold"),
+    script:
+        "pipeline/stages/choose_threshold.py"
+
+
 rule make_labels:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        maps=f"{EXP}/maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.safetensors",
+        manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
+        classes=f"{HOME}/dataset/classes.json",
+        maps=f"{RUN}/maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.safetensors",
+        threshold=lambda w: plan.at(w).threshold(labels_path(w)),
     output:
+        figures=f"{RUN}/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.csv",
         labels=directory(
-            f"{EXP}/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}"
+            f"{RUN}/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}"
         ),
     log:
-        f"{EXP}/logs/make_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.log",
+        f"{RUN}/logs/make_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.log",
     benchmark:
-        f"{EXP}/benchmarks/make_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
+        f"{RUN}/benchmarks/make_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
     threads: 8
     params:
-        background=lambda w: plan.background(w.refinement),
+        background=lambda w: described.background(CONFIG, w.refinement),
         crf=lambda w: REFINEMENTS[w.refinement]["crf"],
         graph_cut=lambda w: REFINEMENTS[w.refinement]["graph_cut"],
         unsure_below=lambda w: REFINEMENTS[w.refinement]["unsure_below"],
@@ -270,25 +380,51 @@ rule make_labels:
         "pipeline/stages/make_labels.py"
 
 
+rule make_soft_labels:
+    input:
+        manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
+        classes=f"{HOME}/dataset/classes.json",
+        maps=f"{RUN}/maps/{{classifier}}/{{maps}}/{{split}}/{{shard}}.safetensors",
+        threshold=lambda w: plan.at(w).threshold(labels_path(w)),
+    output:
+        soft_labels=directory(
+            f"{RUN}/soft_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}"
+        ),
+    log:
+        f"{RUN}/logs/make_soft_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/make_soft_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        background=lambda w: described.background(CONFIG, w.refinement),
+        crf=lambda w: REFINEMENTS[w.refinement]["crf"],
+        graph_cut=lambda w: REFINEMENTS[w.refinement]["graph_cut"],
+        code=code_digest("make_soft_labels"),
+    script:
+        "pipeline/stages/make_soft_labels.py"
+
+
 rule train_segmenter:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        labels=lambda w: plan.label_shards(f"{w.classifier}/{w.maps}/{w.refinement}"),
-        pretrained=lambda w: plan.pretrained(SEGMENTER),
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        labels=lambda w: plan.at(w).label_shards(labels_path(w)),
+        pretrained=lambda w: sources.pretrained(CONFIG, SEGMENTER),
     output:
-        weights=f"{EXP}/segmenters/{{classifier}}/{{maps}}/{{refinement}}/model.safetensors",
-        history=f"{EXP}/segmenters/{{classifier}}/{{maps}}/{{refinement}}/history.csv",
+        weights=f"{RUN}/segmenters/{{classifier}}/{{maps}}/{{refinement}}/model.safetensors",
+        history=f"{RUN}/segmenters/{{classifier}}/{{maps}}/{{refinement}}/history.csv",
     log:
-        f"{EXP}/logs/train_segmenter/{{classifier}}/{{maps}}/{{refinement}}.log",
+        f"{RUN}/logs/train_segmenter/{{classifier}}/{{maps}}/{{refinement}}.log",
     benchmark:
-        f"{EXP}/benchmarks/train_segmenter/{{classifier}}/{{maps}}/{{refinement}}.tsv"
+        f"{RUN}/benchmarks/train_segmenter/{{classifier}}/{{maps}}/{{refinement}}.tsv"
     conda:
         "envs/pipeline.yaml"
     threads: 8
     params:
         settings=lambda w: SEGMENTER,
-        seed=SEED,
+        seed=lambda w: plan.at(w).seed,
         code=code_digest("train_segmenter"),
     script:
         "pipeline/stages/train_segmenter.py"
@@ -296,47 +432,74 @@ rule train_segmenter:
 
 rule predict_masks:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        weights=f"{EXP}/segmenters/{{classifier}}/{{maps}}/{{refinement}}/model.safetensors",
+        manifest=lambda w: plan.at(w).manifest(w.split),
+        classes=f"{HOME}/dataset/classes.json",
+        weights=f"{RUN}/segmenters/{{classifier}}/{{maps}}/{{refinement}}/model.safetensors",
     output:
         predictions=directory(
-            f"{EXP}/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}"
+            f"{RUN}/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}"
         ),
     log:
-        f"{EXP}/logs/predict_masks/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.log",
+        f"{RUN}/logs/predict_masks/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.log",
     benchmark:
-        f"{EXP}/benchmarks/predict_masks/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
+        f"{RUN}/benchmarks/predict_masks/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
     params:
         settings=lambda w: PREDICTION,
-        shards=plan.config["shards"],
+        shards=CONFIG["shards"],
         precision=lambda w: SEGMENTER["precision"],
         code=code_digest("predict_masks"),
     script:
         "pipeline/stages/predict_masks.py"
 
 
+rule predict_soft_masks:
+    input:
+        manifest=lambda w: plan.at(w).manifest(w.split),
+        classes=f"{HOME}/dataset/classes.json",
+        weights=f"{RUN}/segmenters/{{classifier}}/{{maps}}/{{refinement}}/model.safetensors",
+    output:
+        soft_predictions=directory(
+            f"{RUN}/soft_predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}"
+        ),
+    log:
+        f"{RUN}/logs/predict_soft_masks/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/predict_soft_masks/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    params:
+        settings=lambda w: PREDICTION,
+        shards=CONFIG["shards"],
+        precision=lambda w: SEGMENTER["precision"],
+        code=code_digest("predict_soft_masks"),
+    script:
+        "pipeline/stages/predict_soft_masks.py"
+
+
 rule sweep_thresholds:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        masks=f"{EXP}/dataset/masks.csv",
-        maps=lambda w: plan.map_shards(f"{w.classifier}/{w.maps}", w.split),
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        masks=f"{HOME}/dataset/masks.csv",
+        maps=lambda w: plan.at(w).map_shards(maps_path(w), w.split),
+        label_free=f"{RUN}/thresholds/{{classifier}}/{{maps}}.json",
     output:
-        scores=f"{EXP}/scores/maps/{{classifier}}/{{maps}}/{{split}}.json",
+        scores=f"{RUN}/scores/maps/{{classifier}}/{{maps}}/{{split}}.json",
+        counts=f"{RUN}/scores/maps/{{classifier}}/{{maps}}/{{split}}.counts.safetensors",
     log:
-        f"{EXP}/logs/sweep_thresholds/{{classifier}}/{{maps}}/{{split}}.log",
+        f"{RUN}/logs/sweep_thresholds/{{classifier}}/{{maps}}/{{split}}.log",
     benchmark:
-        f"{EXP}/benchmarks/sweep_thresholds/{{classifier}}/{{maps}}/{{split}}.tsv"
+        f"{RUN}/benchmarks/sweep_thresholds/{{classifier}}/{{maps}}/{{split}}.tsv"
     conda:
         "envs/pipeline.yaml"
     threads: 8
     params:
-        method=lambda w: f"{w.classifier}/{w.maps}",
-        thresholds=plan.config["evaluation"]["thresholds"],
-        settings=lambda w: plan.map_settings(w.maps),
+        method=maps_path,
+        thresholds=CONFIG["evaluation"]["thresholds"],
+        rule=CONFIG["evaluation"]["label_free_rule"],
+        settings=lambda w: described.map_settings(CONFIG, w.maps),
         code=code_digest("sweep_thresholds"),
     script:
         "pipeline/stages/sweep_thresholds.py"
@@ -344,24 +507,26 @@ rule sweep_thresholds:
 
 rule evaluate_labels:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        masks=f"{EXP}/dataset/masks.csv",
-        labels=lambda w: plan.label_shards(f"{w.classifier}/{w.maps}/{w.refinement}"),
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        masks=f"{HOME}/dataset/masks.csv",
+        labels=lambda w: plan.at(w).label_shards(labels_path(w), w.split),
+        threshold=lambda w: plan.at(w).threshold(labels_path(w)),
     output:
-        scores=f"{EXP}/scores/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.json",
-        images=f"{EXP}/scores/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.csv",
+        scores=f"{RUN}/scores/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.json",
+        images=f"{RUN}/scores/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.csv",
+        counts=f"{RUN}/scores/labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.counts.safetensors",
     log:
-        f"{EXP}/logs/evaluate_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
+        f"{RUN}/logs/evaluate_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
     benchmark:
-        f"{EXP}/benchmarks/evaluate_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
+        f"{RUN}/benchmarks/evaluate_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
     conda:
         "envs/pipeline.yaml"
     threads: 8
     params:
         kind="labels",
-        method=lambda w: f"{w.classifier}/{w.maps}/{w.refinement}",
-        settings=lambda w: plan.label_settings(w.maps, w.refinement),
+        method=labels_path,
+        settings=lambda w: described.label_settings(CONFIG, w.maps, w.refinement),
         code=code_digest("evaluate"),
     script:
         "pipeline/stages/evaluate.py"
@@ -369,66 +534,138 @@ rule evaluate_labels:
 
 use rule evaluate_labels as evaluate_predictions with:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        masks=f"{EXP}/dataset/masks.csv",
-        labels=lambda w: plan.prediction_shards(
-            f"{w.classifier}/{w.maps}/{w.refinement}"
-        ),
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        masks=f"{HOME}/dataset/masks.csv",
+        labels=lambda w: plan.at(w).prediction_shards(labels_path(w), w.split),
+        threshold=[],
     output:
-        scores=f"{EXP}/scores/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.json",
-        images=f"{EXP}/scores/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.csv",
+        scores=f"{RUN}/scores/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.json",
+        images=f"{RUN}/scores/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.csv",
+        counts=f"{RUN}/scores/predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.counts.safetensors",
     log:
-        f"{EXP}/logs/evaluate_predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
+        f"{RUN}/logs/evaluate_predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
     benchmark:
-        f"{EXP}/benchmarks/evaluate_predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
+        f"{RUN}/benchmarks/evaluate_predictions/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
     params:
         kind="predictions",
-        method=lambda w: f"{w.classifier}/{w.maps}/{w.refinement}",
-        settings=plan.prediction_settings(),
+        method=labels_path,
+        settings=described.prediction_settings(CONFIG),
         code=code_digest("evaluate"),
 
 
 rule evaluate_boxes:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        masks=f"{EXP}/dataset/masks.csv",
-        boxes=f"{EXP}/dataset/boxes.csv",
-        labels=lambda w: plan.label_shards(f"{w.classifier}/{w.maps}/{w.refinement}"),
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        masks=f"{HOME}/dataset/masks.csv",
+        boxes=f"{HOME}/dataset/boxes.csv",
+        labels=lambda w: plan.at(w).label_shards(labels_path(w), w.split),
     output:
-        scores=f"{EXP}/scores/boxes/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.json",
+        scores=f"{RUN}/scores/boxes/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.json",
     log:
-        f"{EXP}/logs/evaluate_boxes/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
+        f"{RUN}/logs/evaluate_boxes/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
     benchmark:
-        f"{EXP}/benchmarks/evaluate_boxes/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
+        f"{RUN}/benchmarks/evaluate_boxes/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
     conda:
         "envs/pipeline.yaml"
     threads: 8
     params:
-        method=lambda w: f"{w.classifier}/{w.maps}/{w.refinement}",
+        method=labels_path,
         code=code_digest("evaluate_boxes"),
     script:
         "pipeline/stages/evaluate_boxes.py"
 
 
+rule compare_labels:
+    input:
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        labels=lambda w: [
+            shard
+            for method in plan.labels
+            for shard in plan.at(w).label_shards(method, w.split)
+        ],
+    output:
+        agreement=f"{RUN}/quality/agreement/{{split}}.csv",
+    log:
+        f"{RUN}/logs/compare_labels/{{split}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/compare_labels/{{split}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        methods=plan.labels,
+        code=code_digest("compare_labels"),
+    script:
+        "pipeline/stages/compare_labels.py"
+
+
+rule assess_labels:
+    input:
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        maps=lambda w: plan.at(w).map_shards(maps_path(w).split("+")[0], w.split),
+        class_scores=lambda w: plan.at(w).class_scores(w.classifier, w.split),
+        figures=lambda w: [
+            f"{folder}.csv"
+            for folder in plan.at(w).label_shards(labels_path(w), w.split)
+        ],
+        agreement=lambda w: plan.at(w).label_agreement(w.split),
+    output:
+        quality=f"{RUN}/quality/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.csv",
+    log:
+        f"{RUN}/logs/assess_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/assess_labels/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    params:
+        method=labels_path,
+        code=code_digest("assess_labels"),
+    script:
+        "pipeline/stages/assess_labels.py"
+
+
+rule summarise_quality:
+    input:
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        quality=f"{RUN}/quality/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.csv",
+        image_scores=lambda w: plan.at(w).label_image_scores(labels_path(w), w.split),
+    output:
+        summary=f"{RUN}/quality/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.json",
+    log:
+        f"{RUN}/logs/summarise_quality/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/summarise_quality/{{classifier}}/{{maps}}/{{refinement}}/{{split}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    params:
+        method=labels_path,
+        code=code_digest("summarise_quality"),
+    script:
+        "pipeline/stages/summarise_quality.py"
+
+
 rule visualise_classes:
     input:
-        classes=f"{EXP}/dataset/classes.json",
-        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
+        classes=f"{HOME}/dataset/classes.json",
+        weights=f"{RUN}/classifiers/{{classifier}}/model.safetensors",
     output:
-        grid=f"{EXP}/class_models/{{classifier}}.png",
+        grid=f"{RUN}/class_models/{{classifier}}.png",
     log:
-        f"{EXP}/logs/visualise_classes/{{classifier}}.log",
+        f"{RUN}/logs/visualise_classes/{{classifier}}.log",
     benchmark:
-        f"{EXP}/benchmarks/visualise_classes/{{classifier}}.tsv"
+        f"{RUN}/benchmarks/visualise_classes/{{classifier}}.tsv"
     conda:
         "envs/pipeline.yaml"
     threads: 8
     params:
         settings=CLASS_MODELS,
         precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
-        seed=SEED,
+        seed=lambda w: plan.at(w).seed,
         code=code_digest("visualise_classes"),
     script:
         "pipeline/stages/visualise_classes.py"
@@ -436,15 +673,15 @@ rule visualise_classes:
 
 rule visualise_units:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        weights=f"{RUN}/classifiers/{{classifier}}/model.safetensors",
     output:
-        grid=f"{EXP}/units/{{classifier}}.png",
+        grid=f"{RUN}/units/{{classifier}}.png",
     log:
-        f"{EXP}/logs/visualise_units/{{classifier}}.log",
+        f"{RUN}/logs/visualise_units/{{classifier}}.log",
     benchmark:
-        f"{EXP}/benchmarks/visualise_units/{{classifier}}.tsv"
+        f"{RUN}/benchmarks/visualise_units/{{classifier}}.tsv"
     conda:
         "envs/pipeline.yaml"
     threads: 8
@@ -456,49 +693,27 @@ rule visualise_units:
         "pipeline/stages/visualise_units.py"
 
 
-rule classify:
-    input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
-    output:
-        class_scores=f"{EXP}/class_scores/{{classifier}}/{{split}}.csv",
-    log:
-        f"{EXP}/logs/classify/{{classifier}}/{{split}}.log",
-    benchmark:
-        f"{EXP}/benchmarks/classify/{{classifier}}/{{split}}.tsv"
-    conda:
-        "envs/pipeline.yaml"
-    threads: 8
-    params:
-        max_size=lambda w: COMPARISON["max_size"],
-        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
-        code=code_digest("classify"),
-    script:
-        "pipeline/stages/classify.py"
-
-
 rule localize:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        masks=f"{EXP}/dataset/masks.csv",
-        boxes=f"{EXP}/dataset/boxes.csv",
-        class_scores=f"{EXP}/class_scores/{{classifier}}/{{split}}.csv",
-        maps=lambda w: plan.map_shards(f"{w.classifier}/{w.maps}", w.split),
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        masks=f"{HOME}/dataset/masks.csv",
+        boxes=f"{HOME}/dataset/boxes.csv",
+        class_scores=lambda w: plan.at(w).class_scores(w.classifier, w.split),
+        maps=lambda w: plan.at(w).map_shards(maps_path(w), w.split),
     output:
-        scores=f"{EXP}/scores/localization/{{classifier}}/{{maps}}/{{split}}.json",
-        pairs=f"{EXP}/scores/localization/{{classifier}}/{{maps}}/{{split}}.csv",
+        scores=f"{RUN}/scores/localization/{{classifier}}/{{maps}}/{{split}}.json",
+        pairs=f"{RUN}/scores/localization/{{classifier}}/{{maps}}/{{split}}.csv",
     log:
-        f"{EXP}/logs/localize/{{classifier}}/{{maps}}/{{split}}.log",
+        f"{RUN}/logs/localize/{{classifier}}/{{maps}}/{{split}}.log",
     benchmark:
-        f"{EXP}/benchmarks/localize/{{classifier}}/{{maps}}/{{split}}.tsv"
+        f"{RUN}/benchmarks/localize/{{classifier}}/{{maps}}/{{split}}.tsv"
     conda:
         "envs/pipeline.yaml"
     threads: 8
     params:
         settings=lambda w: COMPARISON["localization"],
-        method=lambda w: f"{w.classifier}/{w.maps}",
+        method=maps_path,
         code=code_digest("localize"),
     script:
         "pipeline/stages/localize.py"
@@ -506,24 +721,24 @@ rule localize:
 
 rule judge_faithfulness:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        weights=f"{EXP}/classifiers/{{classifier}}/model.safetensors",
-        maps=lambda w: plan.map_shards(f"{w.classifier}/{w.maps}", w.split),
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        weights=f"{RUN}/classifiers/{{classifier}}/model.safetensors",
+        maps=lambda w: plan.at(w).map_shards(maps_path(w), w.split),
     output:
-        scores=f"{EXP}/scores/faithfulness/{{classifier}}/{{maps}}/{{split}}.json",
-        pairs=f"{EXP}/scores/faithfulness/{{classifier}}/{{maps}}/{{split}}.csv",
+        scores=f"{RUN}/scores/faithfulness/{{classifier}}/{{maps}}/{{split}}.json",
+        pairs=f"{RUN}/scores/faithfulness/{{classifier}}/{{maps}}/{{split}}.csv",
     log:
-        f"{EXP}/logs/judge_faithfulness/{{classifier}}/{{maps}}/{{split}}.log",
+        f"{RUN}/logs/judge_faithfulness/{{classifier}}/{{maps}}/{{split}}.log",
     benchmark:
-        f"{EXP}/benchmarks/judge_faithfulness/{{classifier}}/{{maps}}/{{split}}.tsv"
+        f"{RUN}/benchmarks/judge_faithfulness/{{classifier}}/{{maps}}/{{split}}.tsv"
     conda:
         "envs/pipeline.yaml"
     threads: 8
     params:
         settings=lambda w: COMPARISON["faithfulness"],
         max_size=lambda w: COMPARISON["max_size"],
-        method=lambda w: f"{w.classifier}/{w.maps}",
+        method=maps_path,
         precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
         code=code_digest("judge_faithfulness"),
     script:
@@ -532,19 +747,19 @@ rule judge_faithfulness:
 
 rule compare_attributions:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
         sweeps=plan.compared_scores("maps"),
         localization=plan.compared_scores("localization"),
         faithfulness=plan.compared_scores("faithfulness"),
         pairs=plan.compared_scores("faithfulness", "csv"),
-        times=plan.compared_times(),
+        times=jobs.compared_times(plan),
     output:
-        table=f"{EXP}/comparison.csv",
+        table=f"{RUN}/comparison.csv",
     log:
-        f"{EXP}/logs/compare_attributions.log",
+        f"{RUN}/logs/compare_attributions.log",
     benchmark:
-        f"{EXP}/benchmarks/compare_attributions.tsv"
+        f"{RUN}/benchmarks/compare_attributions.tsv"
     conda:
         "envs/pipeline.yaml"
     params:
@@ -555,11 +770,66 @@ rule compare_attributions:
         "pipeline/stages/compare_attributions.py"
 
 
+rule export_labels:
+    input:
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        labels=lambda w: plan.at(w).export_shards(w.format, w.kind, labels_path(w))[
+            "labels"
+        ],
+        soft=lambda w: plan.at(w).export_shards(w.format, w.kind, labels_path(w))[
+            "soft"
+        ],
+        scores=lambda w: plan.at(w).export_scores(w.kind, labels_path(w)),
+    output:
+        export=directory(
+            f"{RUN}/export/{{format}}/{{kind}}/{{classifier}}/{{maps}}/{{refinement}}"
+        ),
+    log:
+        f"{RUN}/logs/export_labels/{{format}}/{{kind}}/{{classifier}}/{{maps}}/{{refinement}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/export_labels/{{format}}/{{kind}}/{{classifier}}/{{maps}}/{{refinement}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        method=labels_path,
+        splits=lambda w: plan.export_splits(w.kind),
+        settings=lambda w: described.export_settings(CONFIG, w.kind, labels_path(w)),
+        options=lambda w: described.export_options(CONFIG),
+        code=code_digest("export_labels"),
+    script:
+        "pipeline/stages/export_labels.py"
+
+
+rule predict_folder:
+    input:
+        manifest=lambda w: plan.at(w).folder_manifest(w.folder, w.kind, w.classifier),
+        classes=f"{HOME}/dataset/classes.json",
+        shards=lambda w: plan.at(w).kind_shards(w.kind, labels_path(w), w.folder),
+    output:
+        result=directory(
+            f"{RUN}/folders/{{folder}}/{{kind}}/{{classifier}}/{{maps}}/{{refinement}}"
+        ),
+    log:
+        f"{RUN}/logs/predict_folder/{{folder}}/{{kind}}/{{classifier}}/{{maps}}/{{refinement}}.log",
+    benchmark:
+        f"{RUN}/benchmarks/predict_folder/{{folder}}/{{kind}}/{{classifier}}/{{maps}}/{{refinement}}.tsv"
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        images=lambda w: FOLDERS[w.folder]["images"],
+        code=code_digest("predict_folder"),
+    script:
+        "pipeline/stages/predict_folder.py"
+
+
 rule report:
     input:
-        manifest=f"{EXP}/dataset/manifest.csv",
-        classes=f"{EXP}/dataset/classes.json",
-        masks=f"{EXP}/dataset/masks.csv",
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+        masks=f"{HOME}/dataset/masks.csv",
         histories=plan.histories(),
         scores=plan.scores(),
         boxes=plan.box_scores(),
@@ -568,7 +838,7 @@ rule report:
         labels=[shard for method in plan.labels for shard in plan.label_shards(method)],
         predictions=[
             shard
-            for method in plan.config["segmenters"]
+            for method in CONFIG["segmenters"]
             for shard in plan.prediction_shards(method)
         ],
         class_models=plan.class_models(),
@@ -576,17 +846,56 @@ rule report:
         comparison=plan.comparison(),
         localization=plan.compared_scores("localization"),
         compared_maps=plan.compared_maps(),
-        true_boxes=f"{EXP}/dataset/boxes.csv",
-        times=plan.times(),
+        true_boxes=f"{HOME}/dataset/boxes.csv",
+        quality=plan.quality("csv"),
+        quality_scores=plan.quality("json"),
+        times=jobs.times(plan),
     output:
-        report=report(f"{EXP}/report.html", category="Report"),
+        report=report(f"{RUN}/report.html", category="Report"),
     log:
-        f"{EXP}/logs/report.log",
+        f"{RUN}/logs/report.log",
     conda:
         "envs/pipeline.yaml"
     params:
-        config=plan.config,
-        gallery=plan.config["report"]["gallery"],
+        config=lambda w: dict(CONFIG, seed=plan.at(w).seed),
+        gallery=CONFIG["report"]["gallery"],
         code=code_digest("report"),
     script:
         "pipeline/stages/report.py"
+
+
+rule record_experiment:
+    input:
+        scores=plan.scores(),
+    output:
+        record=f"{RUN}/experiment.json",
+    log:
+        f"{RUN}/logs/record_experiment.log",
+    conda:
+        "envs/pipeline.yaml"
+    params:
+        experiment=CONFIG["experiment"],
+        seed=lambda w: plan.at(w).seed,
+        config=CONFIG,
+        results=lambda w: jobs.scored_results(plan.at(w)),
+        code=code_digest("record_experiment"),
+    script:
+        "pipeline/stages/record_experiment.py"
+
+
+rule scoreboard:
+    input:
+        records=[f"{run.root}/experiment.json" for run in plan.runs],
+    output:
+        table="results/scoreboard.csv",
+        differences="results/scoreboard-differences.csv",
+        page=report("results/scoreboard.html", category="Report"),
+    log:
+        f"{HOME}/logs/scoreboard.log",
+    conda:
+        "envs/pipeline.yaml"
+    params:
+        others=lambda w: known_records(Path("results"), besides=CONFIG["experiment"]),
+        code=code_digest("scoreboard"),
+    script:
+        "pipeline/stages/scoreboard.py"

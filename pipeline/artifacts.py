@@ -48,11 +48,14 @@ class ClassMaps:
         One map per class in [0, 1], at a fraction of the image's resolution.
     size : (int, int)
         Height and width of the image in pixels.
+    agreement : (K,) float32 array or None
+        How much the views that the maps are made of agree, in [0, 1]; None where nobody says.
     """
 
     classes: NDArray[np.int64]
     values: NDArray[np.float16]
     size: tuple[int, int]
+    agreement: NDArray[np.float32] | None = None
 
 
 @contextmanager
@@ -73,12 +76,18 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_maps(path: Path, maps: Iterable[tuple[str, ClassMaps]]) -> None:
-    """Write a shard of maps: tensors ``ID/classes``, ``ID/maps`` and ``ID/size`` of every image."""
+    """Write a shard of maps.
+
+    Of every image the tensors ``ID/classes``, ``ID/maps`` and ``ID/size``, and ``ID/agreement``
+    where the maps know it.
+    """
     tensors: dict[str, NDArray[Any]] = {}
     for image_id, item in maps:
         tensors[f"{image_id}/classes"] = np.ascontiguousarray(item.classes, dtype=np.int64)
         tensors[f"{image_id}/maps"] = np.ascontiguousarray(item.values, dtype=np.float16)
         tensors[f"{image_id}/size"] = np.array(item.size, dtype=np.int64)
+        if item.agreement is not None:
+            tensors[f"{image_id}/agreement"] = np.asarray(item.agreement, dtype=np.float32)
     with replacing(path) as partial:
         save_file(tensors, partial)
 
@@ -100,21 +109,50 @@ class MapShard:
         except SafetensorError as error:
             raise _damaged(path, "safetensors file of maps", error) from error
         self.ids = sorted(key.removesuffix("/size") for key in keys if key.endswith("/size"))
+        self._says_agreement = {f"{image_id}/agreement" for image_id in self.ids} <= keys
 
     def __getitem__(self, image_id: str) -> ClassMaps:
         with safe_open(self._path, framework="np") as file:
             height, width = file.get_tensor(f"{image_id}/size").tolist()
             values = file.get_tensor(f"{image_id}/maps")
             classes = file.get_tensor(f"{image_id}/classes")
+            agreement = None
+            if self._says_agreement:
+                agreement = file.get_tensor(f"{image_id}/agreement")
         if not np.isfinite(values).all():
             raise UserError(
                 f"{self._path}: maps of {image_id} hold values that are not finite, expected "
                 "numbers in [0, 1]: make them again, with `precision: 32-true`"
             )
-        return ClassMaps(classes, values, (height, width))
+        return ClassMaps(classes, values, (height, width), agreement)
 
     def __iter__(self) -> Iterator[tuple[str, ClassMaps]]:
         return ((image_id, self[image_id]) for image_id in self.ids)
+
+
+def maps_by_id(paths: Iterable[Path], wanted: Sequence[str] = ()) -> dict[str, MapShard]:
+    """Tell of every image the shard that holds its maps.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        Shards.
+    wanted : sequence of str, optional
+        Images that must be there.
+
+    Raises
+    ------
+    UserError
+        If a wanted image is in no shard.
+    """
+    shards = {image_id: shard for shard in map(MapShard, paths) for image_id in shard.ids}
+    lacking = [image_id for image_id in wanted if image_id not in shards]
+    if lacking:
+        raise UserError(
+            f"{len(lacking)} of {len(wanted)} images have no maps, first {lacking[0]}: "
+            "make the shards again, all with the same `shards`"
+        )
+    return shards
 
 
 def write_label(path: Path, label: NDArray[np.uint8]) -> None:
@@ -217,20 +255,34 @@ def read_soft_label(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float16]]
         raise _damaged(path, "safetensors file of probabilities", error) from error
 
 
-def write_class_scores(path: Path, classes: Sequence[str], rows: Iterable[ClassScoreRow]) -> None:
-    """Write one row an image: its id and one score a class."""
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
+    """Write a CSV table; None and numbers that are not finite become empty cells."""
     with replacing(path) as partial, partial.open("w", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(("id", *classes))
-        for image_id, scores in rows:
-            writer.writerow((image_id, *(f"{score:.6g}" for score in scores)))
+        writer.writerow(columns)
+        writer.writerows([_finite(value) for value in row] for row in rows)
 
 
-def read_class_scores(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Read what :func:`write_class_scores` wrote: (C,) scores by image id."""
+def read_table(path: Path) -> list[dict[str, str]]:
+    """Read a CSV table: one mapping of its columns a row."""
     with path.open(newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    return {row[0]: np.array(row[1:], np.float64) for row in rows}
+        return list(csv.DictReader(file))
+
+
+def write_class_scores(path: Path, classes: Sequence[str], rows: Iterable[ClassScoreRow]) -> None:
+    """Write one row an image: its id and one score a class."""
+    cells = ((image_id, *(f"{score:.6g}" for score in scores)) for image_id, scores in rows)
+    write_table(path, ("id", *classes), cells)
+
+
+def read_class_scores(paths: Iterable[Path]) -> dict[str, NDArray[np.float64]]:
+    """Read what :func:`write_class_scores` wrote, of all shards: (C,) scores by image id."""
+    found: dict[str, NDArray[np.float64]] = {}
+    for path in paths:
+        with path.open(newline="") as file:
+            rows = list(csv.reader(file))[1:]
+        found |= {row[0]: np.array(row[1:], np.float64) for row in rows}
+    return found
 
 
 def write_weights(

@@ -229,6 +229,8 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """Check what a schema cannot: names that are used must be defined, numbers must fit."""
     wanted = {key: config[key] for key in ("labels", "segmenters")}
     wanted["comparison.methods"] = config.get("comparison", {}).get("methods", [])
+    wanted["export.labels"] = config.get("export", {}).get("labels", [])
+    wanted |= {f"folders.{name}.labels": part["labels"] for name, part in config["folders"].items()}
     for key, paths in wanted.items():
         for path in paths:
             for problem in _path_problems(path, config):
@@ -237,6 +239,7 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield "nothing is wanted: expected labels, segmenters, or a comparison of maps"
     if config["segmenters"] and "segmenter" not in config:
         yield "segmenters are listed, but there is no section 'segmenter'"
+    yield from _network_problems(config)
     trainings = {
         f"classifiers.{name}": part
         for name, part in config["classifiers"].items()
@@ -246,9 +249,7 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
     for place, settings in trainings.items():
         yield from _training_problems(place, settings)
     for name, settings in config["refinements"].items():
-        rule, value = settings["background"]["rule"], settings["background"]["value"]
-        if rule == "threshold" and value >= 1:
-            yield f"refinements.{name}.background.value is {value}, expected a threshold below 1"
+        yield from _background_problems(f"refinements.{name}.background", settings["background"])
         yield from _graph_cut_problems(f"refinements.{name}", settings)
     if "affinity" in config:
         high, low = (config["affinity"]["labels"][key] for key in ("foreground", "background"))
@@ -267,6 +268,32 @@ def _path_problems(path: str, config: Mapping[str, Any]) -> Iterator[str]:
             yield f"names {name!r}, which {section} lacks{_nearest(name, list(config[section]))}"
     if walk and "affinity" not in config:
         yield "walks over affinities, but there is no section 'affinity'"
+
+
+def _background_problems(place: str, background: Mapping[str, Any]) -> Iterator[str]:
+    rule, value = background["rule"], background["value"]
+    if isinstance(value, str) and rule != "threshold":
+        yield f"{place}.value is {value!r}, which chooses a threshold, expected a number for {rule}"
+    elif rule == "threshold" and not isinstance(value, str) and value >= 1:
+        yield f"{place}.value is {value}, expected a threshold below 1"
+
+
+def _network_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """Check what is asked of segmentation networks: only those of `segmenters` are trained."""
+    asked = {"export.predictions": config.get("export", {}).get("predictions", [])}
+    for name, part in config["folders"].items():
+        asked[f"folders.{name}.segmenters"] = part["segmenters"]
+    for place, paths in asked.items():
+        for path in paths:
+            if path not in config["segmenters"]:
+                near = _nearest(path, config["segmenters"])
+                yield f"{place}: {path!r} is not among the segmenters{near}: list it there too"
+    for name, part in config["folders"].items():
+        if not (part["labels"] or part["segmenters"]):
+            yield f"folders.{name} wants nothing, expected labels or segmenters"
+    export = config.get("export")
+    if export and not (export["labels"] or export["predictions"]):
+        yield "export wants nothing, expected labels or predictions"
 
 
 def _graph_cut_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]:

@@ -1,15 +1,20 @@
-"""Applying a segmentation network to one image, over scales and flips."""
+"""Applying a segmentation network to images, over scales and flips."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from pipeline.device import channels_last
-from pipeline.images import fitted_size, normalise, resize, scaled_size
-from pipeline.models.segmenter import Segmenter
+from pipeline.datasets.manifest import Record
+from pipeline.device import channels_last, make_fabric, on_device
+from pipeline.images import fitted_size, normalise, read_rgb, resize, scaled_size
+from pipeline.models.segmenter import Segmenter, load_segmenter
+from pipeline.progress import progress
+from pipeline.refinement.dense_crf import CrfSettings, dense_crf
 
 
 @torch.no_grad()
@@ -54,3 +59,71 @@ def class_probabilities(
         full = F.interpolate(probabilities, size, mode="bilinear", align_corners=False)
         fused.append(full[0])
     return torch.stack(fused).mean(dim=0).cpu().numpy()
+
+
+def winning_classes(
+    image: NDArray[np.uint8], probabilities: NDArray[np.float32], crf: CrfSettings | None
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Keep of a prediction the classes that win somewhere, and refine these with a dense CRF.
+
+    The CRF's cost grows with the number of classes, and so does the size of a file.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 array
+    probabilities : (C, H, W) float32 array
+    crf : CrfSettings or None
+
+    Returns
+    -------
+    winners : (L,) uint8 array
+        Class numbers, ascending.
+    probabilities : (L, H, W) float32 array
+        Summing to 1.
+    """
+    winners = np.unique(probabilities.argmax(axis=0))
+    kept = probabilities[winners]
+    if crf is not None:
+        kept = dense_crf(image, kept, crf)
+    return winners.astype(np.uint8), kept / kept.sum(axis=0)
+
+
+def predictions(
+    records: Sequence[Record],
+    *,
+    weights: Path,
+    settings: Mapping[str, Any],
+    precision: str,
+    threads: int,
+    what: str,
+) -> Iterator[tuple[Record, NDArray[np.uint8], NDArray[np.float32]]]:
+    """Apply a trained network to many images.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        The images; their labels are not looked at.
+    weights : Path
+        The network.
+    settings : mapping
+        Keys ``scales``, ``flip``, ``max_size`` and ``crf``.
+    precision : str
+        Arithmetic of the forward pass.
+    threads : int
+        CPU threads.
+    what : str
+        What is being done, for the log.
+
+    Yields
+    ------
+    record : Record
+    winners, probabilities
+        As :func:`winning_classes` gives them.
+    """
+    model = on_device(make_fabric(precision, threads), load_segmenter(weights))
+    crf = CrfSettings.from_config(settings["crf"]) if settings["crf"] else None
+    fusion = {key: settings[key] for key in ("scales", "flip", "max_size")}
+    for record in progress(records, total=len(records), what=what):
+        image = read_rgb(record.image)
+        scores = class_probabilities(model, image, **fusion)
+        yield record, *winning_classes(image, scores, crf)

@@ -3,34 +3,54 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import ClassMaps, MapShard, write_label
+from pipeline.artifacts import ClassMaps, MapShard
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.images import read_rgb
 from pipeline.parallel import map_images
 
-#: Makes an (H, W) uint8 label of an image's maps and its photograph, or None for that.
-Labeller = Callable[[ClassMaps, NDArray[np.uint8] | None], NDArray[np.uint8]]
+Label = TypeVar("Label")
+Summary = TypeVar("Summary")
+
+
+@dataclass(frozen=True)
+class Labeller(Generic[Label, Summary]):
+    """The work on one image, as an object that processes can be sent.
+
+    Attributes
+    ----------
+    label : callable
+        Makes a label of an image's maps and its (H, W, 3) photograph, or None for that.
+    write : callable
+        Writes a label at a path without extension, and says of it what is to be kept.
+    needs_image : bool
+        Whether the photograph is looked at; it is not opened otherwise, nor where an image
+        has no class.
+    """
+
+    label: Callable[[ClassMaps, NDArray[np.uint8] | None], Label]
+    write: Callable[[Path, Label], Summary]
+    needs_image: bool
 
 
 def label_shard(
-    labeller: Labeller,
+    labeller: Labeller[Label, Summary],
     *,
     manifest: Path,
     classes: Path,
     maps: Path,
     labels: Path,
-    needs_image: bool,
     threads: int,
-) -> None:
-    """Write one label image ``ID.png`` per image of a shard.
+) -> dict[str, Summary]:
+    """Label every image of a shard.
 
     Parameters
     ----------
-    labeller : callable
+    labeller : Labeller
         Picklable when there are several threads.
     manifest, classes : Path
         Images, and the class names.
@@ -38,11 +58,13 @@ def label_shard(
         One shard of class maps.
     labels : Path
         Output: a folder.
-    needs_image : bool
-        Whether the labeller looks at the photograph; it is not opened otherwise, nor where
-        an image has no label.
     threads : int
         Processes.
+
+    Returns
+    -------
+    dict
+        What ``labeller.write`` gave, by image id.
 
     Raises
     ------
@@ -51,24 +73,21 @@ def label_shard(
     """
     shard = MapShard(maps)
     records = {record.id: record for record in read_manifest(manifest, classes).records}
-    work = _Labelling(shard, labels, labeller, needs_image)
+    work = _Work(shard, labels, labeller)
     labels.mkdir(parents=True, exist_ok=True)
     wanted = [records[image_id] for image_id in shard.ids]
-    for _ in map_images(work, wanted, workers=threads, what=f"labels of {maps}"):
-        pass
+    summaries = map_images(work, wanted, workers=threads, what=f"labels of {maps}")
+    return dict(zip(shard.ids, summaries, strict=True))
 
 
 @dataclass(frozen=True)
-class _Labelling:
-    """The work on one image, as an object that processes can be sent."""
-
+class _Work(Generic[Label, Summary]):
     shard: MapShard
     folder: Path
-    labeller: Labeller
-    needs_image: bool
+    labeller: Labeller[Label, Summary]
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, record: Record) -> Summary:
         maps = self.shard[record.id]
-        wanted = self.needs_image and len(maps.classes) > 0
+        wanted = self.labeller.needs_image and len(maps.classes) > 0
         image = read_rgb(record.image, maps.size) if wanted else None
-        write_label(self.folder / f"{record.id}.png", self.labeller(maps, image))
+        return self.labeller.write(self.folder / record.id, self.labeller.label(maps, image))

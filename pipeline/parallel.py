@@ -1,6 +1,7 @@
 """Per-image work over processes."""
 
 import multiprocessing
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +18,8 @@ Result = TypeVar("Result")
 
 #: Items a worker is ahead of what was taken: enough to stay busy, few enough for memory.
 LOOK_AHEAD = 4
+#: Seconds of work that starting processes takes: less than that is done in this one.
+START = 3.0
 
 
 def map_images(
@@ -24,7 +27,9 @@ def map_images(
 ) -> Iterator[Result]:
     """Apply a function to every item and yield the results in order, with progress.
 
-    Processes, not threads: pydensecrf holds Python's lock while it computes.
+    Processes, not threads: pydensecrf holds Python's lock while it computes. The first items
+    are worked on in this process, and the others are started only once it is seen that
+    their start pays.
 
     Parameters
     ----------
@@ -33,7 +38,7 @@ def map_images(
     items : sequence
         One item an image.
     workers : int
-        Processes; 1 works in this one.
+        Processes at most; 1 works in this one.
     what : str
         What is being done, for the log.
 
@@ -42,11 +47,24 @@ def map_images(
     UserError
         If a worker is killed; errors of the function pass unchanged.
     """
-    total = len(items)
-    if workers == 1 or total < 2:
-        yield from (function(item) for item in progress(items, total=total, what=what))
-    else:
-        yield from progress(_in_processes(function, items, workers), total=total, what=what)
+    results = map(function, items) if workers == 1 else _adaptive(function, items, workers)
+    yield from progress(results, total=len(items), what=what)
+
+
+def _adaptive(
+    function: Callable[[Item], Result], items: Sequence[Item], workers: int
+) -> Iterator[Result]:
+    """Work alone until what is left takes longer than starting others."""
+    spent = 0.0
+    for done, item in enumerate(items):
+        left = (len(items) - done) * (spent / max(done, 1))
+        if left > START or (START == 0 and len(items) > 1):
+            yield from _in_processes(function, items[done:], workers)
+            return
+        start = time.monotonic()
+        result = function(item)
+        spent += time.monotonic() - start
+        yield result
 
 
 def _in_processes(

@@ -4,7 +4,6 @@ Everything random in an epoch is drawn from the seed and the epoch's number alon
 run that was killed goes on from its last whole epoch to the very same result.
 """
 
-import csv
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.artifacts import replacing
+from pipeline.artifacts import write_table
 from pipeline.checkpoint import State, restore_checkpoint, save_checkpoint, state_of
 from pipeline.device import channels_last
 from pipeline.errors import UserError
@@ -147,10 +146,7 @@ def train(
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     """Write one CSV row per epoch."""
-    with replacing(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
+    write_table(path, list(history[0]), (row.values() for row in history))
 
 
 class _Epoch(Dataset[tuple[Tensor, ...]]):

@@ -31,6 +31,12 @@ def voc_subset() -> Path:
 
 
 @pytest.fixture
+def processes(monkeypatch):
+    """Let work be shared among processes however small it is."""
+    monkeypatch.setattr("pipeline.parallel.START", 0)
+
+
+@pytest.fixture
 def demo_config() -> dict[str, Any]:
     """Give the resolved default configuration."""
     return resolve(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))

@@ -67,7 +67,7 @@ def test_maps_that_are_not_numbers_are_refused(tmp_path, value):
 def test_class_scores_read_back_as_written(tmp_path):
     rows = {"a": np.array([0.5, -12.25]), "b,c": np.array([1e-9, 3e8])}
     write_class_scores(tmp_path / "s.csv", ["cat", "dog, wet"], rows.items())
-    read = read_class_scores(tmp_path / "s.csv")
+    read = read_class_scores([tmp_path / "s.csv"])
     assert list(read) == list(rows)
     for name, scores in rows.items():
         np.testing.assert_allclose(read[name], scores, rtol=1e-5)

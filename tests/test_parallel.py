@@ -1,10 +1,16 @@
 import os
 import signal
+import time
 
 import pytest
 
 from pipeline.errors import UserError
 from pipeline.parallel import map_images
+
+
+@pytest.fixture(autouse=True)
+def _shared(processes):
+    """Share also these few items among processes."""
 
 
 def square(value: int) -> int:
@@ -42,3 +48,16 @@ def test_a_killed_worker_is_named():
 
 def test_nothing_to_do_is_done():
     assert list(map_images(square, [], workers=2, what="x")) == []
+
+
+def work(value: int) -> int:
+    """Say which process works."""
+    time.sleep(value / 100)
+    return os.getpid()
+
+
+def test_little_work_is_done_here_and_much_is_shared(monkeypatch):
+    monkeypatch.setattr("pipeline.parallel.START", 0.5)
+    assert set(map_images(work, [1] * 6, workers=2, what="x")) == {os.getpid()}
+    first, *_, last = map_images(work, [20] * 6, workers=2, what="x")
+    assert first == os.getpid() != last

@@ -43,7 +43,7 @@ TINY: dict[str, Any] = {
     "affinity": {key: TRAINING[key] for key in ("epochs", "batch_size", "augmentation")},
     "random_walks": {"rw": {"radius": 3, "steps": 16}},
     "refinements": {
-        "threshold": {},
+        "threshold": {"background": {"value": "mean"}},
         "crf": {"crf": {"iterations": 2}},
         "graph-cut": {"graph_cut": {}},
     },
@@ -61,6 +61,7 @@ TINY: dict[str, Any] = {
         "faithfulness": {"steps": 2},
     },
     "units": {"units": 1, "pictures": 2},
+    "export": {"labels": ["puzzle/cam+rw/crf"], "formats": ["voc", "soft"]},
     "evaluation": {"thresholds": 4},
     "report": {"gallery": 1},
 }

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from pipeline.attribution import Attribution
 from pipeline.device import channels_last
 from pipeline.images import fitted_size, normalise, resize, scaled_size, strided_size
+from pipeline.metrics.agreement import map_agreement
 from pipeline.models.classifier import CamClassifier
 
 
@@ -24,7 +25,7 @@ def fused_maps(
     flip: bool,
     max_size: int | None,
     stride: int,
-) -> NDArray[np.float16]:
+) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
     """Sum a method's maps over scales and flips and bring every class to a maximum of 1.
 
     Parameters
@@ -47,16 +48,19 @@ def fused_maps(
 
     Returns
     -------
-    (K, ceil(H / stride), ceil(W / stride)) float16 array
+    maps : (K, ceil(H / stride), ceil(W / stride)) float16 array
         In [0, 1]; a class without any evidence stays 0.
+    agreement : (K,) float32 array
+        How much the single scales and flips agree
+        (:func:`pipeline.metrics.agreement.map_agreement`).
     """
     size = strided_size((image.shape[0], image.shape[1]), stride)
     if len(classes) == 0:
-        return np.zeros((0, *size), dtype=np.float16)
+        return np.zeros((0, *size), dtype=np.float16), np.zeros(0, dtype=np.float32)
     device = next(model.parameters()).device
     wanted = torch.as_tensor(classes - 1, device=device)
     base = fitted_size((image.shape[0], image.shape[1]), max_size)
-    total = torch.zeros((len(classes), *size), device=device)
+    views: list[Tensor] = []
     for scale in scales:
         scaled = normalise(resize(image, scaled_size(base, scale)), model.mean, model.std)
         batch = torch.from_numpy(scaled)[None].to(device)
@@ -65,8 +69,10 @@ def fused_maps(
         maps = attribution(model, channels_last(batch), wanted)
         if flip:
             maps = torch.stack([maps[0], maps[1].flip(2)])
-        total += _resampled(maps, size).sum(dim=0)
-    return _to_unit_maximum(total).cpu().numpy().astype(np.float16)
+        views.append(_resampled(maps, size))
+    single = torch.cat(views)
+    fused = _to_unit_maximum(single.sum(dim=0)).cpu().numpy().astype(np.float16)
+    return fused, map_agreement(single.cpu().numpy())
 
 
 def _resampled(maps: Tensor, size: tuple[int, int]) -> Tensor:

@@ -31,7 +31,9 @@ class Looked:
     contradicts: bool = False
 
 
-def checked_records(source: Source, threads: int) -> list[Record]:
+def checked_records(
+    source: Source, threads: int, splits: Sequence[str] = ("train", "val")
+) -> list[Record]:
     """Check a data set by its files' content and give its records.
 
     Parameters
@@ -40,13 +42,15 @@ def checked_records(source: Source, threads: int) -> list[Record]:
         As read, with the problems met so far.
     threads : int
         Files decoded at the same time.
+    splits : sequence of str
+        What each must have an image of.
 
     Raises
     ------
     UserError
         If there is any problem: all of them in one message, a line each.
     """
-    problems = [*source.problems, *_problems_of_lists(source.candidates)]
+    problems = [*source.problems, *_problems_of_lists(source.candidates, splits)]
     records, contradictions = [], 0
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(lambda candidate: look(candidate, source.classes), source.candidates)
@@ -110,17 +114,17 @@ def _shown(path: Path, record: Record, classes: Sequence[str]) -> set[str]:
     return {classes[value - 1] for value in values}
 
 
-def _problems_of_lists(candidates: Sequence[Candidate]) -> Iterator[str]:
-    splits: dict[str, list[str]] = {}
+def _problems_of_lists(candidates: Sequence[Candidate], splits: Sequence[str]) -> Iterator[str]:
+    listed: dict[str, list[str]] = {}
     for candidate in candidates:
-        splits.setdefault(candidate.id, []).append(candidate.split)
-    for image_id, names in splits.items():
+        listed.setdefault(candidate.id, []).append(candidate.split)
+    for image_id, names in listed.items():
         if len(set(names)) > 1:
             yield f"{image_id}: image is in train and in val, expected one split"
         elif len(names) > 1:
             yield f"{image_id}: image is listed {len(names)} times in {names[0]}, expected once"
     counts = Counter(candidate.split for candidate in candidates)
-    for split in ("train", "val"):
+    for split in splits:
         if not counts[split]:
             yield f"split {split} has no image, expected one or more"
     if counts["train"] and not any(c.labels for c in candidates if c.split == "train"):

@@ -37,7 +37,7 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
             f"{masks}: the order of the classes in the masks is not known: "
             "expected `classes: [...]` in the configuration"
         )
-    files = _find_images(root, source.problems)
+    files = find_images(root, source.problems)
     names = _names(files)
     rows = _match(files, names, table, Path(dataset["labels"]), source.problems)
     boxes = {}
@@ -48,7 +48,7 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
         mask = masks / f"{stem}.png" if masks else None
         source.candidates.append(
             Candidate(
-                id=stem.replace("/", "__"),
+                id=image_id(stem),
                 image=files[stem],
                 split=splits[stem],
                 labels=table.labels[image],
@@ -57,6 +57,32 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
             )
         )
     return source
+
+
+def image_id(stem: str) -> str:
+    """Give the id of an image from its path below the folder, without extension."""
+    return stem.replace("/", "__")
+
+
+def find_images(root: Path, problems: list[str]) -> dict[str, Path]:
+    """Give the images below a folder by their path without extension, sorted.
+
+    Parameters
+    ----------
+    root : Path
+        Sub-folders are searched; files of :data:`IMAGE_SUFFIXES` count.
+    problems : list of str
+        Grows by a line for every image that shares its name with another.
+    """
+    files: dict[str, Path] = {}
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() not in IMAGE_SUFFIXES:
+            continue
+        stem = path.relative_to(root).with_suffix("").as_posix()
+        if stem in files:
+            problems.append(f"{path}: {files[stem].name} has the same name: rename one of them")
+        files.setdefault(stem, path)
+    return files
 
 
 def hold_out(ids: Sequence[str], seed: int, fraction: float) -> set[str]:
@@ -75,19 +101,6 @@ def hold_out(ids: Sequence[str], seed: int, fraction: float) -> set[str]:
     count = min(max(1, round(len(ids) * fraction)), len(ids) - 1)
     ranked = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
     return set(ranked[:count])
-
-
-def _find_images(root: Path, problems: list[str]) -> dict[str, Path]:
-    """Give the images below a folder by their path without extension."""
-    files: dict[str, Path] = {}
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
-        stem = path.relative_to(root).with_suffix("").as_posix()
-        if stem in files:
-            problems.append(f"{path}: {files[stem].name} has the same name: rename one of them")
-        files.setdefault(stem, path)
-    return files
 
 
 def _names(files: Mapping[str, Path]) -> dict[str, str]:

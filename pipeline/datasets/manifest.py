@@ -95,6 +95,36 @@ class Manifest:
         return matrix
 
 
+def files_by_id(
+    ids: Sequence[str], folders: Sequence[Path], suffix: str = ".png"
+) -> dict[str, Path]:
+    """Find the file ``ID`` + suffix of every image in one of the folders.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        The images, in the order of the result.
+    folders : sequence of Path
+        All shards.
+    suffix : str, default ".png"
+        That of label images.
+
+    Raises
+    ------
+    UserError
+        If an image has none.
+    """
+    found = {path.name: path for folder in folders for path in folder.glob(f"*{suffix}")}
+    lacking = [image_id for image_id in ids if f"{image_id}{suffix}" not in found]
+    if lacking:
+        raise UserError(
+            f"{len(lacking)} of {len(ids)} images have no label in "
+            f"{', '.join(map(str, folders)) or 'no folder'}, first {lacking[0]}{suffix}: "
+            "make the labels again"
+        )
+    return {image_id: found[f"{image_id}{suffix}"] for image_id in ids}
+
+
 def write_manifest(path: Path, records: Sequence[Record]) -> None:
     """Write records as CSV with the columns ``id,image,width,height,split,labels``."""
     with replacing(path) as partial, partial.open("w", newline="") as file:

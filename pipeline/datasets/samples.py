@@ -42,21 +42,6 @@ class LabelledImages:
         return seeded(self.transform, seed, image).as_subclass(Tensor), self.targets[index]
 
 
-def label_files(records: Sequence[Record], folders: Sequence[Path]) -> dict[str, Path]:
-    """Find the label image ``ID.png`` of every record.
-
-    Raises
-    ------
-    UserError
-        If a record has none.
-    """
-    found = {path.stem: path for folder in folders for path in folder.glob("*.png")}
-    lacking = [record.id for record in records if record.id not in found]
-    if lacking:
-        raise UserError(f"{len(lacking)} training images lack a pseudo-label, first {lacking[0]}")
-    return {record.id: found[record.id] for record in records}
-
-
 class SegmentedImages:
     """Photographs with pseudo-labels.
 

@@ -101,7 +101,7 @@ def scores_of(confusion: Counts, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def image_counts(confusions: Sequence[Counts]) -> Counts:
+def image_counts(confusions: Sequence[Counts] | Counts) -> Counts:
     """Keep of each image's confusion matrix what intersections over union are made of.
 
     Parameters
@@ -115,10 +115,10 @@ def image_counts(confusions: Sequence[Counts]) -> Counts:
         Pixels of each class that are right, that are predicted, and that are true. Sums over
         images are those of the whole; see :func:`mean_iou`.
     """
-    square = np.stack(confusions)[:, :, :-1]
+    counts = np.asarray(confusions)
+    square = counts[:, :, :-1]
     right = np.diagonal(square, axis1=1, axis2=2)
-    true = np.stack(confusions).sum(axis=2)
-    return np.stack([right, square.sum(axis=1), true], axis=1)
+    return np.stack([right, square.sum(axis=1), counts.sum(axis=2)], axis=1)
 
 
 def mean_iou(counts: NDArray[Any]) -> NDArray[np.float64]:

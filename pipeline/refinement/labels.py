@@ -1,6 +1,8 @@
 """From class maps to a label image: background score and dense CRF, or graph cut."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cv2
@@ -63,15 +65,46 @@ def scores_with_background(maps: Maps, rule: str, value: float) -> Maps:
     return np.concatenate([background[None], maps]).astype(np.float32)
 
 
-def label_image(
+@dataclass(frozen=True)
+class Labelling:
+    """What is known about the label of every pixel of an image.
+
+    Attributes
+    ----------
+    numbers : (L,) uint8 array
+        Label values, 0 (background) first, then the image's classes.
+    winners : (H, W) integer array
+        Position of the chosen label in ``numbers``.
+    initial : (H, W) integer array
+        Position of the label that the maps alone lead to, before a CRF or a graph cut.
+    probabilities : (L, H, W) float32 array
+        Probability of every label; they sum to 1.
+    certainty : (H, W) float32 array
+        Probability of the chosen label.
+    """
+
+    numbers: NDArray[np.uint8]
+    winners: NDArray[np.intp]
+    initial: NDArray[np.intp]
+    probabilities: NDArray[np.float32]
+    certainty: NDArray[np.float32]
+
+    def label_image(self, unsure_below: float | None) -> NDArray[np.uint8]:
+        """Give the (H, W) label image; pixels whose certainty is lower become 255."""
+        label: NDArray[np.uint8] = self.numbers[self.winners]
+        if unsure_below is not None:
+            label[self.certainty < unsure_below] = IGNORE
+        return label
+
+
+def label_by_scores(
     maps: ClassMaps,
     image: NDArray[np.uint8] | None,
     *,
     background: Mapping[str, Any],
     crf: CrfSettings | None,
-    unsure_below: float | None,
-) -> NDArray[np.uint8]:
-    """Make the pseudo-label of one image from its class maps.
+) -> Labelling:
+    """Label one image by its class maps and a score of the background.
 
     Parameters
     ----------
@@ -83,64 +116,72 @@ def label_image(
         Keys ``rule`` and ``value``.
     crf : CrfSettings or None
         Refine with a dense CRF.
-    unsure_below : float or None
-        Pixels whose winning probability (after the CRF, or of the normalised scores) is
-        lower become 255.
 
     Returns
     -------
-    (H, W) uint8 array
-        0 background, class numbers, 255 unsure. Ties go to the background, then to the
-        lower class number.
+    Labelling
+        Probabilities are the CRF's, or the scores divided by their sum. Ties go to the
+        background, then to the lower class number.
     """
     scores = scores_with_background(upsampled(maps), **background)
+    initial = winners = scores.argmax(axis=0)
     probabilities = _normalised(scores)
     if crf is not None and image is not None:
         if crf.unary == "labels":
-            winner = scores.argmax(axis=0)
-            probabilities = label_probabilities(winner, len(scores), crf.gt_prob)
+            probabilities = label_probabilities(initial, len(scores), crf.gt_prob)
         probabilities = dense_crf(image, probabilities, crf)
-        scores = probabilities
-    numbers = np.concatenate([[0], maps.classes]).astype(np.uint8)
-    label: NDArray[np.uint8] = numbers[scores.argmax(axis=0)]
-    if unsure_below is not None:
-        label[probabilities.max(axis=0) < unsure_below] = IGNORE
-    return label
+        winners = probabilities.argmax(axis=0)
+    return Labelling(_numbers(maps), winners, initial, probabilities, probabilities.max(axis=0))
 
 
-def graph_cut_label(
+def label_by_graph_cut(
     maps: ClassMaps,
-    image: NDArray[np.uint8],
+    image: NDArray[np.uint8] | None,
     *,
+    background: Mapping[str, Any],
     settings: GraphCutSettings,
-    unsure_below: float | None,
-) -> NDArray[np.uint8]:
-    """Make the pseudo-label of one image by a graph cut for each of its classes.
+) -> Labelling:
+    """Label one image by a graph cut for each of its classes.
 
     Parameters
     ----------
     maps : ClassMaps
         Maps of the classes the image is labelled with; none gives all background.
-    image : (H, W, 3) uint8 array
-        The photograph.
+    image : (H, W, 3) uint8 array or None
+        The photograph; needed where the image has a class.
+    background : mapping
+        Keys ``rule`` and ``value``, of the initial label alone.
     settings : GraphCutSettings
-    unsure_below : float or None
-        Pixels whose winner is less probable, by colour, become 255.
 
     Returns
     -------
-    (H, W) uint8 array
-        0 background, class numbers, 255 unsure.
+    Labelling
+        Probabilities are those of the colours alone: a class's posterior, and of the
+        background that of no class, divided by their sum. The cut may decide against them.
     """
-    if len(maps.classes) == 0:
-        return np.zeros(maps.size, np.uint8)
+    initial = label_by_scores(maps, None, background=background, crf=None)
+    if len(maps.classes) == 0 or image is None:
+        return initial
     strengths = upsampled(maps)
     cuts = [cut_class(image, strength, settings) for strength in strengths]
-    winners, probabilities = combine_cuts(cuts, strengths)
-    label: NDArray[np.uint8] = np.concatenate([[0], maps.classes]).astype(np.uint8)[winners]
-    if unsure_below is not None:
-        label[probabilities < unsure_below] = IGNORE
-    return label
+    winners, certainty = combine_cuts(cuts, strengths)
+    posteriors = np.stack([cut.posterior for cut in cuts])
+    scores = np.concatenate([1 - posteriors.max(axis=0, keepdims=True), posteriors])
+    probabilities = _normalised(scores.astype(np.float32))
+    return Labelling(initial.numbers, winners, initial.initial, probabilities, certainty)
+
+
+def labeller_of(
+    background: Mapping[str, Any],
+    crf: Mapping[str, Any] | None,
+    graph_cut: Mapping[str, Any] | None,
+) -> Callable[[ClassMaps, NDArray[np.uint8] | None], Labelling]:
+    """Give the function that labels an image as a refinement's sections say; it is picklable."""
+    if graph_cut is not None:
+        cut = GraphCutSettings.from_config(graph_cut)
+        return partial(label_by_graph_cut, background=background, settings=cut)
+    settings = CrfSettings.from_config(crf) if crf else None
+    return partial(label_by_scores, background=background, crf=settings)
 
 
 def confident_label(
@@ -171,19 +212,19 @@ def confident_label(
         0 background, class numbers, 255 unsure.
     """
     sure, possible = (
-        label_image(
-            maps,
-            image,
-            background={"rule": "threshold", "value": value},
-            crf=crf,
-            unsure_below=None,
-        )
+        label_by_scores(
+            maps, image, background={"rule": "threshold", "value": value}, crf=crf
+        ).label_image(None)
         for value in (foreground, background)
     )
     label: NDArray[np.uint8] = np.where(
         (sure == BACKGROUND) & (possible != BACKGROUND), IGNORE, sure
     )
     return label
+
+
+def _numbers(maps: ClassMaps) -> NDArray[np.uint8]:
+    return np.concatenate([[BACKGROUND], maps.classes]).astype(np.uint8)
 
 
 def _normalised(scores: Maps) -> Maps:

@@ -18,6 +18,8 @@ INK = "#010203"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c")
 #: Lines whose legend has room inside a chart.
 FEW = 6
+#: Characters of a class name that an axis has room for.
+LONGEST = 20
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -42,7 +44,12 @@ STYLE: Any = {
 
 
 def threshold_chart(
-    curves: Mapping[str, Sequence[Mapping[str, float]]], *, value: str, xlabel: str, ylabel: str
+    curves: Mapping[str, Sequence[Mapping[str, float]]],
+    *,
+    value: str,
+    xlabel: str,
+    ylabel: str,
+    rules: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
     """Draw a share over a threshold, one line per method with a dot at its best place.
 
@@ -54,7 +61,11 @@ def threshold_chart(
         Key of the points' values.
     xlabel, ylabel : str
         What the axes are; the values are drawn in %.
+    rules : mapping of str to mapping, optional
+        By method, the ``value`` of a threshold that a rule chose, and the share there under
+        the name of ``value``: a hollow dot.
     """
+    rules = rules or {}
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9 if len(curves) > FEW else 7, 3.2), layout="constrained")
         axes = figure.subplots()
@@ -63,7 +74,11 @@ def threshold_chart(
             values = [100 * point[value] for point in points]
             (line,) = axes.plot(thresholds, values, label=method)
             best = int(np.argmax(values))
-            axes.plot(thresholds[best], values[best], "o", color=line.get_color())
+            colour = line.get_color()
+            axes.plot(thresholds[best], values[best], "o", color=colour)
+            if method in rules:
+                place = rules[method]["value"], 100 * rules[method][value]
+                axes.plot(*place, "o", color=colour, markerfacecolor="none", markersize=8)
         axes.set(xlabel=xlabel, ylabel=f"{ylabel} in %", xlim=(0, 1), ylim=(0, None))
         if len(curves) > FEW:
             figure.legend(loc="outside right upper", fontsize=8)
@@ -111,8 +126,9 @@ def confusion_chart(confusion: Sequence[Sequence[int]], names: Sequence[str], ti
         axes = figure.subplots()
         mesh = axes.pcolormesh(100 * shares, cmap="viridis", vmin=0, vmax=100)
         ticks = np.arange(len(names)) + 0.5
-        axes.set_xticks(ticks, names, rotation=90, fontsize=8)
-        axes.set_yticks(ticks, names, fontsize=8)
+        words = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+        axes.set_xticks(ticks, words, rotation=90, fontsize=8)
+        axes.set_yticks(ticks, words, fontsize=8)
         axes.invert_yaxis()
         axes.set_aspect("equal")
         axes.set(xlabel="predicted", ylabel="true")

@@ -13,7 +13,6 @@ from pipeline.datasets.truth import true_boxes
 from pipeline.images import read_rgb
 from pipeline.metrics.localization import Boxes, map_boxes
 from pipeline.refinement.labels import upsampled
-from pipeline.report.gallery import Cell, Row
 from pipeline.report.pictures import Picture, data_url, thumbnail, with_boxes, with_map
 
 #: Columns of the table: name in the file, heading, factor (100 for shares), higher is better.
@@ -34,6 +33,23 @@ COLUMNS = (
     ("seconds_per_image", "ms a picture", 1000, False),
 )
 TRUE, PREDICTED = (60, 200, 90), (90, 190, 255)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One picture of a row: its caption and its data URL."""
+
+    caption: str
+    url: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """Pictures of one class of one image."""
+
+    name: str
+    image_id: str
+    cells: tuple[Cell, ...]
 
 
 @dataclass(frozen=True)
@@ -119,7 +135,7 @@ def comparison_rows(
             drawn = _map_with_box(photograph, by_id[record.id][record.id], number, threshold)
             cells.append(Cell(method, data_url(drawn)))
         name = manifest.classes[number - 1]
-        rows.append(Row(name, record.id, record.labels, None, tuple(cells)))
+        rows.append(Row(name, record.id, tuple(cells)))
     return rows
 
 

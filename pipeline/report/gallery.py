@@ -1,4 +1,4 @@
-"""Rows of pictures: the photograph, its truth, maps, pseudo-labels and predictions."""
+"""The gallery: chosen photographs, each with its truth, maps, labels and predictions as layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,134 +7,215 @@ from pathlib import Path
 from pipeline.artifacts import ClassMaps, MapShard, read_label
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.images import read_rgb
+from pipeline.progress import progress
 from pipeline.refinement.graph_cut import GraphCutSettings, tag_pixels
 from pipeline.refinement.labels import upsampled
-from pipeline.report.pictures import (
-    Picture,
-    data_url,
-    thumbnail,
-    with_label,
-    with_map,
-    with_tags,
-)
+from pipeline.report.inputs import ImageScore
+from pipeline.report.layers import label_layer, map_layer, tag_layer
+from pipeline.report.pictures import data_url, thumbnail
+from pipeline.report.selection import Choice, image_groups, in_order
+
+#: Pictures of each split that are shown as a row to browsers without scripts.
+ROWS = 3
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One picture of a row: its caption and its data URL."""
+class Layer:
+    """What is laid over a photograph.
 
+    Attributes
+    ----------
+    kind : {"truth", "map", "samples", "label"}
+        ``samples`` are pixels that taught a graph cut its colours.
+    method : str
+        CLASSIFIER/MAPS or CLASSIFIER/MAPS/REFINEMENT; empty for the truth.
+    caption : str
+    url : str
+        Data URL of a transparent PNG.
+    """
+
+    kind: str
+    method: str
     caption: str
     url: str
 
 
 @dataclass(frozen=True)
-class Row:
-    """Pictures of one image; ``group`` says why it is shown."""
+class Card:
+    """A photograph of the gallery, and what there is of it."""
 
-    group: str
     image_id: str
     labels: tuple[str, ...]
-    score: float | None
-    cells: tuple[Cell, ...]
+    groups: tuple[str, ...]
+    photograph: str
+    layers: tuple[Layer, ...]
+
+    @property
+    def size(self) -> int:
+        """Characters that its pictures take in the page's data."""
+        return len(self.photograph) + sum(len(layer.url) for layer in self.layers)
+
+    @property
+    def row_size(self) -> int:
+        """Characters that its pictures take as a row, where each layer has its own photograph."""
+        return self.size + len(self.layers) * len(self.photograph)
 
 
 @dataclass(frozen=True)
-class Layers:
-    """Where the layers of a split's pictures are.
+class Split:
+    """What the gallery shows of a split, and where it is.
 
     Attributes
     ----------
-    masks : mapping of str to Path
-        Ground truth by image id.
-    maps : mapping of str to list of Path
+    maps : mapping of str to sequence of Path
         Map shards by method.
-    labels : mapping of str to list of Path
-        Folders of label images by caption.
+    labels : mapping of str to sequence of Path
+        Folders of label images (pseudo-labels or predictions) by method.
+    scores : mapping of str to mapping
+        Scores of images by method of ``labels``; empty without masks.
+    best : str or None
+        The best-scoring method.
+    doubts : mapping of str to mapping
+        Doubt by method and image id.
+    doubtful : sequence of sequence of str
+        Ids of images worth a look, by method.
     cuts : mapping of str to GraphCutSettings
         Of maps (by method) that a graph cut refines: how it tags pixels.
     """
 
-    masks: Mapping[str, Path]
     maps: Mapping[str, Sequence[Path]]
     labels: Mapping[str, Sequence[Path]]
+    scores: Mapping[str, Mapping[str, ImageScore]] = field(default_factory=dict)
+    best: str | None = None
+    doubts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    doubtful: Sequence[Sequence[str]] = ()
     cuts: Mapping[str, GraphCutSettings] = field(default_factory=dict)
 
 
-def gallery_rows(
-    manifest: Manifest,
-    chosen: Mapping[str, Sequence[str]],
-    scores: Mapping[str, float],
-    layers: Layers,
-) -> list[Row]:
-    """Draw the chosen images with all their layers.
+def gallery_choices(manifest: Manifest, splits: Mapping[str, Split], count: int) -> list[Choice]:
+    """Choose the images to show, in the order in which a budget is spent on them.
 
     Parameters
     ----------
     manifest : Manifest
-    chosen : mapping of str to sequence of str
-        Image ids by group.
-    scores : mapping of str to float
-        mIoU by image id, shown beside the picture.
-    layers : Layers
+    splits : mapping of str to Split
+    count : int
+        Images of a group, see :func:`pipeline.report.selection.image_groups`.
+    """
+    return in_order(
+        {
+            name: image_groups(
+                manifest.of_split(name),
+                manifest.classes,
+                split.scores[split.best] if split.best else {},
+                split.doubtful,
+                count,
+            )
+            for name, split in splits.items()
+        }
+    )
+
+
+def gallery_cards(
+    manifest: Manifest,
+    masks: Mapping[str, Path],
+    splits: Mapping[str, Split],
+    choices: Sequence[Choice],
+    budget: int,
+) -> dict[str, list[Card]]:
+    """Draw images with all their layers until their pictures have used up a budget.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    masks : mapping of str to Path
+        Ground truth by image id.
+    splits : mapping of str to Split
+    choices : sequence of Choice
+        Images in the order of their importance.
+    budget : int
+        Characters of all data URLs together, those of the first :data:`ROWS` rows among them.
 
     Returns
     -------
-    list of Row
+    dict of str to list of Card
+        By split.
     """
     records = {record.id: record for record in manifest.records}
     shards = {
-        method: {image_id: shard for shard in map(MapShard, paths) for image_id in shard.ids}
-        for method, paths in layers.maps.items()
+        name: {
+            method: {image_id: shard for shard in map(MapShard, paths) for image_id in shard.ids}
+            for method, paths in split.maps.items()
+        }
+        for name, split in splits.items()
     }
-    return [
-        Row(
-            group,
-            name,
-            records[name].labels,
-            scores.get(name),
-            _cells(records[name], manifest.classes, shards, layers),
-        )
-        for group, ids in chosen.items()
-        for name in ids
-    ]
+    cards: dict[str, list[Card]] = {name: [] for name in splits}
+    for choice in progress(choices, total=len(choices), what="pictures of the gallery"):
+        record, split = records[choice.image_id], splits[choice.split]
+        photograph = thumbnail(read_rgb(record.image))
+        size = photograph.shape[0], photograph.shape[1]
+        layers = [
+            *_truth(masks, record, size),
+            *_maps(shards[choice.split], split, record, manifest.classes, size),
+            *_labels(split, record, size),
+        ]
+        card = Card(record.id, record.labels, choice.groups, data_url(photograph), tuple(layers))
+        budget -= card.size
+        if len(cards[choice.split]) < ROWS:
+            budget -= card.row_size
+        if budget < 0:
+            break
+        cards[choice.split].append(card)
+    return cards
 
 
-def _cells(
+def _truth(masks: Mapping[str, Path], record: Record, size: tuple[int, int]) -> list[Layer]:
+    if record.id not in masks:
+        return []
+    return [Layer("truth", "", "truth", label_layer(read_label(masks[record.id]), size))]
+
+
+def _maps(
+    shards: Mapping[str, Mapping[str, MapShard]],
+    split: Split,
     record: Record,
     classes: Sequence[str],
-    shards: Mapping[str, Mapping[str, MapShard]],
-    layers: Layers,
-) -> tuple[Cell, ...]:
-    photograph = thumbnail(read_rgb(record.image))
-    cells = [Cell("photograph", data_url(photograph))]
-    if record.id in layers.masks:
-        truth = with_label(photograph, read_label(layers.masks[record.id]))
-        cells.append(Cell("truth", data_url(truth)))
+    size: tuple[int, int],
+) -> list[Layer]:
+    layers = []
     for method, by_id in shards.items():
         if record.id in by_id:
             maps = by_id[record.id][record.id]
-            cells.append(Cell(f"{method}: map", data_url(with_map(photograph, maps))))
-            if method in layers.cuts:
-                cells += _tag_cells(method, maps, classes, photograph, layers.cuts[method])
-    for caption, folders in layers.labels.items():
-        files = (folder / f"{record.id}.png" for folder in folders)
-        file = next((path for path in files if path.is_file()), None)
-        if file is not None:
-            cells.append(Cell(caption, data_url(with_label(photograph, read_label(file)))))
-    return tuple(cells)
+            layers.append(Layer("map", method, f"{method}: map", map_layer(maps)))
+            if method in split.cuts:
+                layers += _samples(method, maps, classes, size, split.cuts[method])
+    return layers
 
 
-def _tag_cells(
+def _samples(
     method: str,
     maps: ClassMaps,
     classes: Sequence[str],
-    photograph: Picture,
+    size: tuple[int, int],
     settings: GraphCutSettings,
-) -> list[Cell]:
+) -> list[Layer]:
     """Show for each class which pixels taught its graph cut the colours."""
-    cells = []
-    for number, strength in zip(maps.classes, upsampled(maps), strict=True):
-        picture = with_tags(photograph, tag_pixels(strength, settings))
-        caption = f"{method}: colour samples of {classes[number - 1]}"
-        cells.append(Cell(caption, data_url(picture)))
-    return cells
+    return [
+        Layer(
+            "samples",
+            method,
+            f"{method}: colour samples of {classes[number - 1]}",
+            tag_layer(tag_pixels(strength, settings), size),
+        )
+        for number, strength in zip(maps.classes, upsampled(maps), strict=True)
+    ]
+
+
+def _labels(split: Split, record: Record, size: tuple[int, int]) -> list[Layer]:
+    layers = []
+    for method, folders in split.labels.items():
+        files = (folder / f"{record.id}.png" for folder in folders)
+        file = next((path for path in files if path.is_file()), None)
+        if file is not None:
+            layers.append(Layer("label", method, method, label_layer(read_label(file), size)))
+    return layers

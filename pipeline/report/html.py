@@ -1,5 +1,6 @@
 """Pages: templates, and the files that are written into them so that a page is one file."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ def render(template: str, **context: Any) -> str:
     Parameters
     ----------
     template : str
-        A file of this folder; filters are :func:`percent`, :func:`duration` and :func:`plain`,
-        and ``asset(NAME)`` stands for the text of a style sheet or script of this folder.
+        A file of this folder; filters are :func:`percent`, :func:`duration`, :func:`plain` and
+        :func:`embedded`, and ``asset(NAME)`` stands for the text of a style sheet or script of
+        this folder.
     **context
         What the template names; a name that is lacking is an error.
     """
@@ -28,7 +30,12 @@ def render(template: str, **context: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "duration": duration, "plain": plain}
+    environment.filters |= {
+        "percent": percent,
+        "duration": duration,
+        "plain": plain,
+        "embedded": embedded,
+    }
     environment.globals["asset"] = _asset
     return environment.get_template(template).render(**context)
 
@@ -56,6 +63,12 @@ def plain(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join(map(plain, value))
     return str(value)
+
+
+def embedded(document: Any) -> Markup:
+    """Write a document as JSON that no text in it can end the script element of."""
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.replace("<", "\\u003c"))  # noqa: S704 - escaped as JSON allows
 
 
 def _asset(name: str) -> Markup:

@@ -12,9 +12,49 @@ from pipeline.artifacts import read_scores
 #: Path segments that name a method, after the folder of each kind of file.
 METHOD_LENGTH = {
     "classifiers": 1, "maps": 2, "affinity": 2, "labels": 3, "segmenters": 3, "predictions": 3,
+    "quality": 3,
 }  # fmt: skip
 #: What each kind of score is of, in the order of the data's way.
 KINDS = {"maps": "class maps", "labels": "pseudo-labels", "predictions": "predictions"}
+
+
+#: What the columns of a per-image table begin with that hold the IoU of a class.
+IOU = "iou:"
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """Scores of one image: its mIoU, and the IoU of each class that it shows or that it is given.
+
+    Class names are those of the data set and ``background``; IoUs are in [0, 1].
+    """
+
+    miou: float
+    classes: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Quality of a method's labels without ground truth.
+
+    Attributes
+    ----------
+    method, split : str
+    images : int
+    figures : sequence of dict
+        Figures with ``name``, ``title``, ``mean`` and ``correlation`` with the true IoU, or None.
+    worth_a_look : sequence of str
+        Image ids, those to look at first in front.
+    doubts : mapping of str to float
+        Doubt in [0, 1] by image id.
+    """
+
+    method: str
+    split: str
+    images: int
+    figures: Sequence[Mapping[str, Any]]
+    worth_a_look: Sequence[str]
+    doubts: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -79,10 +119,34 @@ def read_all_scores(paths: Sequence[Path]) -> list[dict[str, Any]]:
     return sorted(map(read_scores, paths), key=lambda score: order.index(score["kind"]))
 
 
-def read_image_scores(path: Path) -> dict[str, float]:
-    """Read a per-image table: mIoU by image id; images without one are left out."""
+def read_image_scores(path: Path) -> dict[str, ImageScore]:
+    """Read a per-image table by image id; images without an mIoU are left out."""
     with path.open(newline="") as file:
-        return {row["id"]: float(row["miou"]) for row in csv.DictReader(file) if row["miou"]}
+        return {row["id"]: _image_score(row) for row in csv.DictReader(file) if row["miou"]}
+
+
+def read_quality(tables: Sequence[Path], documents: Sequence[Path]) -> list[Quality]:
+    """Read the quality of methods without ground truth: per-image tables, and their summaries.
+
+    Parameters
+    ----------
+    tables : sequence of Path
+        ``quality/CLASSIFIER/MAPS/REFINEMENT/SPLIT.csv`` with columns ``id`` and ``doubt``.
+    documents : sequence of Path
+        A JSON document of each table's name.
+    """
+    doubts = {(method_of(path)[1], path.stem): _doubts(path) for path in tables}
+    return [
+        Quality(
+            score["method"],
+            score["split"],
+            score["images"],
+            score["figures"],
+            score["worth_a_look"],
+            doubts.get((score["method"], score["split"]), {}),
+        )
+        for score in map(read_scores, documents)
+    ]
 
 
 def read_history(path: Path) -> History:
@@ -136,3 +200,17 @@ def representative_ids(scores: Mapping[str, float], count: int) -> dict[str, lis
         "median": ranked[middle : middle + count],
         "worst": ranked[len(ranked) - count :],
     }
+
+
+def _image_score(row: Mapping[str, str]) -> ImageScore:
+    classes = {
+        name.removeprefix(IOU): float(value)
+        for name, value in row.items()
+        if name.startswith(IOU) and value
+    }
+    return ImageScore(float(row["miou"]), classes)
+
+
+def _doubts(path: Path) -> dict[str, float]:
+    with path.open(newline="") as file:
+        return {row["id"]: float(row["doubt"]) for row in csv.DictReader(file) if row["doubt"]}

@@ -12,10 +12,10 @@ from markupsafe import Markup
 from pipeline.datasets.manifest import Manifest
 from pipeline.report.charts import confusion_chart, history_chart, threshold_chart
 from pipeline.report.comparison import Comparison
-from pipeline.report.gallery import Row
+from pipeline.report.data import class_colours, page_data
+from pipeline.report.gallery import ROWS, Card, Split
 from pipeline.report.html import render
-from pipeline.report.inputs import KINDS, History, StageTime
-from pipeline.report.pictures import palette_colours
+from pipeline.report.inputs import KINDS, History, Quality, StageTime
 
 PACKAGES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "pydensecrf2",
             "opencv-python-headless", "numpy", "snakemake")  # fmt: skip
@@ -40,8 +40,12 @@ class Content:
         Data URL of the picture of each classifier's classes, and of their units.
     histories : sequence of History
     times : sequence of StageTime
-    galleries : mapping of str to sequence of Row
-        Rows by split.
+    splits : mapping of str to Split
+        What there is to see of each split.
+    cards : mapping of str to sequence of Card
+        The gallery's pictures by split.
+    quality : sequence of Quality
+        Figures of labels that need no masks.
     config : mapping
         The resolved configuration.
     """
@@ -55,7 +59,9 @@ class Content:
     units: Mapping[str, str]
     histories: Sequence[History]
     times: Sequence[StageTime]
-    galleries: Mapping[str, Sequence[Row]]
+    splits: Mapping[str, Split]
+    cards: Mapping[str, Sequence[Card]]
+    quality: Sequence[Quality]
     config: Mapping[str, Any]
 
 
@@ -65,12 +71,26 @@ def render_page(content: Content) -> str:
         "page.html.j2",
         content=content,
         kinds=KINDS,
+        rows=ROWS,
         charts=_charts(content),
-        legend=_legend(content.manifest),
+        best=best_scores(content.scores),
+        label_free=[s for s in content.scores if s.get("label_free")],
+        legend=dict(zip(content.manifest.classes, class_colours(content.manifest), strict=True)),
+        data=page_data(content.manifest, content.scores, content.splits, content.cards),
         counts={split: len(content.manifest.of_split(split)) for split in ("train", "val")},
         configuration=yaml.safe_dump(_plain_types(content.config), sort_keys=False),
         versions={"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     )
+
+
+def best_scores(scores: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Choose the score document of the highest mIoU of each kind; the first of equal ones."""
+    best: dict[str, Mapping[str, Any]] = {}
+    for score in scores:
+        kind = score["kind"]
+        if kind not in best or score["miou"] > best[kind]["miou"]:
+            best[kind] = score
+    return best
 
 
 def _charts(content: Content) -> dict[str, Any]:
@@ -78,16 +98,14 @@ def _charts(content: Content) -> dict[str, Any]:
     sweeps = {s["method"]: s["sweep"] for s in content.scores if s["kind"] == "maps"}
     boxes = {s["method"]: s["curve"] for s in content.localization if s["curve"]}
     names = ["background", *content.manifest.classes]
-    best: dict[str, Mapping[str, Any]] = {}
-    for score in content.scores:
-        kind = score["kind"]
-        if kind != "maps" and (kind not in best or score["miou"] > best[kind]["miou"]):
-            best[kind] = score
+    rules = {s["method"]: s["label_free"] for s in content.scores if s.get("label_free")}
     matrices = {
-        f"{KINDS[kind]} {score['method']}": score["confusion"] for kind, score in best.items()
+        f"{KINDS[kind]} {score['method']}": score["confusion"]
+        for kind, score in best_scores(content.scores).items()
+        if kind != "maps"
     }
     return {
-        "sweeps": _threshold_chart(sweeps, "miou", "background threshold", "mIoU"),
+        "sweeps": _threshold_chart(sweeps, "miou", "background threshold", "mIoU", rules),
         "boxes": _threshold_chart(
             boxes, "share", "box threshold (share of the map's maximum)", "pairs localised"
         ),
@@ -100,20 +118,16 @@ def _charts(content: Content) -> dict[str, Any]:
 
 
 def _threshold_chart(
-    curves: Mapping[str, Any], value: str, xlabel: str, ylabel: str
+    curves: Mapping[str, Any],
+    value: str,
+    xlabel: str,
+    ylabel: str,
+    rules: Mapping[str, Any] | None = None,
 ) -> Markup | None:
     if not curves:
         return None
-    chart = threshold_chart(curves, value=value, xlabel=xlabel, ylabel=ylabel)
+    chart = threshold_chart(curves, value=value, xlabel=xlabel, ylabel=ylabel, rules=rules)
     return Markup(chart)  # noqa: S704 - matplotlib escapes the names that it writes
-
-
-def _legend(manifest: Manifest) -> list[tuple[str, str]]:
-    colours = palette_colours()
-    return [
-        (name, f"rgb({', '.join(str(int(value)) for value in colours[number])})")
-        for number, name in enumerate(manifest.classes, start=1)
-    ]
 
 
 def _plain_types(value: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.artifacts import BACKGROUND, IGNORE, ClassMaps
+from pipeline.artifacts import ClassMaps
 from pipeline.datasets.palette import voc_palette
 
 #: Long side of a thumbnail in pixels.
@@ -36,23 +36,6 @@ def thumbnail(image: Picture) -> Picture:
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
-def with_label(photograph: Picture, label: NDArray[np.uint8]) -> Picture:
-    """Lay an (H, W) label image over a thumbnail: colours, with outlines, over a dimmed picture.
-
-    The background stays the photograph, so that no label image looks like a black square.
-    """
-    height, width = photograph.shape[:2]
-    resized = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
-    small = resized.astype(np.uint8)
-    colours = palette_colours()
-    colours[IGNORE] = VOID
-    foreground = (small != BACKGROUND)[..., None]
-    dimmed = photograph * 0.6
-    mixed = np.where(foreground, 0.35 * photograph + 0.65 * colours[small], dimmed)
-    mixed[_edges(small)] = 255
-    return mixed.astype(np.uint8)
-
-
 def with_map(photograph: Picture, maps: ClassMaps) -> Picture:
     """Lay the strongest class's map over a thumbnail as a heat map."""
     height, width = photograph.shape[:2]
@@ -62,24 +45,6 @@ def with_map(photograph: Picture, maps: ClassMaps) -> Picture:
     weight = 0.35 + 0.45 * heat[..., None]
     mixed: Picture = (photograph * (1 - weight) + colours * weight).astype(np.uint8)
     return mixed
-
-
-def with_tags(photograph: Picture, tags: NDArray[np.uint8]) -> Picture:
-    """Lay the tags of a graph cut over a thumbnail: foreground orange, background blue.
-
-    Parameters
-    ----------
-    photograph : (h, w, 3) uint8 array
-    tags : (H, W) uint8 array
-        1 foreground, 0 background, 255 unsure: left as the photograph is.
-    """
-    height, width = photograph.shape[:2]
-    small = cv2.resize(tags, (width, height), interpolation=cv2.INTER_NEAREST)
-    mixed = photograph.astype(np.float32)
-    for tag, colour in TAG_COLOURS.items():
-        chosen = small == tag
-        mixed[chosen] = 0.35 * mixed[chosen] + 0.65 * np.array(colour, np.float32)
-    return mixed.astype(np.uint8)
 
 
 def with_region(photograph: Picture, values: NDArray[np.floating], share: float) -> Picture:
@@ -158,11 +123,3 @@ def data_url(image: Picture) -> str:
 def palette_colours() -> NDArray[np.uint8]:
     """Give the palette as a (256, 3) array."""
     return np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)
-
-
-def _edges(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Mark pixels whose right or lower neighbour has another label."""
-    edges = np.zeros(label.shape, dtype=bool)
-    edges[:, :-1] |= label[:, :-1] != label[:, 1:]
-    edges[:-1] |= label[:-1] != label[1:]
-    return edges

@@ -1,4 +1,4 @@
-"""Score every class on every image of a split with a classifier."""
+"""Score every class on every image of one shard of a split with a classifier."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +27,12 @@ def classify(
     max_size: int | None,
     precision: str,
     split: str,
+    shard: int,
+    shards: int,
     class_scores: Path,
     threads: int,
 ) -> None:
-    """Write the unnormalised class scores of a split; labels are not looked at.
+    """Write the unnormalised class scores of every image; labels are not looked at.
 
     Parameters
     ----------
@@ -43,7 +45,9 @@ def classify(
     precision : str
         Arithmetic of the forward pass.
     split : str
-        ``"train"`` or ``"val"``.
+        ``"train"``, ``"val"`` or a folder's name.
+    shard, shards : int
+        This shard's number, from 0, and how many there are.
     class_scores : Path
         Output (CSV).
     threads : int
@@ -61,8 +65,8 @@ def classify(
         logits = model(channels_last(batch.to(fabric.device))).logits
         return record.id, logits[0].float().cpu().numpy()
 
-    records = data.of_split(split)
-    work = progress(records, total=len(records), what=f"classes of {split}")
+    records = data.of_shard(split, shard, shards)
+    work = progress(records, total=len(records), what=f"classes of {split}, shard {shard}")
     write_class_scores(class_scores, data.classes, map(scores_of, work))
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.artifacts import read_scores, replacing
+from pipeline.artifacts import read_scores, read_table, write_table
 from pipeline.datasets.manifest import read_manifest
 from pipeline.metrics.faithfulness import drops, win_shares
 from pipeline.stage import run_stage
@@ -72,18 +72,14 @@ def compare_attributions(
     images = len(read_manifest(manifest, classes).of_split(split))
     for name in methods:
         rows[name]["seconds_per_image"] = sum(map(_seconds, _of_method(times, name))) / images
-    with replacing(table) as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows.values())
+    write_table(table, COLUMNS, ([row[name] for name in COLUMNS] for row in rows.values()))
 
 
 def _wins(pairs: Mapping[str, Path]) -> dict[str, float]:
     """Compare the drops of all maps of one classifier: only these have a confidence in common."""
     lost: dict[str, dict[str, list[float]]] = defaultdict(dict)
     for method, path in pairs.items():
-        with path.open(newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = read_table(path)
         whole, explained = (
             np.array([float(row[k]) for row in rows]) for k in ("whole", "explained")
         )

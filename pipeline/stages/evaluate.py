@@ -1,6 +1,5 @@
 """Score label images - pseudo-labels or predictions - against the masks."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.artifacts import read_label, replacing, write_scores
-from pipeline.datasets.manifest import read_manifest, read_masks
+from pipeline.artifacts import read_label, write_counts, write_scores, write_table
+from pipeline.datasets.manifest import files_by_id, read_manifest, read_masks
 from pipeline.errors import UserError
-from pipeline.metrics.segmentation import Counts, confusion_matrix, scores_of
+from pipeline.metrics.segmentation import Counts, confusion_matrix, image_counts, scores_of
 from pipeline.parallel import map_images
+from pipeline.refinement.thresholds import chosen_threshold
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -30,10 +30,12 @@ def evaluate(
     method: str,
     settings: Mapping[str, Any],
     scores: Path,
+    threshold: list[Path],
     images: Path,
+    counts: Path,
     threads: int,
 ) -> None:
-    """Write the scores of a split as JSON, and those of every image as CSV.
+    """Write the scores of a split as JSON, those of every image as CSV, and all pixel counts.
 
     Parameters
     ----------
@@ -49,7 +51,9 @@ def evaluate(
         CLASSIFIER/MAPS/REFINEMENT.
     settings : mapping
         What is printed with the score.
-    scores, images : Path
+    threshold : list of Path
+        The file of a background threshold that was chosen without masks, where one was.
+    scores, images, counts : Path
         Outputs.
     threads : int
         Processes.
@@ -61,29 +65,22 @@ def evaluate(
     """
     data = read_manifest(manifest, classes)
     truth = scored_masks([record.id for record in data.of_split(split)], masks)
-    files = {path.stem: path for folder in labels for path in folder.glob("*.png")}
-    lacking = sorted(truth.keys() - files.keys())
-    if lacking:
-        raise UserError(
-            f"{len(lacking)} of {len(truth)} scored images have no label image in "
-            f"{', '.join(map(str, labels))}, first {', '.join(lacking[:3])}"
-        )
+    files = files_by_id(list(truth), labels)
     names = ["background", *data.classes]
     pairs = [(truth[image_id], files[image_id]) for image_id in truth]
-    counting = _Counting(len(names))
-    counts = list(map_images(counting, pairs, workers=threads, what=f"scores of {method}"))
-    _write_images(images, list(truth), [scores_of(count, names) for count in counts])
-    background = settings.get("background")
-    chosen = {key: background[key] for key in ("value", "chosen")} if background else None
+    work = _Counting(len(names))
+    counted = list(map_images(work, pairs, workers=threads, what=f"scores of {method}"))
+    _write_images(images, names, dict(zip(truth, counted, strict=True)))
+    write_counts(counts, list(truth), image_counts(counted))
     head = {
         "kind": kind,
         "method": method,
         "split": split,
         "images": len(truth),
         "settings": settings,
-        "threshold": chosen,
+        "threshold": _threshold(settings.get("background"), threshold),
     }
-    write_scores(scores, head | scores_of(np.sum(counts, axis=0), names))
+    write_scores(scores, head | scores_of(np.sum(counted, axis=0), names))
 
 
 def scored_masks(ids: Sequence[str], masks: Path) -> dict[str, Path]:
@@ -113,12 +110,26 @@ class _Counting:
             raise UserError(f"{pair[1]}: against {pair[0]}: {error}") from error
 
 
-def _write_images(path: Path, ids: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    with replacing(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("id", "miou", "pixel_accuracy"))
-        for image_id, row in zip(ids, rows, strict=True):
-            writer.writerow((image_id, row["miou"], row["pixel_accuracy"]))
+def _threshold(
+    background: Mapping[str, Any] | None, files: Sequence[Path]
+) -> dict[str, Any] | None:
+    """Say which background threshold was used, and how it was chosen."""
+    if not background:
+        return None
+    if files:
+        value = chosen_threshold(files[0], background["value"])
+        return {"value": value, "chosen": f"by the rule {background['value']!r}, without masks"}
+    return {key: background[key] for key in ("value", "chosen")}
+
+
+def _write_images(path: Path, names: Sequence[str], counts: Mapping[str, Counts]) -> None:
+    columns = ("id", "miou", "pixel_accuracy", *(f"iou:{name}" for name in names))
+    rows = []
+    for image_id, count in counts.items():
+        score = scores_of(count, names)
+        shares = (row["iou"] for row in score["classes"])
+        rows.append((image_id, score["miou"], score["pixel_accuracy"], *shares))
+    write_table(path, columns, rows)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import read_label, write_scores
-from pipeline.datasets.manifest import Box, Record, read_boxes, read_manifest, read_masks
+from pipeline.datasets.manifest import (
+    Box,
+    Record,
+    files_by_id,
+    read_boxes,
+    read_manifest,
+    read_masks,
+)
 from pipeline.datasets.truth import true_boxes
-from pipeline.errors import UserError
 from pipeline.metrics.localization import best_overlap, localization_errors
 from pipeline.parallel import map_images
 from pipeline.stage import run_stage
@@ -57,14 +63,9 @@ def evaluate_boxes(
         If a scored image has no label image.
     """
     data = read_manifest(manifest, classes)
-    files = {path.stem: path for folder in labels for path in folder.glob("*.png")}
     known, truth = read_boxes(boxes), read_masks(masks)
     scored = [r for r in data.of_split(split) if r.id in known or r.id in truth]
-    lacking = [record.id for record in scored if record.id not in files]
-    if lacking:
-        raise UserError(
-            f"{len(lacking)} of {len(scored)} images have no label image, first {lacking[0]}"
-        )
+    files = files_by_id([record.id for record in scored], labels)
     items = [(r, files[r.id], known.get(r.id), truth.get(r.id)) for r in scored]
     work = _Comparison(data.classes)
     found = list(map_images(work, items, workers=threads, what=f"boxes of {method}"))

@@ -1,18 +1,16 @@
 """Judge class maps by what their classifier still recognises when they hide the rest."""
 
-import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.artifacts import MapShard, replacing, write_scores
+from pipeline.artifacts import maps_by_id, write_scores, write_table
 from pipeline.attribution.judging import Judge, JudgedPair
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.device import make_fabric, on_device
-from pipeline.errors import UserError
 from pipeline.images import read_rgb
 from pipeline.metrics.faithfulness import drops, increase_share
 from pipeline.models.classifier import load_classifier
@@ -69,11 +67,8 @@ def judge_faithfulness(
         If an image has no maps.
     """
     data = read_manifest(manifest, classes)
-    shards = {image_id: shard for shard in map(MapShard, maps) for image_id in shard.ids}
     records = _spread([r for r in data.of_split(split) if r.labels], settings["images"])
-    lacking = [record.id for record in records if record.id not in shards]
-    if lacking:
-        raise UserError(f"{len(lacking)} of {len(records)} images have no maps, first {lacking[0]}")
+    shards = maps_by_id(maps, [record.id for record in records])
     fabric = make_fabric(precision, threads)
     model = on_device(fabric, load_classifier(weights))
     judge = Judge(model, settings["confidence"], settings["steps"], max_size)
@@ -83,7 +78,7 @@ def judge_faithfulness(
         found += judge(record.id, image, own, data.classes)
     head = {"method": method, "split": split, "images": len(records), "settings": settings}
     write_scores(scores, head | _scores(found))
-    _write_pairs(pairs, found)
+    write_table(pairs, list(JudgedPair.__dataclass_fields__), map(astuple, found))
 
 
 def _spread(records: Sequence[Record], count: int | None) -> Sequence[Record]:
@@ -104,13 +99,6 @@ def _scores(found: Sequence[JudgedPair]) -> dict[str, Any]:
         "increase": increase_share(whole, explained),
         **{name: None if None in values else np.mean(values) for name, values in areas.items()},
     }
-
-
-def _write_pairs(path: Path, found: Sequence[JudgedPair]) -> None:
-    with replacing(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(JudgedPair.__dataclass_fields__))
-        writer.writeheader()
-        writer.writerows(map(asdict, found))
 
 
 if __name__ == "__main__":

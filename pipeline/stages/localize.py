@@ -1,7 +1,6 @@
 """Score the boxes and pixels that class maps point at against the true ones."""
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,11 @@ from numpy.typing import NDArray
 from pipeline.artifacts import (
     IGNORE,
     MapShard,
+    maps_by_id,
     read_class_scores,
     read_label,
-    replacing,
     write_scores,
+    write_table,
 )
 from pipeline.datasets.manifest import Box, Record, read_boxes, read_manifest, read_masks
 from pipeline.datasets.truth import true_boxes
@@ -39,7 +39,7 @@ def localize(
     classes: Path,
     masks: Path,
     boxes: Path,
-    class_scores: Path,
+    class_scores: list[Path],
     maps: list[Path],
     settings: Mapping[str, Any],
     split: str,
@@ -80,10 +80,7 @@ def localize(
     data = read_manifest(manifest, classes)
     known, truth = read_boxes(boxes), read_masks(masks)
     scored = [r for r in data.of_split(split) if r.id in known or r.id in truth]
-    shards = {image_id: shard for shard in map(MapShard, maps) for image_id in shard.ids}
-    lacking = [record.id for record in scored if record.id not in shards]
-    if lacking:
-        raise UserError(f"{len(lacking)} of {len(scored)} images have no maps, first {lacking[0]}")
+    shards = maps_by_id(maps, [record.id for record in scored])
     logits = read_class_scores(class_scores)
     items = [(r, shards[r.id], known.get(r.id), truth.get(r.id), logits[r.id]) for r in scored]
     levels = np.arange(settings["thresholds"]) / settings["thresholds"]
@@ -101,7 +98,8 @@ def localize(
         "settings": settings,
     }
     write_scores(scores, head | localization_scores(found, pixels, levels, settings))
-    _write_pairs(pairs, found)
+    columns = [field.name for field in fields(LocalizedPair)][:-2]
+    write_table(pairs, columns, ([getattr(pair, name) for name in columns] for pair in found))
 
 
 @dataclass(frozen=True)
@@ -153,14 +151,6 @@ class _Localization:
             largest=largest[:-3],
             any_box=any_box[:-3],
         )
-
-
-def _write_pairs(path: Path, found: Sequence[LocalizedPair]) -> None:
-    columns = [field.name for field in fields(LocalizedPair)][:-2]
-    with replacing(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([getattr(pair, name) for name in columns] for pair in found)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.labelling import label_shard
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import write_label
+from pipeline.labelling import Labeller, label_shard
 from pipeline.refinement.dense_crf import CrfSettings
 from pipeline.refinement.labels import confident_label
 from pipeline.stage import run_stage
@@ -42,21 +46,20 @@ def make_affinity_labels(
     threads : int
         Processes.
     """
-    labeller = partial(
+    label = partial(
         confident_label,
         foreground=foreground,
         background=background,
         crf=CrfSettings.from_config(crf) if crf else None,
     )
+    labeller = Labeller(label, _write_image, needs_image=crf is not None)
     label_shard(
-        labeller,
-        manifest=manifest,
-        classes=classes,
-        maps=maps,
-        labels=labels,
-        needs_image=crf is not None,
-        threads=threads,
+        labeller, manifest=manifest, classes=classes, maps=maps, labels=labels, threads=threads
     )
+
+
+def _write_image(path: Path, label: NDArray[np.uint8]) -> None:
+    write_label(path.with_name(f"{path.name}.png"), label)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,18 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.labelling import label_shard
-from pipeline.refinement.dense_crf import CrfSettings
-from pipeline.refinement.graph_cut import GraphCutSettings
-from pipeline.refinement.labels import graph_cut_label, label_image
+from pipeline.artifacts import write_label, write_table
+from pipeline.labelling import Labeller, label_shard
+from pipeline.metrics.agreement import label_agreement
+from pipeline.refinement.labels import Labelling, labeller_of
+from pipeline.refinement.thresholds import resolved_background
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
+
+#: Probability from which on a pixel counts as sure in the quality figures.
+SURE = 0.9
 
 
 def make_labels(
@@ -20,14 +24,16 @@ def make_labels(
     manifest: Path,
     classes: Path,
     maps: Path,
+    threshold: list[Path],
     background: Mapping[str, Any],
     crf: Mapping[str, Any] | None,
     graph_cut: Mapping[str, Any] | None,
     unsure_below: float | None,
     labels: Path,
+    figures: Path,
     threads: int,
 ) -> None:
-    """Write one label image ``ID.png`` per image of the shard.
+    """Write one label image ``ID.png`` per image of the shard, and how sure it is.
 
     Parameters
     ----------
@@ -35,8 +41,10 @@ def make_labels(
         Images, and the class names.
     maps : Path
         One shard of class maps.
+    threshold : list of Path
+        The file of a background threshold that was chosen without masks, where one was.
     background : mapping
-        Keys ``rule`` and ``value``; a graph cut does not need it.
+        Keys ``rule`` and ``value``; a number, or the name of the rule behind ``threshold``.
     crf : mapping or None
         Settings of the dense CRF.
     graph_cut : mapping or None
@@ -45,6 +53,9 @@ def make_labels(
         Winning probability below which a pixel is left at 255.
     labels : Path
         Output: a folder.
+    figures : Path
+        Output (CSV): of each image the share of sure pixels (``certainty``), and how much of
+        the maps' own label the refinement kept (``refinement_agreement``).
     threads : int
         Processes.
 
@@ -53,22 +64,26 @@ def make_labels(
     UserError
         If a photograph is no longer of the size that its maps were made of.
     """
-    labeller = (
-        partial(graph_cut_label, settings=GraphCutSettings.from_config(graph_cut))
-        if graph_cut is not None
-        else partial(
-            label_image, background=background, crf=CrfSettings.from_config(crf) if crf else None
-        )
-    )
-    label_shard(
-        partial(labeller, unsure_below=unsure_below),
-        manifest=manifest,
-        classes=classes,
-        maps=maps,
-        labels=labels,
+    labeller = Labeller(
+        labeller_of(resolved_background(background, threshold), crf, graph_cut),
+        partial(_write_image, unsure_below=unsure_below),
         needs_image=crf is not None or graph_cut is not None,
-        threads=threads,
     )
+    rows = label_shard(
+        labeller, manifest=manifest, classes=classes, maps=maps, labels=labels, threads=threads
+    )
+    columns = ("id", "certainty", "refinement_agreement")
+    write_table(figures, columns, ((image_id, *row) for image_id, row in rows.items()))
+
+
+def _write_image(
+    path: Path, labelling: Labelling, *, unsure_below: float | None
+) -> tuple[float, float]:
+    """Write the label image; give the share of sure pixels, and what the refinement kept."""
+    label = labelling.label_image(unsure_below)
+    write_label(path.with_name(f"{path.name}.png"), label)
+    initial = labelling.numbers[labelling.initial]
+    return float((labelling.certainty >= SURE).mean()), label_agreement(initial, label)
 
 
 if __name__ == "__main__":

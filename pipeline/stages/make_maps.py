@@ -67,8 +67,8 @@ def make_maps(
 
     def image_maps(record: Record) -> tuple[str, ClassMaps]:
         image, numbers = read_rgb(record.image), data.class_numbers(record)
-        values = fused_maps(attribution, model, image, numbers, **fusion)
-        return record.id, ClassMaps(numbers, values, (image.shape[0], image.shape[1]))
+        values, agreement = fused_maps(attribution, model, image, numbers, **fusion)
+        return record.id, ClassMaps(numbers, values, (image.shape[0], image.shape[1]), agreement)
 
     work = progress(records, total=len(records), what=f"maps of {split}, shard {shard}")
     write_maps(maps, (image_maps(record) for record in work))

@@ -11,22 +11,28 @@ from pipeline.artifacts import read_scores, replacing
 from pipeline.datasets.manifest import Manifest, read_boxes, read_manifest, read_masks
 from pipeline.refinement.graph_cut import GraphCutSettings
 from pipeline.report.comparison import Comparison, comparison_rows, read_table
-from pipeline.report.gallery import Layers, gallery_rows
+from pipeline.report.gallery import Split, gallery_cards, gallery_choices
 from pipeline.report.inputs import (
+    Quality,
     by_method,
     method_of,
     read_all_scores,
     read_history,
     read_image_scores,
+    read_quality,
     read_times,
-    representative_ids,
 )
-from pipeline.report.page import Content, render_page
+from pipeline.report.page import Content, best_scores, render_page
 from pipeline.report.pictures import data_url
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
+
+#: Characters of all pictures of the page: with its text it stays below 20 MB.
+PICTURE_BUDGET = 16_000_000
+#: What the gallery shows of each split: the kind of its scores.
+SHOWN = {"train": "labels", "val": "predictions"}
 
 
 def report(
@@ -38,6 +44,8 @@ def report(
     scores: list[Path],
     boxes: list[Path],
     image_scores: list[Path],
+    quality: list[Path],
+    quality_scores: list[Path],
     maps: list[Path],
     labels: list[Path],
     predictions: list[Path],
@@ -64,6 +72,8 @@ def report(
         Scores, and per-image tables; empty without masks.
     boxes : list of Path
         Localisation scores.
+    quality, quality_scores : list of Path
+        Per-image tables and summaries of the labels' quality without masks; possibly empty.
     maps, labels, predictions : list of Path
         All shards.
     class_models, units : list of Path
@@ -79,48 +89,80 @@ def report(
     config : mapping
         The resolved configuration.
     gallery : int
-        Number of best, of median and of worst pictures.
+        Number of best, of median and of worst pictures, and of those of every class.
     report : Path
         Output.
     """
     data = read_manifest(manifest, classes)
     truth = read_masks(masks)
     documents = read_all_scores(scores)
-    tables = {method_of(path): read_image_scores(path) for path in image_scores}
-    predicted = {f"prediction: {name}": shards for name, shards in by_method(predictions).items()}
-    layers = {
-        "train": Layers(truth, by_method(maps), by_method(labels), _cuts(labels, config)),
-        "val": Layers(truth, {}, predicted),
+    judged = read_quality(quality, quality_scores)
+    shown = {"train": (by_method(maps), by_method(labels)), "val": ({}, by_method(predictions))}
+    splits = {
+        name: _split(name, *files, documents, image_scores, judged, _cuts(labels, config))
+        for name, files in shown.items()
+        if files[1]
     }
-    galleries = {}
-    for split, kind in (("train", "labels"), ("val", "predictions")):
-        best = max(
-            (item for item in documents if item["kind"] == kind),
-            key=lambda item: item["miou"],
-            default=None,
-        )
-        by_image = tables[kind, best["method"]] if best else {}
-        first = [record.id for record in data.of_split(split)][: 3 * gallery]
-        chosen = representative_ids(by_image, gallery) if best else {"first": first}
-        if layers[split].labels:
-            galleries[split] = gallery_rows(data, chosen, by_image, layers[split])
+    compared = _comparison(comparison, data, config, by_method(compared_maps), truth, true_boxes)
+    sheets = _pictures(class_models), _pictures(units)
     content = Content(
         manifest=data,
         scores=documents,
         boxes=list(map(read_scores, boxes)),
-        comparison=_comparison(
-            comparison, data, config, by_method(compared_maps), truth, true_boxes
-        ),
+        comparison=compared,
         localization=list(map(read_scores, localization)),
-        class_models=_pictures(class_models),
-        units=_pictures(units),
+        class_models=sheets[0],
+        units=sheets[1],
         histories=[read_history(path) for path in histories],
         times=read_times(times),
-        galleries=galleries,
+        splits=splits,
+        cards=gallery_cards(
+            data,
+            truth,
+            splits,
+            gallery_choices(data, splits, gallery),
+            PICTURE_BUDGET - _spent(compared, *sheets),
+        ),
+        quality=judged,
         config=config,
     )
     with replacing(report) as partial:
         partial.write_text(render_page(content), encoding="utf-8")
+
+
+def _split(
+    name: str,
+    maps: Mapping[str, Sequence[Path]],
+    labels: Mapping[str, Sequence[Path]],
+    documents: Sequence[Mapping[str, Any]],
+    tables: Sequence[Path],
+    quality: Sequence[Quality],
+    cuts: Mapping[str, GraphCutSettings],
+) -> Split:
+    kind = SHOWN[name]
+    best = best_scores(documents).get(kind)
+    judged = [item for item in quality if item.split == name and item.method in labels]
+    return Split(
+        maps=maps,
+        labels=labels,
+        scores={
+            method: read_image_scores(path)
+            for path in tables
+            for of, method in [method_of(path)]
+            if of == kind
+        },
+        best=best["method"] if best else None,
+        doubts={item.method: item.doubts for item in judged},
+        doubtful=[item.worth_a_look for item in judged],
+        cuts={method: settings for method, settings in cuts.items() if method in maps},
+    )
+
+
+def _spent(compared: Comparison | None, *sheets: Mapping[str, str]) -> int:
+    """Count the characters of the page's pictures outside of the gallery."""
+    rows = compared.rows if compared else ()
+    cells = sum(len(cell.url) for row in rows for cell in row.cells)
+    return cells + sum(len(url) for sheet in sheets for url in sheet.values())
 
 
 def _pictures(paths: Sequence[Path]) -> dict[str, str]:

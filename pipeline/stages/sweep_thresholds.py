@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import MapShard, read_label, write_scores
+from pipeline.artifacts import MapShard, maps_by_id, read_label, write_counts, write_scores
 from pipeline.datasets.manifest import read_manifest
 from pipeline.errors import UserError
-from pipeline.metrics.segmentation import Counts, scores_of, threshold_counts
+from pipeline.metrics.segmentation import Counts, image_counts, scores_of, threshold_counts
 from pipeline.parallel import map_images
 from pipeline.refinement.labels import upsampled
+from pipeline.refinement.thresholds import chosen_threshold
 from pipeline.stage import run_stage
 from pipeline.stages.evaluate import scored_masks
 
@@ -30,11 +31,16 @@ def sweep_thresholds(
     split: str,
     method: str,
     thresholds: int,
+    label_free: Path,
+    rule: str,
     settings: Mapping[str, Any],
     scores: Path,
+    counts: Path,
     threads: int,
 ) -> None:
     """Write the mIoU of every threshold, and all scores of the best one.
+
+    The threshold that a rule chose without masks is scored beside them.
 
     Parameters
     ----------
@@ -48,10 +54,14 @@ def sweep_thresholds(
         CLASSIFIER/MAPS.
     thresholds : int
         Number of thresholds, evenly spaced inside (0, 1).
+    label_free : Path
+        Thresholds that were chosen without masks.
+    rule : str
+        Which of them is scored.
     settings : mapping
         What is printed with the score.
-    scores : Path
-        Output (JSON).
+    scores, counts : Path
+        Outputs: JSON, and the pixel counts of every image at the best threshold.
     threads : int
         Processes.
 
@@ -62,27 +72,39 @@ def sweep_thresholds(
     """
     data = read_manifest(manifest, classes)
     truth = scored_masks([record.id for record in data.of_split(split)], masks)
-    shards = {image_id: shard for shard in map(MapShard, maps) for image_id in shard.ids}
-    lacking = sorted(truth.keys() - shards.keys())
-    if lacking:
-        raise UserError(f"{len(lacking)} of {len(truth)} images have no maps, first {lacking[0]}")
+    shards = maps_by_id(maps, list(truth))
     names = ["background", *data.classes]
     levels = np.arange(1, thresholds + 1) / (thresholds + 1)
-    work = _Sweep(levels, len(names))
+    free = chosen_threshold(label_free, rule)
+    work = _Sweep(np.sort([*levels, free]), len(names))
     items = [(image_id, shards[image_id], truth[image_id]) for image_id in truth]
-    total = np.zeros((thresholds, len(names), len(names) + 1), np.int64)
-    for counts in map_images(work, items, workers=threads, what=f"thresholds of {method}"):
-        total += counts
-    rows = [scores_of(counts, names) for counts in total]
+    total = np.zeros((thresholds + 1, len(names), len(names) + 1), np.int64)
+    of_images = []
+    for found in map_images(work, items, workers=threads, what=f"thresholds of {method}"):
+        total += found
+        of_images.append(image_counts(found))
+    place = int(np.searchsorted(work.thresholds, free))
+    swept = np.delete(np.arange(thresholds + 1), place)
+    rows = [scores_of(total[k], names) for k in swept]
     best = max(range(thresholds), key=lambda k: rows[k]["miou"])
-    chosen = f"best of {thresholds} in a sweep against the masks of this split"
+    miou = scores_of(total[place], names)["miou"]
+    write_counts(counts, list(truth), np.stack([image[swept[best]] for image in of_images]))
     head = {
         "kind": "maps",
         "method": method,
         "split": split,
         "images": len(truth),
         "settings": settings,
-        "threshold": {"value": float(levels[best]), "chosen": chosen},
+        "threshold": {
+            "value": float(levels[best]),
+            "chosen": f"best of {thresholds} in a sweep against the masks of this split",
+        },
+        "label_free": {
+            "rule": rule,
+            "value": free,
+            "miou": miou,
+            "cost": rows[best]["miou"] - miou,
+        },
         "sweep": [
             {"threshold": float(level), "miou": row["miou"]}
             for level, row in zip(levels, rows, strict=True)

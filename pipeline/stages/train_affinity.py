@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from pipeline.affinity import affinity_loss
 from pipeline.augmentation import training_transform
 from pipeline.checkpoint import fingerprint_of
-from pipeline.datasets.manifest import read_manifest
-from pipeline.datasets.samples import SegmentedImages, label_files
+from pipeline.datasets.manifest import files_by_id, read_manifest
+from pipeline.datasets.samples import SegmentedImages
 from pipeline.device import loader_workers, make_fabric
 from pipeline.models.affinity import create_affinity_network, save_affinity_network
 from pipeline.stage import run_stage
@@ -69,7 +69,7 @@ def train_affinity(
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
-    files = label_files(records, labels)
+    files = files_by_id([record.id for record in records], labels)
     fabric = make_fabric(settings["precision"], threads)
     torch.manual_seed(seed)
     model, description = create_affinity_network(

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from pipeline.augmentation import training_transform
 from pipeline.checkpoint import fingerprint_of
-from pipeline.datasets.manifest import read_manifest
-from pipeline.datasets.samples import SegmentedImages, label_files
+from pipeline.datasets.manifest import files_by_id, read_manifest
+from pipeline.datasets.samples import SegmentedImages
 from pipeline.device import loader_workers, make_fabric
 from pipeline.errors import UserError
 from pipeline.models.segmenter import create_segmenter, save_segmenter, segmentation_loss
@@ -65,7 +65,7 @@ def train_segmenter(
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
-    files = label_files(records, labels)
+    files = files_by_id([record.id for record in records], labels)
     if len(records) < 2:
         raise UserError("one training image, expected two or more: batch norm needs them")
     fabric = make_fabric(settings["precision"], threads)

@@ -46,7 +46,7 @@ def test_cam_is_the_positive_part_of_the_wanted_class_maps(model):
 
 @pytest.mark.parametrize("size", [(64, 48), (37, 51), (1, 1), (5, 200)])
 def test_maps_have_one_cell_per_stride_and_a_maximum_of_one(model, size):
-    maps = fused_maps(brightness, model, picture(*size), np.array([1, 3]), **SETTINGS)
+    maps, _ = fused_maps(brightness, model, picture(*size), np.array([1, 3]), **SETTINGS)
     assert maps.dtype == np.float16
     assert maps.shape == (2, -(-size[0] // 4), -(-size[1] // 4))
     assert maps.max(axis=(1, 2)).tolist() == [1, 1]
@@ -54,7 +54,7 @@ def test_maps_have_one_cell_per_stride_and_a_maximum_of_one(model, size):
 
 
 def test_an_image_without_labels_has_no_maps(model):
-    maps = fused_maps(METHODS["cam"], model, picture(9, 9), np.array([], np.int64), **SETTINGS)
+    maps, _ = fused_maps(METHODS["cam"], model, picture(9, 9), np.array([], np.int64), **SETTINGS)
     assert maps.shape == (0, 3, 3)
 
 
@@ -67,7 +67,7 @@ def test_scales_are_summed_before_normalisation(model):
         return maps
 
     settings = SETTINGS | {"scales": [1.0, 2.0], "stride": 8}
-    maps = fused_maps(of_size, model, picture(16, 8), np.array([1]), **settings)
+    maps, _ = fused_maps(of_size, model, picture(16, 8), np.array([1]), **settings)
     assert maps[0, :, 0].tolist() == pytest.approx([1.0, 16 / 48], abs=1e-3)
 
 
@@ -75,7 +75,7 @@ def test_a_class_without_evidence_stays_zero(model):
     def nothing(_model, images, classes):
         return torch.zeros(len(images), len(classes), 2, 2)
 
-    maps = fused_maps(nothing, model, picture(8, 8), np.array([1]), **SETTINGS)
+    maps, _ = fused_maps(nothing, model, picture(8, 8), np.array([1]), **SETTINGS)
     assert maps.tolist() == np.zeros((1, 2, 2)).tolist()
 
 
@@ -87,6 +87,6 @@ def test_max_size_shrinks_what_the_network_sees_and_not_the_maps(model):
         return torch.ones(len(images), len(classes), 1, 1)
 
     settings = SETTINGS | {"max_size": 20, "scales": [1.0, 0.5]}
-    maps = fused_maps(spy, model, picture(40, 80), np.array([1]), **settings)
+    maps, _ = fused_maps(spy, model, picture(40, 80), np.array([1]), **settings)
     assert seen == [(10, 20), (5, 10)]
     assert maps.shape == (1, 10, 20)

@@ -28,7 +28,7 @@ def picture(size=64):
 
 def fused(method, network, image, **settings):
     given = {"scales": [0.5, 1.0], "flip": True, "max_size": None, "stride": 4} | settings
-    return fused_maps(method, network, image, np.array([1, 3]), **given)
+    return fused_maps(method, network, image, np.array([1, 3]), **given)[0]
 
 
 @every_method

@@ -124,7 +124,7 @@ def test_a_map_of_pixels_is_averaged_over_the_cells():
     weights = torch.zeros(1, 3, 8, 8)
     weights[0, 0, 1, 1] = 1.0  # one sensitive pixel, off every cell's centre
     image = np.zeros((8, 8, 3), np.uint8)
-    maps = fused_maps(
+    maps, _ = fused_maps(
         partial(saliency, crops=1), Linear(weights), image, np.array([1]),
         scales=[1.0], flip=False, max_size=None, stride=4,
     )  # fmt: skip

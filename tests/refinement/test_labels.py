@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline.artifacts import ClassMaps
 from pipeline.refinement.dense_crf import CrfSettings
-from pipeline.refinement.labels import label_image, scores_with_background, upsampled
+from pipeline.refinement.labels import label_by_scores, scores_with_background, upsampled
 
 THRESHOLD = {"rule": "threshold", "value": 0.3}
 
@@ -20,7 +20,8 @@ def maps(values, classes, size=None):
 
 
 def plain(item, background=THRESHOLD, unsure_below=None):
-    return label_image(item, None, background=background, crf=None, unsure_below=unsure_below)
+    labelling = label_by_scores(item, None, background=background, crf=None)
+    return labelling.label_image(unsure_below)
 
 
 def test_a_pixel_takes_its_strongest_class_above_the_threshold():
@@ -46,7 +47,8 @@ def test_an_image_without_labels_is_all_background(rule):
     assert label.shape == (5, 7) and label.max() == 0
     image = np.zeros((5, 7, 3), np.uint8)
     crf = CrfSettings()
-    assert not label_image(empty, image, background=THRESHOLD, crf=crf, unsure_below=0.9).any()
+    labelling = label_by_scores(empty, image, background=THRESHOLD, crf=crf)
+    assert not labelling.label_image(0.9).any()
 
 
 def test_upsampling_is_bilinear_between_cell_centres():
@@ -92,7 +94,7 @@ def test_the_crf_snaps_coarse_maps_to_the_picture(unary):
     coarse[0, 3:5, 3:5] = 1.0
     item = maps(coarse, [4], (32, 32))
     crf = CrfSettings(unary=unary)
-    refined = label_image(item, image, background=THRESHOLD, crf=crf, unsure_below=None)
+    refined = label_by_scores(item, image, background=THRESHOLD, crf=crf).label_image(None)
     assert (plain(item) != truth).sum() > 0
     assert np.array_equal(refined, truth)
 

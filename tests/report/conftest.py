@@ -1,5 +1,6 @@
 """A results tree made by hand, in the formats that the stages write."""
 
+import csv
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,6 +35,7 @@ def score(kind, method, names, truth, predicted) -> dict[str, Any]:
     }
     if kind == "maps":
         given["sweep"] = [{"threshold": 0.2, "miou": 0.1}, {"threshold": 0.35, "miou": 0.25}]
+        given["label_free"] = {"rule": "otsu", "value": 0.2, "miou": 0.1, "cost": 0.15}
     return given | scores_of(counts, names)
 
 
@@ -78,15 +80,31 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
     for stem, document in files.items():
         write_scores(root / f"scores/{stem}.json", document)
     for kind, split, first in (("labels", "train", 0), ("predictions", "val", 3)):
-        rows = [f"i{first + k},{0.2 + 0.3 * k},0.5" for k in range(3)]
-        text = "\n".join(["id,miou,pixel_accuracy", *rows])
-        (root / f"scores/{kind}/{METHOD}/{split}.csv").write_text(text + "\n")
+        ious = [f"iou:{name}" for name in names]
+        with (root / f"scores/{kind}/{METHOD}/{split}.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["id", "miou", "pixel_accuracy", *ious])
+            for k in range(3):
+                miou = round(0.2 + 0.3 * k, 1)
+                writer.writerow([f"i{first + k}", miou, 0.5, 0.9, 0.75 - miou / 2, ""])
     errors = {"0.3": 0.125, "0.5": 0.4375, "0.7": None}
     document = {
         "method": METHOD, "split": "train", "images": 3, "pairs": 2,
         "images with known boxes": 1, "error": errors, "classes": {},
     }  # fmt: skip
     write_scores(root / f"scores/boxes/{METHOD}/train.json", document)
+    table = root / f"quality/{METHOD}/train.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("id,certainty,doubt\ni0,0.5,0.25\ni1,0.25,0.75\ni2,,\n")
+    figure = {"name": "certainty", "title": "Certainty of the maps", "mean": 0.375, "classes": {}}
+    write_scores(
+        table.with_suffix(".json"),
+        {
+            "kind": "quality", "method": METHOD, "split": "train", "images": 3,
+            "figures": [figure | {"correlation": {"images": 0.42, "classes": None}}],
+            "worth_a_look": ["i1", "i0"],
+        },
+    )  # fmt: skip
     grid = root / "class_models/plain.png"
     grid.parent.mkdir(parents=True)
     Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(grid)
@@ -114,6 +132,8 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
             root / f"scores/labels/{METHOD}/train.csv",
             root / f"scores/predictions/{METHOD}/val.csv",
         ],
+        "quality": [table],
+        "quality_scores": [table.with_suffix(".json")],
         "maps": [root / "maps/plain/cam/train/0.safetensors"],
         "labels": [root / f"labels/{METHOD}/train/0"],
         "predictions": [root / f"predictions/{METHOD}/val/0"],

@@ -3,10 +3,12 @@ from pathlib import Path
 import pytest
 
 from pipeline.report.inputs import (
+    ImageScore,
     by_method,
     method_of,
     read_history,
     read_image_scores,
+    read_quality,
     read_times,
     representative_ids,
 )
@@ -19,6 +21,7 @@ from pipeline.report.inputs import (
         ("results/e/labels/plain/cam/crf/train/3", ("labels", "plain/cam/crf")),
         ("results/e/predictions/p/cam/crf/val/0", ("predictions", "p/cam/crf")),
         ("results/e/scores/labels/p/cam/crf/train.csv", ("labels", "p/cam/crf")),
+        ("results/e/quality/p/cam/crf/train.csv", ("quality", "p/cam/crf")),
         ("results/e/classifiers/plain/history.csv", ("classifiers", "plain")),
         ("results/e/segmenters/p/cam/crf/history.csv", ("segmenters", "p/cam/crf")),
         ("results/labels/maps/maps/cam/train/0.safetensors", ("maps", "maps/cam")),
@@ -52,11 +55,23 @@ def test_no_picture_is_shown_twice(images, count):
     assert len(ids) == len(set(ids)) == min(images, 3 * count)
 
 
+def test_an_image_without_a_score_is_left_out(tmp_path):
+    table = tmp_path / "train.csv"
+    table.write_text("id,miou,pixel_accuracy,iou:cat\na,,,\nb,0.5,1,0.5\n")
+    assert read_image_scores(table) == {"b": ImageScore(0.5, {"cat": 0.5})}
+
+
 def test_tables_are_read(tree):
     arguments = tree.arguments
-    assert read_image_scores(arguments["image_scores"][0]) == pytest.approx(
-        {"i0": 0.2, "i1": 0.5, "i2": 0.8}
-    )
+    assert read_image_scores(arguments["image_scores"][0]) == {
+        "i0": ImageScore(0.2, {"background": 0.9, "cat": 0.65}),
+        "i1": ImageScore(0.5, {"background": 0.9, "cat": 0.5}),
+        "i2": ImageScore(0.8, {"background": 0.9, "cat": 0.35}),
+    }
+    (quality,) = read_quality(arguments["quality"], arguments["quality_scores"])
+    assert (quality.method, quality.split, quality.images) == ("plain/cam/crf", "train", 3)
+    assert quality.doubts == {"i0": 0.25, "i1": 0.75}
+    assert quality.worth_a_look == ["i1", "i0"]
     history = read_history(arguments["histories"][0])
     assert history.method == "plain"
     assert history.columns["loss"] == [0.7, 0.4]

@@ -1,3 +1,4 @@
+import json
 import re
 from html.parser import HTMLParser
 
@@ -7,7 +8,7 @@ from pipeline.report.html import duration, percent, plain
 from pipeline.stages.report import report
 from tests.report.conftest import METHOD, build
 
-VOID = {"meta", "img", "br", "link", "path", "use", "image", "rect"}
+VOID = {"meta", "img", "br", "input", "link", "path", "use", "image", "rect"}
 
 
 class Page(HTMLParser):
@@ -48,10 +49,12 @@ def rendered(tree, **changes):
 
 
 def test_the_page_is_whole_and_asks_nobody_for_anything(tree):
-    _, page = rendered(tree)
+    html, page = rendered(tree)
     assert page.requests
     assert all(url.startswith(("#", "data:image/")) for url in page.requests)
-    assert "script" not in page.tags
+    assert "link" not in page.tags
+    assert not re.search(r"@import|url\((?!#)", html)
+    assert "default-src 'none'; img-src data:" in html
 
 
 def test_the_page_shows_every_score_as_it_is(tree):
@@ -66,16 +69,38 @@ def test_the_page_shows_every_score_as_it_is(tree):
     assert "absent" in text  # dog is in neither truth nor prediction
 
 
-def test_the_gallery_shows_every_layer_of_the_best_the_median_and_the_worst(tree):
+def data_of(html):
+    text = re.search(r'<script type="application/json" id="report-data">(.*?)</script>', html)
+    return json.loads(text[1])
+
+
+def test_the_gallery_has_every_layer_of_every_group(tree):
     html, _ = rendered(tree)
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
-    train = ["photograph", "truth", "plain/cam: map", METHOD]
-    assert captions == 3 * train + 3 * ["photograph", "truth", f"prediction: {METHOD}"]
-    groups = re.findall(r'class="tag">(\w+)</span>(i\d)', html)
-    assert groups == [
+    splits = data_of(html)["splits"]
+    train, val = splits["train"]["pictures"], splits["val"]["pictures"]
+    assert [(picture["id"], picture["groups"]) for picture in train] == [
+        ("i2", ["best", "worst cat"]),
+        ("i1", ["median", "best cat", "worth a look"]),
+        ("i0", ["worst", "worth a look"]),
+    ]
+    assert [picture["id"] for picture in val] == ["i5", "i4", "i3"]
+    kinds = [(layer["kind"], layer["method"]) for layer in train[0]["layers"]]
+    assert kinds == [("truth", ""), ("map", "plain/cam"), ("label", METHOD)]
+    assert [layer["kind"] for layer in val[0]["layers"]] == ["truth", "label"]
+    assert train[1]["scores"] == [{"miou": 0.5, "ious": {"background": 0.9, "cat": 0.5}}]
+    assert (train[1]["doubts"], train[0]["doubts"]) == ([0.75], [None])
+
+
+def test_without_scripts_some_pictures_are_shown(tree):
+    html, _ = rendered(tree)
+    rows = html[html.index("<noscript>") : html.index("</noscript>")]
+    assert re.findall(r'class="tag">(\w+)</span>(i\d)', rows) == [
         ("best", "i2"), ("median", "i1"), ("worst", "i0"),
         ("best", "i5"), ("median", "i4"), ("worst", "i3"),
     ]  # fmt: skip
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", rows)
+    train = ["photograph", "truth", "plain/cam: map", METHOD]
+    assert captions == 3 * train + 3 * ["photograph", "truth", METHOD]
 
 
 def test_a_graph_cut_shows_the_pixels_that_taught_its_colours(tree):
@@ -85,6 +110,56 @@ def test_a_graph_cut_shows_the_pixels_that_taught_its_colours(tree):
     # Image i0 has no label and so no colour model.
     assert captions.count("plain/cam: colour samples of cat") == 2
     assert "colour sample: foreground" in page.text
+
+
+def test_a_rule_without_masks_is_compared_with_the_sweep(tree):
+    html, _ = rendered(tree)
+    section = html[html.index("Background threshold without masks") : html.index('id="classes"')]
+    maps = read_scores(tree.arguments["scores"][0])
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", section[section.index("<tbody>") :])
+    assert cells == [
+        "plain/cam", "0.35", f"{100 * maps['miou']:.1f}", "otsu", "0.20", "10.0", "15.0",
+    ]  # fmt: skip
+    write_scores(tree.arguments["scores"][0], maps | {"label_free": None})
+    bare, _ = rendered(tree)
+    assert "Background threshold without masks" not in bare and "a hollow one" not in bare
+    write_scores(tree.arguments["scores"][0], {k: v for k, v in maps.items() if k != "label_free"})
+    assert rendered(tree)[0] == bare
+
+
+def test_quality_without_ground_truth_has_its_figures_and_what_is_worth_a_look(tree):
+    html, _ = rendered(tree)
+    section = html[html.index('id="quality"') : html.index('id="gallery"')]
+    cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", section[section.index("<tbody>") :])
+    assert cells == ["Certainty of the maps", "37.5", "0.42", "n/a"]
+    assert re.findall(r'data-id="(\w+)".*?soft">(.*?)<', section) == [
+        ("i1", "75.0"),
+        ("i0", "25.0"),
+    ]
+    bare, _ = rendered(tree, quality=[], quality_scores=[])
+    assert 'id="quality"' not in bare and 'href="#quality"' not in bare
+
+
+def test_quality_without_masks_has_no_correlation(tree):
+    (path,) = tree.arguments["quality_scores"]
+    document = read_scores(path)
+    document["figures"][0]["correlation"] = None
+    write_scores(path, document)
+    html, _ = rendered(tree)
+    section = html[html.index('id="quality"') : html.index('id="gallery"')]
+    assert "Certainty of the maps" in section and "over images" not in section
+
+
+HOSTILE = '</script><script>alert("x")</script>&<!--'
+
+
+def test_names_stay_words(tmp_path):
+    tree = build(tmp_path / "results/exp", [HOSTILE, "dog"])
+    html, page = rendered(tree)
+    assert "<script>alert" not in html
+    assert HOSTILE in page.text
+    assert data_of(html)["classes"][0]["name"] == HOSTILE
+    assert page.tags.count("script") == 5
 
 
 def test_localisation_errors_and_class_models_are_shown(tree):
@@ -160,6 +235,20 @@ def test_without_masks_the_page_says_so_and_shows_pictures(tree):
         ("first", "i0"), ("first", "i1"), ("first", "i2"),
     ]  # fmt: skip
     assert "truth" not in re.findall(r"<figcaption>(.*?)</figcaption>", html)
+    nothing = {name: [] for name in ("scores", "image_scores", "quality", "quality_scores")}
+    bare, _ = rendered(tree, **nothing)
+    pictures = data_of(bare)["splits"]["train"]["pictures"]
+    assert [p["groups"] for p in pictures] == [
+        ["first"],
+        ["first", "first cat"],
+        ["first", "first cat"],
+    ]
+    assert all(p["scores"] == p["doubts"] == [None] for p in pictures)
+
+
+def test_a_gallery_of_none_has_no_pictures(tree):
+    html, page = rendered(tree, gallery=0)
+    assert "No pictures." in page.text and data_of(html)["splits"]["train"]["pictures"] == []
 
 
 def test_without_a_segmenter_there_is_no_validation_gallery(tree):
@@ -167,14 +256,6 @@ def test_without_a_segmenter_there_is_no_validation_gallery(tree):
     html, _ = rendered(tree, scores=scores, image_scores=tree.arguments["image_scores"][:1],
                        predictions=[])  # fmt: skip
     assert "Validation images" not in html
-
-
-def test_names_cannot_break_the_page(tmp_path):
-    hostile = '<script>alert("x")</script>&'
-    tree = build(tmp_path / "results/exp", [hostile, "b"])
-    _, page = rendered(tree)
-    assert "script" not in page.tags
-    assert hostile in page.text
 
 
 def test_words_for_values():

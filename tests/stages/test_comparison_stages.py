@@ -67,7 +67,7 @@ def located(small_dataset, tmp_path, maps, scores, boxes=None, **settings):
     localize(
         manifest=small_dataset["manifest"], classes=small_dataset["classes"],
         masks=small_dataset["masks"], boxes=tmp_path / "boxes.csv",
-        class_scores=tmp_path / "scores.csv", maps=[maps], settings=LOCALIZATION | settings,
+        class_scores=[tmp_path / "scores.csv"], maps=[maps], settings=LOCALIZATION | settings,
         split="train", method="plain/cam", scores=tmp_path / "out.json",
         pairs=tmp_path / "out.csv", threads=1,
     )  # fmt: skip
@@ -152,9 +152,10 @@ def test_maps_of_another_size_and_images_without_maps_are_refused(small_dataset,
 def test_class_scores_are_the_classifiers(small_dataset, tmp_path, data, weights):
     classify(
         manifest=small_dataset["manifest"], classes=small_dataset["classes"], weights=weights,
-        max_size=None, precision="32-true", split="val", class_scores=tmp_path / "s.csv", threads=1,
+        max_size=None, precision="32-true", split="val", shard=0, shards=1,
+        class_scores=tmp_path / "s.csv", threads=1,
     )  # fmt: skip
-    found = read_class_scores(tmp_path / "s.csv")
+    found = read_class_scores([tmp_path / "s.csv"])
     model = load_classifier(weights)
     assert list(found) == [record.id for record in data.of_split("val")]
     for record in data.of_split("val"):

@@ -6,6 +6,7 @@ from pipeline.config import resolve
 from pipeline.datasets.demo import CLASSES
 from pipeline.datasets.manifest import Box, read_boxes, read_manifest, read_masks
 from pipeline.errors import UserError
+from pipeline.sources import dataset_sources, missing
 from pipeline.stages.generate_demo import generate_demo
 from pipeline.stages.prepare_dataset import prepare_dataset
 from pipeline.workflow import Plan
@@ -144,12 +145,12 @@ def test_the_boxes_of_cub_are_listed_and_it_has_no_masks(cub, tmp_path):
 
 def test_the_plan_of_cub_names_its_lists_and_scores_boxes_alone(cub, demo_config):
     plan = Plan(resolve(demo_config | {"dataset": {"kind": "cub", "root": str(cub)}}))
-    assert sorted(plan.dataset_sources()) == sorted(map(str, cub.glob("*.txt")))
-    assert len(plan.dataset_sources()) == 5 and list(plan.missing()) == []
+    assert sorted(dataset_sources(plan)) == sorted(map(str, cub.glob("*.txt")))
+    assert len(dataset_sources(plan)) == 5 and list(missing(plan)) == []
     assert plan.box_scores() and plan.scores() == plan.image_scores() == []
     (cub / "classes.txt").unlink()
-    (missing,) = plan.missing()
-    assert missing.startswith(f"{cub / 'classes.txt'}: no such file or folder")
+    (problem,) = missing(plan)
+    assert problem.startswith(f"{cub / 'classes.txt'}: no such file or folder")
 
 
 @pytest.mark.parametrize("kind", ["folder", "voc"])
@@ -158,11 +159,11 @@ def test_a_table_of_boxes_is_a_source_and_is_scored_against(demo, demo_config, k
     path = demo / "boxes.csv"
     boxed = bare | {"boxes": str(path) if kind == "folder" else "boxes.csv"}
     without, given = (Plan(resolve(demo_config | {"dataset": part})) for part in (bare, boxed))
-    assert set(given.dataset_sources()) - set(without.dataset_sources()) == {str(path)}
+    assert set(dataset_sources(given)) - set(dataset_sources(without)) == {str(path)}
     assert given.box_scores() and without.box_scores() == [] == given.scores()
-    assert [line.split(": ")[0] for line in given.missing()] == [str(path)]
+    assert [line.split(": ")[0] for line in missing(given)] == [str(path)]
     boxes_file(demo)
-    assert list(given.missing()) == []
+    assert list(missing(given)) == []
 
 
 def test_annotations_are_boxes_of_the_data_sets_own(demo, demo_config):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import ClassMaps, read_label, write_label, write_maps
+from pipeline.artifacts import ClassMaps, read_label, write_label, write_maps, write_scores
 from pipeline.datasets.manifest import Box, read_manifest, read_masks, write_boxes, write_masks
 from pipeline.errors import UserError
 from pipeline.stages.evaluate import evaluate
@@ -41,11 +41,13 @@ def labelled(small_dataset, maps, folder, crf=None, threads=1, graph_cut=None):
             manifest=small_dataset["manifest"],
             classes=small_dataset["classes"],
             maps=path,
+            threshold=[],
             background=BACKGROUND,
             crf=crf,
             graph_cut=graph_cut,
             unsure_below=None,
             labels=folder / str(shard),
+            figures=folder / f"{shard}.csv",
             threads=threads,
         )
     return [folder / str(shard) for shard in range(len(maps))]
@@ -64,7 +66,7 @@ def test_every_image_of_a_shard_gets_a_label(small_dataset, maps, tmp_path):
     assert not read_label(folders[1] / "3.png").any()  # an image without labels
 
 
-def test_processes_give_the_same_labels(small_dataset, maps, tmp_path):
+def test_processes_give_the_same_labels(processes, small_dataset, maps, tmp_path):
     crf = {"iterations": 2}
     one = labelled(small_dataset, maps, tmp_path / "one", crf)
     two = labelled(small_dataset, maps[:1], tmp_path / "two", crf, threads=2)
@@ -72,7 +74,7 @@ def test_processes_give_the_same_labels(small_dataset, maps, tmp_path):
         assert path.read_bytes() == (one[0] / path.name).read_bytes()
 
 
-def test_a_graph_cut_stands_in_for_threshold_and_crf(small_dataset, maps, tmp_path):
+def test_a_graph_cut_stands_in_for_threshold_and_crf(processes, small_dataset, maps, tmp_path):
     cut = {"foreground_quantile": 0.6, "background_quantile": 0.4, "keep": "all"}
     one = labelled(small_dataset, maps, tmp_path / "one", graph_cut=cut)
     two = labelled(small_dataset, maps[:1], tmp_path / "two", threads=2, graph_cut=cut)
@@ -101,7 +103,9 @@ def scored(small_dataset, folders, tmp_path, **changes):
         "method": "plain/cam/threshold",
         "settings": {"crf": None, "background": BACKGROUND | {"chosen": "by hand"}},
         "scores": tmp_path / "scores.json",
+        "threshold": [],
         "images": tmp_path / "images.csv",
+        "counts": tmp_path / "images.counts.safetensors",
         "threads": 1,
     }
     evaluate(**(arguments | changes))
@@ -137,7 +141,7 @@ def test_scores_by_hand(small_dataset, copies, tmp_path):
     assert float(rows[0]["pixel_accuracy"]) == pytest.approx(2 / 3)
 
 
-def test_processes_give_the_same_scores(small_dataset, maps, tmp_path):
+def test_processes_give_the_same_scores(processes, small_dataset, maps, tmp_path):
     folders = labelled(small_dataset, maps, tmp_path / "labels")
     one = scored(small_dataset, folders, tmp_path)
     assert one == scored(small_dataset, folders, tmp_path, threads=2)
@@ -146,7 +150,7 @@ def test_processes_give_the_same_scores(small_dataset, maps, tmp_path):
 
 def test_a_missing_prediction_is_an_error(small_dataset, copies, tmp_path):
     (copies / "2.png").unlink()
-    with pytest.raises(UserError, match=r"1 of 4 scored images have no label image .* first 2"):
+    with pytest.raises(UserError, match=r"1 of 4 images have no label in .*copies, first 2.png"):
         scored(small_dataset, [copies], tmp_path)
 
 
@@ -171,10 +175,14 @@ def swept(small_dataset, maps, tmp_path, **changes):
         "split": "train",
         "method": "plain/cam",
         "thresholds": 9,
+        "label_free": tmp_path / "thresholds.json",
+        "rule": "mean",
         "settings": {"crf": None},
         "scores": tmp_path / "sweep.json",
+        "counts": tmp_path / "sweep.counts.safetensors",
         "threads": 1,
     }
+    write_scores(tmp_path / "thresholds.json", {"thresholds": {"mean": 0.55}})
     sweep_thresholds(**(arguments | changes))
     return json.loads((tmp_path / "sweep.json").read_text())
 
@@ -241,5 +249,5 @@ def test_known_boxes_come_before_masks(small_dataset, maps, tmp_path):
 
 def test_an_image_without_a_label_image_is_an_error_of_boxes_too(small_dataset, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="4 of 4 images have no label image, first 0"):
+    with pytest.raises(UserError, match=r"4 of 4 images have no label in .*empty, first 0.png"):
         boxed(small_dataset, [tmp_path / "empty"], tmp_path)

@@ -1,0 +1,41 @@
+"""Exports: label images in the formats that other projects take as they are.
+
+A format is a function of the images with their label files, a target and a number of
+processes. It writes its files below the target's folder and tells what it wrote of each image.
+"""
+
+from dataclasses import dataclass
+
+from pipeline.export import coco, png, soft, voc, yolo
+from pipeline.export.job import Writer
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format and what is said of it.
+
+    Attributes
+    ----------
+    write : callable
+    loading : str
+        How to load it, in Markdown; ``{split}`` stands for a split.
+    options : tuple of str
+        The options that it obeys.
+    soft : bool
+        Whether it is made of soft labels instead of label images.
+    """
+
+    write: Writer
+    loading: str
+    options: tuple[str, ...] = ()
+    soft: bool = False
+
+
+#: Formats by the name they have in the configuration.
+FORMATS: dict[str, Format] = {
+    "voc": Format(voc.write_voc, voc.LOADING, ("images",)),
+    "coco": Format(coco.write_coco, coco.LOADING, ("images", "polygons", "tolerance")),
+    "yolo": Format(yolo.write_yolo, yolo.LOADING, ("images", "tolerance")),
+    "png": Format(png.write_png, png.LOADING),
+    "soft": Format(soft.write_soft, soft.LOADING, ("unsure_below",), soft=True),
+}

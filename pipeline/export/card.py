@@ -1,0 +1,191 @@
+"""The data card of an export: what it holds and how it was made, for machines and for people."""
+
+import json
+import platform
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.artifacts import BACKGROUND, IGNORE
+from pipeline.export.job import Exported
+
+PROJECT = "wsss-pipeline"
+PACKAGES = (
+    "contourpy", "numpy", "opencv-python-headless", "pillow", "pycocotools", "safetensors",
+)  # fmt: skip
+ORIGIN = "labels are machine-made from image-level labels; photographs keep their own licence"
+NOT_SCORED = "no masks, not scored"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the labels of an export are.
+
+    Attributes
+    ----------
+    kind : {"labels", "predictions"}
+    method : str
+        CLASSIFIER/MAPS/REFINEMENT.
+    settings : mapping
+        How they were made.
+    scores : sequence of mapping
+        Score documents, at most one a split.
+    """
+
+    kind: str
+    method: str
+    settings: Mapping[str, Any]
+    scores: Sequence[Mapping[str, Any]]
+
+
+def data_card(
+    format_name: str,
+    provenance: Provenance,
+    options: Mapping[str, Any],
+    classes: Sequence[str],
+    done: Sequence[Exported],
+) -> dict[str, Any]:
+    """Describe an export. The same export gives the same card: it bears no time.
+
+    Parameters
+    ----------
+    format_name : str
+    provenance : Provenance
+    options : mapping
+        Those that the format obeys.
+    classes : sequence of C str
+    done : sequence of Exported
+        What was told of each image.
+    """
+    names = ["background", *classes]
+    documents = {score["split"]: score for score in provenance.scores}
+    splits = list(dict.fromkeys(one.split for one in done))
+    return {
+        "format": format_name,
+        "kind": provenance.kind,
+        "method": provenance.method,
+        "origin": ORIGIN,
+        "splits": {
+            split: _split([one for one in done if one.split == split], names) for split in splits
+        },
+        "scores": {split: _score(documents.get(split)) for split in splits},
+        "settings": provenance.settings,
+        "options": options,
+        "photographs_written_anew": sum(one.rewritten for one in done),
+        "versions": versions(),
+    }
+
+
+def _split(done: Sequence[Exported], names: Sequence[str]) -> dict[str, Any]:
+    counts = np.stack([one.pixels for one in done])
+    pixels, images = counts.sum(axis=0), (counts > 0).sum(axis=0)
+    return {
+        "images": len(done),
+        "ignored_share": float(pixels[IGNORE] / pixels.sum()),
+        "classes": [
+            {"value": k, "name": name, "images": int(images[k]), "pixels": int(pixels[k])}
+            for k, name in enumerate(names, start=BACKGROUND)
+        ],
+    }
+
+
+def _score(document: Mapping[str, Any] | None) -> dict[str, Any]:
+    if document is None:
+        return {"miou": None, "classes": None, "note": NOT_SCORED}
+    return {
+        "miou": document["miou"],
+        "classes": [{key: row[key] for key in ("name", "iou")} for row in document["classes"]],
+        "images": document["images"],
+        "threshold": document["threshold"],
+    }
+
+
+def versions() -> dict[str, str]:
+    """Give the versions of this project, of Python and of the packages that write exports."""
+    packages = {name: version(name) for name in PACKAGES}
+    return {PROJECT: _project_version(), "python": platform.python_version()} | packages
+
+
+def _project_version() -> str:
+    # The workflow runs from a checkout, where the package is not installed.
+    checkout = Path(__file__).parents[2] / "pyproject.toml"
+    if checkout.is_file():
+        return str(tomllib.loads(checkout.read_text())["project"]["version"])
+    return version(PROJECT)
+
+
+def readme(card: Mapping[str, Any], loading: str) -> str:
+    """Say in Markdown what a data card says, and how to load the export.
+
+    Parameters
+    ----------
+    card : mapping
+        As :func:`data_card` gives it.
+    loading : str
+        The format's own words; ``{split}`` stands for a split.
+    """
+    splits = card["splits"]
+    counts = ", ".join(f"{part['images']} of {split}" for split, part in splits.items())
+    lines = [
+        f"# {card['kind'].capitalize()} of {card['method']}, format {card['format']}",
+        "",
+        f"Images: {counts}. Note: {card['origin']}.",
+        *_photographs(card),
+        "",
+        *(_scored(split, score) for split, score in card["scores"].items()),
+        "",
+        "## Loading",
+        "",
+        loading.replace("{split}", next(iter(splits))),
+        "`sha256sum --check checksums.sha256` checks every file but links to photographs.",
+        "",
+        "## Contents",
+        "",
+        *_class_table(card),
+        "",
+        "## How the labels were made",
+        "",
+        *(f"- {key}: `{_plain(value)}`" for key, value in card["settings"].items()),
+        "",
+        "Versions: " + ", ".join(f"{name} {number}" for name, number in card["versions"].items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _photographs(card: Mapping[str, Any]) -> list[str]:
+    if card["options"].get("images", "none") == "none":
+        return ["Photographs are not part of it."]
+    return [
+        f"Photographs: {card['options']['images']}; {card['photographs_written_anew']} of them "
+        "written anew as upright 8-bit JPEGs, since readers differ on what the originals show."
+    ]
+
+
+def _scored(split: str, score: Mapping[str, Any]) -> str:
+    if score["miou"] is None:
+        return f"- {split}: {score.get('note', 'no class in the scored masks')}"
+    return f"- {split}: mIoU {100 * score['miou']:.1f} % on {score['images']} images with masks" + (
+        f"; threshold {_plain(score['threshold'])}" if score["threshold"] else ""
+    )
+
+
+def _class_table(card: Mapping[str, Any]) -> list[str]:
+    rows = ["| split | value | class | images | pixels | IoU |", "|---|---|---|---|---|---|"]
+    for split, part in card["splits"].items():
+        ious = [row["iou"] for row in card["scores"][split]["classes"] or ()]
+        for k, row in enumerate(part["classes"]):
+            iou = f"{100 * ious[k]:.1f} %" if ious and ious[k] is not None else "-"
+            name = row["name"].replace("|", "\\|")
+            counts = f"{row['images']} | {row['pixels']}"
+            rows.append(f"| {split} | {row['value']} | {name} | {counts} | {iou} |")
+        rows.append(f"| {split} | 255 | ignore | | {100 * part['ignored_share']:.1f} % | |")
+    return rows
+
+
+def _plain(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,76 @@
+"""Files that several formats have: grey images, class names, the table of images, checksums."""
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.artifacts import BACKGROUND, IGNORE, replacing, write_scores, write_table
+from pipeline.export.job import ExportItem
+
+CHECKSUMS = "checksums.sha256"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8."""
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_grey(path: Path, values: NDArray[np.uint8]) -> None:
+    """Write an (H, W) uint8 array as a grey PNG without a palette."""
+    with replacing(path) as partial:
+        Image.fromarray(values).save(partial, format="PNG")
+
+
+def write_class_values(path: Path, classes: Sequence[str]) -> None:
+    """Write the name of every label value as a JSON object, background and ignore included."""
+    names = {BACKGROUND: "background"} | dict(enumerate(classes, start=1)) | {IGNORE: "ignore"}
+    write_scores(path, {str(value): name for value, name in names.items()})
+
+
+def write_image_table(
+    path: Path, items: Sequence[ExportItem], column: str, file_of: Callable[[ExportItem], str]
+) -> None:
+    """Write one row an image: id, split, absolute path of the photograph, and its file here."""
+    rows = (
+        (item.record.id, item.record.split, item.record.image.absolute(), file_of(item))
+        for item in items
+    )
+    write_table(path, ("id", "split", "image", column), rows)
+
+
+def hard_link(source: Path, path: Path) -> None:
+    """Give a file a second name, or copy it where the file system cannot."""
+    with replacing(path) as partial:
+        try:
+            partial.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, partial)
+
+
+def write_checksums(root: Path) -> None:
+    """Write the SHA-256 of every file below a folder, as ``sha256sum --check`` reads it.
+
+    Links to photographs are left out: what they lead to is no part of the export.
+    """
+    names = sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*")
+        if path.is_file() and not path.is_symlink() and path != root / CHECKSUMS
+    )
+    lines = (_checksum_line(root / name, name) for name in names)
+    write_text(root / CHECKSUMS, "".join(lines))
+
+
+def _checksum_line(path: Path, name: str) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    # A name that has to be escaped is announced by a backslash before the digest.
+    escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
+    mark = "" if escaped == name else "\\"
+    return f"{mark}{digest}  {escaped}\n"

@@ -1,0 +1,152 @@
+"""What every format is given, and what it tells of each image."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import BACKGROUND, IGNORE, read_label
+from pipeline.datasets.manifest import Record, files_by_id
+from pipeline.errors import UserError
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """How an export is written; the attributes are the keys of an ``options`` section.
+
+    Attributes
+    ----------
+    images : {"link", "copy", "none"}
+        How photographs get into formats that hold them.
+    polygons : bool
+        COCO segmentations as polygons instead of run lengths.
+    tolerance : float
+        Of polygons, in pixels; see :func:`pipeline.export.polygons.polygons`.
+    unsure_below : float
+        Winning probability below which a pixel of a soft label is unsure.
+    """
+
+    images: str = "link"
+    polygons: bool = False
+    tolerance: float = 0.5
+    unsure_below: float = 0.5
+
+    @classmethod
+    def from_config(cls, section: Mapping[str, Any]) -> "ExportOptions":
+        """Take the options from an ``options`` section of the configuration."""
+        return cls(**section)
+
+
+@dataclass(frozen=True)
+class ExportItem:
+    """An image and the file that its label is in."""
+
+    record: Record
+    source: Path
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where an export goes, its class names (number k is ``classes[k - 1]``) and options."""
+
+    root: Path
+    classes: tuple[str, ...]
+    options: ExportOptions
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What is told of one image.
+
+    Attributes
+    ----------
+    split : str
+    pixels : (256,) int64 array
+        Pixels by label value.
+    rewritten : bool
+        Whether its photograph was written anew.
+    """
+
+    split: str
+    pixels: NDArray[np.int64]
+    rewritten: bool = False
+
+
+#: Writes the items with a number of processes, and tells of each, in order.
+Writer = Callable[[Sequence[ExportItem], Target, int], list[Exported]]
+
+
+def export_items(
+    records: Sequence[Record], folders: Sequence[Path], suffix: str
+) -> list[ExportItem]:
+    """Pair every record with its file ``ID`` + suffix in one of the folders.
+
+    Raises
+    ------
+    UserError
+        If a record has none.
+    """
+    found = files_by_id([record.id for record in records], folders, suffix)
+    return [ExportItem(record, found[record.id]) for record in records]
+
+
+def read_item(item: ExportItem, target: Target) -> NDArray[np.uint8]:
+    """Read the label image of an item.
+
+    Returns
+    -------
+    (H, W) uint8 array
+        0 background, 1 to the number of classes, 255 ignore.
+
+    Raises
+    ------
+    UserError
+        If it is of another size than its photograph, or holds another value.
+    """
+    label = read_label(item.source)
+    check_size(item, label.shape)
+    check_values(item, np.unique(label), target)
+    return label
+
+
+def check_size(item: ExportItem, shape: tuple[int, ...]) -> None:
+    """Refuse a label of another (height, width) than its photograph."""
+    expected = (item.record.height, item.record.width)
+    if shape != expected:
+        raise UserError(
+            f"{item.source}: label is {shape}, expected {expected}, the size of "
+            f"{item.record.image}: make the label again"
+        )
+
+
+def check_values(item: ExportItem, values: NDArray[np.uint8], target: Target) -> None:
+    """Refuse label values that are neither background nor a class nor 255."""
+    known = range(BACKGROUND, len(target.classes) + 1)
+    beyond = [value for value in values.tolist() if value not in known and value != IGNORE]
+    if beyond:
+        raise UserError(
+            f"{item.source}: label has the values {beyond}, expected 0 to {len(target.classes)} "
+            "and 255: make it again with this data set's classes"
+        )
+
+
+def exported(item: ExportItem, label: NDArray[np.uint8], rewritten: bool = False) -> Exported:
+    """Tell of an item whose (H, W) label image was written."""
+    counts = np.bincount(label.ravel(), minlength=256).astype(np.int64)
+    return Exported(item.record.split, counts, rewritten)
+
+
+def present_classes(label: NDArray[np.uint8]) -> list[int]:
+    """Give the numbers of the classes in a label image, ascending, without background and 255."""
+    return [value for value in np.unique(label).tolist() if value not in (BACKGROUND, IGNORE)]
+
+
+def by_split(items: Sequence[ExportItem]) -> dict[str, list[ExportItem]]:
+    """Group items by split, in the given order."""
+    groups: dict[str, list[ExportItem]] = {}
+    for item in items:
+        groups.setdefault(item.record.split, []).append(item)
+    return groups

@@ -1,0 +1,42 @@
+"""Grey PNGs of class numbers, their names, and a table of the images."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from pipeline.export.files import write_class_values, write_grey, write_image_table
+from pipeline.export.job import Exported, ExportItem, Target, exported, read_item
+from pipeline.parallel import map_images
+
+LOADING = """\
+8-bit grey images of class numbers in `masks/SPLIT/ID.png`. `classes.json` names the values;
+`images.csv` has the photograph of each mask, whose EXIF orientation has to be applied.
+
+```python
+import csv, numpy as np
+from PIL import Image, ImageOps
+
+with open("images.csv", encoding="utf-8") as file:
+    row = next(csv.DictReader(file))
+photograph = ImageOps.exif_transpose(Image.open(row["image"])).convert("RGB")
+mask = np.asarray(Image.open(row["mask"]))
+```
+"""
+
+
+def write_png(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
+    """Write label images without a palette, ``classes.json`` and ``images.csv``."""
+    write_image = partial(_write_image, target=target)
+    done = list(map_images(write_image, items, workers=workers, what="export as PNG"))
+    write_class_values(target.root / "classes.json", target.classes)
+    write_image_table(target.root / "images.csv", items, "mask", _mask_of)
+    return done
+
+
+def _mask_of(item: ExportItem) -> str:
+    return f"masks/{item.record.split}/{item.record.id}.png"
+
+
+def _write_image(item: ExportItem, target: Target) -> Exported:
+    label = read_item(item, target)
+    write_grey(target.root / _mask_of(item), label)
+    return exported(item, label)

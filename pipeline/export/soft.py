@@ -1,0 +1,80 @@
+"""Soft labels: the probability of every label at every pixel, and where it is unsure."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import BACKGROUND, IGNORE, read_soft_label
+from pipeline.errors import UserError
+from pipeline.export.files import hard_link, write_class_values, write_grey, write_image_table
+from pipeline.export.job import (
+    Exported,
+    ExportItem,
+    Target,
+    check_size,
+    check_values,
+    exported,
+)
+from pipeline.parallel import map_images
+
+LOADING = """\
+`probabilities/SPLIT/ID.safetensors` holds `classes`, the L label values that an image may show,
+0 (background) first, and `probabilities` of shape (L, H, W) in float16. The same as grey PNGs:
+`confidence/SPLIT/ID.png` is 255 times the winning probability, `ignore/SPLIT/ID.png` is 255
+where that is below `unsure_below`. `classes.json` names the values, `images.csv` has the
+photographs, whose EXIF orientation has to be applied.
+
+```python
+import csv
+from safetensors.numpy import load_file
+
+with open("images.csv", encoding="utf-8") as file:
+    row = next(csv.DictReader(file))
+soft = load_file(row["probabilities"])
+mask = soft["classes"][soft["probabilities"].argmax(axis=0)]
+```
+"""
+
+
+def write_soft(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
+    """Write probabilities, pictures of confidence and doubt, ``classes.json``, ``images.csv``."""
+    write_image = partial(_write_image, target=target)
+    done = list(map_images(write_image, items, workers=workers, what="export of soft labels"))
+    write_class_values(target.root / "classes.json", target.classes)
+    write_image_table(target.root / "images.csv", items, "probabilities", _probabilities_of)
+    return done
+
+
+def _probabilities_of(item: ExportItem) -> str:
+    return f"probabilities/{item.record.split}/{item.record.id}.safetensors"
+
+
+def _write_image(item: ExportItem, target: Target) -> Exported:
+    numbers, probabilities = _read(item, target)
+    winning = probabilities.max(axis=0).astype(np.float32)
+    unsure = winning < target.options.unsure_below
+    name = f"{item.record.split}/{item.record.id}.png"
+    hard_link(item.source, target.root / _probabilities_of(item))
+    write_grey(target.root / "confidence" / name, np.rint(255 * winning).astype(np.uint8))
+    write_grey(target.root / "ignore" / name, np.where(unsure, IGNORE, 0).astype(np.uint8))
+    label = np.where(unsure, IGNORE, numbers[probabilities.argmax(axis=0)]).astype(np.uint8)
+    return exported(item, label)
+
+
+def _read(item: ExportItem, target: Target) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    numbers, probabilities = read_soft_label(item.source)
+    check_size(item, probabilities.shape[1:])
+    check_values(item, numbers, target)
+    if numbers[:1].tolist() != [BACKGROUND] or len(numbers) != len(probabilities):
+        raise UserError(
+            f"{item.source}: {len(probabilities)} probabilities of the labels {numbers.tolist()}, "
+            "expected one of each, 0 (background) first: make the soft label again"
+        )
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise UserError(
+            f"{item.source}: probabilities beyond [0, 1] or not finite, expected shares of 1: "
+            "make the soft label again"
+        )
+    return numbers, probabilities

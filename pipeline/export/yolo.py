@@ -1,0 +1,71 @@
+"""Polygons as Ultralytics' YOLO trains segmentation on: a text file beside each photograph."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from pipeline.export.files import write_text
+from pipeline.export.job import (
+    Exported,
+    ExportItem,
+    Target,
+    by_split,
+    exported,
+    present_classes,
+    read_item,
+)
+from pipeline.export.photographs import place_photograph
+from pipeline.export.polygons import polygons
+from pipeline.parallel import map_images
+
+LOADING = """\
+One line a connected region in `labels/SPLIT/ID.txt`: the class from 0, then x and y of the
+polygon's points as shares of width and height. A file is empty where an image shows no class.
+Polygons cannot say "unknown": pixels to ignore count as background here.
+
+```python
+from ultralytics import YOLO
+
+YOLO("yolo11n-seg.pt").train(data="path/to/this/folder/data.yaml")
+```
+
+Ultralytics wants both a train and a val split: where one was not exported, `data.yaml` names the
+other one twice; put a split of your own there. It also repairs JPEGs that lack their end marker
+in place, through links too: export with `images: copy` to keep your originals out of its reach.
+"""
+
+
+def write_yolo(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
+    """Write polygons, photographs and ``data.yaml``."""
+    write_image = partial(_write_image, target=target)
+    done = list(map_images(write_image, items, workers=workers, what="export for YOLO"))
+    write_text(target.root / "data.yaml", _description(list(by_split(items)), target.classes))
+    return done
+
+
+def _description(splits: Sequence[str], classes: Sequence[str]) -> str:
+    # Without the key `path` the reader starts from the file's own folder; with "." it would
+    # start from wherever it is run.
+    folders = {name: f"images/{name if name in splits else splits[0]}" for name in ("train", "val")}
+    document = folders | {"names": dict(enumerate(classes))}
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+
+
+def _write_image(item: ExportItem, target: Target) -> Exported:
+    label = read_item(item, target)
+    place = f"{item.record.split}/{item.record.id}"
+    lines = _lines(label, target.options.tolerance)
+    write_text(target.root / f"labels/{place}.txt", "".join(f"{line}\n" for line in lines))
+    photograph = target.root / f"images/{place}.jpg"
+    return exported(item, label, place_photograph(item.record, photograph, target.options.images))
+
+
+def _lines(label: NDArray[np.uint8], tolerance: float) -> Iterator[str]:
+    height, width = label.shape
+    for number in present_classes(label):
+        for ring in polygons(label == number, tolerance):
+            shares = (ring / (width, height)).ravel().tolist()
+            yield " ".join([str(number - 1), *(f"{share:.6g}" for share in shares)])

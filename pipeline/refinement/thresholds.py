@@ -1,0 +1,80 @@
+"""Background thresholds chosen without masks, from the class maps of a whole split."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import ClassMaps, read_scores
+from pipeline.errors import UserError
+
+#: Intervals of [0, 1] that values are counted in: finer than any threshold matters.
+BINS = 1000
+CENTRES = (np.arange(BINS) + 0.5) / BINS
+
+Histogram = NDArray[np.float64]
+
+
+def mean_value(histogram: Histogram) -> float:
+    """Give the mean of the values: what a pixel scores on average is not yet an object."""
+    return float((histogram * CENTRES).sum() / histogram.sum())
+
+
+def otsu(histogram: Histogram) -> float:
+    """Give the value that parts two classes of the largest variance between them (Otsu 1979)."""
+    below = histogram.cumsum()
+    total, sums = below[-1], (histogram * CENTRES).cumsum()
+    between = (sums[-1] * below - sums * total) ** 2
+    spread = below * (total - below)
+    variance = np.divide(between, spread, out=np.zeros(BINS), where=spread > 0)
+    best = np.flatnonzero(variance == variance.max())
+    return float(CENTRES[best].mean())  # the middle, where a gap gives many the same variance
+
+
+#: Rules by the name that a configuration gives for a threshold.
+RULES: dict[str, Callable[[Histogram], float]] = {"mean": mean_value, "otsu": otsu}
+
+
+def choose_thresholds(maps: Iterable[ClassMaps]) -> dict[str, float]:
+    """Choose a background threshold by each of :data:`RULES`.
+
+    Parameters
+    ----------
+    maps : iterable of ClassMaps
+        Maps of all images, in [0, 1]. What counts is the strongest class's value at every
+        cell; every image has the same weight, and images without a class have none.
+
+    Returns
+    -------
+    dict of str to float
+        Threshold in (0, 1) by rule.
+
+    Raises
+    ------
+    UserError
+        If no image has a class.
+    """
+    histogram = np.zeros(BINS)
+    for item in maps:
+        if len(item.classes):
+            strongest = item.values.max(axis=0).astype(np.float64).ravel()
+            places = np.minimum((strongest * BINS).astype(np.intp), BINS - 1)
+            histogram += np.bincount(places, minlength=BINS) / places.size
+    if not histogram.any():
+        raise UserError("no image has a label, so that no background threshold can be chosen")
+    return {name: rule(histogram) for name, rule in RULES.items()}
+
+
+def chosen_threshold(path: Path, rule: str) -> float:
+    """Read the threshold of a rule from what ``choose_threshold`` wrote."""
+    return float(read_scores(path)["thresholds"][rule])
+
+
+def resolved_background(background: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]:
+    """Put the number in the place of a rule's name, where a file says which it is."""
+    resolved = dict(background)
+    if files:
+        resolved["value"] = chosen_threshold(files[0], background["value"])
+    return resolved

@@ -1,0 +1,100 @@
+"""What the page's scripts work with: one JSON document."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline.datasets.manifest import Manifest
+from pipeline.report.gallery import Card, Split
+from pipeline.report.inputs import KINDS, ImageScore
+from pipeline.report.pictures import palette_colours
+
+#: Digits that a share keeps: the page shows three.
+DIGITS = 4
+
+
+def page_data(
+    manifest: Manifest,
+    scores: Sequence[Mapping[str, Any]],
+    splits: Mapping[str, Split],
+    cards: Mapping[str, Sequence[Card]],
+) -> dict[str, Any]:
+    """Collect what the scripts show: scores by class, and the gallery's pictures.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    scores : sequence of dict
+        Score documents.
+    splits : mapping of str to Split
+    cards : mapping of str to sequence of Card
+        By split.
+
+    Returns
+    -------
+    dict
+        ``classes`` (name and colour, the background left out), ``scores`` (``miou`` and
+        ``classes``, the background among them), ``splits`` (methods, and pictures whose ``scores``
+        and ``doubts`` are in the order of ``labels``).
+    """
+    return {
+        "classes": [
+            {"name": name, "colour": colour}
+            for name, colour in zip(manifest.classes, class_colours(manifest), strict=True)
+        ],
+        "scores": [_class_scores(score) for score in scores],
+        "splits": {name: _split(split, cards[name]) for name, split in splits.items()},
+    }
+
+
+def class_colours(manifest: Manifest) -> list[str]:
+    """Give the palette's colour of each class, as CSS writes it."""
+    colours = palette_colours()[1 : len(manifest.classes) + 1].tolist()
+    return [f"rgb({red}, {green}, {blue})" for red, green, blue in colours]
+
+
+def _class_scores(score: Mapping[str, Any]) -> dict[str, Any]:
+    absent = score["absent_classes"]
+    return {
+        "name": f"{score['method']} ({KINDS[score['kind']]}, {score['split']})",
+        "kind": score["kind"],
+        "miou": _rounded(score["miou"]),
+        "classes": [
+            {"name": row["name"], "iou": None if row["name"] in absent else _rounded(row["iou"])}
+            for row in score["classes"]
+        ],
+    }
+
+
+def _split(split: Split, cards: Sequence[Card]) -> dict[str, Any]:
+    methods = list(split.labels)
+    return {
+        "maps": list(split.maps),
+        "labels": methods,
+        "best": split.best,
+        "pictures": [_picture(card, split, methods) for card in cards],
+    }
+
+
+def _picture(card: Card, split: Split, methods: Sequence[str]) -> dict[str, Any]:
+    doubts = (split.doubts.get(method, {}).get(card.image_id) for method in methods)
+    scores = (split.scores.get(method, {}).get(card.image_id) for method in methods)
+    return {
+        "id": card.image_id,
+        "labels": card.labels,
+        "groups": card.groups,
+        "photograph": card.photograph,
+        "layers": [vars(layer) for layer in card.layers],
+        "scores": [_image_score(score) for score in scores],
+        "doubts": [_rounded(doubt) for doubt in doubts],
+    }
+
+
+def _image_score(score: ImageScore | None) -> dict[str, Any] | None:
+    if score is None:
+        return None
+    ious = {name: _rounded(iou) for name, iou in score.classes.items()}
+    return {"miou": _rounded(score.miou), "ious": ious}
+
+
+def _rounded(share: float | None) -> float | None:
+    return None if share is None else round(share, DIGITS)

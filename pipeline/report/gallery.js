@@ -1,0 +1,218 @@
+// The gallery: choosing, sorting and finding pictures, and fading between their layers.
+const data = JSON.parse(document.getElementById("report-data").textContent);
+const PAGE = 24;
+// Brightness of the photograph below a layer, so that labels stand out; maps have their own.
+const BRIGHTNESS = { photograph: 1, map: 1, label: 0.6, truth: 0.6 };
+const gallery = document.getElementById("gallery");
+if (gallery) start();
+
+function start() {
+  const form = gallery.querySelector("form");
+  const controls = form.elements;
+  let found = [];
+  let shown = 0;
+
+  const split = () => data.splits[controls.split.value];
+  const method = () => split().labels.indexOf(controls.label.value);
+
+  function showMore() {
+    const next = found.slice(shown, shown + PAGE);
+    gallery.querySelector(".cards").append(...next.map((picture, offset) => card(picture, shown + offset)));
+    shown += next.length;
+    gallery.querySelector(".count").textContent = `${shown} of ${found.length} pictures`;
+    gallery.querySelector(".more").hidden = shown === found.length;
+  }
+
+  function draw() {
+    const wanted = controls.search.value.trim().toLowerCase();
+    const name = controls.class.value;
+    found = split().pictures.filter(
+      (picture) => picture.id.toLowerCase().includes(wanted) && (!name || picture.labels.includes(name)),
+    );
+    found = sorted(found, controls.sort.value, (picture) => figureOf(picture, controls.sort.value));
+    shown = 0;
+    gallery.querySelector(".cards").replaceChildren();
+    showMore();
+  }
+
+  // What a picture is sorted by: the IoU of the chosen class or the mean, or the doubt.
+  function figureOf(picture, sort) {
+    if (sort === "doubt") return picture.doubts[method()] ?? null;
+    const score = picture.scores[method()];
+    return (controls.class.value ? score?.ious[controls.class.value] : score?.miou) ?? null;
+  }
+
+  function fillControls() {
+    const { maps, labels, best, pictures } = split();
+    const scored = pictures.some(({ scores }) => scores.some(Boolean));
+    const doubted = pictures.some(({ doubts }) => doubts.some((doubt) => doubt !== null));
+    const orders = [
+      ...(scored ? [["best", "IoU, best first"], ["worst", "IoU, worst first"], ["median", "IoU, median first"]] : []),
+      ...(doubted ? [["doubt", "worth a look first"]] : []),
+      ["id", "id"],
+    ];
+    fill(controls.sort, orders, doubted && !scored ? "doubt" : orders[0][0]);
+    fill(controls.label, labels.map((name) => [name, name]), best ?? labels[0]);
+    const ofLabel = controls.label.value.split("/").slice(0, 2).join("/");
+    fill(controls.map, maps.map((name) => [name, name]), maps.includes(ofLabel) ? ofLabel : maps[0]);
+    const kinds = ["photograph", ...["map", "label", "truth"].filter((kind) => pictures.some(({ layers }) => layers.some((layer) => layer.kind === kind)))];
+    fill(controls.show, kinds.map((kind) => [kind, word(kind)]), kinds.includes("label") ? "label" : "photograph");
+    controls.map.closest("label").hidden = maps.length === 0;
+  }
+
+  const word = (kind) => (kind === "label" && controls.split.value === "val" ? "prediction" : kind);
+
+  function stopsOf(picture) {
+    const chosen = { map: controls.map.value, label: controls.label.value, truth: "" };
+    const layers = ["map", "label", "truth"]
+      .map((kind) => picture.layers.find((layer) => layer.kind === kind && layer.method === chosen[kind]))
+      .filter(Boolean);
+    return [{ kind: "photograph", url: picture.photograph }, ...layers];
+  }
+
+  function card(picture, place) {
+    const element = document.createElement("li");
+    element.className = "card";
+    element.dataset.id = picture.id;
+    const stops = stopsOf(picture);
+    const open = document.createElement("button");
+    open.type = "button";
+    open.className = "stack";
+    open.setAttribute("aria-label", `All layers of ${picture.id}`);
+    open.append(...stops.map(({ url }) => image(url)));
+    open.addEventListener("click", () => view(found, place, split()));
+    element.append(open, facts(picture), slider(picture, stops, open));
+    return element;
+  }
+
+  function facts(picture) {
+    const element = document.createElement("div");
+    element.className = "facts";
+    const value = figureOf(picture, "iou");
+    const doubt = picture.doubts[method()];
+    const names = text("span", "", "soft");
+    names.append(...picture.labels.map(named));
+    names.append([picture.labels.length ? "" : "no label", doubt == null ? "" : `doubt ${percent(doubt)}`].join(" "));
+    element.append(text("b", picture.id), text("span", value == null ? "" : percent(value), "iou"), names);
+    element.querySelector(".iou").title = `${controls.class.value || "mean"} IoU in %`;
+    return element;
+  }
+
+  function slider(picture, stops, stack) {
+    const label = document.createElement("label");
+    label.className = "fade";
+    const input = document.createElement("input");
+    Object.assign(input, { type: "range", min: 0, max: stops.length - 1, step: 0.25 });
+    input.setAttribute("aria-label", `Layer of ${picture.id}`);
+    const names = text("span", "", "stops");
+    names.setAttribute("aria-hidden", "true");
+    names.append(...stops.map(({ kind }) => text("span", { photograph: "photo" }[kind] ?? word(kind))));
+    const fade = () => {
+      fadeTo(Number(input.value), stops, stack);
+      const nearest = Math.round(input.value);
+      input.setAttribute("aria-valuetext", word(stops[nearest].kind));
+      [...names.children].forEach((name, index) => name.classList.toggle("now", index === nearest));
+    };
+    const wanted = stops.findIndex(({ kind }) => kind === controls.show.value);
+    input.value = Math.max(0, wanted);
+    input.addEventListener("input", fade);
+    fade();
+    label.append(input, names);
+    return label;
+  }
+
+  form.addEventListener("submit", (event) => event.preventDefault());
+  controls.search.addEventListener("input", draw);
+  form.addEventListener("change", (event) => {
+    if (event.target === controls.search) return;
+    if (event.target === controls.split) fillControls();
+    draw();
+  });
+  gallery.querySelector(".more").addEventListener("click", () => {
+    const first = shown;
+    showMore();
+    gallery.querySelectorAll(".card button")[first].focus();
+  });
+  form.hidden = false;
+  fillControls();
+  draw();
+  for (const list of document.querySelectorAll("ol.look")) linkThumbnails(list);
+}
+
+// Those without a figure come last; the median first means by distance from it.
+function sorted(pictures, sort, figure) {
+  if (sort === "id") return [...pictures].sort((a, b) => a.id.localeCompare(b.id, undefined, { numeric: true }));
+  const known = pictures.filter((picture) => figure(picture) !== null);
+  known.sort((a, b) => (sort === "worst" ? 1 : -1) * (figure(a) - figure(b)) || a.id.localeCompare(b.id));
+  if (sort === "median") {
+    const middle = known.length ? figure(known[Math.floor(known.length / 2)]) : 0;
+    known.sort((a, b) => Math.abs(figure(a) - middle) - Math.abs(figure(b) - middle));
+  }
+  return [...known, ...pictures.filter((picture) => figure(picture) === null)];
+}
+
+// Between two stops the upper layer fades in while the lower one fades out, over the photograph.
+function fadeTo(position, stops, stack) {
+  const [below, above] = [Math.floor(position), Math.ceil(position)];
+  const [from, to] = [BRIGHTNESS[stops[below].kind], BRIGHTNESS[stops[above].kind]];
+  stack.style.setProperty("--brightness", from + (to - from) * (position - below));
+  [...stack.children].forEach((layer, index) => {
+    if (index) layer.style.opacity = Math.max(0, 1 - Math.abs(position - index));
+  });
+}
+
+// Gives a list of images worth a look the thumbnails of those that the gallery has, and a frame to the others.
+function linkThumbnails(list) {
+  const split = data.splits[list.dataset.split];
+  const items = [...list.children].map((item) => [item, split?.pictures.find(({ id }) => id === item.dataset.id)]);
+  const known = items.filter(([, picture]) => picture);
+  for (const [item, picture] of items) if (!picture) item.prepend(text("span", "not in the gallery", "absent"));
+  known.forEach(([item, picture], place) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "stack";
+    button.setAttribute("aria-label", `All layers of ${picture.id}`);
+    const label = picture.layers.find(({ kind, method }) => kind === "label" && method === list.dataset.method);
+    button.append(image(picture.photograph), ...(label ? [image(label.url)] : []));
+    button.style.setProperty("--brightness", label ? BRIGHTNESS.label : 1);
+    button.addEventListener("click", () => view(known.map(([, other]) => other), place, split));
+    item.prepend(button);
+  });
+}
+
+// A class's name beside the colour that it has in labels.
+function named(name) {
+  const element = text("span", name, "class");
+  const swatch = document.createElement("i");
+  swatch.style.background = data.classes.find((one) => one.name === name)?.colour;
+  element.prepend(swatch);
+  return element;
+}
+
+function view(pictures, index, { labels }) {
+  const detail = { pictures: pictures.map((picture) => ({ picture, labels })), index };
+  document.dispatchEvent(new CustomEvent("view", { detail }));
+}
+
+function fill(select, options, chosen) {
+  select.replaceChildren(...options.map(([value, name]) => new Option(name, value)));
+  if (options.length) select.value = chosen;
+}
+
+function image(url) {
+  const element = document.createElement("img");
+  element.src = url;
+  element.alt = "";
+  return element;
+}
+
+function text(tag, words, name = "") {
+  const element = document.createElement(tag);
+  element.textContent = words;
+  element.className = name;
+  return element;
+}
+
+function percent(share) {
+  return (100 * share).toFixed(1);
+}

@@ -1,0 +1,126 @@
+"""Transparent layers that a browser lays over a photograph: label images, maps, colour samples.
+
+A layer has few colours, so that as a palette PNG it costs 1-2 kB where a picture of its own
+would cost 8: the photograph is stored once for all of its layers.
+"""
+
+import base64
+from collections.abc import Sequence
+from io import BytesIO
+
+import cv2
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from pipeline.artifacts import BACKGROUND, IGNORE, ClassMaps
+from pipeline.report.pictures import TAG_COLOURS, VOID, palette_colours
+
+#: Opacity of labels and colour samples over the photograph.
+OPACITY = 0.65
+#: Long side of a map in pixels: the browser enlarges it smoothly.
+MAP_SIDE = 64
+#: Steps of a map's strength, and their opacity from none to full strength.
+MAP_LEVELS, MAP_OPACITY = 32, (0.35, 0.8)
+
+#: Red, green, blue and opacity, each in [0, 255].
+Colour = tuple[int, int, int, int]
+CLEAR: Colour = (0, 0, 0, 0)
+OUTLINE: Colour = (255, 255, 255, 255)
+
+
+def label_layer(label: NDArray[np.uint8], size: tuple[int, int]) -> str:
+    """Draw a label image: classes in the palette's colours, outlined in white.
+
+    Parameters
+    ----------
+    label : (H, W) uint8 array
+        0 background, which is left transparent; 255 void or unsure, light grey.
+    size : (int, int)
+        Height and width of the layer.
+
+    Returns
+    -------
+    str
+        Data URL of a palette PNG.
+    """
+    small = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
+    palette = palette_colours().tolist()
+    palette[IGNORE] = VOID
+    values = np.unique(small[small != BACKGROUND])
+    indices = np.zeros(256, np.uint8)
+    # A palette has 256 colours: of all 255 values, the last two would share theirs.
+    indices[values] = np.minimum(np.arange(2, len(values) + 2), 255)
+    pixels = indices[small]
+    pixels[_outlines(small)] = 1
+    colours = [_faded(palette[value]) for value in values]
+    return _palette_png(pixels, [CLEAR, OUTLINE, *colours][:256])
+
+
+def map_layer(maps: ClassMaps) -> str:
+    """Draw the strongest class's map as a heat map, the more opaque the stronger.
+
+    Returns
+    -------
+    str
+        Data URL of a palette PNG of the map's shape, at most :data:`MAP_SIDE` long.
+    """
+    strongest = maps.values.astype(np.float32).max(axis=0, initial=0.0)
+    scale = min(1.0, MAP_SIDE / max(strongest.shape))
+    height, width = (max(1, round(length * scale)) for length in strongest.shape)
+    small = cv2.resize(strongest, (width, height), interpolation=cv2.INTER_AREA)
+    strengths = np.linspace(0, 1, MAP_LEVELS)
+    heat = mpl.colormaps["inferno"](strengths, bytes=True)
+    heat[:, 3] = np.round(255 * np.interp(strengths, (0, 1), MAP_OPACITY))
+    levels = np.round(np.clip(small, 0, 1) * (MAP_LEVELS - 1)).astype(np.uint8)
+    return _palette_png(levels, heat.tolist())
+
+
+def tag_layer(tags: NDArray[np.uint8], size: tuple[int, int]) -> str:
+    """Draw the tags of a graph cut: foreground orange, background blue, unsure transparent.
+
+    Parameters
+    ----------
+    tags : (H, W) uint8 array
+        1 foreground, 0 background, 255 unsure.
+    size : (int, int)
+        Height and width of the layer.
+
+    Returns
+    -------
+    str
+        Data URL of a palette PNG.
+    """
+    small = cv2.resize(tags, size[::-1], interpolation=cv2.INTER_NEAREST)
+    pixels = np.zeros(size, np.uint8)
+    for index, tag in enumerate(TAG_COLOURS, start=1):
+        pixels[small == tag] = index
+    return _palette_png(pixels, [CLEAR, *map(_faded, TAG_COLOURS.values())])
+
+
+def _faded(colour: Sequence[int]) -> Colour:
+    red, green, blue = colour
+    return red, green, blue, round(255 * OPACITY)
+
+
+def _outlines(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Mark pixels whose right or lower neighbour has another label.
+
+    Void is left out: in a mask it is an outline itself.
+    """
+    edges = np.zeros(label.shape, dtype=bool)
+    edges[:, :-1] |= label[:, :-1] != label[:, 1:]
+    edges[:-1] |= label[:-1] != label[1:]
+    void = (label == IGNORE).astype(np.uint8)
+    edges &= cv2.dilate(void, np.ones((3, 3), np.uint8)) == 0
+    return edges
+
+
+def _palette_png(indices: NDArray[np.uint8], colours: Sequence[Colour]) -> str:
+    image = Image.fromarray(indices)
+    image.putpalette([channel for colour in colours for channel in colour[:3]])
+    buffer = BytesIO()
+    opacity = bytes(colour[3] for colour in colours)
+    image.save(buffer, format="PNG", optimize=True, transparency=opacity)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

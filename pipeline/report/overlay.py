@@ -1,0 +1,35 @@
+"""A photograph with a label image laid over it, as one picture."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import BACKGROUND, IGNORE
+from pipeline.report.pictures import Picture, palette_colours
+
+#: Unsure and void pixels: a light neutral tone instead of the palette's cream.
+VOID = (224, 224, 224)
+
+
+def with_label(photograph: Picture, label: NDArray[np.uint8]) -> Picture:
+    """Lay an (H, W) label image over a photograph: colours, with outlines, over a dimmed picture.
+
+    The background stays the photograph, so that no label image looks like a black square.
+    """
+    height, width = photograph.shape[:2]
+    resized = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
+    small = resized.astype(np.uint8)
+    colours = palette_colours()
+    colours[IGNORE] = VOID
+    foreground = (small != BACKGROUND)[..., None]
+    mixed = np.where(foreground, 0.35 * photograph + 0.65 * colours[small], photograph * 0.6)
+    mixed[_edges(small)] = 255
+    return mixed.astype(np.uint8)
+
+
+def _edges(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Mark pixels whose right or lower neighbour has another label."""
+    edges = np.zeros(label.shape, dtype=bool)
+    edges[:, :-1] |= label[:, :-1] != label[:, 1:]
+    edges[:-1] |= label[:-1] != label[1:]
+    return edges

@@ -1,0 +1,201 @@
+"""The page of the scoreboard: every method as a row, its seeds and its interval as dots."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from math import ceil, floor, isnan
+from urllib.parse import quote
+
+from pipeline.metrics.bootstrap import Difference
+from pipeline.report.html import render
+from pipeline.report.inputs import KINDS
+from pipeline.report.scoreboard import MOST_PAIRED, Board, Entry, Group
+from pipeline.scoreboard import Result
+
+#: Steps of an axis in %, and how many of them there are at most.
+STEPS, MOST_STEPS = (1, 2, 5, 10, 20), 6
+MINUS = "\N{MINUS SIGN}"
+#: Width of a strip of dots, and the room on either side for half of a dot.
+WIDTH, MARGIN = 150, 6
+#: Fewer images than this make an interval that is too narrow.
+FEW_IMAGES = 30
+#: A corrected p below this counts as a difference.
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A linear axis in %: where it is marked, from its start to its end."""
+
+    marks: tuple[int, ...]
+
+    @classmethod
+    def around(cls, values: Iterable[float]) -> "Axis":
+        """Choose marks around shares, at least one step apart."""
+        known = [100 * value for value in values if not isnan(value)]
+        low, high = min(known), max(known)
+        step = next((s for s in STEPS if high - low <= MOST_STEPS * s), STEPS[-1])
+        first, last = floor(low / step), ceil(high / step)
+        return cls(tuple(step * k for k in range(first, max(last, first + 1) + 1)))
+
+    def __call__(self, value: float) -> float:
+        """Give a share's place in a strip."""
+        share = (100 * value - self.marks[0]) / (self.marks[-1] - self.marks[0])
+        return round(MARGIN + share * (WIDTH - 2 * MARGIN), 2)
+
+    def __str__(self) -> str:
+        """Word the ends."""
+        return f"{_signed(self.marks[0])} to {_signed(self.marks[-1])}"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a table.
+
+    Attributes
+    ----------
+    entry : Entry
+    reports : tuple of (str, str)
+        Seed and address of each run's report.
+    footnotes : tuple of int
+        Numbers of the words on how the background's value was chosen.
+    found : Difference or None
+        To the best; none for the best itself.
+    p : float or None
+        Corrected; none where there is none.
+    """
+
+    entry: Entry
+    reports: tuple[tuple[int, str], ...]
+    footnotes: tuple[int, ...]
+    found: Difference | None
+    p: float | None
+
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether the difference to the best is more than chance among the images."""
+        return self.p is not None and self.p < LEVEL
+
+    @property
+    def background(self) -> str:
+        """Value of the background, or the least and the greatest of the seeds."""
+        known = [result.background for result in self.entry.results if result.background]
+        if not known:
+            return ""
+        ends = (f"{end(item.value for item in known):.3g}" for end in (min, max))
+        rule = "power " if known[0].rule == "power" else ""
+        return rule + " to ".join(dict.fromkeys(ends))
+
+    @property
+    def backbones(self) -> str:
+        """The classifier's backbone, and that of the segmentation network behind it."""
+        first = self.entry.first
+        return " → ".join(filter(None, (first.classifier, first.segmenter)))
+
+
+@dataclass(frozen=True)
+class Table:
+    """A group as it is shown."""
+
+    kind: str
+    lines: tuple[Line, ...]
+    footnotes: tuple[str, ...]
+    scores: Axis
+    differences: Axis | None
+    group: Group
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether a method was run more than once."""
+        return any(len(entry.results) > 1 for entry in self.group.entries)
+
+
+@dataclass(frozen=True)
+class Section:
+    """All tables on the same images."""
+
+    name: str
+    first: Result
+    tables: tuple[Table, ...]
+
+    @property
+    def title(self) -> str:
+        """Kind of the data set, and split."""
+        return f"{self.first.data.rpartition(' ')[0]}, {self.first.split} split"
+
+    @property
+    def digest(self) -> str:
+        """Digest of the images and masks."""
+        return self.first.data.rpartition(" ")[2]
+
+
+def render_scoreboard(board: Board, *, table: str, differences: str) -> str:
+    """Give the HTML document. The same board gives the same bytes.
+
+    Parameters
+    ----------
+    board : Board
+    table, differences : str
+        Addresses of the tables, relative to the page.
+    """
+    same = groupby(board.groups, key=lambda group: (group.first.data, group.first.split))
+    sections = [_section(list(groups)) for _, groups in same]
+    return render(
+        "scoreboard.html.j2",
+        sections=sections,
+        notes=board.notes,
+        experiments=sorted({e.experiment for group in board.groups for e in group.entries}),
+        files={"table": table, "differences": differences},
+        few_images=FEW_IMAGES,
+        most_paired=MOST_PAIRED,
+        level=LEVEL,
+        width=WIDTH,
+        signed=_signed,
+        p_value=_p_value,
+    )
+
+
+def _section(groups: Sequence[Group]) -> Section:
+    first = groups[0].first
+    name = f"{first.data}-{first.split}".replace(" ", "-")
+    return Section(name, first, tuple(map(_table, groups)))
+
+
+def _table(group: Group) -> Table:
+    notes: dict[str, int] = {}
+    lines = []
+    for entry, pair in zip(group.entries, (None, *group.to_best), strict=True):
+        chosen = [result.background.chosen for result in entry.results if result.background]
+        numbers = [notes.setdefault(words, len(notes) + 1) for words in chosen]
+        lines.append(
+            Line(
+                entry=entry,
+                reports=tuple(
+                    (result.run.seed, f"{quote(result.run.folder)}/report.html")
+                    for result in entry.results
+                ),
+                footnotes=tuple(dict.fromkeys(numbers)),
+                found=pair.found if pair else None,
+                p=pair.p_holm if pair and not isnan(pair.p_holm) else None,
+            )
+        )
+    found = [line.found for line in lines if line.found]
+    ends = [0.0, *(end for item in found for end in (item.difference, item.low, item.high))]
+    return Table(
+        kind=KINDS[group.first.kind],
+        lines=tuple(lines),
+        footnotes=tuple(notes),
+        scores=Axis.around(result.miou for line in lines for result in line.entry.results),
+        differences=Axis.around(ends) if found else None,
+        group=group,
+    )
+
+
+def _signed(value: float) -> str:
+    """Word a number with a true minus sign, one digit after the point unless it is whole."""
+    text = str(value) if isinstance(value, int) else f"{value:.1f}"
+    return ("0.0" if text == "-0.0" else text).replace("-", MINUS)
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

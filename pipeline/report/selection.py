@@ -1,0 +1,108 @@
+"""Which images the gallery shows, and in which order its budget is spent on them."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TypeVar
+
+from pipeline.datasets.manifest import Record
+from pipeline.report.inputs import ImageScore, representative_ids
+
+Item = TypeVar("Item")
+
+WORTH_A_LOOK = "worth a look"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An image to show, and the names of the groups that it was chosen for."""
+
+    split: str
+    image_id: str
+    groups: tuple[str, ...]
+
+
+def image_groups(
+    records: Sequence[Record],
+    classes: Sequence[str],
+    scores: Mapping[str, ImageScore],
+    doubtful: Sequence[Sequence[str]],
+    count: int,
+) -> dict[str, list[str]]:
+    """Choose a split's images: of all, of every class, and those in doubt.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        The split.
+    classes : sequence of str
+        Class names without the background.
+    scores : mapping by image id
+        Of the best-scoring method; empty without masks.
+    doubtful : sequence of sequence of str
+        Image ids of each method, most doubtful first.
+    count : int
+        Images of a group. A class has two groups, those in doubt are four times as many:
+        ``count * (3 + 2 * len(classes)) + count * 4`` images at most.
+
+    Returns
+    -------
+    dict of str to list of str
+        Image ids by group. Without scores the groups are the first images, of all and of
+        every class.
+    """
+    of_class = {name: [r.id for r in records if name in r.labels] for name in classes}
+    if scores:
+        overall = {image_id: score.miou for image_id, score in scores.items()}
+        groups = representative_ids(overall, count)
+        groups["worst"].reverse()
+        for name, ids in of_class.items():
+            ious = {i: scores[i].classes[name] for i in ids if name in _classes(scores, i)}
+            ranked = sorted(ious, key=lambda image_id: (-ious[image_id], image_id))
+            groups[f"best {name}"] = ranked[:count]
+            groups[f"worst {name}"] = ranked[count:][-count:][::-1] if count else []
+    else:
+        groups = {"first": [record.id for record in records][: 3 * count]}
+        groups |= {f"first {name}": ids[: 2 * count] for name, ids in of_class.items()}
+    known = {record.id for record in records}
+    turns = (image_id for image_id in _in_turn(doubtful) if image_id in known)
+    groups[WORTH_A_LOOK] = list(dict.fromkeys(turns))[: 4 * count]
+    return {group: ids for group, ids in groups.items() if ids}
+
+
+def in_order(splits: Mapping[str, Mapping[str, Sequence[str]]]) -> list[Choice]:
+    """Order the images of all splits: the first of every group, then the second, and so on.
+
+    Parameters
+    ----------
+    splits : mapping of str to mapping of str to sequence of str
+        By split, image ids by group.
+
+    Returns
+    -------
+    list of Choice
+        Every image once, at the first of its places. Wherever the list is cut, no group has
+        had more than one image more than another that is not used up, and neither has a split.
+    """
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for split, groups in splits.items():
+        for group, ids in groups.items():
+            for image_id in ids:
+                reasons.setdefault((split, image_id), []).append(group)
+    turns = _in_turn(
+        [
+            [(split, image_id) for image_id in _in_turn(groups.values())]
+            for split, groups in splits.items()
+        ]
+    )
+    return [Choice(*key, tuple(reasons[key])) for key in dict.fromkeys(turns)]
+
+
+def _classes(scores: Mapping[str, ImageScore], image_id: str) -> Mapping[str, float]:
+    return scores[image_id].classes if image_id in scores else {}
+
+
+def _in_turn(lists: Iterable[Sequence[Item]]) -> Iterator[Item]:
+    """Yield the first item of every list, then the second of every list that has one."""
+    for turn in zip_longest(*(((item,) for item in items) for items in lists), fillvalue=()):
+        yield from (item for place in turn for item in place)

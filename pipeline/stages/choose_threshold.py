@@ -1,0 +1,37 @@
+"""Choose background thresholds for class maps without looking at masks."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.artifacts import ClassMaps, MapShard, write_scores
+from pipeline.refinement.thresholds import choose_thresholds
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def choose_threshold(*, maps: list[Path], method: str, thresholds: Path) -> None:
+    """Write the threshold of every label-free rule.
+
+    Parameters
+    ----------
+    maps : list of Path
+        All shards of the train split.
+    method : str
+        CLASSIFIER/MAPS.
+    thresholds : Path
+        Output (JSON): ``method`` and, under ``thresholds``, a number by rule.
+
+    Raises
+    ------
+    UserError
+        If no image has a label.
+    """
+    every: Iterator[ClassMaps] = (item for shard in map(MapShard, maps) for _, item in shard)
+    write_scores(thresholds, {"method": method, "thresholds": choose_thresholds(every)})
+
+
+if __name__ == "__main__":
+    run_stage(choose_threshold, snakemake)

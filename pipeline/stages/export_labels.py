@@ -1,0 +1,94 @@
+"""Export label images - pseudo-labels or predictions - to a format of other projects."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.artifacts import read_scores, write_scores
+from pipeline.datasets.manifest import Manifest, Record, read_manifest
+from pipeline.errors import UserError
+from pipeline.export import FORMATS
+from pipeline.export.card import Provenance, data_card, readme
+from pipeline.export.files import write_checksums, write_text
+from pipeline.export.job import ExportOptions, Target, export_items
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def export_labels(
+    *,
+    manifest: Path,
+    classes: Path,
+    labels: list[Path],
+    soft: list[Path],
+    scores: list[Path],
+    format: str,
+    kind: str,
+    method: str,
+    splits: list[str],
+    settings: Mapping[str, Any],
+    options: Mapping[str, Any],
+    export: Path,
+    threads: int,
+) -> None:
+    """Write the labels of some splits with a data card, a README and checksums.
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images, and the class names.
+    labels : list of Path
+        Folders of label images ``ID.png``; not needed for soft labels.
+    soft : list of Path
+        Folders of soft labels ``ID.safetensors``; needed for these only.
+    scores : list of Path
+        Score documents of the labels, as `evaluate` writes them; empty without masks.
+    format : str
+        One of :data:`pipeline.export.FORMATS`.
+    kind : {"labels", "predictions"}
+        What is exported.
+    method : str
+        CLASSIFIER/MAPS/REFINEMENT.
+    splits : list of str
+        ``"train"``, ``"val"`` or both.
+    settings : mapping
+        What is said of how the labels were made.
+    options : mapping
+        Keys as the attributes of :class:`pipeline.export.job.ExportOptions`.
+    export : Path
+        Output: a folder, which may exist empty.
+    threads : int
+        Processes.
+
+    Raises
+    ------
+    UserError
+        If a split has no images, or a label is absent, of another size than its photograph or
+        holds an unknown class.
+    """
+    data = read_manifest(manifest, classes)
+    records = _records(data, splits, manifest)
+    chosen = FORMATS[format]
+    folders, suffix = (soft, ".safetensors") if chosen.soft else (labels, ".png")
+    items = export_items(records, folders, suffix)
+    target = Target(export, data.classes, ExportOptions.from_config(options))
+    done = chosen.write(items, target, threads)
+    obeyed = {name: getattr(target.options, name) for name in chosen.options}
+    provenance = Provenance(kind, method, settings, [read_scores(path) for path in scores])
+    card = data_card(format, provenance, obeyed, data.classes, done)
+    write_scores(export / "data_card.json", card)
+    write_text(export / "README.md", readme(card, chosen.loading))
+    write_checksums(export)
+
+
+def _records(data: Manifest, splits: Sequence[str], manifest: Path) -> list[Record]:
+    for split in splits:
+        if not data.of_split(split):
+            raise UserError(f"{manifest}: split {split} has no image, expected one or more")
+    return [record for split in splits for record in data.of_split(split)]
+
+
+if __name__ == "__main__":
+    run_stage(export_labels, snakemake)

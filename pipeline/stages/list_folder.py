@@ -1,0 +1,42 @@
+"""Check a folder of pictures that a trained network is to be applied to, and list them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.datasets.checks import checked_records
+from pipeline.datasets.folder import find_images, image_id
+from pipeline.datasets.manifest import write_manifest
+from pipeline.datasets.source import Candidate, Source
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def list_folder(*, images: Path, folder: str, manifest: Path, threads: int) -> None:
+    """Write the manifest of a folder: a split of its own, without labels.
+
+    Parameters
+    ----------
+    images : Path
+        The folder; its sub-folders are searched.
+    folder : str
+        Name of the split.
+    manifest : Path
+        Output.
+    threads : int
+        Files decoded at the same time.
+
+    Raises
+    ------
+    UserError
+        If any picture cannot be read, two have one name, or there is none.
+    """
+    source = Source()
+    for stem, path in find_images(images, source.problems).items():
+        source.candidates.append(Candidate(image_id(stem), path, folder, (), None))
+    write_manifest(manifest, checked_records(source, threads, splits=(folder,)))
+
+
+if __name__ == "__main__":
+    run_stage(list_folder, snakemake)

@@ -1,0 +1,56 @@
+"""Write the probabilities behind the pseudo-labels of one shard."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.artifacts import write_soft_label
+from pipeline.labelling import Labeller, label_shard
+from pipeline.refinement.labels import Labelling, labeller_of
+from pipeline.refinement.thresholds import resolved_background
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def make_soft_labels(
+    *,
+    manifest: Path,
+    classes: Path,
+    maps: Path,
+    threshold: list[Path],
+    background: Mapping[str, Any],
+    crf: Mapping[str, Any] | None,
+    graph_cut: Mapping[str, Any] | None,
+    soft_labels: Path,
+    threads: int,
+) -> None:
+    """Write one file ``ID.safetensors`` per image of the shard.
+
+    Parameters
+    ----------
+    manifest, classes, maps, threshold, background, crf, graph_cut
+        As :func:`pipeline.stages.make_labels.make_labels` takes them.
+    soft_labels : Path
+        Output: a folder.
+    threads : int
+        Processes.
+    """
+    labeller = Labeller(
+        labeller_of(resolved_background(background, threshold), crf, graph_cut),
+        _write_probabilities,
+        needs_image=crf is not None or graph_cut is not None,
+    )
+    label_shard(
+        labeller, manifest=manifest, classes=classes, maps=maps, labels=soft_labels, threads=threads
+    )
+
+
+def _write_probabilities(path: Path, labelling: Labelling) -> None:
+    file = path.with_name(f"{path.name}.safetensors")
+    write_soft_label(file, labelling.numbers, labelling.probabilities)
+
+
+if __name__ == "__main__":
+    run_stage(make_soft_labels, snakemake)

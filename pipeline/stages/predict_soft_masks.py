@@ -1,0 +1,69 @@
+"""Predict the class probabilities of one shard of a split with a segmentation network."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import BACKGROUND, write_soft_label
+from pipeline.datasets.manifest import read_manifest
+from pipeline.inference import predictions as predict
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def predict_soft_masks(
+    *,
+    manifest: Path,
+    classes: Path,
+    weights: Path,
+    settings: Mapping[str, Any],
+    precision: str,
+    split: str,
+    shard: int,
+    shards: int,
+    soft_predictions: Path,
+    threads: int,
+) -> None:
+    """Write one file ``ID.safetensors`` per image, of the classes that win somewhere.
+
+    Parameters
+    ----------
+    manifest, classes, weights, settings, precision, split, shard, shards
+        As :func:`pipeline.stages.predict_masks.predict_masks` takes them.
+    soft_predictions : Path
+        Output: a folder.
+    threads : int
+        CPU threads.
+    """
+    records = read_manifest(manifest, classes).of_shard(split, shard, shards)
+    soft_predictions.mkdir(parents=True, exist_ok=True)
+    for record, winners, probabilities in predict(
+        records,
+        weights=weights,
+        settings=settings,
+        precision=precision,
+        threads=threads,
+        what=f"predictions of {split}, shard {shard}",
+    ):
+        file = soft_predictions / f"{record.id}.safetensors"
+        write_soft_label(file, *_with_background(winners, probabilities))
+
+
+def _with_background(
+    winners: NDArray[np.uint8], probabilities: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Put the background first also where it wins nowhere."""
+    if winners[0] == BACKGROUND:
+        return winners, probabilities
+    nowhere = np.zeros_like(probabilities[:1])
+    first = np.array([BACKGROUND], np.uint8)
+    return np.concatenate([first, winners]), np.concatenate([nowhere, probabilities])
+
+
+if __name__ == "__main__":
+    run_stage(predict_soft_masks, snakemake)

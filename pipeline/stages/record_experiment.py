@@ -1,0 +1,81 @@
+"""Record what a run was made with and where its scores are, for the scoreboard of all runs."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.artifacts import write_scores
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+#: Where NVIDIA's driver says what it drives: asking torch would import it, for seconds.
+GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+def record_experiment(
+    *,
+    scores: list[Path],
+    experiment: str,
+    seed: int,
+    config: Mapping[str, Any],
+    results: Sequence[Mapping[str, Any]],
+    record: Path,
+) -> None:
+    """Write a run's configuration, scores and surroundings as JSON.
+
+    Parameters
+    ----------
+    scores : list of Path
+        Score documents of the run: the record is of what is there.
+    experiment : str
+        The experiment's name.
+    seed : int
+        The run's seed.
+    config : mapping
+        The resolved configuration.
+    results : sequence of mapping
+        Of every score that the run leads to its ``file``, its ``counts``, and the ``times`` of
+        the jobs behind it: paths relative to the record's folder.
+    record : Path
+        Output.
+    """
+    del scores
+    listed = [{key: item[key] for key in ("file", "counts", "times")} for item in results]
+    write_scores(
+        record,
+        {
+            "experiment": experiment,
+            "seed": seed,
+            "config": config,
+            "scores": listed,
+            "versions": _versions(),
+        },
+    )
+
+
+def _versions() -> dict[str, Any]:
+    """Give the version of Python and of every installed package, and this job's machine."""
+    # Of two by one name the first on the path is imported; a broken installation has no name.
+    installed = [item for item in distributions() if {"Name", "Version"} <= {*item.metadata}]
+    packages = {item.name: item.version for item in reversed(installed)}
+    machine = {
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "gpus": [_model(path) for path in sorted(GPUS.glob("*/information"))],
+    }
+    packages = dict(sorted(packages.items(), key=lambda pair: pair[0].lower()))
+    return {"python": platform.python_version(), **packages, "machine": machine}
+
+
+def _model(information: Path) -> str:
+    lines = dict(line.partition(":")[::2] for line in information.read_text().splitlines())
+    return lines.get("Model", "unknown").strip()
+
+
+if __name__ == "__main__":
+    run_stage(record_experiment, snakemake)

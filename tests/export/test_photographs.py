@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.datasets.manifest import Record
+from pipeline.errors import UserError
+from pipeline.export.photographs import PLACES, place_photograph
+from pipeline.images import read_rgb
+
+RGB = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+
+
+def saved(tmp_path, name="x.jpg", mode="RGB", size=(24, 16), **options):
+    path = tmp_path / name
+    Image.fromarray(RGB).convert(mode).save(path, **options)
+    return Record("x", path, *size, "train", ())
+
+
+def rotation(orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    return exif
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("how", ["link", "copy"])
+def test_a_plain_jpeg_is_taken_as_it_is(tmp_path, how, mode):
+    record = saved(tmp_path, mode=mode, exif=rotation(1))
+    assert not place_photograph(record, tmp_path / "out/y.jpg", how)
+    assert (tmp_path / "out/y.jpg").read_bytes() == record.image.read_bytes()
+    assert (tmp_path / "out/y.jpg").is_symlink() == (how == "link")
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "orientation"),
+    [("x.png", "RGB", 1), ("x.jpg", "CMYK", 1), ("x.jpg", "RGB", 3), ("x.jpg", "RGB", 2)],
+)
+@pytest.mark.parametrize("how", ["link", "copy"])
+def test_what_readers_differ_on_is_written_anew_upright(tmp_path, how, name, mode, orientation):
+    record = saved(tmp_path, name, mode, exif=rotation(orientation))
+    assert place_photograph(record, tmp_path / "y.jpg", how)
+    with Image.open(tmp_path / "y.jpg") as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (24, 16))
+        assert dict(image.getexif()) == {}
+        assert all(layer[1:3] == (1, 1) for layer in image.layer)  # no chroma subsampling
+        shown = np.asarray(image).astype(int)
+    assert np.abs(shown - read_rgb(record.image)).mean() < 4
+
+
+def test_the_same_photograph_is_written_as_the_same_bytes(tmp_path):
+    record = saved(tmp_path, "x.png")
+    for name in ("one.jpg", "two.jpg"):
+        place_photograph(record, tmp_path / name, "link")
+    assert (tmp_path / "one.jpg").read_bytes() == (tmp_path / "two.jpg").read_bytes()
+
+
+def test_without_photographs_nothing_is_even_opened(tmp_path):
+    absent = Record("x", tmp_path / "absent.jpg", 24, 16, "train", ())
+    assert not place_photograph(absent, tmp_path / "y.jpg", "none")
+    assert not (tmp_path / "y.jpg").exists()
+
+
+@pytest.mark.parametrize("how", [how for how, place in PLACES.items() if place])
+def test_an_absent_or_changed_photograph_is_an_error(tmp_path, how):
+    with pytest.raises(UserError, match=r"image is \(16, 24\), expected \(17, 24\)"):
+        place_photograph(saved(tmp_path, size=(24, 17)), tmp_path / "y.jpg", how)
+    absent = Record("x", tmp_path / "absent.jpg", 24, 16, "train", ())
+    with pytest.raises(UserError, match="no such image"):
+        place_photograph(absent, tmp_path / "y.jpg", how)

@@ -1,0 +1,35 @@
+import re
+
+from pipeline.report.charts import confusion_chart, threshold_chart
+
+CURVE = [{"threshold": t, "miou": v} for t, v in ((0.2, 0.1), (0.4, 0.3), (0.6, 0.2))]
+
+
+def drawn(rules):
+    svg = threshold_chart(
+        {"plain/cam": CURVE}, value="miou", xlabel="threshold", ylabel="mIoU", rules=rules
+    )
+    # A marker is a <use> of a shape, filled or not.
+    return [
+        (float(x), float(y), "fill-opacity: 0" in style)
+        for x, y, style in re.findall(r'<use [^>]*?x="(.*?)" y="(.*?)" style="(.*?)"', svg)
+        if "stroke: #0072b2" in style
+    ]
+
+
+def test_a_rule_is_a_hollow_dot_on_the_curve():
+    (best,) = drawn({})
+    assert not best[2]
+    full, hollow = drawn({"plain/cam": {"value": 0.2, "miou": 0.1}, "else": {}})
+    assert full == best and hollow[2]
+    assert hollow[0] < full[0] and hollow[1] > full[1]  # to the left of it, and below
+
+
+def test_a_rule_at_the_best_place_rings_its_dot():
+    full, hollow = drawn({"plain/cam": {"value": 0.4, "miou": 0.3}})
+    assert hollow[:2] == full[:2] and hollow[2]
+
+
+def test_names_too_long_for_an_axis_are_cut():
+    svg = confusion_chart([[1, 0], [0, 1]], ["background", "x" * 60], "labels")
+    assert f">{'x' * 19}…<" in svg and "x" * 20 not in svg

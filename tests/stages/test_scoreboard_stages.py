@@ -1,0 +1,231 @@
+"""From records of runs to the tables and the page of the scoreboard."""
+
+import csv
+import json
+import logging
+import platform
+import re
+import shutil
+from importlib.metadata import version
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.artifacts import read_scores, write_scores
+from pipeline.report.scoreboard import collect
+from pipeline.stages import record_experiment as recording
+from pipeline.stages.record_experiment import record_experiment
+from pipeline.stages.scoreboard import COLUMNS, PAIR_COLUMNS, scoreboard
+from tests.report.test_page import Page
+from tests.test_scoreboard import CAM, CONFIG, CRF, confusions, make_run, write_score
+
+
+def made(root, records=()):
+    """Make the scoreboard of a folder of results."""
+    paths = {
+        "table": root / "scoreboard.csv",
+        "differences": root / "scoreboard-differences.csv",
+        "page": root / "scoreboard.html",
+    }
+    scoreboard(records=list(records), others=[], **paths)
+    html = paths["page"].read_text()
+    return SimpleNamespace(
+        **paths, html=html, text=" ".join(" ".join(Page(html).text).split()), root=root
+    )
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Give two experiments, one of three seeds and unfinished, and a file of somebody else's."""
+    root = tmp_path / "results"
+    for seed in range(3):
+        given = [("maps", CAM, confusions(0.3, seed)), ("labels", CRF, confusions(0.2, seed))]
+        lacking = [("predictions", CRF, None)] * (seed == 2)
+        make_run(root, f"long/seed-{seed}", given + lacking, seed)
+    make_run(
+        root, "short", [("labels", CRF, confusions(0.4)), ("predictions", CRF, confusions(0.5))]
+    )
+    (root / "foreign").mkdir()
+    (root / "foreign/experiment.json").write_text('{"name": "mine"}')
+    return root
+
+
+def test_a_record_says_what_a_run_was_made_with(tmp_path, monkeypatch):
+    gpu = tmp_path / "gpus/0000:01:00.0/information"
+    gpu.parent.mkdir(parents=True)
+    gpu.write_text("Model: \t\t NVIDIA H200\nIRQ:   \t\t 11\n")
+    monkeypatch.setattr(recording, "GPUS", tmp_path / "gpus")
+    score = {"file": "a.json", "counts": "a.safetensors", "times": ["benchmarks/x.tsv"]}
+    record = tmp_path / "one/seed-2/experiment.json"
+    record_experiment(
+        scores=[], experiment="one", seed=2, config=CONFIG, results=[score], record=record
+    )
+    document = read_scores(record)
+    versions = document.pop("versions")
+    assert document == {"experiment": "one", "seed": 2, "config": CONFIG, "scores": [score]}
+    assert versions["python"] == platform.python_version()
+    assert versions["numpy"] == version("numpy") and versions["torch"] == version("torch")
+    assert versions["machine"]["gpus"] == ["NVIDIA H200"]
+    assert versions["machine"]["cores"] >= 1 and versions["machine"]["processor"]
+
+
+def test_the_table_has_a_row_a_method_with_its_figures_as_they_are(results):
+    table = rows(made(results).table)
+    assert list(table[0]) == list(COLUMNS)
+    names = [(row["experiment"], row["kind"], row["split"]) for row in table]
+    assert names == [
+        ("long", "maps", "train"), ("long", "labels", "train"), ("short", "labels", "train"),
+        ("short", "predictions", "val"),
+    ]  # fmt: skip
+    groups = collect(results, []).groups
+    maps, best, other, predictions = table
+    assert float(best["miou_mean"]) == groups[1].entries[0].miou
+    assert float(best["miou_sd"]) == groups[1].entries[0].deviation
+    assert (best["seeds"], best["runs"], best["images"], best["hours"]) == (
+        "0 1 2",
+        "3",
+        "12",
+        "1.5",
+    )
+    assert (best["background_rule"], best["background_value"]) == ("power", "0.3")
+    assert (best["crf_iterations"], maps["crf_iterations"]) == ("10", "0")
+    assert (best["image_labels_given"], predictions["image_labels_given"]) == ("yes", "no")
+    assert (predictions["classifier"], predictions["segmenter"]) == ("resnet50", "mobilenetv2_100")
+    assert re.fullmatch("folder [0-9a-f]{8}", best["data"])
+    assert predictions["background_value"] == predictions["miou_sd"] == best["segmenter"] == ""
+    assert other["best"] == "long plain/cam/crf"
+    found = groups[1].to_best[0].found
+    assert [float(other[name]) for name in ("difference", "low", "high", "p", "p_holm")] == [
+        found.difference, found.low, found.high, found.p, found.p,
+    ]  # fmt: skip
+    assert best["difference"] == best["p"] == best["best"] == ""
+
+
+def test_all_pairs_are_a_table_of_their_own(results):
+    (pair,) = rows(made(results).differences)
+    assert list(pair) == list(PAIR_COLUMNS)
+    assert (pair["experiment_a"], pair["experiment_b"], pair["kind"]) == ("long", "short", "labels")
+    other = rows(results / "scoreboard.csv")[2]
+    assert float(pair["difference"]) == -float(other["difference"]) > 0
+    assert float(pair["low"]) == pytest.approx(-float(other["high"]))
+
+
+def test_the_page_shows_every_figure_and_leads_to_every_report(results):
+    page = made(results)
+    for row in rows(page.table):
+        assert f"<b>{100 * float(row['miou_mean']):.1f}</b>" in page.html
+    addresses = Page(page.html).requests
+    reports = [f"long/seed-{seed}/report.html" for seed in range(3)] + ["short/report.html"]
+    assert set(reports) <= set(addresses)
+    assert {"scoreboard.csv", "scoreboard-differences.csv"} <= set(addresses)
+    anchors = set(re.findall(r'id="([^"]+)"', page.html))
+    inside = {address[1:] for address in addresses if address.startswith("#")}
+    assert inside <= anchors
+    assert all(re.match(r"#|long/|short/|scoreboard", address) for address in addresses)
+    assert "Of so few images" in page.text and "power 0.3" in page.text
+    assert page.text.count("background by hand") == 2  # of maps and of labels
+
+
+def test_what_is_missing_or_foreign_is_on_the_page_and_in_the_log(results, caplog):
+    with caplog.at_level(logging.WARNING):
+        page = made(results)
+    for words in (
+        "1 of 3 scores of long/seed-2 are not made yet",
+        "foreign/experiment.json: not a record of an experiment",
+    ):
+        assert words in page.text and words in caplog.text
+
+
+def test_the_same_files_give_the_same_bytes(results):
+    one, two = made(results), made(results)
+    assert one.html == two.html
+    assert one.table.read_bytes() == two.table.read_bytes()
+
+
+def test_dots_stand_where_their_figures_are(results):
+    html = made(results).html
+    section = html[html.index("<h3>Pseudo-labels</h3>") :]
+    low, high = map(int, re.search(r'<th scope="col">(\d+) to (\d+) %</th>', section).groups())
+    places = [
+        float(x) for x in re.findall(r'<circle cx="([\d.]+)" cy="10" r="4" fill="var', section)
+    ]
+    dots = places[:3]  # the seeds of the best, which is the first row
+    mious = [
+        read_scores(results / f"long/seed-{k}/scores/labels/{CRF}/train.json")["miou"]
+        for k in range(3)
+    ]
+    assert dots == pytest.approx(
+        [6 + 138 * (100 * m - low) / (high - low) for m in mious], abs=0.01
+    )
+
+
+def test_one_image_has_scores_and_no_interval(tmp_path):
+    truth = confusions(0.4)[:1]
+    for name, counts in (("a", truth), ("b", confusions(0.9)[:1])):
+        record = make_run(tmp_path, name, [("maps", CAM, None)])
+        document = read_scores(record)
+        document["scores"] = [write_score(record.parent, "maps", CAM, counts, ["i0"])]
+        write_scores(record, document)
+    page = made(tmp_path)
+    other = rows(page.table)[1]
+    assert float(other["difference"]) < 0
+    assert other["low"] == other["high"] == other["p"] == other["p_holm"] == ""
+    assert 'aria-label="no interval"' in page.html
+
+
+def test_nothing_to_show_is_a_page_too(tmp_path):
+    page = made(tmp_path)
+    assert "No scores yet" in page.text
+    assert rows(page.table) == rows(page.differences) == []
+
+
+def test_names_and_settings_of_others_cannot_break_the_page(tmp_path):
+    hostile = '<script>alert("x")</script>&'
+    config = CONFIG | {"dataset": {"kind": hostile}}
+    record = make_run(tmp_path, "a b", [("labels", CRF, confusions(0.2))], config=config)
+    path = record.parent / f"scores/labels/{CRF}/train.json"
+    document = read_scores(path)
+    document["split"] = hostile
+    document["threshold"] = {"value": 0.3, "chosen": hostile}
+    document["settings"] = {"image labels given": hostile}
+    path.write_text(json.dumps(document))
+    page = made(tmp_path)
+    assert Page(page.html).tags.count("script") == 1  # that of sortable tables
+    assert f"background {hostile}" in page.text
+    assert "a%20b/report.html" in Page(page.html).requests
+
+
+@pytest.fixture
+def browser():
+    binary = shutil.which("chromium")
+    api = pytest.importorskip("playwright.sync_api")
+    if binary is None:
+        pytest.skip("no chromium on the path")
+    with api.sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+def test_a_phone_shows_the_page_without_errors_and_sorts_its_tables(browser, results):
+    page = made(results)
+    tab = browser.new_page(viewport={"width": 375, "height": 800})
+    errors = []
+    tab.on("console", lambda message: errors.append(message.text))
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto(page.page.as_uri())
+    assert tab.evaluate("document.documentElement.scrollWidth") == 375
+    table = tab.locator("table").nth(1)
+    names = table.locator("tbody th small")
+    assert names.all_inner_texts() == ["long", "short"]
+    heading = table.get_by_role("button", name="mIoU")
+    heading.click()
+    assert names.all_inner_texts() == ["long", "short"]
+    heading.click()
+    assert names.all_inner_texts() == ["short", "long"]
+    assert errors == []
