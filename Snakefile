@@ -336,13 +336,13 @@ rule propagate_maps:
 
 rule choose_threshold:
     input:
-        maps=lambda w: plan.at(w).map_shards(maps_path(w)),
+        maps=lambda w: plan.at(w).map_shards(maps_path(w), w.split),
     output:
-        thresholds=f"{RUN}/thresholds/{{classifier}}/{{maps}}.json",
+        thresholds=f"{RUN}/thresholds/{{classifier}}/{{maps}}/{{split}}.json",
     log:
-        f"{RUN}/logs/choose_threshold/{{classifier}}/{{maps}}.log",
+        f"{RUN}/logs/choose_threshold/{{classifier}}/{{maps}}/{{split}}.log",
     benchmark:
-        f"{RUN}/benchmarks/choose_threshold/{{classifier}}/{{maps}}.tsv"
+        f"{RUN}/benchmarks/choose_threshold/{{classifier}}/{{maps}}/{{split}}.tsv"
     conda:
         "envs/pipeline.yaml"
     params:
@@ -484,7 +484,7 @@ rule sweep_thresholds:
         classes=f"{HOME}/dataset/classes.json",
         masks=f"{HOME}/dataset/masks.csv",
         maps=lambda w: plan.at(w).map_shards(maps_path(w), w.split),
-        label_free=f"{RUN}/thresholds/{{classifier}}/{{maps}}.json",
+        label_free=f"{RUN}/thresholds/{{classifier}}/{{maps}}/{{split}}.json",
     output:
         scores=f"{RUN}/scores/maps/{{classifier}}/{{maps}}/{{split}}.json",
         counts=f"{RUN}/scores/maps/{{classifier}}/{{maps}}/{{split}}.counts.safetensors",

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+#: The module that renders pages, and what makes a page beside Python.
+PAGES, ASSETS = "pipeline.report.html", (".j2", ".css", ".js")
 #: Modules that change what a user sees of a run, never its result.
 COSMETIC = frozenset({"pipeline.progress", "pipeline.stage", "pipeline.errors"})
 
@@ -16,6 +18,7 @@ def code_digest(stage: str) -> str:
     Snakemake sees a changed script, not a changed module that the script imports. The
     digest covers the stage and, through its imports, every module of the package behind
     it. It is taken of the syntax tree without docstrings, so that a comment reruns nothing.
+    Of a stage that renders a page, the templates, styles and scripts count too.
 
     Parameters
     ----------
@@ -28,7 +31,14 @@ def code_digest(stage: str) -> str:
         The first 16 hexadecimal digits of a SHA-256.
     """
     modules = sorted(_reachable(f"pipeline.stages.{stage}", set()) - COSMETIC)
-    return hashlib.sha256("".join(map(_syntax, modules)).encode()).hexdigest()[:16]
+    parts = [*map(_syntax, modules), *(_assets() if PAGES in modules else ())]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
+
+
+@cache
+def _assets() -> tuple[str, ...]:
+    files = sorted((PACKAGE / "report").iterdir())
+    return tuple(path.read_text(encoding="utf-8") for path in files if path.suffix in ASSETS)
 
 
 def _reachable(module: str, seen: set[str]) -> set[str]:

@@ -155,10 +155,10 @@ class Plan:
         return shards(method, split)
 
     def threshold(self, method: str) -> list[str]:
-        """Give the file of the threshold that a rule chooses for CLASSIFIER/MAPS/REFINEMENT."""
+        """Give the file of the threshold that a rule chooses from the train maps of a method."""
         maps, _, refinement = method.rpartition("/")
         value = self.config["refinements"][refinement]["background"]["value"]
-        return [f"{self.root}/thresholds/{maps}.json"] if isinstance(value, str) else []
+        return [f"{self.root}/thresholds/{maps}/train.json"] if isinstance(value, str) else []
 
     # Files that a run makes ---------------------------------------------------------------
 

@@ -1,6 +1,8 @@
 """Fixtures that many tests share."""
 
 import os
+import shutil
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from pipeline.config import resolve
 from pipeline.datasets.manifest import Record, write_classes, write_manifest, write_masks
 
 REPOSITORY = Path(__file__).parents[1]
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 # The same examples on every run, and no deadline: machines are shared.
 settings.register_profile("wsss", derandomize=True, deadline=None, max_examples=60)
@@ -28,6 +31,23 @@ def voc_subset() -> Path:
     if not (root / "JPEGImages").is_dir():
         pytest.skip(f"no photographs at {root}: set WSSS_REAL_DATA to a VOC-like folder")
     return root
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Launch a headless Chromium: WSSS_CHROMIUM, or one on the path."""
+    named = os.environ.get("WSSS_CHROMIUM")
+    executable = named or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if executable is None:
+        pytest.skip(f"no {', '.join(BROWSERS)} on the path: set WSSS_CHROMIUM to a Chromium")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        from playwright.sync_api import sync_playwright
+
+        with sync_playwright() as playwright:
+            opened = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+            yield opened
+            opened.close()
 
 
 @pytest.fixture

@@ -13,15 +13,22 @@ from safetensors import SafetensorError
 from pipeline.artifacts import (
     ClassMaps,
     MapShard,
+    maps_by_id,
     read_class_scores,
+    read_counts,
     read_label,
     read_scores,
+    read_soft_label,
+    read_table,
     read_weights,
     replacing,
     write_class_scores,
+    write_counts,
     write_label,
     write_maps,
     write_scores,
+    write_soft_label,
+    write_table,
     write_weights,
 )
 from pipeline.errors import UserError
@@ -62,6 +69,41 @@ def test_maps_that_are_not_numbers_are_refused(tmp_path, value):
     write_maps(path, [("a", ClassMaps(np.array([1]), values, (8, 8)))])
     with pytest.raises(UserError, match="maps of a hold values that are not finite"):
         MapShard(path)["a"]
+
+
+def test_maps_may_say_how_much_their_views_agree(tmp_path):
+    values, agreement = np.ones((2, 1, 1), np.float16), np.array([0.25, 0.75], np.float32)
+    said = ClassMaps(np.array([1, 2]), values, (4, 4), agreement)
+    write_maps(tmp_path / "0.safetensors", [("a", said)])
+    write_maps(tmp_path / "1.safetensors", [("b", ClassMaps(np.array([1, 2]), values, (4, 4)))])
+    shards = maps_by_id([tmp_path / "0.safetensors", tmp_path / "1.safetensors"], ["b", "a"])
+    assert shards["a"]["a"].agreement.tolist() == [0.25, 0.75]
+    assert shards["b"]["b"].agreement is None
+    with pytest.raises(UserError, match="1 of 2 images have no maps, first c"):
+        maps_by_id([tmp_path / "0.safetensors"], ["a", "c"])
+
+
+def test_counts_read_back_as_written(tmp_path):
+    counts = np.arange(12).reshape(2, 3, 2) * 2**33
+    write_counts(tmp_path / "c.safetensors", ["b", "a, ä"], counts)
+    ids, read = read_counts(tmp_path / "c.safetensors")
+    assert ids == ["b", "a, ä"] and np.array_equal(read, counts)
+
+
+def test_soft_labels_read_back_to_half_precision(tmp_path):
+    probabilities = np.random.default_rng(0).random((2, 3, 4)).astype(np.float32)
+    write_soft_label(tmp_path / "s.safetensors", np.array([0, 7]), probabilities)
+    numbers, read = read_soft_label(tmp_path / "s.safetensors")
+    assert numbers.tolist() == [0, 7] and numbers.dtype == np.uint8
+    assert read.dtype == np.float16 and np.allclose(read, probabilities, atol=5e-4)
+
+
+def test_a_table_has_empty_cells_where_there_is_no_number(tmp_path):
+    write_table(
+        tmp_path / "t.csv", ("id", "x"), [("a, b", np.float64(0.5)), ("c", np.nan), ("d", None)]
+    )
+    rows = [{"id": "a, b", "x": "0.5"}, {"id": "c", "x": ""}, {"id": "d", "x": ""}]
+    assert read_table(tmp_path / "t.csv") == rows
 
 
 def test_class_scores_read_back_as_written(tmp_path):

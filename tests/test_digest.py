@@ -16,14 +16,15 @@ def package(tmp_path, monkeypatch):
     (tmp_path / "pipeline/other.py").write_text("y = 1\n")
     monkeypatch.setattr(digest, "PACKAGE", tmp_path / "pipeline")
 
+    caches = (digest._tree, digest._imports, digest._syntax, digest._assets)
+
     def renewed() -> str:
-        digest._tree.cache_clear()
-        digest._imports.cache_clear()
-        digest._syntax.cache_clear()
+        for cached in caches:
+            cached.cache_clear()
         return code_digest("stage")
 
     yield tmp_path / "pipeline", renewed
-    for cached in (digest._tree, digest._imports, digest._syntax):
+    for cached in caches:
         cached.cache_clear()
 
 
@@ -35,6 +36,20 @@ def test_the_digest_sees_code_behind_imports_and_not_comments(package):
     assert renewed() == first
     (folder / "deep.py").write_text("x = 2\n")
     assert renewed() != first
+
+
+def test_templates_count_for_stages_that_render_pages(package):
+    folder, renewed = package
+    (folder / "report").mkdir()
+    for name in ("__init__.py", "html.py", "page.html.j2"):
+        (folder / "report" / name).write_text("")
+    first = renewed()
+    (folder / "report/page.html.j2").write_text("<p>")
+    assert renewed() == first
+    (folder / "deep.py").write_text("import pipeline.report.html\nx = 1\n")
+    second = renewed()
+    (folder / "report/page.html.j2").write_text("<b>")
+    assert renewed() not in (first, second)
 
 
 def test_the_digest_of_one_stage_is_not_that_of_another():

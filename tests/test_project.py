@@ -99,6 +99,13 @@ def test_an_experiment_stands_on_its_own():
         assert "dataset" in yaml.safe_load(path.read_text()), path
 
 
+def test_the_readmes_lines_of_python_give_what_they_say(capsys):
+    readme = (REPOSITORY / "README.md").read_text()
+    (lines_of_code,) = re.findall(r"```python\n(import .*?)```", readme, re.DOTALL)
+    exec(compile(lines_of_code, "README.md", "exec"), {})
+    assert capsys.readouterr().out == "1.0\n"
+
+
 def test_the_readmes_configuration_is_valid_and_its_commands_are_those_of_ci(demo_config):
     readme = (REPOSITORY / "README.md").read_text()
     (example,) = re.findall(r"```yaml\n(experiment: mine.*?)```", readme, re.DOTALL)

@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,10 +12,12 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from torchvision.datasets import VOCSegmentation
 
-from pipeline.artifacts import read_scores
+from pipeline.artifacts import read_label, read_scores
 from tests.conftest import REPOSITORY
 
 TRAINING = {
@@ -66,6 +69,11 @@ TINY: dict[str, Any] = {
     "report": {"gallery": 1},
 }
 AFTER_LABELS = {"train_segmenter": 1, "predict_masks": 2, "evaluate_predictions": 1}
+# Labels that change are compared with all others; those exported are exported again.
+OTHER_LABELS = {"compare_labels": 1, "assess_labels": 4, "summarise_quality": 4}
+EXPORTS = {"make_soft_labels": 2, "export_labels": 2}
+# The record is of the whole configuration, and the scoreboard of all records.
+ALWAYS = {"record_experiment": 1, "report": 1, "scoreboard": 1}
 
 
 def changed(*keys, value):
@@ -78,18 +86,23 @@ def changed(*keys, value):
     return config
 
 
-def command(folder: Path, config: dict[str, Any], *arguments: str) -> list[str]:
+def command(
+    folder: Path,
+    config: dict[str, Any],
+    *arguments: str,
+    snakefile: Path = REPOSITORY / "Snakefile",
+) -> list[str]:
     (folder / "over.yaml").write_text(yaml.safe_dump(config))
     return [
-        sys.executable, "-m", "snakemake", "-s", str(REPOSITORY / "Snakefile"),
+        sys.executable, "-m", "snakemake", "-s", str(snakefile),
         "--directory", str(folder), *arguments,
         "--cores", "2", "--configfile", str(folder / "over.yaml"),
     ]  # fmt: skip
 
 
-def snakemake(folder, config, *arguments, check=True) -> str:
+def snakemake(folder, config, *arguments, check=True, **snakefile) -> str:
     done = subprocess.run(
-        command(folder, config, *arguments),
+        command(folder, config, *arguments, **snakefile),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -130,6 +143,8 @@ def test_the_whole_workflow_runs_to_its_report(finished):
     assert all(0 <= float(row["miou"]) <= 1 and float(row["seconds_per_image"]) > 0
                for row in comparison)  # fmt: skip
     assert 'id="comparison"' in report and 'id="units"' in report
+    assert read_scores(results / "experiment.json")["seed"] == 0
+    assert "puzzle/cam+rw/crf" in (finished / "results/scoreboard.csv").read_text()
     assert not list(results.rglob("checkpoint*")) and not list(results.rglob("*.partial"))
 
 
@@ -145,7 +160,7 @@ CHANGES = {
     ),
     "words about a threshold": (
         changed("refinements", "crf", "background", "chosen", value="by eye"),
-        {"evaluate_labels": 2},
+        {"evaluate_labels": 2, "summarise_quality": 2, "export_labels": 2},
     ),
     "scales of the prediction": (
         changed("prediction", "scales", value=[1.0, 0.5]),
@@ -153,17 +168,21 @@ CHANGES = {
     ),
     "CRF of the labels": (
         changed("refinements", "crf", "crf", "iterations", value=3),
-        {"make_labels": 4, "evaluate_labels": 2, "evaluate_boxes": 2, **AFTER_LABELS},
+        {
+            "make_labels": 4, "evaluate_labels": 2, "evaluate_boxes": 2,
+            **OTHER_LABELS, **EXPORTS, **AFTER_LABELS,
+        },
     ),
     "components of the graph cut": (
         changed("refinements", "graph-cut", "graph_cut", "components", value=2),
-        {"make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1},
+        {"make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1, **OTHER_LABELS},
     ),
     "crops of the saliency": (
         changed("attributions", "saliency", "crops", value=5),
         {
-            "make_maps": 4, "sweep_thresholds": 2, "make_labels": 2, "evaluate_labels": 1,
-            "evaluate_boxes": 1, "localize": 1, "judge_faithfulness": 1, "compare_attributions": 1,
+            "make_maps": 4, "choose_threshold": 2, "sweep_thresholds": 2, "make_labels": 2,
+            "evaluate_labels": 1, "evaluate_boxes": 1, "localize": 1, "judge_faithfulness": 1,
+            "compare_attributions": 1, **OTHER_LABELS,
         },
     ),
     "steps of the class models": (
@@ -182,44 +201,47 @@ CHANGES = {
     "maps after a walk": (
         changed("comparison", "methods", value=[*TINY["comparison"]["methods"], "puzzle/cam+rw"]),
         {
-            "make_maps": 2, "propagate_maps": 2, "classify": 1, "sweep_thresholds": 1,
-            "localize": 1, "judge_faithfulness": 1, "compare_attributions": 1,
+            "make_maps": 2, "propagate_maps": 2, "classify": 2, "choose_threshold": 1,
+            "sweep_thresholds": 1, "localize": 1, "judge_faithfulness": 1,
+            "compare_attributions": 1,
         },
     ),
     "solver of the probe": (
         changed("classifiers", "probe", "solver", value="svm"),
         {
             "fit_probe": 1, "make_maps": 2, "visualise_classes": 1, "visualise_units": 1,
-            "classify": 1, "sweep_thresholds": 1, "localize": 1, "judge_faithfulness": 1,
-            "compare_attributions": 1,
+            "classify": 2, "choose_threshold": 1, "sweep_thresholds": 1, "localize": 1,
+            "judge_faithfulness": 1, "compare_attributions": 1,
         },
     ),
     "steps of the random walk": (
         changed("random_walks", "rw", "steps", value=32),
         {
-            "propagate_maps": 2, "sweep_thresholds": 1,
-            "make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1, **AFTER_LABELS,
+            "propagate_maps": 2, "choose_threshold": 1, "sweep_thresholds": 1, "make_labels": 2,
+            "evaluate_labels": 1, "evaluate_boxes": 1, **OTHER_LABELS, **EXPORTS, **AFTER_LABELS,
         },
     ),
     "epochs of the affinities": (
         changed("affinity", "epochs", value=2),
         {
-            "train_affinity": 1, "propagate_maps": 2, "sweep_thresholds": 1,
-            "make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1, **AFTER_LABELS,
+            "train_affinity": 1, "propagate_maps": 2, "choose_threshold": 1, "sweep_thresholds": 1,
+            "make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1,
+            **OTHER_LABELS, **EXPORTS, **AFTER_LABELS,
         },
     ),
     "threshold of the affinity labels": (
         changed("affinity", "labels", value={"background": 0.2}),
         {
             "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
-            "sweep_thresholds": 1, "make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1,
-            **AFTER_LABELS,
+            "choose_threshold": 1, "sweep_thresholds": 1, "make_labels": 2, "evaluate_labels": 1,
+            "evaluate_boxes": 1, **OTHER_LABELS, **EXPORTS, **AFTER_LABELS,
         },
     ),
     "epochs of one classifier": (
         changed("classifiers", "puzzle", "epochs", value=2),
         {
-            "train_classifier": 1, "make_maps": 2, "sweep_thresholds": 2,
+            "train_classifier": 1, "make_maps": 2, "choose_threshold": 2, "sweep_thresholds": 2,
+            "classify": 2, **OTHER_LABELS, **EXPORTS,
             "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
             "visualise_classes": 1, "visualise_units": 1, "make_labels": 4, "evaluate_labels": 2,
             "evaluate_boxes": 2,
@@ -230,7 +252,8 @@ CHANGES = {
         changed("seed", value=1),
         {
             "generate_demo": 1, "prepare_dataset": 1, "train_classifier": 2, "fit_probe": 1,
-            "make_maps": 12, "visualise_classes": 3, "visualise_units": 3, "classify": 2,
+            "make_maps": 12, "visualise_classes": 3, "visualise_units": 3, "classify": 8,
+            "choose_threshold": 7, **OTHER_LABELS, **EXPORTS,
             "localize": 3, "judge_faithfulness": 3, "compare_attributions": 1,
             "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
             "sweep_thresholds": 7, "make_labels": 8, "evaluate_labels": 4, "evaluate_boxes": 4,
@@ -243,7 +266,7 @@ CHANGES = {
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_reruns_exactly_what_depends_on_it(finished, name):
     config, expected = CHANGES[name]
-    assert planned(finished, config) == {**expected, "report": 1}
+    assert planned(finished, config) == {**expected, **ALWAYS}
 
 
 def test_a_single_output_can_be_asked_for(tmp_path):
@@ -254,6 +277,80 @@ def test_a_single_output_can_be_asked_for(tmp_path):
 
 def test_a_rule_can_be_asked_for_by_name(tmp_path):
     assert planned(tmp_path, TINY, "prepare_dataset") == {"generate_demo": 1, "prepare_dataset": 1}
+
+
+def test_labels_are_exported_as_they_are(finished):
+    results = finished / "results/tiny"
+    export = results / "export/voc/labels/puzzle/cam+rw/crf/VOCdevkit/VOC2012"
+    labels = VOCSegmentation(export.parents[1], year="2012", image_set="train")
+    assert len(labels) == 6
+    made = {p.stem: p for p in (results / "labels/puzzle/cam+rw/crf/train").rglob("*.png")}
+    for path in (export / "SegmentationClass").iterdir():
+        assert np.array_equal(read_label(path), read_label(made[path.stem]))
+    soft = results / "export/soft/labels/puzzle/cam+rw/crf"
+    done = subprocess.run(
+        ["sha256sum", "--check", "--quiet", "checksums.sha256"], cwd=soft, check=False
+    )
+    assert done.returncode == 0
+
+
+def test_a_threshold_without_masks_is_named_beside_its_score(finished):
+    scores = finished / "results/tiny/scores"
+    chosen = read_scores(finished / "results/tiny/thresholds/plain/cam/train.json")["thresholds"]
+    labels = read_scores(scores / "labels/plain/cam/threshold/train.json")["threshold"]
+    assert labels == {"value": chosen["mean"], "chosen": "by the rule 'mean', without masks"}
+    sweep = read_scores(scores / "maps/plain/cam/train.json")
+    free = sweep["label_free"]
+    assert (free["rule"], free["value"]) == ("mean", chosen["mean"])
+    # The labels were made at that threshold, so that they have its score.
+    assert free["miou"] == read_scores(scores / "labels/plain/cam/threshold/train.json")["miou"]
+    assert free["cost"] == pytest.approx(sweep["miou"] - free["miou"])
+
+
+def test_a_folder_of_further_pictures_gets_masks(finished):
+    pictures = finished / "further/sub"
+    pictures.mkdir(parents=True)
+    demo = finished / "results/tiny/demo/JPEGImages"
+    for index, path in enumerate(sorted(demo.iterdir())[:3]):
+        shutil.copy(path, pictures / f"{index}{path.suffix}")
+    method = "puzzle/cam+rw/crf"
+    folder = {"images": "further", "segmenters": [method], "labels": [method], "confidence": 0.01}
+    config = changed("folders", value={"more": folder})
+    targets = [f"results/tiny/folders/more/{kind}/{method}" for kind in ("labels", "predictions")]
+    jobs = planned(finished, config, *targets)
+    assert jobs == {
+        "list_folder": 1, "classify": 2, "label_folder": 1, "make_maps": 2, "propagate_maps": 2,
+        "make_labels": 2, "predict_masks": 2, "predict_folder": 2,
+    }  # fmt: skip
+    snakemake(finished, config, *targets)
+    for target in targets:
+        masks = sorted((finished / target / "masks").rglob("*.png"))
+        assert [path.name for path in masks] == ["0.png", "1.png", "2.png"]
+        assert read_label(masks[0]).shape == (32, 32)
+
+
+def test_seeds_share_the_data_set_and_nothing_else(finished, tmp_path):
+    config = changed("seeds", value=[0, 1])
+    jobs = planned(tmp_path, config)
+    alone = planned(tmp_path, TINY)
+    shared = {"generate_demo", "prepare_dataset", "scoreboard"}
+    assert jobs == {rule: count if rule in shared else 2 * count for rule, count in alone.items()}
+    paths = [f"results/tiny/seed-{seed}/classifiers/plain/model.safetensors" for seed in (0, 1)]
+    snakemake(tmp_path, config, *paths)
+    first, second = ((tmp_path / path).read_bytes() for path in paths)
+    alone_path = finished / "results/tiny/classifiers/plain/model.safetensors"
+    assert first == alone_path.read_bytes() != second
+
+
+def test_another_workflow_takes_this_one_as_a_module(tmp_path):
+    text = (REPOSITORY / "examples/downstream/config.yaml").read_text()
+    over = yaml.safe_load(text)
+    over["wsss"]["dataset"] |= {"train": 8, "val": 2}
+    over["wsss"]["classifiers"]["plain"] |= {"epochs": 1, "batch_size": 4}
+    over["student"]["epochs"] = 1
+    snakemake(tmp_path, over, snakefile=REPOSITORY / "examples/downstream/Snakefile")
+    assert (tmp_path / "results/student.safetensors").is_file()
+    assert "epoch 1 of 1: loss" in (tmp_path / "results/logs/train_student.log").read_text()
 
 
 def test_without_masks_nothing_is_scored(finished, tmp_path):

@@ -95,6 +95,12 @@ class Manifest:
         return matrix
 
 
+def evenly_spaced(records: Sequence[Record], count: int) -> list[Record]:
+    """Take at most ``count`` records, evenly spaced."""
+    count = min(count, len(records))
+    return [records[index * len(records) // count] for index in range(count)]
+
+
 def files_by_id(
     ids: Sequence[str], folders: Sequence[Path], suffix: str = ".png"
 ) -> dict[str, Path]:

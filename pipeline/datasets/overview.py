@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.datasets.manifest import Manifest, Record
+from pipeline.datasets.manifest import Manifest, Record, evenly_spaced
 from pipeline.errors import UserError
 from pipeline.parallel import map_images
 
@@ -151,12 +151,6 @@ def pictures_of_classes(
         chosen[name] = train + evenly_spaced(splits["val"], count - len(train))
     unlabelled = chosen.pop("")
     return chosen, unlabelled
-
-
-def evenly_spaced(records: Sequence[Record], count: int) -> list[Record]:
-    """Take at most ``count`` records, evenly spaced."""
-    count = min(count, len(records))
-    return [records[index * len(records) // count] for index in range(count)]
 
 
 def identical_files(records: Sequence[Record], workers: int) -> list[tuple[Record, ...]]:

@@ -5,10 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts import BACKGROUND, IGNORE
-from pipeline.report.pictures import Picture, palette_colours
-
-#: Unsure and void pixels: a light neutral tone instead of the palette's cream.
-VOID = (224, 224, 224)
+from pipeline.report.pictures import VOID, Picture, palette_colours
 
 
 def with_label(photograph: Picture, label: NDArray[np.uint8]) -> Picture:

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import replacing
+from pipeline.datasets.findings import Finding, findings
 from pipeline.datasets.manifest import Manifest, Record, read_manifest
 from pipeline.datasets.overview import Overview, identical_files, pictures_of_classes, summarise
 from pipeline.images import read_rgb
 from pipeline.parallel import map_images
-from pipeline.report.dataset_check import Finding, Shot, findings, render_check
+from pipeline.report.dataset_check import Shot, render_check
 from pipeline.report.pictures import data_url, thumbnail
 from pipeline.stage import run_stage
 

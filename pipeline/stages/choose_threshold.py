@@ -18,7 +18,7 @@ def choose_threshold(*, maps: list[Path], method: str, thresholds: Path) -> None
     Parameters
     ----------
     maps : list of Path
-        All shards of the train split.
+        All shards of a split.
     method : str
         CLASSIFIER/MAPS.
     thresholds : Path

@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.artifacts import maps_by_id, write_scores, write_table
 from pipeline.attribution.judging import Judge, JudgedPair
-from pipeline.datasets.manifest import Record, read_manifest
+from pipeline.datasets.manifest import evenly_spaced, read_manifest
 from pipeline.device import make_fabric, on_device
 from pipeline.images import read_rgb
 from pipeline.metrics.faithfulness import drops, increase_share
@@ -67,7 +67,8 @@ def judge_faithfulness(
         If an image has no maps.
     """
     data = read_manifest(manifest, classes)
-    records = _spread([r for r in data.of_split(split) if r.labels], settings["images"])
+    labelled = [record for record in data.of_split(split) if record.labels]
+    records = evenly_spaced(labelled, settings["images"] or len(labelled))
     shards = maps_by_id(maps, [record.id for record in records])
     fabric = make_fabric(precision, threads)
     model = on_device(fabric, load_classifier(weights))
@@ -79,13 +80,6 @@ def judge_faithfulness(
     head = {"method": method, "split": split, "images": len(records), "settings": settings}
     write_scores(scores, head | _scores(found))
     write_table(pairs, list(JudgedPair.__dataclass_fields__), map(astuple, found))
-
-
-def _spread(records: Sequence[Record], count: int | None) -> Sequence[Record]:
-    """Take a number of records, evenly spaced; all without one."""
-    if count is None or count >= len(records):
-        return records
-    return [records[index * len(records) // count] for index in range(count)]
 
 
 def _scores(found: Sequence[JudgedPair]) -> dict[str, Any]:

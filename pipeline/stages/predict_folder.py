@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.artifacts import read_label, replacing, write_table
-from pipeline.datasets.manifest import SEPARATOR, Record, files_by_id, read_manifest
+from pipeline.datasets.manifest import SEPARATOR, Record, evenly_spaced, files_by_id, read_manifest
 from pipeline.export.files import hard_link, write_class_values
 from pipeline.images import read_rgb
 from pipeline.parallel import map_images
@@ -88,9 +88,8 @@ class _Shares:
 
 def _overview(records: Sequence[Record], files: Mapping[str, Path]) -> Image.Image:
     """Draw evenly spaced pictures, each beside its mask."""
-    count = min(SHOWN, len(records))
     pictures, captions = [], []
-    for record in (records[index * len(records) // count] for index in range(count)):
+    for record in evenly_spaced(records, SHOWN):
         photograph = thumbnail(read_rgb(record.image))
         masked = with_label(photograph, read_label(files[record.id]))
         pictures += [framed(photograph, SIDE), framed(masked, SIDE)]

@@ -8,7 +8,13 @@ import numpy as np
 from PIL import Image
 
 from pipeline.artifacts import read_scores, replacing
-from pipeline.datasets.manifest import Manifest, read_boxes, read_manifest, read_masks
+from pipeline.datasets.manifest import (
+    Manifest,
+    evenly_spaced,
+    read_boxes,
+    read_manifest,
+    read_masks,
+)
 from pipeline.refinement.graph_cut import GraphCutSettings
 from pipeline.report.comparison import Comparison, comparison_rows, read_table
 from pipeline.report.gallery import Split, gallery_cards, gallery_choices
@@ -182,10 +188,9 @@ def _comparison(
         return None
     settings = config["comparison"]
     records = [record for record in data.of_split(settings["split"]) if record.labels]
-    count = min(settings["gallery"], len(records))
     rows = comparison_rows(
         data,
-        [records[index * len(records) // count] for index in range(count)],
+        evenly_spaced(records, settings["gallery"]),
         maps,
         masks=masks,
         boxes=read_boxes(boxes),

@@ -55,7 +55,7 @@ def sweep_thresholds(
     thresholds : int
         Number of thresholds, evenly spaced inside (0, 1).
     label_free : Path
-        Thresholds that were chosen without masks.
+        Thresholds that were chosen without masks, from the same maps.
     rule : str
         Which of them is scored.
     settings : mapping

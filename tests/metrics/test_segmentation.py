@@ -7,7 +7,13 @@ from hypothesis.extra import numpy as hnp
 from torchmetrics.classification import MulticlassJaccardIndex
 
 from pipeline.artifacts import read_label
-from pipeline.metrics.segmentation import confusion_matrix, scores_of, threshold_counts
+from pipeline.metrics.segmentation import (
+    confusion_matrix,
+    image_counts,
+    mean_iou,
+    scores_of,
+    threshold_counts,
+)
 
 NAMES = ["background", "a", "b"]
 
@@ -137,3 +143,18 @@ def test_real_masks_against_themselves_are_perfect(voc_subset):
         assert 255 in mask
         total += confusion_matrix(mask, mask, 21)
     assert scores_of(total, names)["miou"] == 1
+
+
+@given(hnp.arrays(np.int64, (4, 3, 4), elements=st.integers(0, 5)))
+def test_counts_of_images_lead_to_the_same_miou(matrices):
+    counts = image_counts(matrices)
+    assert counts.shape == (4, 3, 3)
+    for matrix, of_image in zip(matrices, counts, strict=True):
+        expected = scores_of(matrix, NAMES)["miou"]
+        assert mean_iou(of_image) == pytest.approx(
+            np.nan if expected is None else expected, nan_ok=True
+        )
+    whole = scores_of(matrices.sum(axis=0), NAMES)["miou"]
+    assert mean_iou(counts.sum(axis=0)) == pytest.approx(
+        np.nan if whole is None else whole, nan_ok=True
+    )

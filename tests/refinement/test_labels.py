@@ -1,3 +1,4 @@
+import pickle
 import subprocess
 import sys
 
@@ -9,7 +10,12 @@ from hypothesis.extra import numpy as hnp
 
 from pipeline.artifacts import ClassMaps
 from pipeline.refinement.dense_crf import CrfSettings
-from pipeline.refinement.labels import label_by_scores, scores_with_background, upsampled
+from pipeline.refinement.labels import (
+    label_by_scores,
+    labeller_of,
+    scores_with_background,
+    upsampled,
+)
 
 THRESHOLD = {"rule": "threshold", "value": 0.3}
 
@@ -111,3 +117,39 @@ def test_labels_are_made_without_importing_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_probabilities_sum_to_one_and_name_the_winner():
+    item = maps([[[0.2, 0.9, 0.0]], [[0.1, 0.3, 0.0]]], [3, 7])
+    labelling = label_by_scores(item, None, background=THRESHOLD, crf=None)
+    assert labelling.numbers.tolist() == [0, 3, 7]
+    assert labelling.probabilities.sum(axis=0) == pytest.approx(1)
+    assert (labelling.probabilities.argmax(axis=0) == labelling.winners).all()
+    assert labelling.certainty[0, 1] == pytest.approx(0.9 / (0.3 + 0.9 + 0.3), abs=1e-3)
+    assert (labelling.initial == labelling.winners).all()
+
+
+def test_the_initial_label_is_that_before_the_crf():
+    rng = np.random.default_rng(0)
+    image = np.zeros((12, 12, 3), np.uint8)
+    image[:, 6:] = 255
+    values = np.zeros((1, 12, 12))
+    values[0, :, 4:] = 0.6 + 0.2 * rng.random((12, 8))
+    item = maps(values, [2])
+    crf = CrfSettings(iterations=5, bilateral_srgb=10)
+    refined = label_by_scores(item, image, background=THRESHOLD, crf=crf)
+    plain_label = label_by_scores(item, None, background=THRESHOLD, crf=None).winners
+    assert (refined.initial == plain_label).all()
+    assert (refined.winners != refined.initial).any()
+
+
+@pytest.mark.parametrize("graph_cut", [None, {}])
+def test_a_refinements_sections_give_a_labeller(graph_cut):
+    image = np.random.default_rng(0).integers(0, 255, (9, 8, 3), dtype=np.uint8)
+    item = maps(np.linspace(0, 1, 72).reshape(1, 9, 8), [4])
+    labeller = pickle.loads(pickle.dumps(labeller_of(THRESHOLD, None, graph_cut)))
+    labelling = labeller(item, image)
+    assert labelling.probabilities.shape == (2, 9, 8)
+    assert labelling.probabilities.sum(axis=0) == pytest.approx(1, abs=1e-5)
+    assert set(np.unique(labelling.label_image(None)).tolist()) <= {0, 4}
+    assert (labelling.label_image(1.1) == 255).all()

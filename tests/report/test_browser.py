@@ -1,9 +1,5 @@
 """The page in a real browser: keyboard, colours, widths, and that it asks nobody for anything."""
 
-import os
-import shutil
-import warnings
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +8,6 @@ from pipeline.artifacts import read_scores, write_label, write_scores
 from pipeline.stages.report import report
 from tests.report.conftest import METHOD, build
 
-NAMES = ("chromium", "chromium-browser", "google-chrome")
 OTHER = "plain/saliency/crf"
 
 # Of every element with words of its own: contrast of its colour with what is behind it (WCAG 2).
@@ -38,22 +33,6 @@ CONTRASTS = """() => {
       return [contrast, e.tagName, e.textContent.slice(0, 40)];
     });
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    named = os.environ.get("WSSS_CHROMIUM")
-    executable = named or next(filter(None, map(shutil.which, NAMES)), None)
-    if executable is None:
-        pytest.skip(f"no {', '.join(NAMES)} on the path: set WSSS_CHROMIUM to a Chromium")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        from playwright.sync_api import sync_playwright
-
-        with sync_playwright() as playwright:
-            opened = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-            yield opened
-            opened.close()
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
 import re
-import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -7,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.datasets.findings import findings
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import summarise
-from pipeline.report.dataset_check import MATRIX, Shot, findings, render_check
+from pipeline.report.dataset_check import MATRIX, Shot, render_check
 from tests.report.test_page import Page
 
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
@@ -227,18 +227,6 @@ def test_names_cannot_break_the_page():
 
 def test_the_same_data_give_the_same_bytes():
     assert page(balanced()) == page(balanced())
-
-
-@pytest.fixture
-def browser():
-    binary = shutil.which("chromium")
-    api = pytest.importorskip("playwright.sync_api")
-    if binary is None:
-        pytest.skip("no chromium on the path")
-    with api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 def test_a_phone_shows_the_page_without_errors_and_without_sideways_scrolling(browser, tmp_path):

@@ -5,7 +5,6 @@ import json
 import logging
 import platform
 import re
-import shutil
 from importlib.metadata import version
 from types import SimpleNamespace
 
@@ -198,18 +197,6 @@ def test_names_and_settings_of_others_cannot_break_the_page(tmp_path):
     assert Page(page.html).tags.count("script") == 1  # that of sortable tables
     assert f"background {hostile}" in page.text
     assert "a%20b/report.html" in Page(page.html).requests
-
-
-@pytest.fixture
-def browser():
-    binary = shutil.which("chromium")
-    api = pytest.importorskip("playwright.sync_api")
-    if binary is None:
-        pytest.skip("no chromium on the path")
-    with api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=binary, args=["--no-sandbox"])
-        yield launched
-        launched.close()
 
 
 def test_a_phone_shows_the_page_without_errors_and_sorts_its_tables(browser, results):

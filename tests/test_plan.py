@@ -1,0 +1,177 @@
+"""What a configuration leads to, by hand."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline import described, jobs, sources
+from pipeline.config import resolve
+from pipeline.errors import UserError
+from pipeline.workflow import Plan, labels_path
+
+METHOD = "puzzle/cam+rw/crf"
+
+
+@pytest.fixture
+def plan_of(demo_config):
+    def plan(**sections):
+        return Plan(resolve(demo_config | sections))
+
+    return plan
+
+
+def test_one_seed_lives_in_the_experiments_folder(plan_of):
+    plan = plan_of()
+    assert (plan.root, plan.home, plan.seed) == ("results/demo", "results/demo", 0)
+    assert plan.runs == [plan] and plan.at(SimpleNamespace()) is plan
+    assert plan.targets() == ["results/demo/report.html", "results/scoreboard.html"]
+
+
+def test_several_seeds_have_folders_of_their_own_beside_one_data_set(plan_of):
+    plan = plan_of(seeds=[3, 7])
+    assert plan.root == "results/demo/seed-{seed}"
+    seventh = plan.at(SimpleNamespace(seed="7"))
+    assert (seventh.root, seventh.seed) == ("results/demo/seed-7", 7)
+    assert [run.seed for run in plan.runs] == [3, 7]
+    assert seventh.manifest("train") == "results/demo/dataset/manifest.csv"
+    assert (
+        seventh.map_shards("plain/cam")[0]
+        == "results/demo/seed-7/maps/plain/cam/train/0.safetensors"
+    )
+    assert [path for path in plan.targets() if path.endswith("report.html")] == [
+        "results/demo/seed-3/report.html",
+        "results/demo/seed-7/report.html",
+    ]
+    times = jobs.times(seventh)
+    assert times[0] == "results/demo/benchmarks/prepare_dataset.tsv"
+    assert all(path.startswith("results/demo/seed-7/benchmarks/") for path in times[1:])
+
+
+def test_a_score_names_the_jobs_that_lead_to_it(plan_of):
+    results = {
+        item["file"]: item for item in jobs.scored_results(plan_of(shards=1, seeds=[1]).runs[0])
+    }
+    maps = results["scores/maps/puzzle/cam+rw/train.json"]
+    assert maps["counts"] == "scores/maps/puzzle/cam+rw/train.counts.safetensors"
+    walk = [
+        "train_classifier/puzzle", "make_maps/puzzle/cam/train/0",
+        "make_affinity_labels/puzzle/cam/0", "train_affinity/puzzle/cam",
+        "propagate_maps/puzzle/cam+rw/train/0",
+    ]  # fmt: skip
+    assert maps["times"] == [f"benchmarks/{job}.tsv" for job in walk]
+    network = results[f"scores/predictions/{METHOD}/val.json"]
+    rest = [
+        f"make_labels/{METHOD}/train/0",
+        f"train_segmenter/{METHOD}",
+        f"predict_masks/{METHOD}/val/0",
+    ]
+    assert network["times"] == [f"benchmarks/{job}.tsv" for job in walk + rest]
+    plain = results["scores/maps/plain/cam/train.json"]["times"]
+    assert plain == [
+        "benchmarks/train_classifier/plain.tsv",
+        "benchmarks/make_maps/plain/cam/train/0.tsv",
+    ]
+
+
+def test_exports_are_of_the_splits_that_are_asked_for(plan_of):
+    wanted = {"labels": [METHOD], "predictions": [METHOD], "formats": ["voc", "soft"]}
+    plan = plan_of(export=wanted, shards=1)
+    assert plan.exports() == [
+        f"results/demo/export/{form}/{kind}/{METHOD}"
+        for form in ("voc", "soft")
+        for kind in ("labels", "predictions")
+    ]
+    assert plan.export_splits("labels") == ["train"] and plan.export_splits("predictions") == [
+        "val"
+    ]
+    both = plan_of(export=wanted | {"splits": ["train", "val"]}, shards=1)
+    voc = both.export_shards("voc", "labels", METHOD)
+    assert voc["labels"] == [
+        f"results/demo/labels/{METHOD}/{split}/0" for split in ("train", "val")
+    ]
+    assert voc["soft"] == []
+    soft = both.export_shards("soft", "predictions", METHOD)
+    assert soft["labels"] == []
+    assert soft["soft"] == [
+        f"results/demo/soft_predictions/{METHOD}/{split}/0" for split in ("train", "val")
+    ]
+    assert (
+        both.export_scores("labels", METHOD)[1] == f"results/demo/scores/labels/{METHOD}/val.json"
+    )
+    assert (
+        described.export_settings(both.config, "predictions", METHOD)["image labels given"] is False
+    )
+
+
+def test_labels_that_are_only_exported_are_made_and_scored_too(plan_of):
+    path = "plain/cam/crf"
+    plan = plan_of(export={"labels": [path], "formats": ["png"]})
+    assert path in plan.labels and f"results/demo/scores/labels/{path}/train.json" in plan.scores()
+
+
+def test_a_folder_is_a_split_with_manifests_of_its_own(plan_of, tmp_path):
+    folder = {"images": str(tmp_path), "labels": [METHOD], "segmenters": [METHOD]}
+    plan = plan_of(folders={"holiday": folder})
+    assert plan.splits == "train|val|holiday"
+    assert plan.folder_results() == [
+        f"results/demo/folders/holiday/{kind}/{METHOD}" for kind in ("predictions", "labels")
+    ]
+    without, labelled = (
+        plan.folder_manifest("holiday", kind, "puzzle") for kind in ("predictions", "labels")
+    )
+    assert without == "results/demo/folders/holiday/manifest.csv"
+    assert labelled == "results/demo/folders/holiday/labelled/puzzle.csv"
+    assert plan.manifest("val", "puzzle") == "results/demo/dataset/manifest.csv"
+    assert list(sources.missing(plan)) == []
+    gone = plan_of(folders={"holiday": folder | {"images": "nowhere"}})
+    assert list(sources.missing(gone)) == [
+        "nowhere: no such folder, named by the configuration's folders.holiday"
+    ]
+
+
+def test_only_a_rules_threshold_is_a_file(plan_of, demo_config):
+    refinements = demo_config["refinements"] | {"free": {"background": {"value": "otsu"}}}
+    plan = plan_of(refinements=refinements)
+    assert plan.threshold("puzzle/cam+rw/free") == [
+        "results/demo/thresholds/puzzle/cam+rw/train.json"
+    ]
+    assert plan.threshold(METHOD) == []
+    assert described.background(plan.config, "free") == {"rule": "threshold", "value": "otsu"}
+
+
+def test_the_path_of_a_job_is_its_method():
+    wildcards = SimpleNamespace(classifier="puzzle", maps="cam+rw", refinement="crf")
+    assert labels_path(wildcards) == METHOD
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"export": {"predictions": ["plain/cam/crf"], "formats": ["png"]}},
+            "export.predictions: 'plain/cam/crf' is not among the segmenters",
+        ),
+        ({"export": {"formats": ["png"]}}, "export wants nothing, expected labels or predictions"),
+        (
+            {"export": {"labels": ["plain/cam/crff"], "formats": ["png"]}},
+            "export.labels: 'plain/cam/crff' names 'crff', which refinements lacks: did you mean",
+        ),
+        ({"export": {"labels": [METHOD], "formats": ["vocc"]}}, "did you mean 'voc'?"),
+        ({"folders": {"x": {"images": "i"}}}, "folders.x wants nothing"),
+        (
+            {"folders": {"x": {"images": "i", "segmenters": ["plain/cam/crf"]}}},
+            "folders.x.segmenters: 'plain/cam/crf' is not among the segmenters",
+        ),
+        ({"folders": {"val": {"images": "i", "labels": [METHOD]}}}, "folders is 'val'"),
+        ({"seeds": [1, 1]}, "seeds is [1, 1], expected uniqueItems"),
+        (
+            {"refinements": {"x": {"background": {"rule": "power", "value": "mean"}}}},
+            "value is 'mean', which chooses a threshold, expected a number for power",
+        ),
+        ({"refinements": {"x": {"background": {"value": "best"}}}}, "background.value is 'best'"),
+    ],
+)
+def test_mistakes_are_named(plan_of, sections, message):
+    with pytest.raises(UserError) as caught:
+        plan_of(**sections)
+    assert message in str(caught.value)
