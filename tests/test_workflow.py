@@ -95,7 +95,7 @@ def command(
     (folder / "over.yaml").write_text(yaml.safe_dump(config))
     return [
         sys.executable, "-m", "snakemake", "-s", str(snakefile),
-        "--directory", str(folder), *arguments,
+        "--directory", str(folder), *arguments, "--max-threads", "1",
         "--cores", "2", "--configfile", str(folder / "over.yaml"),
     ]  # fmt: skip
 
