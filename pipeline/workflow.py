@@ -52,7 +52,7 @@ class Plan:
         """Give what a whole run of the workflow makes."""
         made = [f"{run.root}/report.html" for run in self.runs]
         made += [path for run in self.runs for path in [*run.exports(), *run.folder_results()]]
-        return [*made, "results/scoreboard.html"]
+        return [f"{self.home}/dataset/check.html", *made, "results/scoreboard.html"]
 
     # What there is ------------------------------------------------------------------------
 

@@ -24,7 +24,11 @@ def test_one_seed_lives_in_the_experiments_folder(plan_of):
     plan = plan_of()
     assert (plan.root, plan.home, plan.seed) == ("results/demo", "results/demo", 0)
     assert plan.runs == [plan] and plan.at(SimpleNamespace()) is plan
-    assert plan.targets() == ["results/demo/report.html", "results/scoreboard.html"]
+    assert plan.targets() == [
+        "results/demo/dataset/check.html",
+        "results/demo/report.html",
+        "results/scoreboard.html",
+    ]
 
 
 def test_several_seeds_have_folders_of_their_own_beside_one_data_set(plan_of):

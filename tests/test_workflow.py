@@ -251,7 +251,8 @@ CHANGES = {
     "seed": (
         changed("seed", value=1),
         {
-            "generate_demo": 1, "prepare_dataset": 1, "train_classifier": 2, "fit_probe": 1,
+            "generate_demo": 1, "prepare_dataset": 1, "check_dataset": 1, "train_classifier": 2,
+            "fit_probe": 1,
             "make_maps": 12, "visualise_classes": 3, "visualise_units": 3, "classify": 8,
             "choose_threshold": 7, **OTHER_LABELS, **EXPORTS,
             "localize": 3, "judge_faithfulness": 3, "compare_attributions": 1,
@@ -333,7 +334,7 @@ def test_seeds_share_the_data_set_and_nothing_else(finished, tmp_path):
     config = changed("seeds", value=[0, 1])
     jobs = planned(tmp_path, config)
     alone = planned(tmp_path, TINY)
-    shared = {"generate_demo", "prepare_dataset", "scoreboard"}
+    shared = {"generate_demo", "prepare_dataset", "check_dataset", "scoreboard"}
     assert jobs == {rule: count if rule in shared else 2 * count for rule, count in alone.items()}
     paths = [f"results/tiny/seed-{seed}/classifiers/plain/model.safetensors" for seed in (0, 1)]
     snakemake(tmp_path, config, *paths)
