@@ -22,7 +22,7 @@ TITLES = {
     "method_agreement": "Agreement with the labels of the other methods",
     "refinement_agreement": "What the refinement kept of the maps' label",
     "certainty": "Share of sure pixels",
-    "doubt": "Doubt: all of them together, lower is better",
+    "doubt": "Doubt: agreement of methods and sure pixels together, lower is better",
 }
 #: Images of the list of those that a person should look at first.
 WORTH_A_LOOK = 50
