@@ -32,7 +32,7 @@ def test_paths_make_the_configuration_of_a_folder_whole():
     config = resolve(own_folder())
     assert config["experiment"] == "mine"
     assert config["dataset"]["images"] == "photographs/"
-    assert config["labels"] == config["segmenters"] == [METHOD]
+    assert config["segmenters"] == [METHOD] == config["labels"][:1]
     assert config["export"]["labels"] == [METHOD]
 
 
@@ -44,7 +44,7 @@ def test_without_paths_they_are_asked_for():
 def test_the_background_of_a_folder_is_chosen_without_masks():
     config = resolve(own_folder())
     assert config["dataset"]["masks"] is None
-    assert config["refinements"]["crf"]["background"]["value"] == "otsu"
+    assert config["refinements"]["crf"]["background"]["value"] == "mean"
 
 
 def test_the_users_file_wins():
