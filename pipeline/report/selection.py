@@ -11,6 +11,8 @@ from pipeline.report.inputs import ImageScore, representative_ids
 Item = TypeVar("Item")
 
 WORTH_A_LOOK = "worth a look"
+#: Images in doubt that the page lists of each method.
+LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ def image_groups(
     doubtful : sequence of sequence of str
         Image ids of each method, most doubtful first.
     count : int
-        Images of a group. A class has two groups, those in doubt are four times as many:
-        ``count * (3 + 2 * len(classes)) + count * 4`` images at most.
+        Images of a group; a class has two groups. Of each method the first :data:`LISTED`
+        in doubt are added, unless there is to be no image at all.
 
     Returns
     -------
@@ -65,8 +67,9 @@ def image_groups(
         groups = {"first": [record.id for record in records][: 3 * count]}
         groups |= {f"first {name}": ids[: 2 * count] for name, ids in of_class.items()}
     known = {record.id for record in records}
-    turns = (image_id for image_id in _in_turn(doubtful) if image_id in known)
-    groups[WORTH_A_LOOK] = list(dict.fromkeys(turns))[: 4 * count]
+    listed = [ids[:LISTED] for ids in doubtful] if count else []
+    turns = (image_id for image_id in _in_turn(listed) if image_id in known)
+    groups[WORTH_A_LOOK] = list(dict.fromkeys(turns))
     return {group: ids for group, ids in groups.items() if ids}
 
 
