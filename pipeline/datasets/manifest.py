@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import replacing
+from pipeline.artifacts import read_table, replacing, write_table
 from pipeline.errors import UserError
 
 COLUMNS = ("id", "image", "width", "height", "split", "labels")
@@ -133,11 +133,8 @@ def files_by_id(
 
 def write_manifest(path: Path, records: Sequence[Record]) -> None:
     """Write records as CSV with the columns ``id,image,width,height,split,labels``."""
-    with replacing(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for r in records:
-            writer.writerow((r.id, r.image, r.width, r.height, r.split, SEPARATOR.join(r.labels)))
+    rows = ((r.id, r.image, r.width, r.height, r.split, SEPARATOR.join(r.labels)) for r in records)
+    write_table(path, COLUMNS, rows)
 
 
 def write_classes(path: Path, classes: Sequence[str]) -> None:
@@ -166,16 +163,12 @@ def read_manifest(manifest: Path, classes: Path) -> Manifest:
 
 def write_masks(path: Path, masks: Mapping[str, Path]) -> None:
     """Write the ground-truth mask of every image that has one, as CSV ``id,mask``."""
-    with replacing(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(("id", "mask"))
-        writer.writerows(masks.items())
+    write_table(path, ("id", "mask"), masks.items())
 
 
 def read_masks(path: Path) -> dict[str, Path]:
     """Read what :func:`write_masks` wrote. For scoring and the report only."""
-    with path.open(newline="") as file:
-        return {row["id"]: Path(row["mask"]) for row in csv.DictReader(file)}
+    return {row["id"]: Path(row["mask"]) for row in read_table(path)}
 
 
 def write_boxes(path: Path, boxes: Mapping[str, Sequence[Box]]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifacts import ClassMaps, MapShard, read_label
+from pipeline.artifacts import ClassMaps, maps_by_id, read_label
 from pipeline.datasets.manifest import Box, Manifest, Record
 from pipeline.datasets.truth import true_boxes
 from pipeline.images import read_rgb
@@ -116,10 +116,7 @@ def comparison_rows(
     threshold : float
         Share of a map's maximum above which its box is drawn.
     """
-    shards = {
-        method: {image_id: shard for shard in map(MapShard, paths) for image_id in shard.ids}
-        for method, paths in maps.items()
-    }
+    shards = {method: maps_by_id(paths) for method, paths in maps.items()}
     rows = []
     for record in records:
         if not record.labels:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.artifacts import ClassMaps, MapShard, read_label
+from pipeline.artifacts import ClassMaps, MapShard, maps_by_id, read_label
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.images import read_rgb
 from pipeline.progress import progress
@@ -143,10 +143,7 @@ def gallery_cards(
     """
     records = {record.id: record for record in manifest.records}
     shards = {
-        name: {
-            method: {image_id: shard for shard in map(MapShard, paths) for image_id in shard.ids}
-            for method, paths in split.maps.items()
-        }
+        name: {method: maps_by_id(paths) for method, paths in split.maps.items()}
         for name, split in splits.items()
     }
     cards: dict[str, list[Card]] = {name: [] for name in splits}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import read_scores
+from pipeline.artifacts import read_scores, read_table
 
 #: Path segments that name a method, after the folder of each kind of file.
 METHOD_LENGTH = {
@@ -121,8 +121,7 @@ def read_all_scores(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 def read_image_scores(path: Path) -> dict[str, ImageScore]:
     """Read a per-image table by image id; images without an mIoU are left out."""
-    with path.open(newline="") as file:
-        return {row["id"]: _image_score(row) for row in csv.DictReader(file) if row["miou"]}
+    return {row["id"]: _image_score(row) for row in read_table(path) if row["miou"]}
 
 
 def read_quality(tables: Sequence[Path], documents: Sequence[Path]) -> list[Quality]:
@@ -151,8 +150,7 @@ def read_quality(tables: Sequence[Path], documents: Sequence[Path]) -> list[Qual
 
 def read_history(path: Path) -> History:
     """Read a training history."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_table(path)
     names = list(rows[0]) if rows else []
     columns = {name: [float(row[name]) for row in rows] for name in names}
     return History(method_of(path)[1], columns)
@@ -212,5 +210,4 @@ def _image_score(row: Mapping[str, str]) -> ImageScore:
 
 
 def _doubts(path: Path) -> dict[str, float]:
-    with path.open(newline="") as file:
-        return {row["id"]: float(row["doubt"]) for row in csv.DictReader(file) if row["doubt"]}
+    return {row["id"]: float(row["doubt"]) for row in read_table(path) if row["doubt"]}

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.artifacts import BACKGROUND, IGNORE, ClassMaps
-from pipeline.report.pictures import TAG_COLOURS, VOID, palette_colours
+from pipeline.report.pictures import TAG_COLOURS, VOID, label_edges, palette_colours
 
 #: Opacity of labels and colour samples over the photograph.
 OPACITY = 0.65
@@ -105,13 +105,8 @@ def _faded(colour: Sequence[int]) -> Colour:
 
 
 def _outlines(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Mark pixels whose right or lower neighbour has another label.
-
-    Void is left out: in a mask it is an outline itself.
-    """
-    edges = np.zeros(label.shape, dtype=bool)
-    edges[:, :-1] |= label[:, :-1] != label[:, 1:]
-    edges[:-1] |= label[:-1] != label[1:]
+    """Mark the edges of labels. Void is left out: in a mask it is an outline itself."""
+    edges = label_edges(label)
     void = (label == IGNORE).astype(np.uint8)
     edges &= cv2.dilate(void, np.ones((3, 3), np.uint8)) == 0
     return edges

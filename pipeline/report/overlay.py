@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts import BACKGROUND, IGNORE
-from pipeline.report.pictures import VOID, Picture, palette_colours
+from pipeline.report.pictures import VOID, Picture, label_edges, palette_colours
 
 
 def with_label(photograph: Picture, label: NDArray[np.uint8]) -> Picture:
@@ -20,13 +20,5 @@ def with_label(photograph: Picture, label: NDArray[np.uint8]) -> Picture:
     colours[IGNORE] = VOID
     foreground = (small != BACKGROUND)[..., None]
     mixed = np.where(foreground, 0.35 * photograph + 0.65 * colours[small], photograph * 0.6)
-    mixed[_edges(small)] = 255
+    mixed[label_edges(small)] = 255
     return mixed.astype(np.uint8)
-
-
-def _edges(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Mark pixels whose right or lower neighbour has another label."""
-    edges = np.zeros(label.shape, dtype=bool)
-    edges[:, :-1] |= label[:, :-1] != label[:, 1:]
-    edges[:-1] |= label[:-1] != label[1:]
-    return edges

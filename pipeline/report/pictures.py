@@ -120,6 +120,14 @@ def data_url(image: Picture) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def label_edges(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Mark pixels of an (H, W) label image whose right or lower neighbour has another label."""
+    edges = np.zeros(label.shape, dtype=bool)
+    edges[:, :-1] |= label[:, :-1] != label[:, 1:]
+    edges[:-1] |= label[:-1] != label[1:]
+    return edges
+
+
 def palette_colours() -> NDArray[np.uint8]:
     """Give the palette as a (256, 3) array."""
     return np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)

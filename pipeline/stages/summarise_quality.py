@@ -1,6 +1,6 @@
 """Sum up the figures of label quality, and compare them with the truth where there is one."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,6 @@ TITLES = {
 }
 #: Images of the list of those that a person should look at first.
 WORTH_A_LOOK = 50
-
-#: (N,) figures by name.
-Columns = Mapping[str, NDArray[np.float64]]
 
 
 def summarise_quality(
@@ -66,6 +63,7 @@ def summarise_quality(
     columns = {name: _numbers([row[name] for row in rows]) for name in TITLES}
     targets = data.targets([records[image_id] for image_id in ids]).astype(bool)
     true = {row["id"]: row for path in image_scores for row in read_table(path)}
+    truth = _truth([true.get(name, {}) for name in ids], targets, data.classes) if true else None
     doubt = np.nan_to_num(columns["doubt"], nan=-1)
     order = sorted(range(len(ids)), key=lambda index: (-doubt[index], ids[index]))
     document = {
@@ -78,11 +76,10 @@ def summarise_quality(
                 "name": name,
                 "title": title,
                 "mean": _mean(columns[name]),
-                "classes": {
-                    label: _mean(columns[name][targets[:, k]])
-                    for k, label in enumerate(data.classes)
-                },
-                "correlation": _correlations(columns[name], targets, data.classes, ids, true),
+                "classes": dict(
+                    zip(data.classes, _of_classes(columns[name], targets), strict=True)
+                ),
+                "correlation": _correlations(columns[name], targets, *truth) if truth else None,
             }
             for name, title in TITLES.items()
         ],
@@ -91,27 +88,33 @@ def summarise_quality(
     write_scores(summary, document)
 
 
+def _truth(
+    scored: Sequence[Mapping[str, str]], targets: NDArray[np.bool_], classes: Sequence[str]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give the mIoU of every image, and every class's mean IoU over the images labelled with it."""
+    miou = _numbers([row.get("miou", "") for row in scored])
+    shares = [_numbers([row.get(f"iou:{name}", "") for row in scored]) for name in classes]
+    means = [_mean(values[own]) for values, own in zip(shares, targets.T, strict=True)]
+    return miou, np.array(means, np.float64)
+
+
 def _correlations(
     values: NDArray[np.float64],
     targets: NDArray[np.bool_],
-    classes: tuple[str, ...],
-    ids: list[str],
-    true: Mapping[str, Mapping[str, str]],
-) -> dict[str, float | None] | None:
+    miou: NDArray[np.float64],
+    of_classes: NDArray[np.float64],
+) -> dict[str, float | None]:
     """Correlate a figure with the mIoU of images, and with the mean IoU of classes."""
-    if not true:
-        return None
-    scored = [true.get(image_id, {}) for image_id in ids]
-    miou = _numbers([row.get("miou", "") for row in scored])
-    of_classes = []
-    for k, label in enumerate(classes):
-        shares = _numbers([row.get(f"iou:{label}", "") for row in scored])
-        of_classes.append((_mean(values[targets[:, k]]), _mean(shares[targets[:, k]])))
-    figures, shares = np.array(of_classes, np.float64).T
+    means = np.array(_of_classes(values, targets), np.float64)
     return {
         "images": rank_correlation(values, miou),
-        "classes": rank_correlation(figures, shares),
+        "classes": rank_correlation(means, of_classes),
     }
+
+
+def _of_classes(values: NDArray[np.float64], targets: NDArray[np.bool_]) -> list[float]:
+    """Give a figure's mean over the images of each class."""
+    return [_mean(values[own]) for own in targets.T]
 
 
 def _numbers(cells: list[str]) -> NDArray[np.float64]:

@@ -1,4 +1,3 @@
-import pickle
 import subprocess
 import sys
 
@@ -147,8 +146,7 @@ def test_the_initial_label_is_that_before_the_crf():
 def test_a_refinements_sections_give_a_labeller(graph_cut):
     image = np.random.default_rng(0).integers(0, 255, (9, 8, 3), dtype=np.uint8)
     item = maps(np.linspace(0, 1, 72).reshape(1, 9, 8), [4])
-    labeller = pickle.loads(pickle.dumps(labeller_of(THRESHOLD, None, graph_cut)))
-    labelling = labeller(item, image)
+    labelling = labeller_of(THRESHOLD, None, graph_cut)(item, image)
     assert labelling.probabilities.shape == (2, 9, 8)
     assert labelling.probabilities.sum(axis=0) == pytest.approx(1, abs=1e-5)
     assert set(np.unique(labelling.label_image(None)).tolist()) <= {0, 4}
