@@ -43,6 +43,7 @@ REFINEMENTS = CONFIG["refinements"]
 SEGMENTER = CONFIG.get("segmenter")
 PREDICTION = CONFIG["prediction"]
 FOLDERS = CONFIG["folders"]
+DOWNLOADS = CONFIG["downloads"]
 
 
 wildcard_constraints:
@@ -57,10 +58,14 @@ wildcard_constraints:
     kind="labels|predictions",
     format="[a-z]+",
     folder="[^/]+",
+    archive="voc2012|sbd",
+    backbone="[^/]+",
 
 
 localrules:
     all,
+    download_archive,  # the nodes of a cluster may have no network
+    download_weights,
     record_experiment,
 
 
@@ -86,6 +91,49 @@ rule generate_demo:
         code=code_digest("generate_demo"),
     script:
         "pipeline/stages/generate_demo.py"
+
+
+rule download_archive:
+    output:
+        archive=f"{DOWNLOADS['folder']}/archives/{{archive}}",
+    log:
+        f"{HOME}/logs/download_archive/{{archive}}.log",
+    conda:
+        "envs/pipeline.yaml"
+    resources:
+        url=lambda w: DOWNLOADS[w.archive]["url"],
+    params:
+        checksum=lambda w: DOWNLOADS[w.archive]["checksum"],
+    script:
+        "pipeline/stages/download_archive.py"
+
+
+rule assemble_devkit:
+    input:
+        voc=sources.archive(CONFIG, "voc2012"),
+        sbd=sources.archive(CONFIG, "sbd"),
+    output:
+        devkit=directory(sources.devkit(CONFIG)),
+    log:
+        f"{HOME}/logs/assemble_devkit.log",
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    params:
+        code=code_digest("assemble_devkit"),
+    script:
+        "pipeline/stages/assemble_devkit.py"
+
+
+rule download_weights:
+    output:
+        weights=f"{DOWNLOADS['folder']}/weights/{{backbone}}.safetensors",
+    log:
+        f"{HOME}/logs/download_weights/{{backbone}}.log",
+    conda:
+        "envs/pipeline.yaml"
+    script:
+        "pipeline/stages/download_weights.py"
 
 
 rule prepare_dataset:
@@ -148,6 +196,8 @@ rule train_classifier:
     conda:
         "envs/pipeline.yaml"
     threads: 8
+    resources:
+        gpu=CONFIG["gpus"],
     params:
         settings=lambda w: CLASSIFIERS[w.classifier],
         seed=lambda w: plan.at(w).seed,
@@ -304,6 +354,8 @@ rule train_affinity:
     conda:
         "envs/pipeline.yaml"
     threads: 8
+    resources:
+        gpu=CONFIG["gpus"],
     params:
         settings=described.affinity_training(CONFIG) if AFFINITY else None,
         seed=lambda w: plan.at(w).seed,
@@ -422,6 +474,8 @@ rule train_segmenter:
     conda:
         "envs/pipeline.yaml"
     threads: 8
+    resources:
+        gpu=CONFIG["gpus"],
     params:
         settings=lambda w: SEGMENTER,
         seed=lambda w: plan.at(w).seed,
@@ -857,7 +911,7 @@ rule report:
     conda:
         "envs/pipeline.yaml"
     params:
-        config=lambda w: dict(CONFIG, seed=plan.at(w).seed),
+        config=lambda w: described.method(CONFIG, plan.at(w).seed),
         gallery=CONFIG["report"]["gallery"],
         code=code_digest("report"),
     script:
@@ -876,7 +930,7 @@ rule record_experiment:
     params:
         experiment=CONFIG["experiment"],
         seed=lambda w: plan.at(w).seed,
-        config=CONFIG,
+        config=described.method(CONFIG, CONFIG["seed"]),
         results=lambda w: jobs.scored_results(plan.at(w)),
         code=code_digest("record_experiment"),
     script:

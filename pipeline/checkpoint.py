@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -58,7 +59,12 @@ def fingerprint_of(*parts: Any) -> str:
 
 
 def save_checkpoint(
-    path: Path, fingerprint: str, model: nn.Module, optimizer: Optimizer, done: Progress
+    path: Path,
+    fingerprint: str,
+    model: nn.Module,
+    optimizer: Optimizer,
+    done: Progress,
+    fabric: Fabric,
 ) -> None:
     """Write the state after an epoch."""
     tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
@@ -72,12 +78,14 @@ def save_checkpoint(
         "epoch": done.epoch,
         "history": done.history,
         "best_score": done.best_score if done.best else None,
+        # The scale that keeps gradients in the range of 16-bit numbers, where that is needed.
+        "precision": fabric.strategy.precision.state_dict(),
     }
     write_weights(path, tensors, description)
 
 
 def restore_checkpoint(
-    path: Path, fingerprint: str, model: nn.Module, optimizer: Optimizer
+    path: Path, fingerprint: str, model: nn.Module, optimizer: Optimizer, fabric: Fabric
 ) -> Progress:
     """Put a checkpoint's state into model and optimiser, in place.
 
@@ -98,6 +106,7 @@ def restore_checkpoint(
         number, key = name.split("/")
         state.setdefault(int(number), {})[key] = tensor
     optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+    fabric.strategy.precision.load_state_dict(description["precision"])
     best = _below(tensors, "best/") or None
     score = description["best_score"]
     logger.info("going on after epoch %d, from the checkpoint", description["epoch"])

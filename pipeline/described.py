@@ -57,3 +57,11 @@ def export_options(config: Config) -> dict[str, Any]:
     return {
         key: config["export"][key] for key in ("images", "polygons", "tolerance", "unsure_below")
     }
+
+
+def method(config: Config, seed: int) -> dict[str, Any]:
+    """Give the configuration of one run without what does not decide its results."""
+    return {
+        **{key: value for key, value in config.items() if key not in ("gpus", "downloads")},
+        "seed": seed,
+    }

@@ -1,42 +1,99 @@
-"""The one place that decides on device, precision and threads."""
+"""The one place that decides on devices, precision and threads."""
 
+import ctypes
+import signal
 from typing import TypeVar, cast
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
+
+from pipeline.errors import UserError
+from pipeline.gpus import claim_gpus, visible_gpus
+from pipeline.stage import is_first_process
 
 Network = TypeVar("Network", bound=nn.Module)
 
+#: Of prctl(2): the signal that a process gets when its parent dies.
+PR_SET_PDEATHSIG = 1
 
-def make_fabric(precision: str, threads: int) -> Fabric:
-    """Prepare the device that a stage computes on: a GPU where there is one, else the CPU.
+
+def make_fabric(precision: str, threads: int, gpus: int = 1) -> Fabric:
+    """Prepare the devices that a stage computes on: GPUs where there are some, else the CPU.
+
+    With several GPUs this process starts one more of itself for each further one, which runs
+    the same script; only the first (``fabric.is_global_zero``) may write results.
 
     Parameters
     ----------
     precision : {"32-true", "bf16-mixed", "16-mixed"}
         Arithmetic of forward and backward passes.
     threads : int
-        CPU threads of one operation.
+        CPU threads of all processes together.
+    gpus : int
+        GPUs that share the work; 0 for the CPU even where there are some. Hide GPUs by
+        ``CUDA_VISIBLE_DEVICES``.
 
     Returns
     -------
     Fabric
-        Launched, for one device. Hide GPUs by ``CUDA_VISIBLE_DEVICES``.
+        Launched.
+
+    Raises
+    ------
+    UserError
+        If several GPUs are wanted and there are fewer, or the CPU lacks the precision.
     """
-    torch.set_num_threads(threads)
+    there = len(visible_gpus()) if gpus else 0
+    if gpus > 1 and there < gpus:
+        raise UserError(
+            f"{there} GPUs are visible, expected {gpus}: lower `gpus` in the configuration"
+        )
+    if there:
+        claim_gpus(gpus)
+        return launch("cuda", gpus, precision, threads)
+    if precision == "16-mixed":
+        raise UserError("precision is 16-mixed on a CPU, expected 32-true or bf16-mixed there")
+    return launch("cpu", 1, precision, threads)
+
+
+def launch(accelerator: str, processes: int, precision: str, threads: int) -> Fabric:
+    """Start the processes of one stage, one a device.
+
+    Parameters
+    ----------
+    accelerator : {"cuda", "cpu"}
+    processes : int
+        More than one share the work by distributed data parallel, over NCCL or, on a CPU, gloo.
+    precision : str
+    threads : int
+        CPU threads of all processes together.
+    """
+    if not is_first_process():
+        _die_with_parent()
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
-    fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=processes,
+        precision=precision,  # type: ignore[arg-type]
+        strategy=_strategy() if processes > 1 else "auto",
+        # A job starts its processes itself, whatever SLURM's variables or an srun suggest.
+        plugins=LightningEnvironment(),
+    )
     fabric.launch()
+    torch.set_num_threads(max(1, threads // processes))
     return fabric
 
 
 def loader_workers(fabric: Fabric, threads: int) -> int:
     """Choose how many processes load training samples: none for one thread, few beside a CPU."""
-    if threads == 1:
+    own = max(1, threads // fabric.world_size)
+    if own == 1:
         return 0
-    return threads if fabric.device.type == "cuda" else max(1, threads // 4)
+    return own if fabric.device.type == "cuda" else max(1, own // 4)
 
 
 def on_device(fabric: Fabric, model: Network) -> Network:
@@ -51,3 +108,15 @@ def on_device(fabric: Fabric, model: Network) -> Network:
 def channels_last(images: Tensor) -> Tensor:
     """Lay an (N, C, H, W) batch out as convolutions like it best, on CPU and GPU alike."""
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def _strategy() -> DDPStrategy:
+    # Buffers are batch norm's alone: synchronised ones agree, and of others the first process's
+    # are kept. Copying them before every forward pass would spoil what the one before has saved
+    # for its backward pass.
+    return DDPStrategy(broadcast_buffers=False)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when the one that started it dies, even by SIGKILL."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

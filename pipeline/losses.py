@@ -10,11 +10,12 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.batches import Batch
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.device import channels_last
 from pipeline.images import normalise, read_rgb, resize
 from pipeline.puzzle import alpha_at, merge, reconstruction_loss, tile
-from pipeline.training import Batch, Step
+from pipeline.training import Step
 
 #: Images per forward pass of the validation.
 VALIDATION_BATCH = 16

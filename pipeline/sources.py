@@ -14,6 +14,8 @@ Config = Mapping[str, Any]
 def dataset_section(plan: Plan) -> dict[str, Any]:
     """Give the data set as `prepare_dataset` reads it; the demo is a folder in VOC layout."""
     given: dict[str, Any] = plan.config["dataset"]
+    if is_downloaded(plan.config):
+        return {**given, "root": devkit(plan.config)}
     if given["kind"] != "demo":
         return given
     return {
@@ -32,6 +34,8 @@ def dataset_sources(plan: Plan) -> list[str]:
     dataset = plan.config["dataset"]
     if dataset["kind"] == "demo":
         return [f"{plan.home}/demo"]
+    if is_downloaded(plan.config):
+        return [devkit(plan.config)]
     if dataset["kind"] == "folder":
         keys = ("images", "labels", "masks", "boxes")
         return [dataset[key] for key in keys if dataset[key]]
@@ -43,10 +47,28 @@ def dataset_sources(plan: Plan) -> list[str]:
     return [str(root / name) for name in names]
 
 
+def is_downloaded(config: Config) -> bool:
+    """Tell whether the data set is VOC 2012 from its own site."""
+    dataset = config["dataset"]
+    return bool(dataset["kind"] == "voc" and dataset["root"] is None)
+
+
+def devkit(config: Config) -> str:
+    """Give the folder of the downloaded VOC 2012."""
+    return f"{config['downloads']['folder']}/VOCdevkit/VOC2012"
+
+
+def archive(config: Config, name: str) -> list[str]:
+    """Give the downloaded archive ``voc2012`` or ``sbd``, if it is wanted."""
+    source = config["downloads"][name]
+    return [f"{config['downloads']['folder']}/archives/{name}"] if source else []
+
+
 def pretrained(config: Config, settings: Mapping[str, Any]) -> list[str]:
-    """Give the local weights file that a network starts from, if it does from one."""
-    file = config["weights"].get(settings["backbone"])
-    return [file] if settings["pretrained"] and file else []
+    """Give the weights file that a network starts from, if it does: the user's, or a download."""
+    name = settings["backbone"]
+    fetched = f"{config['downloads']['folder']}/weights/{name}.safetensors"
+    return [config["weights"].get(name, fetched)] if settings["pretrained"] else []
 
 
 def affinity_pretrained(config: Config, classifier: str) -> list[str]:
@@ -59,7 +81,7 @@ def affinity_pretrained(config: Config, classifier: str) -> list[str]:
 def missing(plan: Plan) -> Iterator[str]:
     """Say of every file that the configuration names that it is not there."""
     config = plan.config
-    if config["dataset"]["kind"] != "demo":
+    if config["dataset"]["kind"] != "demo" and not is_downloaded(config):
         for path in dataset_sources(plan):
             if not Path(path).exists():
                 yield f"{path}: no such file or folder, named by the configuration's dataset"
@@ -68,6 +90,7 @@ def missing(plan: Plan) -> Iterator[str]:
             yield f"{folder['images']}: no such folder, named by the configuration's folders.{name}"
     networks = list(config["classifiers"].values())
     networks += [config["segmenter"]] if "segmenter" in config else []
+    given = config["weights"].values()
     for path in unique(file for settings in networks for file in pretrained(config, settings)):
-        if not Path(path).is_file():
+        if path in given and not Path(path).is_file():
             yield f"{path}: no such file, named by the configuration's weights"

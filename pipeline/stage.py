@@ -3,6 +3,7 @@
 import errno
 import inspect
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ def stage_arguments(function: Callable[..., None], snakemake: Any) -> dict[str, 
     -------
     dict
         Every named input and output as a path or a list of paths, every param as it is,
-        and of the wildcards and ``threads`` those that the function takes.
+        and of the wildcards, the resources and ``threads`` those that the function takes.
     """
     parameters = inspect.signature(function).parameters
     arguments: dict[str, Any] = {name: _paths(value) for name, value in snakemake.input.items()}
@@ -58,18 +59,30 @@ def stage_arguments(function: Callable[..., None], snakemake: Any) -> dict[str, 
             arguments[name] = int(value) if parameters[name].annotation is int else value
     if "threads" in parameters:
         arguments["threads"] = snakemake.threads
+    # Resources are what may change without changing the result, so that Snakemake reruns nothing.
+    arguments |= {name: value for name, value in snakemake.resources.items() if name in parameters}
     return arguments
+
+
+def is_first_process() -> bool:
+    """Tell whether this is the job's own process, not one that shares a training with it."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 @contextmanager
 def stage_log(path: Path, name: str) -> Iterator[None]:
     """Send log records to a file and to stderr; turn an exception into one line and exit code 1."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    first = is_first_process()
+    if first:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w"))
     # Under the DAG the handlers of an earlier stage of the same process must not stay.
     logging.basicConfig(
-        level=logging.INFO,
+        # Of several processes that train together one tells the news, all tell their errors.
+        level=logging.INFO if first else logging.ERROR,
         format=f"[{name}] %(message)s",
-        handlers=[logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)],
+        handlers=handlers,
         force=True,
     )
     logging.captureWarnings(True)

@@ -9,35 +9,26 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.optim import Optimizer
 
 from pipeline.artifacts import write_table
+from pipeline.batches import Batch, Division, Samples, batches_of_epoch, divide, seed_of
 from pipeline.checkpoint import State, restore_checkpoint, save_checkpoint, state_of
 from pipeline.device import channels_last
 from pipeline.errors import UserError
 from pipeline.models.backbone import freeze_batch_norm
+from pipeline.models.batch_norm import synchronise_batch_norm
 from pipeline.optimization import make_optimizer, rate_factor
 from pipeline.progress import progress
 
-Batch = tuple[Tensor, Tensor]
 #: Maps the model, a batch and the share of all steps done to named losses; "loss" is minimised.
 Step = Callable[[nn.Module, Batch, float], dict[str, Tensor]]
-
-
-class Samples(Protocol):
-    """Training samples that are drawn with a seed of their own."""
-
-    def __len__(self) -> int:
-        """Count the samples."""
-
-    def sample(self, index: int, seed: int) -> tuple[Tensor, ...]:
-        """Give one sample, augmented as ``seed`` says."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +38,8 @@ class Recipe:
     Attributes
     ----------
     settings : mapping
-        Keys ``epochs``, ``batch_size``, ``optimizer``, ``schedule`` and possibly ``batch_norm``.
+        Keys ``epochs``, ``batch_size``, ``accumulate``, ``compile``, ``optimizer``, ``schedule``
+        and possibly ``batch_norm``.
     seed : int
         Seed of everything random.
     select_by : str or None
@@ -74,6 +66,9 @@ def train(
 ) -> tuple[State, list[dict[str, float]]]:
     """Train a network, or go on with a training that was interrupted.
 
+    Several processes (``fabric.world_size``) share the samples of every step and average
+    their gradients; all call this function.
+
     Parameters
     ----------
     model : nn.Module
@@ -87,7 +82,7 @@ def train(
     recipe : Recipe
         Epochs, optimiser, schedule and seed.
     fabric : Fabric
-        Device and precision.
+        Devices and precision.
     checkpoint : Path
         Where the state after every epoch is kept. To be deleted when the result is safe.
     fingerprint : str
@@ -103,44 +98,39 @@ def train(
         Weights of the kept epoch, on the CPU.
     history : list of dict
         One row an epoch: mean losses, learning rate, seconds, images per second.
+
+    Raises
+    ------
+    UserError
+        If a loss is not finite, or a step cannot be shared equally.
     """
     settings = recipe.settings
+    if settings.get("batch_norm") == "synchronised":
+        synchronise_batch_norm(model, fabric)
+    if settings.get("batch_norm") == "frozen":
+        # Before any process waits for gradients that these parameters will not have.
+        freeze_batch_norm(model, head)
     optimizer = make_optimizer(model, head, settings["optimizer"])
     model.to(memory_format=torch.channels_last)
-    network, optimizer = fabric.setup(model, optimizer)
+    compiled = torch.compile(model) if settings["compile"] else model
+    network, optimizer = fabric.setup(cast(nn.Module, compiled), optimizer)
     rates = [group["lr"] for group in optimizer.param_groups]
-    done = restore_checkpoint(checkpoint, fingerprint, model, optimizer)
-    batches = max(1, len(samples) // settings["batch_size"])
+    division = divide(
+        len(samples), settings["batch_size"], settings["accumulate"], fabric.world_size
+    )
+    loop = _Loop(fabric, network, optimizer, rates, step, samples, division, recipe, workers)
+    done = restore_checkpoint(checkpoint, fingerprint, model, optimizer, fabric)
     for epoch in range(done.epoch, settings["epochs"]):
-        started = time.monotonic()
-        torch.manual_seed(_seed_of(recipe.seed, epoch))
         network.train()
         if settings.get("batch_norm") == "frozen":
             freeze_batch_norm(model, head)
-        sums: dict[str, float] = {}
-        loader = _loader(samples, settings["batch_size"], recipe.seed, epoch, workers, fabric)
-        title = f"epoch {epoch + 1} of {settings['epochs']}"
-        for index, batch in enumerate(progress(loader, total=batches, what=title, unit="steps")):
-            share = (epoch * batches + index) / (settings["epochs"] * batches)
-            factor = rate_factor(share, **settings["schedule"])
-            for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * factor
-            images, targets = fabric.to_device(batch)
-            losses = step(network, (channels_last(images), targets), share)
-            optimizer.zero_grad(set_to_none=True)
-            fabric.backward(losses["loss"])
-            optimizer.step()
-            for name, value in losses.items():
-                sums[name] = sums.get(name, 0.0) + _finite(name, value, epoch) / batches
-        seconds = time.monotonic() - started
-        count = batches * min(settings["batch_size"], len(samples))
-        row = {"epoch": epoch + 1, **sums, "learning_rate": rates[0] * factor}
-        row |= {"seconds": seconds, "images_per_second": count / seconds}
+        row = loop.run_epoch(epoch)
         if validate is not None:
             network.eval()
             row |= validate(network)
         done.note(row, model, recipe.select_by)
-        save_checkpoint(checkpoint, fingerprint, model, optimizer, done)
+        if fabric.is_global_zero:
+            save_checkpoint(checkpoint, fingerprint, model, optimizer, done, fabric)
     return done.best or state_of(model), done.history
 
 
@@ -149,42 +139,76 @@ def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     write_table(path, list(history[0]), (row.values() for row in history))
 
 
-class _Epoch(Dataset[tuple[Tensor, ...]]):
-    """The samples of one epoch, each with its own seed, in the epoch's order."""
+@dataclass(frozen=True)
+class _Loop:
+    """What the steps of all epochs share."""
 
-    def __init__(self, samples: Samples, seed: int, epoch: int) -> None:
-        self.samples, self.seed, self.epoch = samples, seed, epoch
-        self.order = np.random.default_rng([seed, epoch]).permutation(len(samples))
+    fabric: Fabric
+    network: _FabricModule
+    optimizer: Optimizer
+    rates: Sequence[float]
+    step: Step
+    samples: Samples
+    division: Division
+    recipe: Recipe
+    workers: int
 
-    def __len__(self) -> int:
-        return len(self.order)
-
-    def __getitem__(self, position: int) -> tuple[Tensor, ...]:
-        index = int(self.order[position])
-        return self.samples.sample(index, _seed_of(self.seed, self.epoch, index))
-
-
-def _loader(
-    samples: Samples, batch_size: int, seed: int, epoch: int, workers: int, fabric: Fabric
-) -> Iterator[Batch]:
-    loader = DataLoader(
-        _Epoch(samples, seed, epoch),
-        batch_size=min(batch_size, len(samples)),
-        drop_last=True,
-        num_workers=workers,
-        pin_memory=fabric.device.type == "cuda",
-    )
-    return iter(loader)
-
-
-def _seed_of(*numbers: int) -> int:
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _finite(name: str, value: Tensor, epoch: int) -> float:
-    number = float(value.detach())
-    if not math.isfinite(number):
-        raise UserError(
-            f"{name} became {number} in epoch {epoch + 1}: lower the learning rate or add warmup"
+    def run_epoch(self, epoch: int) -> dict[str, float]:
+        """Take the steps of one epoch and give its row of the history."""
+        started = time.monotonic()
+        seed, epochs = self.recipe.seed, self.recipe.settings["epochs"]
+        # Processes draw their dropout independently; the samples are drawn apart from it.
+        torch.manual_seed(seed_of(seed, epoch, *filter(None, [self.fabric.global_rank])))
+        batches = batches_of_epoch(
+            self.samples, self.division, seed, epoch, workers=self.workers, fabric=self.fabric
         )
-    return number
+        steps = self.division.steps(len(self.samples))
+        sums: dict[str, float] = {}
+        title = f"epoch {epoch + 1} of {epochs}"
+        for index in progress(range(steps), total=steps, what=title, unit="steps"):
+            share = (epoch * steps + index) / (epochs * steps)
+            rate = self._set_rates(share)
+            for name, value in self._take_step(batches, share).items():
+                sums[name] = sums.get(name, 0.0) + _finite(name, value, epoch) / steps
+        seconds = time.monotonic() - started
+        speed = steps * self.division.batch_size / seconds
+        times = {"seconds": seconds, "images_per_second": speed}
+        return {"epoch": epoch + 1, **sums, "learning_rate": rate, **times}
+
+    def _set_rates(self, share: float) -> float:
+        """Set the learning rates of a step, and give that of the first group."""
+        factor = rate_factor(share, **self.recipe.settings["schedule"])
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
+        return self.rates[0] * factor
+
+    def _take_step(self, batches: Iterator[Batch], share: float) -> dict[str, float]:
+        """Take one step of the optimiser and give the mean losses of all its parts."""
+        parts = self.division.accumulate
+        self.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, float] = {}
+        for part in range(parts):
+            images, targets = self.fabric.to_device(next(batches))
+            # Gradients travel between processes once a step, after its last part.
+            with self.fabric.no_backward_sync(self.network, enabled=part < parts - 1):
+                losses = self.step(self.network, (channels_last(images), targets), share)
+                self.fabric.backward(losses["loss"] / parts)
+            for name, value in self._numbers(losses).items():
+                sums[name] = sums.get(name, 0.0) + value / parts
+        self.optimizer.step()
+        return sums
+
+    def _numbers(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """Give the mean of the losses over all processes, in one transfer."""
+        device = self.fabric.device
+        values = torch.stack([value.detach().to(device).float() for value in losses.values()])
+        means = cast(Tensor, self.fabric.all_reduce(values, reduce_op="mean"))
+        return dict(zip(losses, means.tolist(), strict=True))
+
+
+def _finite(name: str, value: float, epoch: int) -> float:
+    if not math.isfinite(value):
+        raise UserError(
+            f"{name} became {value} in epoch {epoch + 1}: lower the learning rate or add warmup"
+        )
+    return value

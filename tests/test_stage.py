@@ -16,6 +16,7 @@ def snakemake(tmp_path, **changes):
         "params": {"value": 3, "code": "digest"},
         "wildcards": {"shard": "4", "split": "train", "labels": "cam"},
         "threads": 2,
+        "resources": {"gpu": 3, "mem_mb": 100},
         "log": [str(tmp_path / "logs/x.log")],
         "rule": "some_rule",
     }
@@ -37,6 +38,31 @@ def test_arguments_come_from_the_rule_by_name(tmp_path):
         "split": "train",
         "threads": 2,
     }
+
+
+def test_resources_reach_the_stages_that_ask_for_them(tmp_path):
+    def training(*, gpu: int) -> None: ...
+
+    assert stage_arguments(training, snakemake(tmp_path))["gpu"] == 3
+    assert "gpu" not in stage_arguments(stage, snakemake(tmp_path))
+
+
+def test_of_several_processes_the_first_one_keeps_the_log(tmp_path, monkeypatch, capsys):
+    def works(**_arguments: object) -> None:
+        logging.getLogger("x").info("news")
+
+    run_stage(works, snakemake(tmp_path))
+    log = tmp_path / "logs/x.log"
+    assert "news" in capsys.readouterr().err
+    assert "news" in log.read_text()
+    log.unlink()
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    run_stage(works, snakemake(tmp_path))
+    assert "news" not in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run_stage(fails_with(UserError("what is wrong")), snakemake(tmp_path))
+    assert "what is wrong" in capsys.readouterr().err
+    assert not log.exists()
 
 
 def test_the_code_digest_reaches_only_stages_that_ask_for_it(tmp_path):

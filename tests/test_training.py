@@ -24,6 +24,8 @@ OPTIMIZER = {
 SETTINGS = {
     "epochs": 4,
     "batch_size": 2,
+    "accumulate": 1,
+    "compile": False,
     "batch_norm": "train",
     "optimizer": OPTIMIZER,
     "schedule": {"power": 0.9, "warmup": 0},
@@ -40,6 +42,14 @@ class Net(nn.Module):
 
     def forward(self, images):
         return self.head(self.drop(self.norm(self.body(images))).mean(dim=(2, 3)))
+
+
+def still():
+    """Give a network without dropout."""
+    torch.manual_seed(0)
+    model = Net()
+    model.drop.p = 0.0
+    return model
 
 
 class Noise:
@@ -60,8 +70,8 @@ def regression(model, batch, share):
 
 def run(checkpoint, *, settings=SETTINGS, seed=1, step=regression, workers=0, **more):
     torch.manual_seed(0)
-    model = Net()
-    fabric = make_fabric("32-true", 1)
+    model = more.pop("model", None) or Net()
+    fabric = make_fabric("32-true", 1, gpus=0)
     return train(
         model,
         model.head,
@@ -175,6 +185,23 @@ def test_frozen_batch_norm_keeps_statistics_and_affine_parameters(tmp_path):
     for name in ("running_mean", "running_var", "weight", "bias"):
         assert torch.equal(state[f"norm.{name}"], before[f"norm.{name}"])
     assert not torch.equal(state["body.weight"], before["body.weight"])
+
+
+def test_gradients_of_the_parts_of_a_step_add_up(tmp_path):
+    settings = SETTINGS | {"batch_norm": "frozen", "batch_size": 6}
+    whole, history = run(tmp_path / "a", settings=settings, model=still())
+    parts, other = run(tmp_path / "b", settings=settings | {"accumulate": 3}, model=still())
+    for name, tensor in whole.items():
+        assert torch.allclose(tensor, parts[name], rtol=1e-4, atol=1e-6), name
+    assert losses(history) == pytest.approx(losses(other), rel=1e-4)
+
+
+def test_a_compiled_network_trains_to_the_same_weights(tmp_path):
+    plain, _ = run(tmp_path / "a", model=still())
+    compiled, _ = run(tmp_path / "b", model=still(), settings=SETTINGS | {"compile": True})
+    assert plain.keys() == compiled.keys()
+    for name, tensor in plain.items():
+        assert torch.allclose(tensor, compiled[name], rtol=1e-4, atol=1e-5), name
 
 
 def test_a_batch_larger_than_the_data_is_the_data(tmp_path):

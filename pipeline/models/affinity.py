@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from pipeline.artifacts import read_weights, write_weights
 from pipeline.device import channels_last
 from pipeline.images import fitted_size, normalise, resize, strided_size
-from pipeline.models.backbone import create_backbone, load_backbone, normalisation
+from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation
 from pipeline.models.classifier import load_classifier
 
 #: Pixels per cell of the edge map.
@@ -87,7 +87,7 @@ def create_affinity_network(
         Keep the backbone as the classifier's training left it, or take the weights that
         this training started from, as the papers do.
     weights : Path, optional
-        Local pretrained backbone; otherwise ``"pretrained"`` means timm's own.
+        Pretrained backbone, needed for ``"pretrained"`` features.
 
     Returns
     -------
@@ -99,9 +99,8 @@ def create_affinity_network(
     shape = {key: description[key] for key in ("backbone", "output_stride")}
     if features == "classifier":
         return AffinityNetwork(load_classifier(classifier).backbone), shape
-    backbone = _backbone(shape, pretrained=weights is None)
-    if weights is not None:
-        load_backbone(backbone, weights)
+    backbone = _backbone(shape)
+    initialise_backbone(backbone, weights, pretrained=True)
     return AffinityNetwork(backbone), shape
 
 
@@ -115,7 +114,7 @@ def save_affinity_network(
 def load_affinity_network(path: Path) -> AffinityNetwork:
     """Rebuild the network that :func:`save_affinity_network` wrote, in evaluation mode."""
     state, description = read_weights(path)
-    model = AffinityNetwork(_backbone(description, pretrained=False))
+    model = AffinityNetwork(_backbone(description))
     model.load_state_dict(state)
     return model.eval()
 
@@ -159,9 +158,5 @@ def edge_map(
     return F.interpolate(edges[None], size, mode="bilinear", align_corners=False)[0, 0]
 
 
-def _backbone(description: Mapping[str, Any], *, pretrained: bool) -> nn.Module:
-    return create_backbone(
-        description["backbone"],
-        pretrained=pretrained,
-        output_stride=description["output_stride"],
-    )
+def _backbone(description: Mapping[str, Any]) -> nn.Module:
+    return create_backbone(description["backbone"], output_stride=description["output_stride"])

@@ -1,5 +1,6 @@
-"""Backbones from timm, with pretrained weights by name or from a local file."""
+"""Backbones from timm, with pretrained weights from a local file."""
 
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,13 @@ from pipeline.models.strides import lacks_stride, set_output_stride
 REFUSALS = (TypeError, AssertionError, ValueError, NotImplementedError)
 
 
-def create_backbone(name: str, *, pretrained: bool, output_stride: int) -> nn.Module:
-    """Create a timm network without its classifier.
+def create_backbone(name: str, *, output_stride: int) -> nn.Module:
+    """Create a timm network without its classifier, with random weights.
 
     Parameters
     ----------
     name : str
         A timm model name, for example ``"resnet50"``.
-    pretrained : bool
-        Load timm's own weights, which it downloads when they are not in its cache.
     output_stride : int
         Pixels per cell of the last feature map. VGG and Inception v3, which have no such
         argument in timm, get it from :func:`pipeline.models.strides.set_output_stride`.
@@ -35,17 +34,38 @@ def create_backbone(name: str, *, pretrained: bool, output_stride: int) -> nn.Mo
     Raises
     ------
     UserError
-        If timm lacks the name, the network cannot have that stride, or the download fails.
+        If timm lacks the name, or the network cannot have that stride.
     """
-    if not timm.is_model(name):
-        near = timm.list_models(f"*{name}*")[:3]
-        hint = f": did you mean {', '.join(near)}?" if near else ""
-        raise UserError(f"backbone is {name!r}, expected a model name of timm{hint}")
+    _require_known(name)
     if not lacks_stride(name):
-        return _create(name, pretrained, output_stride)
-    backbone = _create(name, pretrained, None)
+        return _create(name, output_stride)
+    backbone = _create(name, None)
     set_output_stride(backbone, output_stride)
     return backbone
+
+
+def initialise_backbone(backbone: nn.Module, weights: Path | None, *, pretrained: bool) -> None:
+    """Give a backbone the weights that its training starts from, in place.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        As for :func:`load_backbone`.
+    weights : Path or None
+        A file of pretrained weights; without one the backbone stays as it is.
+    pretrained : bool
+        The configuration's word on whether there has to be a file.
+
+    Raises
+    ------
+    ValueError
+        If there has to be a file and there is none. Its rule is wrong, not the user: training
+        from random weights would run to its end and be worth nothing.
+    """
+    if weights is not None:
+        load_backbone(backbone, weights)
+    elif pretrained:
+        raise ValueError("pretrained is true, got no file of weights: its rule has to give one")
 
 
 def load_backbone(backbone: nn.Module, path: Path) -> None:
@@ -117,21 +137,27 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def _create(name: str, pretrained: bool, stride: int | None) -> nn.Module:
+def _require_known(name: str) -> None:
+    try:
+        # Refuses a tag that timm lacks, of a network that it has.
+        timm.get_pretrained_cfg(name)
+        known = timm.is_model(name)
+    except RuntimeError:
+        known = False
+    if not known:
+        near = get_close_matches(name, [*timm.list_models(), *timm.list_pretrained()])
+        hint = f": did you mean {', '.join(near)}?" if near else ""
+        raise UserError(f"backbone is {name!r}, expected a model name of timm{hint}")
+
+
+def _create(name: str, stride: int | None) -> nn.Module:
     try:
         # An argument that is None does not reach the network.
         backbone: nn.Module = timm.create_model(
-            name, pretrained=pretrained, num_classes=0, global_pool="", output_stride=stride
+            name, pretrained=False, num_classes=0, global_pool="", output_stride=stride
         )
-    except Exception as error:
-        if pretrained:
-            # Weights are loaded last: a network that cannot be made without them says so itself.
-            _create(name, False, stride)
-            raise UserError(
-                f"backbone {name}: its pretrained weights cannot be downloaded ({error}): give a "
-                f"local file as `weights: {{{name}: FILE.safetensors}}`, or set `pretrained: false`"
-            ) from error
-        if stride is None or not isinstance(error, REFUSALS):
+    except REFUSALS as error:
+        if stride is None:
             raise
         reason = f" ({error})" if str(error) else ""
         raise UserError(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pipeline.artifacts import read_weights, write_weights
 from pipeline.models.adl import insert_adl
-from pipeline.models.backbone import create_backbone, load_backbone, normalisation
+from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation
 
 
 class ClassScores(NamedTuple):
@@ -91,19 +91,14 @@ def create_classifier(
     classes : int
         Number of classes without the background.
     weights : Path, optional
-        Local pretrained backbone; otherwise ``pretrained`` means timm's own.
+        Pretrained backbone, needed where ``pretrained`` is true.
 
     Returns
     -------
     CamClassifier
     """
-    backbone = create_backbone(
-        settings["backbone"],
-        pretrained=settings["pretrained"] and weights is None,
-        output_stride=settings["output_stride"],
-    )
-    if weights is not None:
-        load_backbone(backbone, weights)
+    backbone = create_backbone(settings["backbone"], output_stride=settings["output_stride"])
+    initialise_backbone(backbone, weights, pretrained=settings["pretrained"])
     adl = settings.get("adl")
     return CamClassifier(
         backbone,

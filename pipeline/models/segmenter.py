@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from pipeline.artifacts import read_weights, write_weights
 from pipeline.errors import UserError
-from pipeline.models.backbone import create_backbone, load_backbone, normalisation
+from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation
 from pipeline.models.strides import lacks_stride
 
 
@@ -41,7 +41,7 @@ class Segmenter(nn.Module):
                 "stride of its own, expected for example resnet50 or mobilenetv2_100"
             )
         # Names a bad backbone or stride before segmentation-models-pytorch does in its own words.
-        probe = create_backbone(backbone, pretrained=False, output_stride=output_stride)
+        probe = create_backbone(backbone, output_stride=output_stride)
         self.mean, self.std = normalisation(probe)
         self.network = smp.DeepLabV3Plus(
             encoder_name=f"tu-{backbone}",
@@ -76,17 +76,10 @@ def create_segmenter(
     classes : int
         Number of classes with the background.
     weights : Path, optional
-        Local pretrained backbone; otherwise ``pretrained`` means timm's own.
+        Pretrained backbone, needed where ``pretrained`` is true.
     """
     model = Segmenter(settings["backbone"], classes, settings["output_stride"])
-    if weights is not None:
-        load_backbone(model.encoder, weights)
-    elif settings["pretrained"]:
-        source = create_backbone(
-            settings["backbone"], pretrained=True, output_stride=settings["output_stride"]
-        )
-        tensors = source.state_dict()
-        model.encoder.load_state_dict({key: tensors[key] for key in model.encoder.state_dict()})
+    initialise_backbone(model.encoder, weights, pretrained=settings["pretrained"])
     return model
 
 

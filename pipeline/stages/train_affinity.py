@@ -11,13 +11,14 @@ from torch.nn import functional as F
 
 from pipeline.affinity import affinity_loss
 from pipeline.augmentation import training_transform
+from pipeline.batches import Batch
 from pipeline.checkpoint import fingerprint_of
 from pipeline.datasets.manifest import files_by_id, read_manifest
 from pipeline.datasets.samples import SegmentedImages
 from pipeline.device import loader_workers, make_fabric
 from pipeline.models.affinity import create_affinity_network, save_affinity_network
 from pipeline.stage import run_stage
-from pipeline.training import Batch, Recipe, Step, train, write_history
+from pipeline.training import Recipe, Step, train, write_history
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -37,6 +38,7 @@ def train_affinity(
     weights: Path,
     history: Path,
     threads: int,
+    gpu: int,
     code: str,
 ) -> None:
     """Train on the confident labels of the train split; masks are not among the inputs.
@@ -59,6 +61,8 @@ def train_affinity(
         Outputs: the network (safetensors) and one row an epoch (CSV).
     threads : int
         CPU threads.
+    gpu : int
+        Number of GPUs that share the work; the CPU does it where there is none.
     code : str
         Digest of the code; a checkpoint of other code is not used.
 
@@ -70,7 +74,7 @@ def train_affinity(
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
     files = files_by_id([record.id for record in records], labels)
-    fabric = make_fabric(settings["precision"], threads)
+    fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
     model, description = create_affinity_network(
         classifier, settings["features"], next(iter(pretrained), None)
@@ -90,6 +94,8 @@ def train_affinity(
         fingerprint=fingerprint_of(dict(settings), seed, code, *inputs),
         workers=loader_workers(fabric, threads),
     )
+    if not fabric.is_global_zero:
+        return
     save_affinity_network(weights, state, description)
     write_history(history, rows)
     checkpoint.unlink(missing_ok=True)

@@ -33,6 +33,7 @@ def train_classifier(
     weights: Path,
     history: Path,
     threads: int,
+    gpu: int,
     code: str,
 ) -> None:
     """Train on the train split; masks are not among the inputs.
@@ -51,11 +52,13 @@ def train_classifier(
         Outputs: the network (safetensors) and one row an epoch (CSV).
     threads : int
         CPU threads.
+    gpu : int
+        Number of GPUs that share the work; the CPU does it where there is none.
     code : str
         Digest of the code; a checkpoint of other code is not used.
     """
     data = read_manifest(manifest, classes)
-    fabric = make_fabric(settings["precision"], threads)
+    fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
     model = create_classifier(settings, len(data.classes), next(iter(pretrained), None))
     transform = training_transform(settings["augmentation"], model.mean, model.std)
@@ -74,6 +77,8 @@ def train_classifier(
         workers=loader_workers(fabric, threads),
         validate=label_validation(data, data.of_split("val"), settings["eval_size"]),
     )
+    if not fabric.is_global_zero:
+        return
     save_classifier(weights, state, settings, len(data.classes))
     write_history(history, rows)
     checkpoint.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.augmentation import training_transform
+from pipeline.batches import Batch
 from pipeline.checkpoint import fingerprint_of
 from pipeline.datasets.manifest import files_by_id, read_manifest
 from pipeline.datasets.samples import SegmentedImages
@@ -16,7 +17,7 @@ from pipeline.device import loader_workers, make_fabric
 from pipeline.errors import UserError
 from pipeline.models.segmenter import create_segmenter, save_segmenter, segmentation_loss
 from pipeline.stage import run_stage
-from pipeline.training import Batch, Recipe, train, write_history
+from pipeline.training import Recipe, train, write_history
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -35,6 +36,7 @@ def train_segmenter(
     weights: Path,
     history: Path,
     threads: int,
+    gpu: int,
     code: str,
 ) -> None:
     """Train on the train split's pseudo-labels; masks are not among the inputs.
@@ -55,6 +57,8 @@ def train_segmenter(
         Outputs: the network (safetensors) and one row an epoch (CSV).
     threads : int
         CPU threads.
+    gpu : int
+        Number of GPUs that share the work; the CPU does it where there is none.
     code : str
         Digest of the code; a checkpoint of other code is not used.
 
@@ -68,7 +72,7 @@ def train_segmenter(
     files = files_by_id([record.id for record in records], labels)
     if len(records) < 2:
         raise UserError("one training image, expected two or more: batch norm needs them")
-    fabric = make_fabric(settings["precision"], threads)
+    fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
     model = create_segmenter(settings, len(data.classes) + 1, next(iter(pretrained), None))
     transform = training_transform(settings["augmentation"], model.mean, model.std)
@@ -87,6 +91,8 @@ def train_segmenter(
         ),
         workers=loader_workers(fabric, threads),
     )
+    if not fabric.is_global_zero:
+        return
     save_segmenter(weights, state, settings, len(data.classes) + 1)
     write_history(history, rows)
     checkpoint.unlink(missing_ok=True)

@@ -133,7 +133,7 @@ def test_every_parameter_still_learns(pair):
 
 
 def test_a_place_that_the_backbone_lacks_is_named():
-    backbone = create_backbone("test_resnet", pretrained=False, output_stride=16)
+    backbone = create_backbone("test_resnet", output_stride=16)
     with pytest.raises(UserError, match=r"layer is 'layer9', expected a module of the backbone"):
         insert_adl(backbone, points=["layer9"], threshold=0.9, drop_rate=0.75)
 
@@ -147,7 +147,7 @@ def test_a_place_that_the_backbone_lacks_is_named():
     ],
 )
 def test_presets_lie_at_the_published_places(name, channels):
-    backbone = create_backbone(name, pretrained=False, output_stride=16).eval()
+    backbone = create_backbone(name, output_stride=16).eval()
     seen = []
     for point in yaml.safe_load(PRESETS.read_text())["adl"][name]["points"]:
         find_module(backbone, point).register_forward_hook(

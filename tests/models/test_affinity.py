@@ -18,7 +18,7 @@ SETTINGS = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16,
 
 def network(seed=0, name="test_resnet"):
     torch.manual_seed(seed)
-    return AffinityNetwork(create_backbone(name, pretrained=False, output_stride=16))
+    return AffinityNetwork(create_backbone(name, output_stride=16))
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnest101e", "resnest269e", "mobilenetv2_100"])
@@ -63,10 +63,12 @@ def test_features_are_the_classifiers_or_pretrained(classifier, tmp_path):
     assert description == {"backbone": "test_resnet", "output_stride": 16}
     mine, theirs = same.backbone.state_dict(), model.backbone.state_dict()
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
-    other = create_backbone("test_resnet", pretrained=False, output_stride=16)
+    other = create_backbone("test_resnet", output_stride=16)
     write_weights(tmp_path / "other.safetensors", other.state_dict(), {})
     found, _ = create_affinity_network(path, "pretrained", tmp_path / "other.safetensors")
     assert torch.equal(found.backbone.conv1[0].weight, other.conv1[0].weight)
+    with pytest.raises(ValueError, match="pretrained is true"):
+        create_affinity_network(path, "pretrained")
 
 
 def test_a_saved_network_is_rebuilt(classifier, tmp_path):

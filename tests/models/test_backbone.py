@@ -10,6 +10,7 @@ from pipeline.errors import UserError
 from pipeline.models.backbone import (
     create_backbone,
     freeze_batch_norm,
+    initialise_backbone,
     load_backbone,
     normalisation,
 )
@@ -22,7 +23,7 @@ PROMISED = ["resnet50", "resnet101", "resnest101e", "resnest269e", "mobilenetv2_
 @pytest.mark.parametrize("name", PROMISED)
 def test_promised_backbones_have_a_map_at_stride_16(name):
     with torch.device("meta"):
-        backbone = create_backbone(name, pretrained=False, output_stride=16).eval()
+        backbone = create_backbone(name, output_stride=16).eval()
         features = backbone.forward_features(torch.zeros(1, 3, 64, 96))
     assert features.shape == (1, backbone.num_features, 4, 6)
 
@@ -33,7 +34,7 @@ LOCALIZERS = ["vgg16", "vgg19_bn", "inception_v3", "seresnet50", "mobilenetv1_10
 
 def on_meta(name, output_stride):
     with torch.device("meta"):
-        return create_backbone(name, pretrained=False, output_stride=output_stride)
+        return create_backbone(name, output_stride=output_stride)
 
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
@@ -166,21 +167,29 @@ def test_weights_of_a_whole_network_load_into_a_changed_one(name, rest, tmp_path
     torch.manual_seed(10)
     tensors = timm.create_model(name, num_classes=7, **rest).half().state_dict()
     save_file(tensors, tmp_path / "weights.safetensors")
-    backbone = create_backbone(name, pretrained=False, output_stride=16)
+    backbone = create_backbone(name, output_stride=16)
     load_backbone(backbone, tmp_path / "weights.safetensors")
     state = backbone.state_dict()
     assert state.keys() < tensors.keys()
     assert all(torch.equal(state[key], tensors[key].to(state[key].dtype)) for key in state)
 
 
-def test_a_name_that_timm_lacks_is_refused_with_a_near_one():
-    with pytest.raises(UserError, match=r"did you mean .*resnet50"):
-        create_backbone("esnet50", pretrained=False, output_stride=16)
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("esnet50", "resnet50"), ("resnet50.a9_in1k", "resnet50.a3_in1k"), ("ResNet18", "resnet18")],
+)
+def test_a_name_that_timm_lacks_is_refused_with_a_near_one(name, near):
+    with pytest.raises(UserError, match=rf"backbone is '{name}'.* did you mean .*{near}"):
+        create_backbone(name, output_stride=16)
+
+
+def test_a_name_like_no_other_is_refused_without_a_guess():
+    with pytest.raises(UserError, match=r"expected a model name of timm$"):
+        create_backbone("q", output_stride=16)
 
 
 #: timm refuses the first with a TypeError, the next two with an AssertionError, the next with
 #: a ValueError and asks nothing of the last two.
-@pytest.mark.parametrize("pretrained", [False, True])
 @pytest.mark.parametrize(
     ("name", "output_stride"),
     [
@@ -192,51 +201,26 @@ def test_a_name_that_timm_lacks_is_refused_with_a_near_one():
         ("inception_v3", 64),
     ],
 )
-def test_a_stride_that_a_network_cannot_have_is_refused(
-    name, output_stride, pretrained, monkeypatch
-):
-    create = timm.create_model
-    monkeypatch.setattr(
-        timm, "create_model", lambda *a, pretrained, **k: create(*a, pretrained=False, **k)
-    )
-    with (
-        torch.device("meta"),
-        pytest.raises(UserError, match=rf"(?i){name[:3]}\w* cannot have output_stride"),
-    ):
-        create_backbone(name, pretrained=pretrained, output_stride=output_stride)
+def test_a_stride_that_a_network_cannot_have_is_refused(name, output_stride):
+    with pytest.raises(UserError, match=rf"(?i){name[:3]}\w* cannot have output_stride"):
+        on_meta(name, output_stride)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "vgg11"])
-@pytest.mark.parametrize("kind", [OSError, ValueError, AssertionError, TypeError])
-def test_a_failed_download_says_where_to_put_a_file(name, kind, monkeypatch):
-    create = timm.create_model
-
-    def fail(*args, pretrained, **kwargs):
-        with torch.device("meta"):
-            network = create(*args, pretrained=False, **kwargs)
-        if pretrained:
-            raise kind("no route to host")
-        return network
-
-    monkeypatch.setattr(timm, "create_model", fail)
-    with pytest.raises(
-        UserError, match=rf"no route to host.*weights: \{{{name}: FILE.safetensors\}}"
-    ):
-        create_backbone(name, pretrained=True, output_stride=16)
-
-
-def test_other_errors_of_timm_are_not_hidden(monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "error"), [("resnet18", MemoryError), ("resnet18", KeyError), ("vgg11", TypeError)]
+)
+def test_other_errors_of_timm_are_not_hidden(name, error, monkeypatch):
     def fail(*_args, **_kwargs):
-        raise MemoryError
+        raise error
 
     monkeypatch.setattr(timm, "create_model", fail)
-    with pytest.raises(MemoryError):
-        create_backbone("resnet18", pretrained=True, output_stride=16)
+    with pytest.raises(error):
+        create_backbone(name, output_stride=16)
 
 
 def tiny(seed):
     torch.manual_seed(seed)
-    return create_backbone("test_resnet", pretrained=False, output_stride=16)
+    return create_backbone("test_resnet", output_stride=16)
 
 
 def test_weights_of_a_whole_timm_network_load_without_its_classifier(tmp_path):
@@ -266,6 +250,22 @@ def test_weights_of_another_width_are_refused_by_name_and_shape(tmp_path):
         load_backbone(tiny(0), tmp_path / "w.safetensors")
 
 
+def test_a_backbone_starts_from_a_file_or_is_left_alone(tmp_path):
+    save_file(tiny(1).state_dict(), tmp_path / "w.safetensors")
+    before, backbone = tiny(2).state_dict(), tiny(2)
+    initialise_backbone(backbone, None, pretrained=False)
+    assert all(torch.equal(backbone.state_dict()[key], before[key]) for key in before)
+    initialise_backbone(backbone, tmp_path / "w.safetensors", pretrained=True)
+    assert all(
+        torch.equal(backbone.state_dict()[key], v) for key, v in tiny(1).state_dict().items()
+    )
+
+
+def test_pretrained_without_a_file_is_a_mistake_of_the_rule_not_of_the_user():
+    with pytest.raises(ValueError, match="pretrained is true, got no file of weights"):
+        initialise_backbone(tiny(0), None, pretrained=True)
+
+
 def test_missing_and_damaged_weights_are_named(tmp_path):
     with pytest.raises(UserError, match="no such weights file"):
         load_backbone(tiny(0), tmp_path / "absent.safetensors")
@@ -289,6 +289,6 @@ def test_freezing_batch_norm_reaches_every_layer_but_the_heads():
 
 
 def test_normalisation_is_the_networks_own():
-    mean, std = normalisation(create_backbone("resnet18", pretrained=False, output_stride=32))
+    mean, std = normalisation(create_backbone("resnet18", output_stride=32))
     assert mean == (0.485, 0.456, 0.406)
     assert std == (0.229, 0.224, 0.225)

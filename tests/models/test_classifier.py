@@ -1,6 +1,8 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from pipeline.models.backbone import create_backbone
 from pipeline.models.classifier import create_classifier, load_classifier, save_classifier
 
 SETTINGS = {
@@ -57,6 +59,17 @@ def test_a_saved_classifier_is_rebuilt_from_its_file_alone(model, tmp_path):
     images = torch.randn(1, 3, 32, 32)
     assert torch.equal(again(images).maps, model(images).maps)
     assert not again.training
+
+
+def test_a_pretrained_classifier_needs_a_file(tmp_path):
+    settings = SETTINGS | {"pretrained": True}
+    with pytest.raises(ValueError, match="pretrained is true"):
+        create_classifier(settings, 2)
+    tensors = create_backbone("test_resnet", output_stride=16).state_dict()
+    save_file(tensors, tmp_path / "w.safetensors")
+    state = create_classifier(settings, 2, tmp_path / "w.safetensors").backbone.state_dict()
+    assert state.keys() == tensors.keys()
+    assert all(torch.equal(state[key], tensors[key]) for key in tensors)
 
 
 def test_images_of_one_pixel_are_legal(model):

@@ -72,7 +72,7 @@ def test_the_stage_writes_a_classifier_of_frozen_features(small_dataset, tmp_pat
     )  # fmt: skip
     model = load_classifier(path)
     torch.manual_seed(3)
-    frozen = create_backbone("test_resnet", pretrained=False, output_stride=16)
+    frozen = create_backbone("test_resnet", output_stride=16)
     for name, tensor in frozen.state_dict().items():
         assert torch.equal(model.backbone.state_dict()[name], tensor), name
     classes = read_manifest(small_dataset["manifest"], small_dataset["classes"]).classes

@@ -44,11 +44,17 @@ def test_every_parameter_has_a_gradient():
 
 def test_the_encoder_starts_from_a_local_backbone_file(tmp_path):
     torch.manual_seed(9)
-    tensors = create_backbone("test_resnet", pretrained=False, output_stride=16).state_dict()
+    tensors = create_backbone("test_resnet", output_stride=16).state_dict()
     save_file(tensors, tmp_path / "w.safetensors")
-    encoder = create_segmenter(SETTINGS, 3, tmp_path / "w.safetensors").encoder.state_dict()
+    settings = SETTINGS | {"pretrained": True}
+    encoder = create_segmenter(settings, 3, tmp_path / "w.safetensors").encoder.state_dict()
     assert len(encoder) > 20
     assert all(torch.equal(encoder[key], tensors[key]) for key in encoder)
+
+
+def test_a_pretrained_encoder_needs_a_file():
+    with pytest.raises(ValueError, match="pretrained is true"):
+        create_segmenter(SETTINGS | {"pretrained": True}, 3)
 
 
 def test_a_saved_network_is_rebuilt_from_its_file_alone(model, tmp_path):

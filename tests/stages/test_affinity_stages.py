@@ -83,6 +83,7 @@ def trained(small_dataset, classifier, labels, folder, settings):
         weights=folder / "model.safetensors",
         history=folder / "history.csv",
         threads=1,
+        gpu=0,
         code="code",
     )
     return folder / "model.safetensors"

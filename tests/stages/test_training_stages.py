@@ -31,6 +31,7 @@ def train(dataset, folder, settings, **changes):
         "weights": folder / "model.safetensors",
         "history": folder / "history.csv",
         "threads": 1,
+        "gpu": 0,
         "code": "code",
     }
     train_classifier(**(arguments | changes))
@@ -81,7 +82,7 @@ def test_pretrained_weights_come_from_a_local_file(small_dataset, classifier_set
     from pipeline.models.backbone import create_backbone
 
     torch.manual_seed(42)
-    backbone = create_backbone("test_resnet", pretrained=False, output_stride=16)
+    backbone = create_backbone("test_resnet", output_stride=16)
     save_file(backbone.state_dict(), tmp_path / "backbone.safetensors")
     frozen = deepcopy(classifier_settings) | {"batch_norm": "frozen", "epochs": 1}
     frozen["optimizer"] |= {"learning_rate": 1e-12}
@@ -194,6 +195,7 @@ def segmented(small_dataset, folder, settings, labels):
         weights=folder / "model.safetensors",
         history=folder / "history.csv",
         threads=1,
+        gpu=0,
         code="code",
     )
     return folder / "model.safetensors"

@@ -1,0 +1,80 @@
+"""Batch norm over several processes."""
+
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from timm.layers.norm_act import BatchNormAct2d, convert_sync_batchnorm
+from torch import Tensor, nn
+from torch.distributed.nn import functional as distributed
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def synchronise_batch_norm(model: nn.Module, fabric: Fabric) -> None:
+    """Let batch norm take its statistics over the batches of all processes, in place.
+
+    One process needs no change. On GPUs the layers become torch's own; the CPU, which these
+    do not support, gets the same arithmetic in plain operations.
+
+    Parameters
+    ----------
+    model : nn.Module
+    fabric : Fabric
+        The processes, each of which has as many samples as any other.
+    """
+    if fabric.world_size == 1:
+        return
+    if fabric.device.type == "cuda":
+        convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return
+    for part in model.modules():
+        if isinstance(part, BatchNormAct2d):
+            part.__class__ = _SynchronisedAct
+        elif isinstance(part, _BatchNorm):
+            part.__class__ = _Synchronised
+
+
+class _Synchronised(nn.BatchNorm2d):
+    """Batch norm of 2-d maps; the same parameters and buffers, other statistics in training."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Normalise (N, C, h, w) maps."""
+        if not self.training:
+            evaluated: Tensor = super().forward(maps)
+            return evaluated
+        return _normalised(self, maps)
+
+
+class _SynchronisedAct(BatchNormAct2d):
+    """timm's batch norm with an activation."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Normalise (N, C, h, w) maps and apply the activation."""
+        if not self.training:
+            evaluated: Tensor = super().forward(maps)  # type: ignore[no-untyped-call]
+            return evaluated
+        activated: Tensor = self.act(self.drop(_normalised(self, maps)))
+        return activated
+
+
+def _normalised(layer: Any, maps: Tensor) -> Tensor:
+    """Normalise by the mean and variance over all processes, and note them as running ones."""
+    processes = torch.distributed.get_world_size()
+    count = processes * maps.numel() // maps.shape[1]
+    mean = _summed(maps.sum(dim=(0, 2, 3))) / count
+    centred = maps - mean[:, None, None]
+    variance = _summed(centred.square().sum(dim=(0, 2, 3))) / count
+    with torch.no_grad():
+        layer.num_batches_tracked.add_(1)
+        layer.running_mean.lerp_(mean, layer.momentum)
+        # Running variances are of a population that the batch is a sample of.
+        layer.running_var.lerp_(variance * count / max(count - 1, 1), layer.momentum)
+    scale = layer.weight * (variance + layer.eps).rsqrt()
+    normalised: Tensor = centred * scale[:, None, None] + layer.bias[:, None, None]
+    return normalised
+
+
+def _summed(values: Tensor) -> Tensor:
+    """Add a tensor up over all processes; the gradient is added up likewise."""
+    total: Tensor = distributed.all_reduce(values)  # type: ignore[no-untyped-call]
+    return total

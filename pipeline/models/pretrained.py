@@ -1,0 +1,181 @@
+"""Pretrained weights of timm's networks from the Hugging Face hub, verified, as local files."""
+
+import errno
+import hashlib
+import logging
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import timm
+from huggingface_hub import (
+    constants,
+    get_hf_file_metadata,
+    hf_hub_download,
+    hf_hub_url,
+    is_offline_mode,
+)
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+)
+from torch import nn
+
+from pipeline.artifacts import replacing
+from pipeline.errors import UserError
+from pipeline.models.backbone import create_backbone, load_backbone
+
+logger = logging.getLogger(__name__)
+
+#: The name of a network's safetensors file on the hub, where timm names no other.
+FILE = "model.safetensors"
+#: The output stride that a network can have if it can have one; tensors are the same at any.
+STRIDE = 32
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def fetch_pretrained(backbone: str, path: Path) -> None:
+    """Put the pretrained weights of a backbone at a path.
+
+    They come from the cache of huggingface_hub, which downloads what it lacks and heeds its own
+    variables: ``HF_HOME``, ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``. The file has the SHA-256 that the
+    hub states, whether it was downloaded or cached, and fits the backbone. It is a copy: a hard
+    link would be one file with the cache's, and whatever marks, protects or edits a result would
+    do so to the cache that other projects of the user share.
+
+    Parameters
+    ----------
+    backbone : str
+        A timm model name, with the tag of its weights (``"resnet50.a1_in1k"``) or for timm's
+        default without (``"resnet50"``).
+    path : Path
+        The safetensors file to write, in timm's naming, as :func:`load_backbone` reads it.
+
+    Raises
+    ------
+    UserError
+        If timm lacks the name or has no weights of it; they are no safetensors file, since a pickle
+        is never loaded; they cannot be had, or are another file than the hub's; or they do not fit.
+    OSError
+        If a disk is full.
+    """
+    # Made first: a name or a network that cannot be is refused before anything is downloaded.
+    network = create_backbone(backbone, output_stride=STRIDE)
+    repository, file = _location(backbone)
+    cached, etag = _download(backbone, repository, file)
+    _verify(backbone, cached, etag)
+    _check_fit(network, backbone, cached)
+    with replacing(path) as partial:
+        shutil.copyfile(cached, partial)
+    commit = cached.parent.name
+    logger.info("%s: %s of %s, commit %s, SHA-256 %s", backbone, file, repository, commit, etag)
+
+
+def _location(backbone: str) -> tuple[str, str]:
+    """Give the hub's repository of a known timm model, and the file in it."""
+    settings: Any = timm.get_pretrained_cfg(backbone)
+    if not settings or not settings.has_weights:
+        raise UserError(
+            f"backbone {backbone}: timm has no pretrained weights of it: set `pretrained: false`, "
+            f"or {_give_file(backbone)}"
+        )
+    if not settings.hf_hub_id:
+        raise _refused_pickle(backbone, f"its weights are {settings.url}")
+    file = settings.hf_hub_filename or FILE
+    if not file.endswith(".safetensors"):
+        raise _refused_pickle(backbone, f"its weights are {file} of {settings.hf_hub_id}")
+    return settings.hf_hub_id, file
+
+
+def _download(backbone: str, repository: str, file: str) -> tuple[Path, str]:
+    """Give a file of the hub in the local cache, and its ETag, which is unverified."""
+    what = f"backbone {backbone}: {file} of {repository}"
+    try:
+        cached = Path(hf_hub_download(repository, file))
+        return cached, _etag(cached, repository, file)
+    except LocalEntryNotFoundError as error:
+        if is_offline_mode():
+            raise UserError(
+                f"{what} is not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set: "
+                f"unset it, or fetch {constants.ENDPOINT}/{repository}/resolve/main/{file} on "
+                f"another machine and {_give_file(backbone)}"
+            ) from error
+        raise UserError(
+            f"{what}: no answer from {constants.ENDPOINT} ({_reason(error.__cause__ or error)}): "
+            "run again on a machine with a network, set HF_ENDPOINT to a mirror, or "
+            f"{_give_file(backbone)}"
+        ) from error
+    except EntryNotFoundError as error:
+        raise _refused_pickle(backbone, f"{repository} has no {file}") from error
+    except RepositoryNotFoundError as error:
+        raise UserError(
+            f"{what}: {constants.ENDPOINT} has no such repository, or not for you: set HF_TOKEN "
+            f"if it is not public, or {_give_file(backbone)}"
+        ) from error
+    except Exception as error:
+        # A connection that breaks has no one class: it depends on the library's transport.
+        if os.strerror(errno.ENOSPC) in str(error):
+            text = os.strerror(errno.ENOSPC)
+            raise OSError(errno.ENOSPC, text, constants.HF_HUB_CACHE) from error
+        raise UserError(
+            f"{what} cannot be downloaded ({_reason(error)}): run again, or {_give_file(backbone)}"
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0]
+
+
+def _etag(cached: Path, repository: str, file: str) -> str:
+    # The cache names a blob by its ETag and links to it, where the file system has links.
+    if cached.is_symlink():
+        return cached.readlink().name
+    url = hf_hub_url(repository, file, revision=cached.parent.name)
+    return get_hf_file_metadata(url).etag or ""
+
+
+def _verify(backbone: str, cached: Path, etag: str) -> None:
+    """Refuse, and remove from the cache, a file that has not the SHA-256 that its ETag states."""
+    if not _SHA256.fullmatch(etag):
+        raise UserError(
+            f"{cached}: its ETag is {etag!r}, expected a SHA-256 to verify it by: set HF_ENDPOINT "
+            f"to a server that states one, or {_give_file(backbone)}"
+        )
+    with cached.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != etag:
+        cached.resolve().unlink()
+        raise UserError(
+            f"{cached}: its SHA-256 is {digest}, expected {etag}: damaged on the way or on disk, "
+            "and removed: run again to download it anew"
+        )
+
+
+def _check_fit(network: nn.Module, backbone: str, cached: Path) -> None:
+    try:
+        load_backbone(network, cached)
+    except UserError as error:
+        raise UserError(f"{error}: {_convert(backbone)}") from error
+
+
+def _refused_pickle(backbone: str, found: str) -> UserError:
+    return UserError(
+        f"backbone {backbone}: {found}, expected a safetensors file, since loading a pickle runs "
+        f"its code: {_convert(backbone)}"
+    )
+
+
+def _convert(backbone: str) -> str:
+    """Say how to make the file by timm itself, which loads what this module refuses."""
+    return (
+        "if you trust it, run `import timm, safetensors.torch as s; s.save_file(timm.create_model("
+        f"'{backbone}', pretrained=True).state_dict(), 'FILE.safetensors')` in Python, and "
+        f"{_give_file(backbone)}"
+    )
+
+
+def _give_file(backbone: str) -> str:
+    return f"give your own file as `weights: {{{backbone}: FILE.safetensors}}`"

@@ -1,0 +1,34 @@
+"""Download a published archive."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.download import download
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def download_archive(*, url: str, checksum: str, archive: Path) -> None:
+    """Fetch a file over HTTP, going on where an earlier job was cut off.
+
+    Parameters
+    ----------
+    url : str
+        ``http`` or ``https``.
+    checksum : str
+        ``md5:HEX`` or ``sha256:HEX``.
+    archive : Path
+        Output: the file, which is there only once its checksum is verified.
+
+    Raises
+    ------
+    UserError
+        If it cannot be downloaded, or has another checksum.
+    """
+    download(url, archive, checksum=checksum)
+
+
+if __name__ == "__main__":
+    run_stage(download_archive, snakemake)

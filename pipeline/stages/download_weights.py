@@ -1,0 +1,27 @@
+"""Fetch the pretrained weights of a backbone, verified, so that no training needs a network."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.models.pretrained import fetch_pretrained
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def download_weights(*, backbone: str, weights: Path) -> None:
+    """Write a backbone's pretrained weights as the hub has them.
+
+    Parameters
+    ----------
+    backbone : str
+        A timm model name.
+    weights : Path
+        Output: the weights (safetensors, in timm's naming).
+    """
+    fetch_pretrained(backbone, weights)
+
+
+if __name__ == "__main__":
+    run_stage(download_weights, snakemake)

@@ -1,0 +1,273 @@
+import errno
+import hashlib
+import logging
+import re
+import time
+
+import pytest
+import timm
+import torch
+from huggingface_hub import close_session, constants
+from safetensors.torch import load_file, save, save_file
+
+from pipeline.errors import UserError
+from pipeline.models import pretrained
+from pipeline.models.backbone import create_backbone, load_backbone
+from pipeline.models.pretrained import fetch_pretrained
+from tests.models.hub import COMMIT, REPOSITORY, serving
+
+FILE = "model.safetensors"
+OWN_FILE = r"`weights: \{test_resnet: FILE\.safetensors\}`$"
+
+
+@pytest.fixture(scope="module")
+def body():
+    """Weights of a whole tiny network, as bytes of a safetensors file."""
+    torch.manual_seed(20)
+    return save(timm.create_model("test_resnet", num_classes=5).state_dict())
+
+
+@pytest.fixture
+def hub(body, tmp_path, monkeypatch):
+    """Give a hub in the place of huggingface.co, and an empty cache."""
+    with serving({FILE: body}) as server:
+        template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
+        # The environment variables of these are read once, when the library is imported.
+        monkeypatch.setattr(constants, "ENDPOINT", server.address)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_PROGRESS_BARS", True)
+        monkeypatch.setattr(time, "sleep", lambda _seconds: None)  # before the library's retries
+        yield server
+        close_session()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "weights/test_resnet.safetensors"
+
+
+def cached(tmp_path):
+    folder = tmp_path / f"cache/models--{REPOSITORY.replace('/', '--')}"
+    return folder / "snapshots" / COMMIT / FILE
+
+
+def damaged(body):
+    """Change one byte of the last tensor."""
+    return body[:-1] + bytes([body[-1] ^ 1])
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_resnet.r160_in1k"])
+def test_the_file_is_the_hubs_and_loads(hub, body, path, name, caplog):
+    with caplog.at_level(logging.INFO, logger="pipeline"):
+        fetch_pretrained(name, path)
+    assert path.read_bytes() == body
+    assert hashlib.sha256(body).hexdigest() in caplog.text and COMMIT in caplog.text
+    assert hub.requests == [("HEAD", FILE), ("GET", FILE)]
+    backbone = create_backbone("test_resnet", output_stride=16)
+    load_backbone(backbone, path)
+    assert torch.equal(backbone.conv1[0].weight, load_file(path)["conv1.0.weight"])
+
+
+@pytest.mark.usefixtures("hub")
+def test_the_file_is_not_the_caches_own(path, tmp_path):
+    fetch_pretrained("test_resnet", path)
+    assert not path.is_symlink()
+    assert not path.samefile(cached(tmp_path))
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_body_damaged_on_the_way_is_refused_and_fetched_anew_by_the_next_run(hub, body, path):
+    hub.files[FILE] = damaged(body)
+    got, expected = (hashlib.sha256(data).hexdigest() for data in (damaged(body), body))
+    with pytest.raises(UserError, match=f"its SHA-256 is {got}, expected {expected}: .* run again"):
+        fetch_pretrained("test_resnet", path)
+    assert not path.exists()
+    hub.files[FILE] = body
+    fetch_pretrained("test_resnet", path)
+    assert path.read_bytes() == body
+
+
+def test_a_file_damaged_in_the_cache_is_refused_and_fetched_anew(hub, body, path, tmp_path):
+    fetch_pretrained("test_resnet", path)
+    path.unlink()
+    cached(tmp_path).write_bytes(damaged(body))
+    with pytest.raises(UserError, match="its SHA-256 is"):
+        fetch_pretrained("test_resnet", path)
+    assert not path.exists()
+    fetch_pretrained("test_resnet", path)
+    assert path.read_bytes() == body
+    assert hub.requests.count(("GET", FILE)) == 2
+
+
+def test_a_connection_that_breaks_leaves_nothing_and_says_so(hub, body, path, tmp_path):
+    hub.breaks = True
+    with pytest.raises(
+        UserError, match=rf"{FILE} of {REPOSITORY} cannot be downloaded \(.*run again.*{OWN_FILE}"
+    ):
+        fetch_pretrained("test_resnet", path)
+    assert not path.exists() and not cached(tmp_path).exists()
+    hub.breaks = hub.broken = False
+    fetch_pretrained("test_resnet", path)
+    assert path.read_bytes() == body
+
+
+def test_a_server_that_is_gone_is_named(hub, path, monkeypatch):
+    with serving({}) as closed:
+        gone = closed.address
+    template = constants.HUGGINGFACE_CO_URL_TEMPLATE.replace(hub.address, gone)
+    monkeypatch.setattr(constants, "ENDPOINT", gone)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    with pytest.raises(
+        UserError, match=rf"no answer from {gone} \(ConnectError.*HF_ENDPOINT.*{OWN_FILE}"
+    ):
+        fetch_pretrained("test_resnet", path)
+    assert not path.exists()
+
+
+def test_offline_without_a_cache_says_what_to_fetch_and_where_to_name_it(
+    hub, path, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    address = f"{hub.address}/{REPOSITORY}/resolve/main/{FILE}"
+    pattern = rf"{tmp_path / 'cache'}, and HF_HUB_OFFLINE is set: .*{address} .*{OWN_FILE}"
+    with pytest.raises(UserError, match=pattern):
+        fetch_pretrained("test_resnet", path)
+    assert hub.requests == []
+
+
+def test_offline_with_a_cache_asks_nobody(hub, body, path, monkeypatch):
+    fetch_pretrained("test_resnet", path)
+    path.unlink()
+    hub.requests.clear()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    fetch_pretrained("test_resnet", path)
+    assert path.read_bytes() == body
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_cache_without_links_is_verified_by_the_hub_alone(
+    hub, body, path, tmp_path, offline, monkeypatch
+):
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_SYMLINKS", True)
+    fetch_pretrained("test_resnet", path)
+    assert path.read_bytes() == body and not cached(tmp_path).is_symlink()
+    path.unlink()
+    cached(tmp_path).write_bytes(damaged(body))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+    expected = f"OfflineModeIsEnabled.*{OWN_FILE}" if offline else "its SHA-256 is"
+    with pytest.raises(UserError, match=expected):
+        fetch_pretrained("test_resnet", path)
+    assert not path.exists()
+    assert cached(tmp_path).exists() == offline
+
+
+def test_a_file_of_unknown_sha256_is_refused(hub, path):
+    hub.etags[FILE] = "f" * 40
+    with pytest.raises(
+        UserError, match=rf"its ETag is '{'f' * 40}', expected a SHA-256.*{OWN_FILE}"
+    ):
+        fetch_pretrained("test_resnet", path)
+    assert not path.exists()
+
+
+def test_a_repository_with_a_pickle_alone_is_refused_and_the_pickle_not_fetched(hub, path):
+    hub.files = {"pytorch_model.bin": b"pickle"}
+    with pytest.raises(UserError, match=rf"{REPOSITORY} has no {FILE}, .* a pickle .*{OWN_FILE}"):
+        fetch_pretrained("test_resnet", path)
+    assert {name for _, name in hub.requests} == {FILE}
+    assert not path.exists()
+
+
+def test_the_stated_conversion_makes_a_file_that_loads(hub, path, tmp_path, monkeypatch):
+    hub.files = {}
+    with pytest.raises(UserError) as raised:
+        fetch_pretrained("test_resnet", path)
+    (line,) = re.findall(r"run `(.*?)` in Python", str(raised.value))
+    create = timm.create_model
+    monkeypatch.setattr(
+        timm, "create_model", lambda name, pretrained: create(name) if pretrained else None
+    )
+    monkeypatch.chdir(tmp_path)
+    exec(line, {})
+    monkeypatch.undo()
+    backbone = create_backbone("test_resnet", output_stride=16)
+    load_backbone(backbone, tmp_path / "FILE.safetensors")
+
+
+@pytest.mark.parametrize("content", ["other names", "other shapes", "no tensors"])
+def test_a_file_that_does_not_fit_is_refused(hub, body, path, tmp_path, content):
+    if content == "other names":
+        damage = save({"features.0.weight": torch.zeros(1)})
+    elif content == "other shapes":
+        tensors = create_backbone("test_resnet", output_stride=16).state_dict()
+        save_file({key: tensor[..., None] for key, tensor in tensors.items()}, tmp_path / "w")
+        damage = (tmp_path / "w").read_bytes()
+    else:
+        damage = body[:100]
+    hub.files[FILE], hub.etags[FILE] = damage, hashlib.sha256(damage).hexdigest()
+    with pytest.raises(UserError, match=rf"{FILE}: .*{OWN_FILE}"):
+        fetch_pretrained("test_resnet", path)
+    assert not path.exists()
+
+
+def test_a_repository_that_is_not_there_is_named(hub, path):
+    hub.repository = "timm/another"
+    with pytest.raises(
+        UserError, match=rf"{REPOSITORY}: {hub.address} has no such repository.*{OWN_FILE}"
+    ):
+        fetch_pretrained("test_resnet", path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("IO error: No space left on device (os error 28)"),
+    ],
+)
+@pytest.mark.usefixtures("hub")
+def test_a_full_disk_is_named_by_the_cache(path, error, monkeypatch):
+    def fill(*_args):
+        raise error
+
+    monkeypatch.setattr(pretrained, "hf_hub_download", fill)
+    with pytest.raises(OSError, match="No space left") as raised:
+        fetch_pretrained("test_resnet", path)
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, constants.HF_HUB_CACHE)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("tst_resnet", "backbone is 'tst_resnet'.*did you mean test_resnet"),
+        ("mobilenetv2_035", "timm has no pretrained weights of it: set `pretrained: false`, or"),
+        ("vit_tiny_patch16_224", "cannot have output_stride"),
+    ],
+)
+def test_a_backbone_without_weights_is_refused_before_anything_is_asked(hub, path, name, message):
+    with pytest.raises(UserError, match=message):
+        fetch_pretrained(name, path)
+    assert hub.requests == []
+
+
+def test_weights_that_have_but_an_address_are_refused(hub, path, monkeypatch):
+    # No network that can have an output stride is of these.
+    monkeypatch.setattr(pretrained, "create_backbone", lambda *_args, **_options: None)
+    with pytest.raises(UserError, match=r"its weights are https://\S+\.pth, .*gcvit_tiny: FILE"):
+        fetch_pretrained("gcvit_tiny", path)
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet50", "resnet50d", "resnest50d", "resnest101e", "resnest269e", "mobilenetv2_100",
+        "vgg16",
+    ],
+)  # fmt: skip
+def test_promised_backbones_are_on_the_hub(name):
+    repository, file = pretrained._location(name)
+    assert repository.startswith(f"timm/{name}.") and file == FILE
