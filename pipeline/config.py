@@ -68,8 +68,9 @@ def with_presets(config: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(settings, dict) and "adl" in classifiers[name]:
                 layers = classifiers[name]["adl"]
                 classifiers[name]["adl"] = _with_preset(layers, presets["adl"], f"{place}.adl")
-    if "segmenter" in merged:
-        merged["segmenter"] = _with_preset(merged["segmenter"], presets["segmenter"], "segmenter")
+    for section in ("affinity", "segmenter"):
+        if section in merged:
+            merged[section] = _with_preset(merged[section], presets[section], section)
     return merged
 
 

@@ -25,8 +25,9 @@ def class_probabilities(
     scales: Sequence[float],
     flip: bool,
     max_size: int | None,
+    fuse: str = "probabilities",
 ) -> NDArray[np.float32]:
-    """Average a segmentation network's class probabilities over scales and flips.
+    """Fuse what a segmentation network says over scales and flips.
 
     Parameters
     ----------
@@ -39,6 +40,9 @@ def class_probabilities(
         Also average over the mirrored image.
     max_size : int or None
         Long side that larger images are shrunk to before scaling.
+    fuse : {"probabilities", "logits"}
+        The mean of all views' probabilities, or the softmax of the sum of their logits, as
+        published code of Puzzle-CAM has it: the more views, the surer it becomes.
 
     Returns
     -------
@@ -53,12 +57,18 @@ def class_probabilities(
         batch = torch.from_numpy(normalise(scaled, model.mean, model.std))[None].to(device)
         if flip:
             batch = torch.cat([batch, batch.flip(3)])
-        probabilities = model(channels_last(batch)).float().softmax(dim=1)
+        scores = model(channels_last(batch)).float()
+        if fuse == "probabilities":
+            scores = scores.softmax(dim=1)
         if flip:
-            probabilities = (probabilities[:1] + probabilities[1:].flip(3)) / 2
-        full = F.interpolate(probabilities, size, mode="bilinear", align_corners=False)
+            scores = (scores[:1] + scores[1:].flip(3)) / 2
+        full = F.interpolate(scores, size, mode="bilinear", align_corners=False)
         fused.append(full[0])
-    return torch.stack(fused).mean(dim=0).cpu().numpy()
+    mean = torch.stack(fused).mean(dim=0)
+    if fuse == "logits":
+        views = len(scales) * (1 + flip)
+        mean = (views * mean).softmax(dim=0)
+    return mean.cpu().numpy()
 
 
 def winning_classes(
@@ -106,7 +116,7 @@ def predictions(
     weights : Path
         The network.
     settings : mapping
-        Keys ``scales``, ``flip``, ``max_size`` and ``crf``.
+        Keys ``scales``, ``flip``, ``max_size``, ``fuse`` and ``crf``.
     precision : str
         Arithmetic of the forward pass.
     threads : int
@@ -122,7 +132,7 @@ def predictions(
     """
     model = on_device(make_fabric(precision, threads), load_segmenter(weights))
     crf = CrfSettings.from_config(settings["crf"]) if settings["crf"] else None
-    fusion = {key: settings[key] for key in ("scales", "flip", "max_size")}
+    fusion = {key: settings[key] for key in ("scales", "flip", "max_size", "fuse")}
     for record in progress(records, total=len(records), what=what):
         image = read_rgb(record.image)
         scores = class_probabilities(model, image, **fusion)

@@ -1,13 +1,16 @@
 """What the shipped configurations promise, with the file that they ask of the user."""
 
 import re
+from functools import reduce
 
 import pytest
 import yaml
 from snakemake.utils import update_config
 
+from pipeline import sources
 from pipeline.config import resolve
 from pipeline.errors import UserError
+from pipeline.workflow import Plan
 from tests.conftest import REPOSITORY
 
 OWN_FOLDER = REPOSITORY / "experiments/own-folder.yaml"
@@ -51,3 +54,130 @@ def test_the_users_file_wins():
     config = resolve(own_folder(classifiers={"plain": {"epochs": 3}}))
     plain = config["classifiers"]["plain"]
     assert (plain["epochs"], plain["batch_size"]) == (3, 16)
+
+
+#: Values of the published code of Puzzle-CAM: its scripts' defaults, and its README's commands.
+#: Its optimiser hands the weight decay on as SGD's momentum: that is the momentum it trains with.
+SGD = {"name": "sgd", "nesterov": True}
+PUBLISHED = {
+    # train_classification_with_puzzle.py, with --alpha 4.00 of the README
+    "classifiers.puzzle": {
+        "pretrained": True, "output_stride": 16, "pooling": "gap", "batch_norm": "train",
+        "batch_size": 32, "epochs": 15, "selection": "last", "precision": "32-true",
+        "optimizer": SGD | {
+            "learning_rate": 0.1, "head_multiplier": 10, "bias_multiplier": 2, "bias_decay": False,
+            "momentum": 1e-4, "weight_decay": 1e-4,
+        },
+        "schedule": {"power": 0.9, "warmup": 0},
+        "augmentation": {
+            "resize": [320, 640], "crop": 512, "flip": True, "color_jitter": 0,
+            "hide_and_seek": None,
+        },
+        "puzzle": {
+            "pieces": 4, "alpha": 4.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1",
+        },
+        "adl": None,
+    },
+    # inference_classification.py
+    "attributions.cam": {
+        "scales": [0.5, 1.0, 1.5, 2.0], "flip": True, "max_size": None, "stride": 4,
+    },
+    # make_affinity_labels.py with the README's thresholds, train_affinitynet.py
+    "affinity": {
+        "features": "pretrained", "radius": 10, "batch_size": 32, "epochs": 3,
+        "optimizer": SGD | {
+            "learning_rate": 0.1, "head_multiplier": 1, "bias_multiplier": 1, "bias_decay": True,
+            "momentum": 1e-4, "weight_decay": 1e-4,
+        },
+        "schedule": {"power": 0.9, "warmup": 0},
+        "augmentation": {
+            "resize": [320, 640], "crop": 512, "flip": True, "color_jitter": 0,
+            "hide_and_seek": None,
+        },
+    },
+    "affinity.labels": {"foreground": 0.4, "background": 0.1},
+    "affinity.labels.crf": {
+        "iterations": 10, "unary": "labels", "gt_prob": 0.7, "gaussian_sxy": 3,
+        "gaussian_compat": 3, "bilateral_sxy": 50, "bilateral_srgb": 5, "bilateral_compat": 10,
+    },
+    # inference_rw.py: 2^8 steps
+    "random_walks.rw": {"beta": 10, "radius": 5, "steps": 256, "flip": True, "max_size": None},
+    # make_pseudo_labels.py with --threshold 0.35 --crf_iteration 1
+    "refinements.crf": {"unsure_below": None, "graph_cut": None},
+    "refinements.crf.background": {"rule": "threshold", "value": 0.35},
+    "refinements.crf.crf": {
+        "iterations": 1, "unary": "labels", "gt_prob": 0.7, "gaussian_sxy": 3,
+        "gaussian_compat": 3, "bilateral_sxy": 50, "bilateral_srgb": 5, "bilateral_compat": 10,
+    },
+    # train_segmentation.py with --mode fix --use_gn True
+    "segmenter": {
+        "pretrained": True, "output_stride": 16, "batch_norm": "frozen", "decoder_norm": "group",
+        "batch_size": 32, "epochs": 50, "precision": "32-true",
+        "optimizer": SGD | {
+            "learning_rate": 0.007, "head_multiplier": 10, "bias_multiplier": 2,
+            "bias_decay": False, "momentum": 4e-5, "weight_decay": 4e-5,
+        },
+        "schedule": {"power": 0.9, "warmup": 0},
+        "augmentation": {
+            "resize": [256, 1024], "crop": 512, "flip": True, "color_jitter": 0,
+            "hide_and_seek": None,
+        },
+    },
+    # inference_segmentation.py with --iteration 10
+    "prediction": {
+        "scales": [0.5, 1.0, 1.5, 2.0], "flip": True, "max_size": None, "fuse": "logits",
+    },
+    "prediction.crf": {
+        "iterations": 10, "gaussian_sxy": 3, "gaussian_compat": 3, "bilateral_sxy": 80,
+        "bilateral_srgb": 13, "bilateral_compat": 10,
+    },
+}  # fmt: skip
+BACKBONES = {
+    "voc2012": {"backbone": "resnet50.tv_in1k", "dilation": False},
+    "voc2012-resnest269": {"backbone": "resnest269e.in1k", "dilation": True},
+}
+
+
+def shipped(name):
+    return resolve(yaml.safe_load((REPOSITORY / f"experiments/{name}.yaml").read_text()))
+
+
+@pytest.mark.parametrize("experiment", BACKBONES)
+@pytest.mark.parametrize("place", PUBLISHED)
+def test_the_papers_recipe_has_the_published_values(experiment, place):
+    section = reduce(lambda part, key: part[key], place.split("."), shipped(experiment))
+    expected = PUBLISHED[place]
+    if place in ("classifiers.puzzle", "segmenter"):
+        expected = expected | BACKBONES[experiment]
+    assert {key: section[key] for key in expected} == expected
+    # Whatever else there is says nothing of the method.
+    besides = {
+        "preset", "kind", "eval_size", "accumulate", "compile", "method", "tolerance", "chosen",
+        "labels", "crf", "background", "precision", "unary", "gt_prob",
+    }  # fmt: skip
+    assert section.keys() - expected.keys() <= besides
+
+
+@pytest.mark.parametrize("experiment", BACKBONES)
+def test_the_baseline_of_the_paper_differs_by_the_puzzle_alone(experiment):
+    classifiers = shipped(experiment)["classifiers"]
+    assert (
+        classifiers["cam"] | {"preset": "puzzle-cam", "puzzle": classifiers["puzzle"]["puzzle"]}
+        == (classifiers["puzzle"])
+    )
+
+
+@pytest.mark.parametrize("experiment", [*BACKBONES, "voc2012-modern"])
+def test_full_voc_needs_no_paths(experiment):
+    config = shipped(experiment)
+    plan = Plan(config)
+    assert list(sources.missing(plan)) == []
+    assert sources.dataset_sources(plan) == ["data/VOCdevkit/VOC2012"]
+    name = config["segmenter"]["backbone"]
+    assert sources.pretrained(config, config["segmenter"]) == [f"data/weights/{name}.safetensors"]
+    assert config["dataset"]["train_list"].endswith("train_aug.txt")
+
+
+def test_the_modern_recipe_looks_at_no_masks():
+    text = yaml.safe_dump(shipped("voc2012-modern")["refinements"])
+    assert "value: mean" in text and "masks" not in text

@@ -96,7 +96,7 @@ def create_affinity_network(
         What rebuilds it.
     """
     description = read_weights(classifier)[1]
-    shape = {key: description[key] for key in ("backbone", "output_stride")}
+    shape = {key: description[key] for key in ("backbone", "output_stride", "dilation")}
     if features == "classifier":
         return AffinityNetwork(load_classifier(classifier).backbone), shape
     backbone = _backbone(shape)
@@ -159,4 +159,8 @@ def edge_map(
 
 
 def _backbone(description: Mapping[str, Any]) -> nn.Module:
-    return create_backbone(description["backbone"], output_stride=description["output_stride"])
+    return create_backbone(
+        description["backbone"],
+        output_stride=description["output_stride"],
+        dilation=description["dilation"],
+    )

@@ -9,13 +9,13 @@ from torch import nn
 
 from pipeline.artifacts import read_weights
 from pipeline.errors import UserError
-from pipeline.models.strides import lacks_stride, set_output_stride
+from pipeline.models.strides import lacks_stride, remove_dilation, set_output_stride
 
 #: What timm raises when a network does not take an argument, or not its value.
 REFUSALS = (TypeError, AssertionError, ValueError, NotImplementedError)
 
 
-def create_backbone(name: str, *, output_stride: int) -> nn.Module:
+def create_backbone(name: str, *, output_stride: int, dilation: bool = True) -> nn.Module:
     """Create a timm network without its classifier, with random weights.
 
     Parameters
@@ -25,6 +25,8 @@ def create_backbone(name: str, *, output_stride: int) -> nn.Module:
     output_stride : int
         Pixels per cell of the last feature map. VGG and Inception v3, which have no such
         argument in timm, get it from :func:`pipeline.models.strides.set_output_stride`.
+    dilation : bool
+        Whether strides that are taken out for that become dilation.
 
     Returns
     -------
@@ -37,10 +39,11 @@ def create_backbone(name: str, *, output_stride: int) -> nn.Module:
         If timm lacks the name, or the network cannot have that stride.
     """
     _require_known(name)
-    if not lacks_stride(name):
-        return _create(name, output_stride)
-    backbone = _create(name, None)
-    set_output_stride(backbone, output_stride)
+    backbone = _create(name, None if lacks_stride(name) else output_stride)
+    if lacks_stride(name):
+        set_output_stride(backbone, output_stride)
+    if not dilation:
+        remove_dilation(backbone)
     return backbone
 
 

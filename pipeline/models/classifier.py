@@ -87,7 +87,7 @@ def create_classifier(
     ----------
     settings : mapping
         Keys ``backbone``, ``pretrained``, ``output_stride`` and ``pooling``, and possibly
-        ``bias`` and ``adl``.
+        ``dilation``, ``bias`` and ``adl``.
     classes : int
         Number of classes without the background.
     weights : Path, optional
@@ -118,6 +118,7 @@ def save_classifier(
     """
     keys = ("backbone", "output_stride", "pooling")
     description = {key: settings[key] for key in keys} | {"bias": "bias" in state}
+    description["dilation"] = settings.get("dilation", True)
     write_weights(path, state, description | {"classes": classes})
 
 

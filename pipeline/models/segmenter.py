@@ -12,7 +12,10 @@ from torch.nn import functional as F
 from pipeline.artifacts import read_weights, write_weights
 from pipeline.errors import UserError
 from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation
-from pipeline.models.strides import lacks_stride
+from pipeline.models.strides import lacks_stride, remove_dilation
+
+#: Groups of channels of group norm, as in the published code of Puzzle-CAM.
+GROUPS = 4
 
 
 class Segmenter(nn.Module):
@@ -26,6 +29,10 @@ class Segmenter(nn.Module):
         Number of classes with the background.
     output_stride : int
         Pixels per cell of the encoder's last feature map, 8 or 16.
+    dilation : bool
+        As of :func:`pipeline.models.backbone.create_backbone`.
+    decoder_norm : {"batch", "group"}
+        Normalisation of what is not pretrained.
 
     Raises
     ------
@@ -33,7 +40,15 @@ class Segmenter(nn.Module):
         If there can be no DeepLabV3+ on the backbone.
     """
 
-    def __init__(self, backbone: str, classes: int, output_stride: int = 16) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        classes: int,
+        output_stride: int = 16,
+        *,
+        dilation: bool = True,
+        decoder_norm: str = "batch",
+    ) -> None:
         super().__init__()
         if lacks_stride(backbone):
             raise UserError(
@@ -49,6 +64,10 @@ class Segmenter(nn.Module):
             encoder_output_stride=output_stride,
             classes=classes,
         )
+        if not dilation:
+            remove_dilation(self.encoder)
+        if decoder_norm == "group":
+            _use_group_norm(self.network.decoder)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 3, H, W) normalised images to (N, classes, H, W) logits."""
@@ -72,13 +91,19 @@ def create_segmenter(
     Parameters
     ----------
     settings : mapping
-        Keys ``backbone``, ``pretrained`` and ``output_stride``.
+        Keys ``backbone``, ``pretrained``, ``output_stride``, ``dilation`` and ``decoder_norm``.
     classes : int
         Number of classes with the background.
     weights : Path, optional
         Pretrained backbone, needed where ``pretrained`` is true.
     """
-    model = Segmenter(settings["backbone"], classes, settings["output_stride"])
+    model = Segmenter(
+        settings["backbone"],
+        classes,
+        settings["output_stride"],
+        dilation=settings["dilation"],
+        decoder_norm=settings["decoder_norm"],
+    )
     initialise_backbone(model.encoder, weights, pretrained=settings["pretrained"])
     return model
 
@@ -87,7 +112,7 @@ def save_segmenter(
     path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], classes: int
 ) -> None:
     """Write a segmentation network's state with what rebuilds the network."""
-    keys = ("backbone", "output_stride")
+    keys = ("backbone", "output_stride", "dilation", "decoder_norm")
     write_weights(path, state, {key: settings[key] for key in keys} | {"classes": classes})
 
 
@@ -97,6 +122,15 @@ def load_segmenter(path: Path) -> Segmenter:
     model = create_segmenter(description | {"pretrained": False}, description["classes"])
     model.load_state_dict(state)
     return model.eval()
+
+
+def _use_group_norm(module: nn.Module) -> None:
+    """Put group norm in the place of all batch norm below a module."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.GroupNorm(GROUPS, child.num_features))
+        else:
+            _use_group_norm(child)
 
 
 def segmentation_loss(logits: Tensor, labels: Tensor, ignore: int = 255) -> Tensor:

@@ -145,6 +145,19 @@ def _dilate(layers: nn.Module, dilation: int) -> None:
             part.dilation = dilation
 
 
+def remove_dilation(network: nn.Module) -> None:
+    """Leave strides out without making up for them by dilation, in place.
+
+    The ResNets of IRN (Ahn, Cho and Kwak 2019), and of Puzzle-CAM after it, have a last stage
+    of stride 1 whose convolutions look at neighbouring cells: less of the image each than in
+    the pretraining.
+    """
+    for part in network.modules():
+        if isinstance(part, nn.Conv2d) and max(part.dilation) > 1:
+            part.padding = tuple(size // 2 for size in part.kernel_size)
+            part.dilation = (1, 1)
+
+
 class _DenseMaxPool(nn.MaxPool2d):
     """VGG's max pool, of 2 x 2 values, at every place; every second one is the strided pool's."""
 

@@ -28,6 +28,26 @@ def test_promised_backbones_have_a_map_at_stride_16(name):
     assert features.shape == (1, backbone.num_features, 4, 6)
 
 
+def test_without_dilation_a_stage_is_as_in_irn():
+    torch.manual_seed(0)
+    backbone = create_backbone("resnet18", output_stride=16, dilation=False).eval()
+    # IRN's own way: the first block of the last stage has stride 1, and nothing else changes.
+    expected = timm.create_model("resnet18", num_classes=0, global_pool="").eval()
+    expected.load_state_dict(backbone.state_dict())
+    expected.layer4[0].conv1.stride = expected.layer4[0].downsample[0].stride = (1, 1)
+    image = torch.randn(1, 3, 70, 90)
+    assert torch.equal(backbone.forward_features(image), expected.forward_features(image))
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+@pytest.mark.parametrize("name", PROMISED)
+def test_without_dilation_maps_have_the_same_size(name, output_stride):
+    with torch.device("meta"):
+        backbone = create_backbone(name, output_stride=output_stride, dilation=False).eval()
+        features = backbone.forward_features(torch.zeros(1, 3, 65, 96))
+    assert features.shape[2:] == (-(-65 // output_stride), 96 // output_stride)
+
+
 #: Backbones of the ADL paper, and a relative of VGG-16.
 LOCALIZERS = ["vgg16", "vgg19_bn", "inception_v3", "seresnet50", "mobilenetv1_100"]
 

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 from torch.nn import functional as F
 
 from pipeline.errors import UserError
@@ -15,7 +16,13 @@ from pipeline.models.segmenter import (
     segmentation_loss,
 )
 
-SETTINGS = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
+SETTINGS = {
+    "backbone": "test_resnet",
+    "pretrained": False,
+    "output_stride": 16,
+    "dilation": True,
+    "decoder_norm": "batch",
+}
 
 
 @pytest.fixture
@@ -55,6 +62,41 @@ def test_the_encoder_starts_from_a_local_backbone_file(tmp_path):
 def test_a_pretrained_encoder_needs_a_file():
     with pytest.raises(ValueError, match="pretrained is true"):
         create_segmenter(SETTINGS | {"pretrained": True}, 3)
+
+
+def parts_of(module, kind):
+    return [part for part in module.modules() if isinstance(part, kind)]
+
+
+def test_the_decoder_may_have_group_norm():
+    model = create_segmenter(SETTINGS | {"decoder_norm": "group"}, 3).eval()
+    decoder = model.network.decoder
+    assert not parts_of(decoder, nn.BatchNorm2d)
+    batch = parts_of(create_segmenter(SETTINGS, 3).network.decoder, nn.BatchNorm2d)
+    groups = parts_of(decoder, nn.GroupNorm)
+    assert [(g.num_groups, g.num_channels) for g in groups] == [(4, b.num_features) for b in batch]
+    assert parts_of(model.encoder, nn.BatchNorm2d)
+    assert model(torch.randn(1, 3, 32, 40)).shape == (1, 3, 32, 40)
+
+
+def test_the_encoder_may_be_without_dilation():
+    def dilated(model):
+        convolutions = parts_of(model.encoder, nn.Conv2d)
+        return [part for part in convolutions if max(part.dilation) > 1]
+
+    model = create_segmenter(SETTINGS | {"dilation": False}, 3).eval()
+    assert not dilated(model)
+    assert dilated(create_segmenter(SETTINGS, 3))
+    assert model(torch.randn(1, 3, 32, 40)).shape == (1, 3, 32, 40)
+
+
+@pytest.mark.parametrize("other", [{"dilation": False}, {"decoder_norm": "group"}])
+def test_a_network_of_other_settings_is_rebuilt_as_well(other, tmp_path):
+    torch.manual_seed(0)
+    model = create_segmenter(SETTINGS | other, 3).eval()
+    save_segmenter(tmp_path / "net.safetensors", model.state_dict(), SETTINGS | other, 3)
+    image = torch.randn(1, 3, 32, 40)
+    assert torch.equal(load_segmenter(tmp_path / "net.safetensors")(image), model(image))
 
 
 def test_a_saved_network_is_rebuilt_from_its_file_alone(model, tmp_path):

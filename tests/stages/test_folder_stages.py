@@ -116,7 +116,7 @@ def network(tmp_path, demo_config):
 def test_soft_predictions_are_the_probabilities_of_the_predictions(listed, network, tmp_path, crf):
     arguments = {
         "manifest": listed, "classes": tmp_path / "classes.json", "weights": network,
-        "settings": {"scales": [1.0], "flip": False, "max_size": None, "crf": crf},
+        "settings": {"scales": [1.0], "flip": False, "max_size": None, "crf": crf, "fuse": "probabilities"},
         "precision": "32-true", "split": "holiday", "shard": 0, "shards": 1, "threads": 1,
     }  # fmt: skip
     predict_masks(**arguments, predictions=tmp_path / "hard")

@@ -1,0 +1,390 @@
+import errno
+import io
+import os
+import tarfile
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from scipy.io import savemat
+from scipy.sparse import csc_array
+
+from pipeline.artifacts import read_label, write_label
+from pipeline.datasets import sbd as sbd_masks
+from pipeline.datasets.devkit import assemble_devkit, train_aug
+from pipeline.datasets.sbd import read_segmentation
+from pipeline.datasets.voc import read_voc
+from pipeline.errors import UserError
+
+VOC = "VOCdevkit/VOC2012"
+SBD = "benchmark_RELEASE/dataset"
+TRAIN, VAL = ["2007_1", "2007_2"], ["2007_3", "2007_4"]
+SBD_TRAIN, SBD_VAL = ["2008_1", "2007_1", "2007_3"], ["2008_2", "2007_4"]
+TRAIN_AUG = ["2007_1", "2007_2", "2008_1", "2008_2"]
+EVERY = sorted({*TRAIN, *VAL, *SBD_TRAIN, *SBD_VAL, "2009_9"})
+
+
+def mask_of(image_id: str, seed: int):
+    """Masks of VOC (seed 0, with ignored pixels) and of SBD (seed 1); every image has its size."""
+    rng = np.random.default_rng([seed, EVERY.index(image_id)])
+    shape = (6 + EVERY.index(image_id), 8)
+    values = [0, 5, 20, 255] if seed == 0 else [0, 5, 20]
+    return rng.choice(np.array(values, np.uint8), shape)
+
+
+def lines(ids):
+    return "".join(f"{image_id}\n" for image_id in ids).encode()
+
+
+def voc_files() -> dict[str, bytes]:
+    """Give what the archive of VOC has, by name, in order."""
+    annotation = b"<annotation><object><name>dog</name></object></annotation>"
+    files = {f"{VOC}/Annotations/{image_id}.xml": annotation for image_id in EVERY}
+    for part, ids in (("train", TRAIN), ("val", VAL), ("trainval", TRAIN + VAL)):
+        files[f"{VOC}/ImageSets/Segmentation/{part}.txt"] = lines(ids)
+        files[f"{VOC}/ImageSets/Main/{part}.txt"] = lines(ids)
+    for image_id in EVERY:
+        photograph, mask = io.BytesIO(), mask_of(image_id, 0)
+        Image.new("RGB", mask.shape[::-1]).save(photograph, format="JPEG")
+        files[f"{VOC}/JPEGImages/{image_id}.jpg"] = photograph.getvalue()
+    for folder in ("SegmentationObject", "SegmentationClass"):
+        for image_id in TRAIN + VAL:
+            files[f"{VOC}/{folder}/{image_id}.png"] = png(mask_of(image_id, 0))
+    return files
+
+
+def png(mask) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        write_label(Path(folder, "mask.png"), mask)
+        return Path(folder, "mask.png").read_bytes()
+
+
+def mat(mask) -> bytes:
+    """Give a file as SBD has it: a struct of boundaries by class, the mask, and its classes."""
+    boundaries = np.empty((20, 1), object)
+    for index in range(20):
+        edges = np.equal(mask, index + 1).reshape(len(mask), -1)
+        boundaries[index, 0] = csc_array(edges.astype(float))
+    present = np.unique(mask[mask > 0])[:, None].astype(np.uint8)
+    file = io.BytesIO()
+    struct = {"Boundaries": boundaries, "Segmentation": mask, "CategoriesPresent": present}
+    savemat(file, {"GTcls": struct}, do_compression=True)
+    return file.getvalue()
+
+
+def sbd_files() -> dict[str, bytes]:
+    """Give what the archive of SBD has, by name, in order."""
+    ids = SBD_TRAIN + SBD_VAL
+    files = {f"{SBD}/cls/{image_id}.mat": mat(mask_of(image_id, 1)) for image_id in ids}
+    files |= {f"{SBD}/inst/{image_id}.mat": b"instances" for image_id in ids}
+    files |= {f"{SBD}/img/{image_id}.jpg": b"photograph" for image_id in ids}
+    return files | {f"{SBD}/train.txt": lines(SBD_TRAIN), f"{SBD}/val.txt": lines(SBD_VAL)}
+
+
+def write_archive(path: Path, files: dict[str, bytes], *extra: tarfile.TarInfo) -> Path:
+    """Write files, then entries without content; gzip if the name says so."""
+    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+        for entry in extra:
+            tar.addfile(entry)
+    return path
+
+
+@pytest.fixture
+def archives(tmp_path):
+    (tmp_path / "data").mkdir()
+    voc = write_archive(tmp_path / "data/voc.tar", voc_files())
+    return voc, write_archive(tmp_path / "data/sbd.tgz", sbd_files())
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "data/VOC2012"
+
+
+def tree(folder):
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def nothing_is_left(folder):
+    return sorted(path.name for path in folder.parent.parent.rglob("*")) == [
+        "data", "sbd.tgz", "voc.tar",
+    ]  # fmt: skip
+
+
+def assert_assembled(folder, *, with_sbd=True):
+    """Compare a devkit with the files that its archives were made of."""
+    skipped = ("SegmentationObject", "ImageSets/Main")
+    expected = {
+        name.removeprefix(f"{VOC}/"): content
+        for name, content in voc_files().items()
+        if not name.removeprefix(f"{VOC}/").startswith(skipped)
+    }
+    if with_sbd:
+        masks = {name: mask_of(name, 0) for name in TRAIN + VAL}
+        masks |= {name: mask_of(name, 1) for name in ("2008_1", "2008_2")}
+        expected |= {f"SegmentationClassAug/{name}.png": png(masks[name]) for name in masks}
+        expected["ImageSets/Segmentation/train_aug.txt"] = lines(TRAIN_AUG)
+    assert tree(folder) == expected
+    names = {path.name for path in folder.parent.iterdir()}
+    assert names <= {folder.name, "voc.tar", "sbd.tgz"}
+
+
+def test_the_devkit_of_both_archives(archives, folder, caplog):
+    caplog.set_level("INFO")
+    assemble_devkit(*archives, folder)
+    assert_assembled(folder)
+    assert "train_aug: 4 images, 2 of them with a mask of SBD" in caplog.text
+    assert "has 4 images, that of the literature 10582" in caplog.text
+    with Image.open(folder / "SegmentationClassAug/2008_1.png") as image:
+        assert image.mode == "P"
+
+
+def test_the_devkit_of_voc_alone(archives, folder):
+    assemble_devkit(archives[0], None, folder)
+    assert_assembled(folder, with_sbd=False)
+
+
+def test_masks_are_converted_by_several_processes(archives, folder, processes):
+    assemble_devkit(*archives, folder, workers=2)
+    assert_assembled(folder)
+
+
+def test_a_compressed_archive_of_voc_and_a_plain_one_of_sbd(archives, folder):
+    voc = write_archive(archives[0].with_suffix(".tgz"), voc_files())
+    sbd = write_archive(archives[1].with_suffix(".tar"), sbd_files())
+    assemble_devkit(voc, sbd, folder)
+    voc.unlink()
+    sbd.unlink()
+    assert_assembled(folder)
+
+
+def test_the_devkit_is_read_as_a_data_set(archives, folder):
+    assemble_devkit(*archives, folder)
+    lists = {f"{part}_list": f"ImageSets/Segmentation/{name}.txt"
+             for part, name in (("train", "train_aug"), ("val", "val"))}  # fmt: skip
+    others = {"root": folder, "labels": None, "masks": "SegmentationClassAug", "classes": None}
+    source = read_voc(lists | others)
+    assert source.problems == []
+    assert [c.id for c in source.candidates] == TRAIN_AUG + VAL
+    for candidate in source.candidates:
+        seed = 0 if candidate.id in TRAIN + VAL else 1
+        np.testing.assert_array_equal(read_label(candidate.mask), mask_of(candidate.id, seed))
+
+
+ids = st.sets(st.sampled_from("abcdefgh"))
+
+
+@given(sbd=ids, train=ids, val=ids)
+def test_train_aug_is_everything_but_val(sbd, train, val):
+    found = train_aug(sbd, train, val)
+    assert found == sorted(found)
+    for name in "abcdefgh":
+        assert found.count(name) == ((name in sbd or name in train) and name not in val)
+
+
+def entry(name, kind=tarfile.REGTYPE, link=""):
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname = kind, link
+    return made
+
+
+DANGEROUS = {
+    "above": entry("../../evil"),
+    "above, by a detour": entry(f"{VOC}/JPEGImages/../../../../../evil"),
+    "absolute": entry("/evil"),
+    "link to above": entry(f"{VOC}/x", tarfile.SYMTYPE, "../../../.."),
+    "absolute link": entry(f"{SBD}/x", tarfile.SYMTYPE, "/etc"),
+    "hard link to above": entry(f"{VOC}/x", tarfile.LNKTYPE, "../../evil"),
+    "device": entry(f"{VOC}/x", tarfile.CHRTYPE),
+    "pipe": entry(f"{VOC}/x", tarfile.FIFOTYPE),
+    "link for a photograph": entry(f"{VOC}/JPEGImages/x.jpg", tarfile.SYMTYPE, "2007_1.jpg"),
+    "hard link for a mask": entry(f"{SBD}/cls/x.mat", tarfile.LNKTYPE, f"{SBD}/train.txt"),
+}
+
+
+@pytest.mark.parametrize("dangerous", DANGEROUS)
+@pytest.mark.parametrize("alone", [False, True])
+def test_a_dangerous_entry_is_named_and_nothing_is_left(archives, folder, dangerous, alone):
+    bad = DANGEROUS[dangerous]
+    index, files = (1, sbd_files()) if bad.name.startswith(SBD) else (0, voc_files())
+    good = archives[index].read_bytes()
+    write_archive(archives[index], {} if alone else files, bad)
+    with pytest.raises(UserError, match=r"is refused") as caught:
+        assemble_devkit(*archives, folder)
+    assert str(archives[index]) in str(caught.value) and repr(bad.name) in str(caught.value)
+    assert nothing_is_left(folder)
+    archives[index].write_bytes(good)
+    assemble_devkit(*archives, folder)
+    assert_assembled(folder)
+
+
+def test_a_harmless_link_that_is_not_wanted_is_left_out(archives, folder):
+    link = entry(f"{VOC}/JPEGImages/latest", tarfile.SYMTYPE, "2007_1.jpg")
+    write_archive(archives[0], voc_files(), link)
+    assemble_devkit(*archives, folder)
+    assert_assembled(folder)
+
+
+@pytest.mark.parametrize("listed", ["../../evil", "/evil", "a.b", ".."])
+@pytest.mark.parametrize("index", [0, 1])
+def test_an_id_that_is_a_path_is_refused(archives, folder, listed, index):
+    name, files = (
+        (f"{VOC}/ImageSets/Segmentation/train.txt", voc_files()),
+        (f"{SBD}/val.txt", sbd_files()),
+    )[index]
+    write_archive(archives[index], files | {name: lines([listed])})
+    with pytest.raises(UserError, match=r"its list \w+.txt has the id"):
+        assemble_devkit(*archives, folder)
+    assert nothing_is_left(folder)
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_an_archive_that_is_none_is_named(archives, folder, index):
+    for content in (b"", b"<html>moved</html>" * 100, os.urandom(2000)):
+        archives[index].write_bytes(content)
+        with pytest.raises(UserError, match=r"not a whole archive .* delete it and run again"):
+            assemble_devkit(*archives, folder)
+        assert nothing_is_left(folder)
+
+
+@pytest.mark.parametrize(
+    ("index", "missing"),
+    [
+        (0, f"{VOC}/ImageSets/Segmentation/val.txt"),
+        (0, f"{VOC}/JPEGImages/2007_1.jpg"),
+        (0, f"{VOC}/JPEGImages/2008_2.jpg"),
+        (0, f"{VOC}/Annotations/2008_1.xml"),
+        (0, f"{VOC}/SegmentationClass/2007_4.png"),
+        (1, f"{SBD}/train.txt"),
+        (1, f"{SBD}/cls/2008_1.mat"),
+    ],
+)
+def test_what_an_archive_lacks_is_named(archives, folder, index, missing):
+    files = (voc_files, sbd_files)[index]()
+    del files[missing]
+    write_archive(archives[index], files)
+    name = "/".join(missing.split("/")[-2:])
+    with pytest.raises(UserError, match=rf"lacks 1 of \d+ files, first {name}: .* delete it"):
+        assemble_devkit(*archives, folder)
+    assert nothing_is_left(folder)
+
+
+CONTENTS = (voc_files(), sbd_files())
+
+
+@settings(max_examples=25)
+@given(index=st.integers(0, 1), share=st.floats(0, 1, exclude_max=True))
+def test_a_cut_archive_is_refused_or_lacks_nothing(index, share):
+    with tempfile.TemporaryDirectory() as parent:
+        names = ("voc.tar", "sbd.tgz")
+        archives = [
+            write_archive(Path(parent, name), files)
+            for name, files in zip(names, CONTENTS, strict=True)
+        ]
+        whole = archives[index].read_bytes()
+        archives[index].write_bytes(whole[: int(share * len(whole))])
+        folder = Path(parent, "VOC2012")
+        try:
+            assemble_devkit(*archives, folder)
+        except UserError as error:
+            assert str(archives[index]) in str(error) and "delete it and run again" in str(error)
+            assert {path.name for path in Path(parent).iterdir()} == set(names)
+            archives[index].write_bytes(whole)
+            assemble_devkit(*archives, folder)
+        assert_assembled(folder)
+
+
+HDF5 = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (mat(np.full(mask_of("2008_1", 1).shape, 21, np.uint8)), r"values \[21\], expected 0 to"),
+        (mat(mask_of("2008_1", 1)[1:]), r"is \(9, 8\), expected \(10, 8\) as the photograph"),
+        (mat(mask_of("2008_1", 1).astype(float)), r"its mask is float64 .*expected whole numbers"),
+        (mat(mask_of("2008_1", 1)[None]), r"its mask is uint8 \(1, 10, 8\)"),
+        (HDF5, "not a MATLAB 5 file with GTcls.Segmentation"),
+        (b"", "not a MATLAB 5 file with GTcls.Segmentation"),
+        (b"not matlab's" * 50, "not a MATLAB 5 file with GTcls.Segmentation"),
+    ],
+)
+def test_a_mask_that_does_not_fit_is_named(archives, folder, content, message):
+    write_archive(archives[1], sbd_files() | {f"{SBD}/cls/2008_1.mat": content})
+    with pytest.raises(UserError, match=rf"sbd.tgz: cls/2008_1.mat: .*{message}"):
+        assemble_devkit(*archives, folder)
+    assert nothing_is_left(folder)
+
+
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_cut_mask_is_refused(share):
+    whole = mat(mask_of("2008_1", 1))
+    with tempfile.TemporaryDirectory() as parent:
+        path = Path(parent, "x.mat")
+        path.write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(ValueError, match="not a MATLAB 5 file"):
+            read_segmentation(path)
+
+
+def test_too_small_a_disk_is_named_before_anything_is_unpacked(archives, folder, monkeypatch):
+    # Every wanted file of VOC fits into one block of 4096 bytes.
+    needed = 4096 * sum("/Main/" not in name and "Object" not in name for name in voc_files())
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=needed - 1))
+        with pytest.raises(UserError, match=r"has 0.1 MB free, expected 0.1 MB for the files of"):
+            assemble_devkit(*archives, folder)
+        assert nothing_is_left(folder)
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=needed))
+        assemble_devkit(*archives, folder)
+    assert_assembled(folder)
+
+
+def full(*_args, **_kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("where", ["unpacking", "converting"])
+def test_a_disk_that_fills_up_is_named_and_nothing_is_left(archives, folder, monkeypatch, where):
+    place = (tarfile.TarFile, "makefile") if where == "unpacking" else (sbd_masks, "write_label")
+    with monkeypatch.context() as patch:
+        patch.setattr(*place, full)
+        with pytest.raises(OSError, match=rf"No space left on device: '{folder}'") as caught:
+            assemble_devkit(*archives, folder)
+    assert caught.value.errno == errno.ENOSPC
+    assert nothing_is_left(folder)
+    assemble_devkit(*archives, folder)
+    assert_assembled(folder)
+
+
+def test_what_a_killed_job_left_is_no_part_of_the_devkit(archives, folder):
+    left = folder.with_name(f".{folder.name}.partial") / VOC / "JPEGImages/half.jpg"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"half")
+    assemble_devkit(*archives, folder)
+    assert_assembled(folder)
+
+
+def test_a_folder_with_files_is_not_overwritten(archives, folder):
+    folder.mkdir()
+    assemble_devkit(archives[0], None, folder)
+    before = tree(folder)
+    with pytest.raises(UserError, match="has files, expected no such folder"):
+        assemble_devkit(*archives, folder)
+    assert tree(folder) == before
+
+
+def test_a_python_without_the_filter_is_named(archives, folder, monkeypatch):
+    monkeypatch.delattr(tarfile, "data_filter")
+    with pytest.raises(UserError, match=r"expected Python 3\.11\.4 or later"):
+        assemble_devkit(*archives, folder)
+    assert nothing_is_left(folder)

@@ -1,0 +1,62 @@
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from pipeline.images import normalise, resize
+from pipeline.inference import class_probabilities
+
+MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.3)
+
+
+class Shading(nn.Module):
+    """Three classes by the colour of the pixel and its column, so that a flip matters."""
+
+    mean, std = MEAN, STD
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.eye(3))
+
+    def forward(self, images):
+        columns = torch.linspace(0, 1, images.shape[3])
+        return torch.einsum("kc,nchw->nkhw", self.weight, images) * (1 + columns)
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+
+
+def views_by_hand(image, scales):
+    """Logits of every view at the image's size, mirrored back, in float64."""
+    for scale in scales:
+        height, width = round(6 * scale), round(9 * scale)
+        plain = torch.from_numpy(normalise(resize(image, (height, width)), MEAN, STD)).double()
+        columns = 1 + torch.linspace(0, 1, width).double()
+        for logits in (plain * columns, plain * columns.flip(0)):
+            yield nn.functional.interpolate(logits[None], (6, 9), mode="bilinear")[0]
+
+
+@pytest.mark.parametrize("scales", [[1.0], [1.0, 2.0]])
+def test_summed_logits_are_those_of_all_views(image, scales):
+    expected = sum(views_by_hand(image, scales)).softmax(dim=0)
+    found = class_probabilities(
+        Shading(), image, scales=scales, flip=True, max_size=None, fuse="logits"
+    )
+    assert np.abs(found - expected.numpy()).max() < 1e-5
+
+
+def test_probabilities_are_averaged_over_views(image):
+    expected = sum(view.softmax(dim=0) for view in views_by_hand(image, [1.0])) / 2
+    found = class_probabilities(Shading(), image, scales=[1.0], flip=True, max_size=None)
+    assert np.abs(found - expected.numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("fuse", ["probabilities", "logits"])
+def test_probabilities_sum_to_one_and_turn_with_the_image(image, fuse):
+    settings = {"scales": [0.5, 1.0], "flip": True, "max_size": None, "fuse": fuse}
+    found = class_probabilities(Shading(), image, **settings)
+    assert np.allclose(found.sum(axis=0), 1, atol=1e-5)
+    mirrored = class_probabilities(Shading(), image[:, ::-1].copy(), **settings)
+    assert np.abs(mirrored[:, :, ::-1] - found).max() < 1e-5
