@@ -66,12 +66,27 @@ localrules:
     all,
     download_archive,  # the nodes of a cluster may have no network
     download_weights,
+    estimate,
     record_experiment,
 
 
 rule all:
     input:
         plan.targets(),
+
+
+rule estimate:
+    log:
+        f"{HOME}/logs/estimate.log",
+    conda:
+        "envs/pipeline.yaml"
+    params:
+        config=CONFIG,
+        snakefile=str(workflow.main_snakefile),
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+    script:
+        "pipeline/stages/estimate.py"
 
 
 rule generate_demo:

@@ -48,7 +48,7 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     if dataset.get("boxes"):
         known = read_box_table(root / dataset["boxes"], _names(root / "JPEGImages"), source)
     for split in ("train", "val"):
-        for image_id in _read_list(root / dataset[f"{split}_list"]):
+        for image_id in read_list(root / dataset[f"{split}_list"]):
             image = _find_image(root / "JPEGImages", image_id)
             if image is None:
                 source.problems.append(
@@ -69,7 +69,7 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     return source
 
 
-def _read_list(path: Path) -> list[str]:
+def read_list(path: Path) -> list[str]:
     """Read ids, one a line; of a line of several paths the first names the image."""
     try:
         lines = path.read_text().splitlines()

@@ -1,0 +1,59 @@
+"""Say what a run will take: jobs, hours and gigabytes."""
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pipeline import estimate as estimation
+from pipeline.errors import UserError
+from pipeline.estimate import RATES
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def estimate(*, config: Mapping[str, Any], snakefile: str, manifest: str, classes: str) -> None:
+    """Print what the jobs that are left to do will take.
+
+    Parameters
+    ----------
+    config : mapping
+        The resolved configuration.
+    snakefile : str
+        The workflow, which is asked by a dry run which jobs there are.
+    manifest, classes : str
+        Images and class names, if they are made already.
+
+    Raises
+    ------
+    UserError
+        If the dry run fails, or the number of images is not known.
+    """
+    images = estimation.known_images(config, Path(manifest), Path(classes))
+    jobs = list(estimation.planned_jobs(_dry_run(config, snakefile)))
+    rows = estimation.estimate(jobs, config, images)
+    print(estimation.table(rows))
+    print(estimation.gpu_hours(rows))
+    print(f"for {images.train:,} train and {images.val:,} val images, by the rates in {RATES}")
+
+
+def _dry_run(config: Mapping[str, Any], snakefile: str) -> str:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(dict(config), file)
+        file.flush()
+        command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--dry-run"]
+        command += ["--nocolor", "--cores", "1", "--configfile", file.name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise UserError(f"the dry run failed: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout + done.stderr
+
+
+if __name__ == "__main__":
+    run_stage(estimate, snakemake)
