@@ -10,6 +10,7 @@ from pipeline import described, jobs, sources
 from pipeline.config import resolve
 from pipeline.digest import code_digest
 from pipeline.errors import UserError
+from pipeline.resources import needs
 from pipeline.scoreboard import known_records
 from pipeline.workflow import Plan, labels_path, maps_path
 
@@ -212,7 +213,7 @@ rule train_classifier:
         "envs/pipeline.yaml"
     threads: 8
     resources:
-        gpu=CONFIG["gpus"],
+        **needs(CONFIG, "train_classifier"),
     params:
         settings=lambda w: CLASSIFIERS[w.classifier],
         seed=lambda w: plan.at(w).seed,
@@ -237,6 +238,8 @@ rule fit_probe:
     conda:
         "envs/pipeline.yaml"
     threads: 8
+    resources:
+        **needs(CONFIG, "fit_probe"),
     params:
         settings=lambda w: CLASSIFIERS[w.classifier],
         seed=lambda w: plan.at(w).seed,
@@ -258,6 +261,8 @@ rule classify:
         f"{RUN}/benchmarks/classify/{{classifier}}/{{split}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
+    resources:
+        **needs(CONFIG, "classify"),
     params:
         max_size=CONFIG["classification"]["max_size"],
         shards=CONFIG["shards"],
@@ -318,6 +323,8 @@ rule make_maps:
         f"{RUN}/benchmarks/make_maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
+    resources:
+        **needs(CONFIG, "make_maps"),
     params:
         settings=lambda w: ATTRIBUTIONS[w.attribution],
         shards=CONFIG["shards"],
@@ -343,6 +350,8 @@ rule make_affinity_labels:
     conda:
         "envs/pipeline.yaml"
     threads: 8
+    resources:
+        **needs(CONFIG, "make_affinity_labels"),
     params:
         foreground=lambda w: AFFINITY["labels"]["foreground"],
         background=lambda w: AFFINITY["labels"]["background"],
@@ -370,7 +379,7 @@ rule train_affinity:
         "envs/pipeline.yaml"
     threads: 8
     resources:
-        gpu=CONFIG["gpus"],
+        **needs(CONFIG, "train_affinity"),
     params:
         settings=described.affinity_training(CONFIG) if AFFINITY else None,
         seed=lambda w: plan.at(w).seed,
@@ -393,6 +402,8 @@ rule propagate_maps:
         f"{RUN}/benchmarks/propagate_maps/{{classifier}}/{{attribution}}+{{walk}}/{{split}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
+    resources:
+        **needs(CONFIG, "propagate_maps"),
     params:
         settings=lambda w: RANDOM_WALKS[w.walk],
         precision=lambda w: AFFINITY["precision"],
@@ -437,6 +448,8 @@ rule make_labels:
     conda:
         "envs/pipeline.yaml"
     threads: 8
+    resources:
+        **needs(CONFIG, "make_labels"),
     params:
         background=lambda w: described.background(CONFIG, w.refinement),
         crf=lambda w: REFINEMENTS[w.refinement]["crf"],
@@ -464,6 +477,8 @@ rule make_soft_labels:
     conda:
         "envs/pipeline.yaml"
     threads: 8
+    resources:
+        **needs(CONFIG, "make_soft_labels"),
     params:
         background=lambda w: described.background(CONFIG, w.refinement),
         crf=lambda w: REFINEMENTS[w.refinement]["crf"],
@@ -490,7 +505,7 @@ rule train_segmenter:
         "envs/pipeline.yaml"
     threads: 8
     resources:
-        gpu=CONFIG["gpus"],
+        **needs(CONFIG, "train_segmenter"),
     params:
         settings=lambda w: SEGMENTER,
         seed=lambda w: plan.at(w).seed,
@@ -514,6 +529,8 @@ rule predict_masks:
         f"{RUN}/benchmarks/predict_masks/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
+    resources:
+        **needs(CONFIG, "predict_masks"),
     params:
         settings=lambda w: PREDICTION,
         shards=CONFIG["shards"],
@@ -538,6 +555,8 @@ rule predict_soft_masks:
         f"{RUN}/benchmarks/predict_soft_masks/{{classifier}}/{{maps}}/{{refinement}}/{{split}}/{{shard}}.tsv"
     conda:
         "envs/pipeline.yaml"
+    resources:
+        **needs(CONFIG, "predict_soft_masks"),
     params:
         settings=lambda w: PREDICTION,
         shards=CONFIG["shards"],
@@ -731,6 +750,8 @@ rule visualise_classes:
     conda:
         "envs/pipeline.yaml"
     threads: 8
+    resources:
+        **needs(CONFIG, "visualise_classes"),
     params:
         settings=CLASS_MODELS,
         precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
@@ -754,6 +775,8 @@ rule visualise_units:
     conda:
         "envs/pipeline.yaml"
     threads: 8
+    resources:
+        **needs(CONFIG, "visualise_units"),
     params:
         settings=UNITS,
         precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
@@ -804,6 +827,8 @@ rule judge_faithfulness:
     conda:
         "envs/pipeline.yaml"
     threads: 8
+    resources:
+        **needs(CONFIG, "judge_faithfulness"),
     params:
         settings=lambda w: COMPARISON["faithfulness"],
         max_size=lambda w: COMPARISON["max_size"],

@@ -49,8 +49,8 @@ def claim_gpus(count: int, folder: Path | None = None) -> list[str]:
     list of str
         The GPUs, which are the only visible ones afterwards.
     """
-    if _held or not is_first_process():
-        return visible_gpus()  # claimed before, or by the parent
+    if _held or not is_first_process() or "SLURM_JOB_ID" in os.environ:
+        return visible_gpus()  # claimed before, by the parent, or given by a cluster
     folder = folder or Path(tempfile.gettempdir())
     names, waited = visible_gpus(), False
     while len(claimed := _try_to_claim(names, count, folder)) < count:

@@ -105,6 +105,7 @@ def predictions(
     settings: Mapping[str, Any],
     precision: str,
     threads: int,
+    gpu: int,
     what: str,
 ) -> Iterator[tuple[Record, NDArray[np.uint8], NDArray[np.float32]]]:
     """Apply a trained network to many images.
@@ -121,6 +122,8 @@ def predictions(
         Arithmetic of the forward pass.
     threads : int
         CPU threads.
+    gpu : int
+        1 to compute on a GPU where there is one, 0 to keep to the CPU.
     what : str
         What is being done, for the log.
 
@@ -130,7 +133,7 @@ def predictions(
     winners, probabilities
         As :func:`winning_classes` gives them.
     """
-    model = on_device(make_fabric(precision, threads), load_segmenter(weights))
+    model = on_device(make_fabric(precision, threads, gpu), load_segmenter(weights))
     crf = CrfSettings.from_config(settings["crf"]) if settings["crf"] else None
     fusion = {key: settings[key] for key in ("scales", "flip", "max_size", "fuse")}
     for record in progress(records, total=len(records), what=what):

@@ -55,6 +55,15 @@ MINUTES_REFINED = 20 / 60
 START = 20
 
 
+def needs(config: Config, rule: str) -> dict[str, Any]:
+    """Give all resources of a rule: ``mem_mb``, ``runtime`` and ``gpu``."""
+    return {
+        "mem_mb": memory(config, rule),
+        "runtime": runtime(config, rule),
+        "gpu": gpus(config, rule),
+    }
+
+
 def gpus(config: Config, rule: str) -> int:
     """Give the number of GPUs that a job of a rule is given.
 

@@ -30,6 +30,7 @@ def unclaimed(monkeypatch):
     monkeypatch.setattr(gpus, "_held", [])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     yield
     for file in gpus._held:
         file.close()
@@ -90,6 +91,12 @@ def test_a_process_of_a_training_has_what_the_first_one_claimed(tmp_path, monkey
     monkeypatch.setenv("LOCAL_RANK", "1")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,2")
     assert gpus.claim_gpus(2, tmp_path) == ["0", "2"]
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cluster_gives_its_jobs_gpus_of_their_own(tmp_path, monkeypatch, three):
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    assert gpus.claim_gpus(1, tmp_path) == ["0", "1", "2"]
     assert not list(tmp_path.iterdir())
 
 

@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from pipeline.config import resolve
+from pipeline.resources import needs
 from pipeline.stage import TRIGGERS
 from tests.conftest import REPOSITORY
 
+SHIPPED = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 BLOCK = re.compile(r"^(?:use )?rule (\w+)(?: as (\w+) with)?:\n((?:    .*\n|\n)*)", re.MULTILINE)
 
@@ -79,7 +81,10 @@ def test_a_rule_names_its_files_as_its_stage_names_its_arguments(rule):
     # What is downloaded is known by its checksum: other code does not make it another file.
     assert ("code" in given) != (rule.startswith("download_") or rule == "estimate")
     assert given - TRIGGERS <= parameters.keys()
-    assert parameters.keys() - wildcards <= given | names_in(body, "resources")
+    resources = names_in(body, "resources")
+    if f'**needs(CONFIG, "{rule}")' in body:
+        resources |= needs(resolve(SHIPPED), rule).keys()
+    assert parameters.keys() - wildcards <= given | resources
 
 
 def test_only_scoring_and_the_report_are_given_masks():

@@ -31,6 +31,7 @@ def classify(
     shards: int,
     class_scores: Path,
     threads: int,
+    gpu: int = 1,
 ) -> None:
     """Write the unnormalised class scores of every image; labels are not looked at.
 
@@ -52,9 +53,11 @@ def classify(
         Output (CSV).
     threads : int
         CPU threads.
+    gpu : int
+        1 to compute on a GPU where there is one, 0 to keep to the CPU.
     """
     data = read_manifest(manifest, classes)
-    fabric = make_fabric(precision, threads)
+    fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_classifier(weights))
 
     @torch.no_grad()

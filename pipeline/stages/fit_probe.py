@@ -29,6 +29,7 @@ def fit_probe(
     seed: int,
     weights: Path,
     threads: int,
+    gpu: int = 1,
 ) -> None:
     """Write a classifier of the train split's labels; masks are not among the inputs.
 
@@ -46,10 +47,12 @@ def fit_probe(
         Output: the network (safetensors).
     threads : int
         CPU threads.
+    gpu : int
+        1 to compute on a GPU where there is one, 0 to keep to the CPU.
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
-    fabric = make_fabric(settings["precision"], threads)
+    fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
     built = {**settings, "pooling": "gap", "bias": True}
     model = create_classifier(built, len(data.classes), next(iter(pretrained), None))

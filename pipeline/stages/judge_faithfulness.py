@@ -35,6 +35,7 @@ def judge_faithfulness(
     scores: Path,
     pairs: Path,
     threads: int,
+    gpu: int = 1,
 ) -> None:
     """Write the faithfulness of maps of (image, labelled class) pairs; no truth is needed.
 
@@ -60,6 +61,8 @@ def judge_faithfulness(
         Outputs: JSON, and a CSV row a pair.
     threads : int
         CPU threads.
+    gpu : int
+        1 to compute on a GPU where there is one, 0 to keep to the CPU.
 
     Raises
     ------
@@ -70,7 +73,7 @@ def judge_faithfulness(
     labelled = [record for record in data.of_split(split) if record.labels]
     records = evenly_spaced(labelled, settings["images"] or len(labelled))
     shards = maps_by_id(maps, [record.id for record in records])
-    fabric = make_fabric(precision, threads)
+    fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_classifier(weights))
     judge = Judge(model, settings["confidence"], settings["steps"], max_size)
     found: list[JudgedPair] = []

@@ -34,6 +34,7 @@ def make_maps(
     shards: int,
     maps: Path,
     threads: int,
+    gpu: int = 1,
 ) -> None:
     """Write maps of the classes that each image is labelled with.
 
@@ -56,10 +57,12 @@ def make_maps(
         Output: one safetensors file.
     threads : int
         CPU threads.
+    gpu : int
+        1 to compute on a GPU where there is one, 0 to keep to the CPU.
     """
     data = read_manifest(manifest, classes)
     records = data.of_shard(split, shard, shards)
-    fabric = make_fabric(precision, threads)
+    fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_classifier(weights))
     own = {key: value for key, value in settings.items() if key not in {"method", *FUSION}}
     attribution = partial(METHODS[settings["method"]], **own)

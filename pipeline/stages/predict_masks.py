@@ -25,6 +25,7 @@ def predict_masks(
     shards: int,
     predictions: Path,
     threads: int,
+    gpu: int = 1,
 ) -> None:
     """Write one label image ``ID.png`` per image; image-level labels are not used.
 
@@ -46,6 +47,8 @@ def predict_masks(
         Output: a folder.
     threads : int
         CPU threads.
+    gpu : int
+        1 to compute on a GPU where there is one, 0 to keep to the CPU.
     """
     records = read_manifest(manifest, classes).of_shard(split, shard, shards)
     predictions.mkdir(parents=True, exist_ok=True)
@@ -55,6 +58,7 @@ def predict_masks(
         settings=settings,
         precision=precision,
         threads=threads,
+        gpu=gpu,
         what=f"predictions of {split}, shard {shard}",
     ):
         write_label(predictions / f"{record.id}.png", winners[probabilities.argmax(axis=0)])

@@ -28,6 +28,7 @@ def predict_soft_masks(
     shards: int,
     soft_predictions: Path,
     threads: int,
+    gpu: int = 1,
 ) -> None:
     """Write one file ``ID.safetensors`` per image, of the classes that win somewhere.
 
@@ -39,6 +40,8 @@ def predict_soft_masks(
         Output: a folder.
     threads : int
         CPU threads.
+    gpu : int
+        1 to compute on a GPU where there is one, 0 to keep to the CPU.
     """
     records = read_manifest(manifest, classes).of_shard(split, shard, shards)
     soft_predictions.mkdir(parents=True, exist_ok=True)
@@ -48,6 +51,7 @@ def predict_soft_masks(
         settings=settings,
         precision=precision,
         threads=threads,
+        gpu=gpu,
         what=f"predictions of {split}, shard {shard}",
     ):
         file = soft_predictions / f"{record.id}.safetensors"

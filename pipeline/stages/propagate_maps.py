@@ -36,6 +36,7 @@ def propagate_maps(
     precision: str,
     maps: Path,
     threads: int,
+    gpu: int = 1,
 ) -> None:
     """Write maps of the same images and classes; the strongest of an image has a maximum of 1.
 
@@ -55,6 +56,8 @@ def propagate_maps(
         Output: one safetensors file.
     threads : int
         CPU threads.
+    gpu : int
+        1 to compute on a GPU where there is one, 0 to keep to the CPU.
 
     Raises
     ------
@@ -63,7 +66,7 @@ def propagate_maps(
     """
     shard = MapShard(source)
     records = {record.id: record for record in read_manifest(manifest, classes).records}
-    fabric = make_fabric(precision, threads)
+    fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_affinity_network(weights))
     edges = partial(edge_map, model, flip=settings["flip"], max_size=settings["max_size"])
     walk = partial(

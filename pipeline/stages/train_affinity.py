@@ -38,8 +38,8 @@ def train_affinity(
     weights: Path,
     history: Path,
     threads: int,
-    gpu: int,
     code: str,
+    gpu: int = 1,
 ) -> None:
     """Train on the confident labels of the train split; masks are not among the inputs.
 
@@ -61,10 +61,10 @@ def train_affinity(
         Outputs: the network (safetensors) and one row an epoch (CSV).
     threads : int
         CPU threads.
-    gpu : int
-        Number of GPUs that share the work; the CPU does it where there is none.
     code : str
         Digest of the code; a checkpoint of other code is not used.
+    gpu : int
+        Number of GPUs that share the work; the CPU does it where there is none.
 
     Raises
     ------

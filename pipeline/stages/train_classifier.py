@@ -33,8 +33,8 @@ def train_classifier(
     weights: Path,
     history: Path,
     threads: int,
-    gpu: int,
     code: str,
+    gpu: int = 1,
 ) -> None:
     """Train on the train split; masks are not among the inputs.
 
@@ -52,10 +52,10 @@ def train_classifier(
         Outputs: the network (safetensors) and one row an epoch (CSV).
     threads : int
         CPU threads.
-    gpu : int
-        Number of GPUs that share the work; the CPU does it where there is none.
     code : str
         Digest of the code; a checkpoint of other code is not used.
+    gpu : int
+        Number of GPUs that share the work; the CPU does it where there is none.
     """
     data = read_manifest(manifest, classes)
     fabric = make_fabric(settings["precision"], threads, gpu)

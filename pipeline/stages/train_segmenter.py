@@ -36,8 +36,8 @@ def train_segmenter(
     weights: Path,
     history: Path,
     threads: int,
-    gpu: int,
     code: str,
+    gpu: int = 1,
 ) -> None:
     """Train on the train split's pseudo-labels; masks are not among the inputs.
 
@@ -57,10 +57,10 @@ def train_segmenter(
         Outputs: the network (safetensors) and one row an epoch (CSV).
     threads : int
         CPU threads.
-    gpu : int
-        Number of GPUs that share the work; the CPU does it where there is none.
     code : str
         Digest of the code; a checkpoint of other code is not used.
+    gpu : int
+        Number of GPUs that share the work; the CPU does it where there is none.
 
     Raises
     ------

@@ -34,6 +34,7 @@ def visualise_classes(
     seed: int,
     grid: Path,
     threads: int,
+    gpu: int = 1,
 ) -> None:
     """Write one PNG with a picture of every class.
 
@@ -53,9 +54,11 @@ def visualise_classes(
         Output.
     threads : int
         CPU threads.
+    gpu : int
+        1 to compute on a GPU where there is one, 0 to keep to the CPU.
     """
     names: Sequence[str] = json.loads(classes.read_text())
-    fabric = make_fabric(precision, threads)
+    fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_classifier(weights))
     batches = torch.arange(len(names), device=fabric.device).split(BATCH)  # type: ignore[no-untyped-call]
     pictures: list[NDArray[np.uint8]] = []

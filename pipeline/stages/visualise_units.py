@@ -37,6 +37,7 @@ def visualise_units(
     precision: str,
     grid: Path,
     threads: int,
+    gpu: int = 1,
 ) -> None:
     """Write one PNG: a row a class, with a strip of train pictures for each of its units.
 
@@ -54,10 +55,12 @@ def visualise_units(
         Output.
     threads : int
         CPU threads.
+    gpu : int
+        1 to compute on a GPU where there is one, 0 to keep to the CPU.
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
-    fabric = make_fabric(precision, threads)
+    fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_classifier(weights))
     units, strengths = class_units(model, settings["units"])
     wanted = torch.unique(units)
