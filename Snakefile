@@ -126,8 +126,8 @@ rule download_archive:
 
 rule assemble_devkit:
     input:
-        voc=sources.archive(CONFIG, "voc2012"),
-        sbd=sources.archive(CONFIG, "sbd"),
+        voc=f"{DOWNLOADS['folder']}/archives/voc2012",
+        sbd=sources.sbd_archive(CONFIG),
     output:
         devkit=directory(sources.devkit(CONFIG)),
     log:

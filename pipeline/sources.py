@@ -58,10 +58,10 @@ def devkit(config: Config) -> str:
     return f"{config['downloads']['folder']}/VOCdevkit/VOC2012"
 
 
-def archive(config: Config, name: str) -> list[str]:
-    """Give the downloaded archive ``voc2012`` or ``sbd``, if it is wanted."""
-    source = config["downloads"][name]
-    return [f"{config['downloads']['folder']}/archives/{name}"] if source else []
+def sbd_archive(config: Config) -> list[str]:
+    """Give the downloaded archive of SBD, if it is wanted."""
+    downloads = config["downloads"]
+    return [f"{downloads['folder']}/archives/sbd"] if downloads["sbd"] else []
 
 
 def pretrained(config: Config, settings: Mapping[str, Any]) -> list[str]:
