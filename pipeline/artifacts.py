@@ -112,13 +112,16 @@ class MapShard:
         self._says_agreement = {f"{image_id}/agreement" for image_id in self.ids} <= keys
 
     def __getitem__(self, image_id: str) -> ClassMaps:
-        with safe_open(self._path, framework="np") as file:
-            height, width = file.get_tensor(f"{image_id}/size").tolist()
-            values = file.get_tensor(f"{image_id}/maps")
-            classes = file.get_tensor(f"{image_id}/classes")
-            agreement = None
-            if self._says_agreement:
-                agreement = file.get_tensor(f"{image_id}/agreement")
+        try:
+            with safe_open(self._path, framework="np") as file:
+                height, width = file.get_tensor(f"{image_id}/size").tolist()
+                values = file.get_tensor(f"{image_id}/maps")
+                classes = file.get_tensor(f"{image_id}/classes")
+                agreement = None
+                if self._says_agreement:
+                    agreement = file.get_tensor(f"{image_id}/agreement")
+        except SafetensorError as error:
+            raise _damaged(self._path, "safetensors file of maps", error) from error
         if not np.isfinite(values).all():
             raise UserError(
                 f"{self._path}: maps of {image_id} hold values that are not finite, expected "
@@ -195,8 +198,17 @@ def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
 
 
 def read_scores(path: Path) -> dict[str, Any]:
-    """Read a JSON document that :func:`write_scores` wrote."""
-    document: dict[str, Any] = json.loads(path.read_text())
+    """Read a JSON document that :func:`write_scores` wrote.
+
+    Raises
+    ------
+    UserError
+        If the file is not a whole JSON document.
+    """
+    try:
+        document: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise _damaged(path, "JSON document", error) from error
     return document
 
 
@@ -264,9 +276,15 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]
 
 
 def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a CSV table: one mapping of its columns a row."""
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    """Read a CSV table: one mapping of its columns a row.
+
+    Raises
+    ------
+    UserError
+        If the file is not text, or a row has more or fewer cells than there are columns.
+    """
+    header, *rows = _cells(path)
+    return [dict(zip(header, row, strict=True)) for row in rows]
 
 
 def write_class_scores(path: Path, classes: Sequence[str], rows: Iterable[ClassScoreRow]) -> None:
@@ -276,12 +294,20 @@ def write_class_scores(path: Path, classes: Sequence[str], rows: Iterable[ClassS
 
 
 def read_class_scores(paths: Iterable[Path]) -> dict[str, NDArray[np.float64]]:
-    """Read what :func:`write_class_scores` wrote, of all shards: (C,) scores by image id."""
+    """Read what :func:`write_class_scores` wrote, of all shards: (C,) scores by image id.
+
+    Raises
+    ------
+    UserError
+        If a file is not a whole table of numbers.
+    """
     found: dict[str, NDArray[np.float64]] = {}
     for path in paths:
-        with path.open(newline="") as file:
-            rows = list(csv.reader(file))[1:]
-        found |= {row[0]: np.array(row[1:], np.float64) for row in rows}
+        rows = _cells(path)[1:]
+        try:
+            found |= {row[0]: np.array(row[1:], np.float64) for row in rows}
+        except ValueError as error:
+            raise _damaged(path, "table of class scores", error) from error
     return found
 
 
@@ -314,7 +340,24 @@ def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
         raise _damaged(path, "safetensors weights file", error) from error
 
 
-def _damaged(path: Path, what: str, error: Exception) -> UserError:
+def _cells(path: Path) -> list[list[str]]:
+    """Read the rows of a CSV table, its header first, all of one length."""
+    try:
+        with path.open(newline="") as file:
+            rows = list(csv.reader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise _damaged(path, "CSV table", error) from error
+    for number, row in enumerate(rows, start=1):
+        if len(row) != len(rows[0]):
+            raise _damaged(
+                path, "CSV table", f"row {number} has {len(row)} cells, expected {len(rows[0])}"
+            )
+    if not rows:
+        raise _damaged(path, "CSV table", "the file is empty")
+    return rows
+
+
+def _damaged(path: Path, what: str, error: Exception | str) -> UserError:
     return UserError(f"{path}: not a whole {what} ({error}): delete it and make it again")
 
 

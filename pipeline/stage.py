@@ -76,7 +76,7 @@ def stage_log(path: Path, name: str) -> Iterator[None]:
     first = is_first_process()
     if first:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(logging.FileHandler(path, mode="w"))
+        handlers.append(_LogFile(path, mode="w"))
     # Under the DAG the handlers of an earlier stage of the same process must not stay.
     logging.basicConfig(
         # Of several processes that train together one tells the news, all tell their errors.
@@ -103,6 +103,14 @@ def stage_log(path: Path, name: str) -> Iterator[None]:
         sys.exit(1)
     finally:
         logging.shutdown()
+
+
+class _LogFile(logging.FileHandler):
+    """A log file that says nothing of a full disk: stderr has every line as well."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
 
 
 def _paths(value: Any) -> Path | list[Path]:
