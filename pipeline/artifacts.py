@@ -1,16 +1,13 @@
 """The only codec: class maps, label images, weights and scores on disk.
 
 Two formats carry all data between stages: safetensors for floating-point arrays and
-8-bit palette PNG for label images. Every file is written beside its place and moved
-there whole, so that a killed job leaves no half of one.
+8-bit palette PNG for label images. Both know a damaged file: PNG has checksums of its
+own, and a safetensors file has one of every tensor in its description.
 """
 
-import csv
-import errno
 import json
-import os
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,14 +20,10 @@ from safetensors.numpy import save_file
 
 from pipeline.datasets.palette import voc_palette
 from pipeline.errors import UserError
+from pipeline.files import damaged, replacing
 
 if TYPE_CHECKING:  # the label stages run without torch: importing it costs seconds a job
     from torch import Tensor
-
-_NO_SPACE = f"os error {errno.ENOSPC}"
-
-#: An image's id and its (C,) scores.
-ClassScoreRow = tuple[str, NDArray[np.floating]]
 
 BACKGROUND = 0
 IGNORE = 255
@@ -58,23 +51,6 @@ class ClassMaps:
     agreement: NDArray[np.float32] | None = None
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place when the block succeeds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        yield partial
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        # Pillow's error lacks the path, and safetensors words a full disk in its own way.
-        if getattr(error, "errno", None) == errno.ENOSPC or _NO_SPACE in str(error):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
-        raise
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def write_maps(path: Path, maps: Iterable[tuple[str, ClassMaps]]) -> None:
     """Write a shard of maps.
 
@@ -89,7 +65,7 @@ def write_maps(path: Path, maps: Iterable[tuple[str, ClassMaps]]) -> None:
         if item.agreement is not None:
             tensors[f"{image_id}/agreement"] = np.asarray(item.agreement, dtype=np.float32)
     with replacing(path) as partial:
-        save_file(tensors, partial)
+        save_file(tensors, partial, metadata={"crc32": json.dumps(_checksums(tensors))})
 
 
 class MapShard:
@@ -106,28 +82,49 @@ class MapShard:
         try:
             with safe_open(path, framework="np") as file:
                 keys = set(file.keys())
+                self._checksums = _checksums_in(file)
         except SafetensorError as error:
-            raise _damaged(path, "safetensors file of maps", error) from error
+            raise damaged(path, "safetensors file of maps", error) from error
         self.ids = sorted(key.removesuffix("/size") for key in keys if key.endswith("/size"))
         self._says_agreement = {f"{image_id}/agreement" for image_id in self.ids} <= keys
 
     def __getitem__(self, image_id: str) -> ClassMaps:
-        try:
-            with safe_open(self._path, framework="np") as file:
-                height, width = file.get_tensor(f"{image_id}/size").tolist()
-                values = file.get_tensor(f"{image_id}/maps")
-                classes = file.get_tensor(f"{image_id}/classes")
-                agreement = None
-                if self._says_agreement:
-                    agreement = file.get_tensor(f"{image_id}/agreement")
-        except SafetensorError as error:
-            raise _damaged(self._path, "safetensors file of maps", error) from error
+        names = ["size", "maps", "classes", *(["agreement"] if self._says_agreement else [])]
+        tensors = self._tensors([f"{image_id}/{name}" for name in names])
+        size, values, classes = tensors[:3]
+        height, width = size.tolist()
+        agreement = tensors[3] if self._says_agreement else None
         if not np.isfinite(values).all():
             raise UserError(
                 f"{self._path}: maps of {image_id} hold values that are not finite, expected "
                 "numbers in [0, 1]: make them again, with `precision: 32-true`"
             )
         return ClassMaps(classes, values, (height, width), agreement)
+
+    def _tensors(self, keys: Sequence[str]) -> list[Any]:
+        try:
+            with safe_open(self._path, framework="np") as file:
+                tensors = {key: file.get_tensor(key) for key in keys}
+            _verify(tensors, self._checksums)
+        except (SafetensorError, ValueError) as error:
+            raise damaged(self._path, "safetensors file of maps", error) from error
+        return list(tensors.values())
+
+    def of_size(self, image_id: str, size: tuple[int, int]) -> ClassMaps:
+        """Give the maps of an image whose height and width are known from elsewhere.
+
+        Raises
+        ------
+        UserError
+            If the maps are of an image of another size.
+        """
+        maps = self[image_id]
+        if maps.size != tuple(size):
+            raise UserError(
+                f"{self._path}: maps of {image_id} are of an image of {maps.size}, expected "
+                f"{tuple(size)}: delete this file and run again"
+            )
+        return maps
 
     def __iter__(self) -> Iterator[tuple[str, ClassMaps]]:
         return ((image_id, self[image_id]) for image_id in self.ids)
@@ -180,36 +177,53 @@ def read_label(path: Path) -> NDArray[np.uint8]:
         If the file cannot be decoded or holds colours instead of class numbers.
     """
     try:
+        return _decoded(path)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _decoded(path: Path) -> NDArray[np.uint8]:
+    try:
         with Image.open(path) as image:
             if image.mode not in {"P", "L"}:
-                raise UserError(
-                    f"{path}: a mask is {image.mode}, expected one channel of class numbers "
-                    "(palette or 8-bit grey PNG): save class numbers, not colours"
+                raise ValueError(
+                    f"a mask is {image.mode}, expected one channel of class numbers (palette or "
+                    "8-bit grey PNG): save class numbers, not colours"
                 )
             return np.array(image, dtype=np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise _damaged(path, "mask", error) from error
+        raise ValueError(f"not a whole mask ({error}): replace the file") from error
 
 
-def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
-    """Write a JSON document; numbers that are not finite are written as null."""
-    with replacing(path) as partial:
-        partial.write_text(json.dumps(_finite(scores), indent=1, allow_nan=False) + "\n")
+def read_made_label(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+    """Read a label image that a job has made, in a folder that is its output.
 
-
-def read_scores(path: Path) -> dict[str, Any]:
-    """Read a JSON document that :func:`write_scores` wrote.
+    Parameters
+    ----------
+    path : Path
+    size : (int, int), optional
+        Height and width of its photograph.
 
     Raises
     ------
     UserError
-        If the file is not a whole JSON document.
+        If the file is damaged or of another size. It names the folder, since Snakemake makes
+        what it misses, and of a folder it misses only the whole.
     """
     try:
-        document: dict[str, Any] = json.loads(path.read_text())
+        label = _decoded(path)
     except ValueError as error:
-        raise _damaged(path, "JSON document", error) from error
-    return document
+        raise _bad_label(path, str(error)) from error
+    if size is not None and label.shape != tuple(size):
+        raise _bad_label(path, f"it is {label.shape}, expected {tuple(size)} as its photograph")
+    return label
+
+
+def _bad_label(path: Path, reason: str) -> UserError:
+    return UserError(
+        f"{path.parent}: its label {path.name} cannot be used ({reason}): delete this folder and "
+        "run again"
+    )
 
 
 def write_counts(path: Path, ids: Sequence[str], counts: NDArray[np.int64]) -> None:
@@ -234,7 +248,7 @@ def read_counts(path: Path) -> tuple[list[str], NDArray[np.int64]]:
         with safe_open(path, framework="np") as file:
             return json.loads(file.metadata()["ids"]), file.get_tensor("counts")
     except SafetensorError as error:
-        raise _damaged(path, "safetensors file of counts", error) from error
+        raise damaged(path, "safetensors file of counts", error) from error
 
 
 def write_soft_label(
@@ -264,51 +278,7 @@ def read_soft_label(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float16]]
         with safe_open(path, framework="np") as file:
             return file.get_tensor("classes"), file.get_tensor("probabilities")
     except SafetensorError as error:
-        raise _damaged(path, "safetensors file of probabilities", error) from error
-
-
-def write_table(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
-    """Write a CSV table; None and numbers that are not finite become empty cells."""
-    with replacing(path) as partial, partial.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows([_finite(value) for value in row] for row in rows)
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    """Read a CSV table: one mapping of its columns a row.
-
-    Raises
-    ------
-    UserError
-        If the file is not text, or a row has more or fewer cells than there are columns.
-    """
-    header, *rows = _cells(path)
-    return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-def write_class_scores(path: Path, classes: Sequence[str], rows: Iterable[ClassScoreRow]) -> None:
-    """Write one row an image: its id and one score a class."""
-    cells = ((image_id, *(f"{score:.6g}" for score in scores)) for image_id, scores in rows)
-    write_table(path, ("id", *classes), cells)
-
-
-def read_class_scores(paths: Iterable[Path]) -> dict[str, NDArray[np.float64]]:
-    """Read what :func:`write_class_scores` wrote, of all shards: (C,) scores by image id.
-
-    Raises
-    ------
-    UserError
-        If a file is not a whole table of numbers.
-    """
-    found: dict[str, NDArray[np.float64]] = {}
-    for path in paths:
-        rows = _cells(path)[1:]
-        try:
-            found |= {row[0]: np.array(row[1:], np.float64) for row in rows}
-        except ValueError as error:
-            raise _damaged(path, "table of class scores", error) from error
-    return found
+        raise damaged(path, "safetensors file of probabilities", error) from error
 
 
 def write_weights(
@@ -318,8 +288,11 @@ def write_weights(
     from safetensors.torch import save_file as save_tensors
 
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    arrays = {name: tensor.numpy() for name, tensor in whole.items()}
+    # One entry: safetensors writes several in a random order, and other bytes each time.
+    metadata = {"description": json.dumps({**description, "crc32": _checksums(arrays)})}
     with replacing(path) as partial:
-        save_tensors(whole, partial, metadata={"description": json.dumps(description)})
+        save_tensors(whole, partial, metadata=metadata)
 
 
 def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
@@ -335,39 +308,49 @@ def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             description = json.loads((file.metadata() or {}).get("description", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, description  # noqa: SIM118
-    except SafetensorError as error:
-        raise _damaged(path, "safetensors weights file", error) from error
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        checksums = description.pop("crc32", {})
+        _verify({name: tensors[name].numpy() for name in checksums.keys() & tensors}, checksums)
+        return tensors, description
+    except (SafetensorError, ValueError) as error:
+        raise damaged(path, "safetensors weights file", error) from error
 
 
-def _cells(path: Path) -> list[list[str]]:
-    """Read the rows of a CSV table, its header first, all of one length."""
-    try:
-        with path.open(newline="") as file:
-            rows = list(csv.reader(file))
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise _damaged(path, "CSV table", error) from error
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(rows[0]):
-            raise _damaged(
-                path, "CSV table", f"row {number} has {len(row)} cells, expected {len(rows[0])}"
-            )
-    if not rows:
-        raise _damaged(path, "CSV table", "the file is empty")
-    return rows
+def read_network(path: Path, keys: Sequence[str]) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
+    """Read the weights of a network whose description has the keys that rebuild it.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, or of another kind of network.
+    """
+    tensors, description = read_weights(path)
+    lacking = [key for key in keys if key not in description]
+    if lacking:
+        raise UserError(
+            f"{path}: a network's file without {', '.join(lacking)}, expected "
+            f"{', '.join(keys)}: of another kind? delete it and run again"
+        )
+    return tensors, description
 
 
-def _damaged(path: Path, what: str, error: Exception | str) -> UserError:
-    return UserError(f"{path}: not a whole {what} ({error}): delete it and make it again")
+def _checksums(tensors: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+    """Give the CRC-32 of every tensor's bytes."""
+    return {name: _crc32(tensor) for name, tensor in tensors.items()}
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
+def _checksums_in(file: Any) -> dict[str, int]:
+    """Read the checksums of a file; files of other writers have none."""
+    found: dict[str, int] = json.loads((file.metadata() or {}).get("crc32", "{}"))
+    return found
+
+
+def _verify(tensors: Mapping[str, NDArray[Any]], checksums: Mapping[str, int]) -> None:
+    """Raise ValueError if a tensor is not what was written."""
+    for name, tensor in tensors.items():
+        if name in checksums and _crc32(tensor) != checksums[name]:
+            raise ValueError(f"{name} is not what was written")
+
+
+def _crc32(tensor: NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(tensor).view(np.uint8).data if tensor.size else b"")

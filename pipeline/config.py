@@ -197,6 +197,10 @@ def _fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any
                 value[key] = deepcopy(default)
             if key in value:
                 _fill_defaults(value[key], target, root)
+        # Snakemake compares params as text: what a user writes in another order is the same.
+        known = [key for key in part.get("properties", {}) if key in value]
+        ordered = {key: value.pop(key) for key in known}
+        value.update(ordered)
         below = part.get("additionalProperties")
         if isinstance(below, Mapping):
             for key in value.keys() - part.get("properties", {}).keys():

@@ -1,6 +1,7 @@
 """The one place that decides on devices, precision and threads."""
 
 import ctypes
+import os
 import signal
 from typing import TypeVar, cast
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import UserError
 from pipeline.gpus import claim_gpus, visible_gpus
+from pipeline.models.folding import fold_batch_norm, use_onednn
 from pipeline.stage import is_first_process
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -73,6 +75,9 @@ def launch(accelerator: str, processes: int, precision: str, threads: int) -> Fa
     """
     if not is_first_process():
         _die_with_parent()
+    if accelerator == "cpu":
+        # Tensors in huge pages: most of what the system spends on large ones is saved.
+        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     fabric = Fabric(
@@ -96,11 +101,28 @@ def loader_workers(fabric: Fabric, threads: int) -> int:
     return own if fabric.device.type == "cuda" else max(1, own // 4)
 
 
-def on_device(fabric: Fabric, model: Network) -> Network:
+def on_device(fabric: Fabric, model: Network, *, fold: bool = True) -> Network:
     """Wrap a network for inference: device, precision, evaluation mode, fast memory layout.
 
-    The wrapper passes everything on to the network, so callers may take it for one.
+    Parameters
+    ----------
+    fabric : Fabric
+    model : Network
+        Changed in place.
+    fold : bool
+        Fold batch norm into convolutions. Not for those who look at layers inside the network:
+        a folded convolution gives what its batch norm gave.
+
+    Returns
+    -------
+    Network
+        A wrapper that passes everything on to the network, so that callers may take it for one.
     """
+    model.eval()
+    if fold:
+        fold_batch_norm(model)
+        if fabric.device.type == "cpu":
+            use_onednn(model)
     model.to(memory_format=torch.channels_last)
     return cast(Network, fabric.setup_module(model)).eval()
 

@@ -16,7 +16,7 @@ import requests
 from urllib3.exceptions import HTTPError as TransportError
 from urllib3.exceptions import MaxRetryError
 
-from pipeline.artifacts import read_scores, write_scores
+from pipeline.documents import read_scores, write_scores
 from pipeline.errors import UserError
 from pipeline.progress import progress
 

@@ -87,7 +87,7 @@ class _Work(Generic[Label, Summary]):
     labeller: Labeller[Label, Summary]
 
     def __call__(self, record: Record) -> Summary:
-        maps = self.shard[record.id]
+        maps = self.shard.of_size(record.id, (record.height, record.width))
         wanted = self.labeller.needs_image and len(maps.classes) > 0
         image = read_rgb(record.image, maps.size) if wanted else None
         return self.labeller.write(self.folder / record.id, self.labeller.label(maps, image))

@@ -8,7 +8,8 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import read_counts, read_scores
+from pipeline.artifacts import read_counts
+from pipeline.documents import read_scores
 from pipeline.errors import UserError
 from pipeline.metrics.segmentation import Counts, mean_iou
 from pipeline.report.inputs import KINDS, read_times
@@ -178,14 +179,25 @@ def read_run(record: Path, root: Path) -> Run:
         ) from error
 
 
-def read_results(run: Run) -> tuple[list[Result], list[str]]:
+def read_results(run: Run, *, whole: bool = False) -> tuple[list[Result], list[str]]:
     """Read the scores of a run that are made.
+
+    Parameters
+    ----------
+    run : Run
+    whole : bool
+        Whether a score that cannot be read is an error and not a note.
 
     Returns
     -------
     results : list of Result
     notes : list of str
         What could not be read, and how many scores are not made yet, in words.
+
+    Raises
+    ------
+    UserError
+        If the run is to be whole and is not.
     """
     results: list[Result] = []
     notes: list[str] = []
@@ -194,12 +206,9 @@ def read_results(run: Run) -> tuple[list[Result], list[str]]:
         try:
             results.append(_read_result(run, files))
         except UserError as error:
+            if whole:
+                raise
             notes.append(str(error))
-        except FOREIGN as error:
-            notes.append(
-                f"{files.document}: not a score of this configuration ({type(error).__name__}: "
-                f"{error}), expected what the rules of scores write: delete it and make it again"
-            )
     if len(made) < len(run.scores):
         lacking = len(run.scores) - len(made)
         notes.append(f"{lacking} of {len(run.scores)} scores of {run.folder} are not made yet")
@@ -235,6 +244,18 @@ def _score_files(folder: Path, item: Mapping[str, Any]) -> ScoreFiles:
 
 
 def _read_result(run: Run, files: ScoreFiles) -> Result:
+    try:
+        return _result_of(run, files)
+    except UserError:
+        raise
+    except FOREIGN as error:
+        raise UserError(
+            f"{files.document}: not a score of this configuration ({type(error).__name__}: "
+            f"{error}), expected what the rules of scores write: delete it and make it again"
+        ) from error
+
+
+def _result_of(run: Run, files: ScoreFiles) -> Result:
     document = read_scores(files.document)
     kind, method, settings = document["kind"], document["method"], document["settings"]
     if kind not in KINDS:

@@ -17,10 +17,10 @@ from lightning_fabric.wrappers import _FabricModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from pipeline.artifacts import write_table
 from pipeline.batches import Batch, Division, Samples, batches_of_epoch, divide, seed_of
 from pipeline.checkpoint import State, restore_checkpoint, save_checkpoint, state_of
 from pipeline.device import channels_last
+from pipeline.documents import write_table
 from pipeline.errors import UserError
 from pipeline.models.backbone import freeze_batch_norm
 from pipeline.models.batch_norm import synchronise_batch_norm

@@ -45,7 +45,8 @@ from safetensors.numpy import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline.artifacts import read_label, read_table, read_weights, write_label
+from pipeline.artifacts import read_label, read_weights, write_label
+from pipeline.documents import read_table
 from tests.conftest import REPOSITORY
 from tests.test_workflow import TRAINING, command
 

@@ -9,29 +9,33 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 from safetensors import SafetensorError
+from safetensors.numpy import save_file
 
 from pipeline.artifacts import (
     ClassMaps,
     MapShard,
     maps_by_id,
-    read_class_scores,
     read_counts,
     read_label,
-    read_scores,
+    read_made_label,
     read_soft_label,
-    read_table,
     read_weights,
-    replacing,
-    write_class_scores,
     write_counts,
     write_label,
     write_maps,
-    write_scores,
     write_soft_label,
-    write_table,
     write_weights,
 )
+from pipeline.documents import (
+    read_class_scores,
+    read_scores,
+    read_table,
+    write_class_scores,
+    write_scores,
+    write_table,
+)
 from pipeline.errors import UserError
+from pipeline.files import replacing
 
 
 @given(
@@ -151,7 +155,7 @@ def test_masks_in_colour_are_refused(tmp_path):
         read_label(tmp_path / "x.png")
 
 
-@pytest.mark.parametrize("reader", [read_label, MapShard, read_weights])
+@pytest.mark.parametrize("reader", [MapShard, read_weights])
 def test_damaged_files_are_named(tmp_path, reader):
     path = tmp_path / "x.bin"
     path.write_bytes(b"\x00\x01damaged")
@@ -201,3 +205,57 @@ def test_scores_are_plain_json_without_nan(tmp_path):
         "c": [3, [1.0, None]],
     }
     assert read_scores(tmp_path / "s.json")["c"] == [3, [1.0, None]]
+
+
+def test_a_damaged_label_of_the_users_is_to_be_replaced(tmp_path):
+    path = tmp_path / "x.png"
+    path.write_bytes(b"\x00\x01damaged")
+    with pytest.raises(UserError, match=r"x\.png: not a whole mask .*replace the file"):
+        read_label(path)
+
+
+def test_a_label_that_a_job_made_is_named_by_its_folder(tmp_path):
+    path = tmp_path / "shard/x.png"
+    write_label(path, np.zeros((3, 4), np.uint8))
+    assert read_made_label(path, (3, 4)).shape == (3, 4)
+    with pytest.raises(UserError, match=r"shard: its label x\.png .*\(3, 4\).*\(4, 3\)"):
+        read_made_label(path, (4, 3))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(UserError, match="delete this folder and run again"):
+        read_made_label(path)
+
+
+def test_maps_of_an_image_of_another_size_are_refused(tmp_path):
+    write_maps(
+        tmp_path / "0.safetensors", [("a", ClassMaps(np.array([1]), np.ones((1, 2, 2)), (5, 6)))]
+    )
+    shard = MapShard(tmp_path / "0.safetensors")
+    assert shard.of_size("a", (5, 6)).size == (5, 6)
+    with pytest.raises(UserError, match=r"0\.safetensors: maps of a .*\(5, 6\), expected \(6, 5\)"):
+        shard.of_size("a", (6, 5))
+
+
+def flipped(path, at):
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_bit_that_is_not_as_it_was_written_is_noticed(tmp_path):
+    path = tmp_path / "0.safetensors"
+    maps = ClassMaps(np.array([1]), np.linspace(0, 1, 400).reshape(1, 20, 20), (80, 80))
+    write_maps(path, [("a", maps)])
+    flipped(path, -100)
+    with pytest.raises(UserError, match=r"is not what was written.*delete it"):
+        MapShard(path)["a"]
+    write_weights(path, {"w": torch.randn(50, 7), "n": torch.tensor(3)}, {"kind": "x"})
+    assert read_weights(path)[1] == {"kind": "x"}
+    flipped(path, -100)
+    with pytest.raises(UserError, match="w is not what was written"):
+        read_weights(path)
+
+
+def test_files_of_other_writers_have_no_checksums(tmp_path):
+    save_file({"w": torch.ones(3).numpy()}, tmp_path / "w.safetensors")
+    assert read_weights(tmp_path / "w.safetensors")[0]["w"].tolist() == [1, 1, 1]

@@ -1,12 +1,69 @@
 """The benchmarks' own code gives right results; how fast is not for tests to say."""
 
 import json
+import re
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
 
+from benchmarks import crf_labels, evaluation, full_size, inference, loading, machine, training
+from benchmarks.published import PublishedImages, manifest_of, our_images
+from benchmarks.turns import Measured, peak_memory, pictures, print_table
+from pipeline.augmentation import training_transform
+from pipeline.datasets.samples import LabelledImages
+from pipeline.losses import classification_step
 from tests.conftest import REPOSITORY
+
+TINY = ["--count", "2", "--seconds", "0", "--threads", "1"]
+NETWORK = ["--backbone", "test_resnet", "--side", "64"]
+STEPS = ["--crop", "32", "--batch", "2", "--steps", "1", "--loaders", "0"]
+
+
+class Alone:
+    """Stands in for the processes of one way: the same work in this one."""
+
+    def __init__(self, way, options):
+        self.works = [way.make(options) for _ in range(way.processes)]
+
+    def work(self, items):
+        started = time.perf_counter()
+        counted = [work(items[k :: len(self.works)]) for k, work in enumerate(self.works)]
+        return counted[0] or time.perf_counter() - started
+
+    def dismiss(self):
+        return 1.0
+
+
+@pytest.fixture
+def alone(monkeypatch):
+    """Let all ways work here, on small pictures."""
+    monkeypatch.setattr("benchmarks.turns.Team", Alone)
+    monkeypatch.setattr("benchmarks.turns.HEIGHT", 48)
+    monkeypatch.setattr("benchmarks.turns.WIDTH", 64)
+
+
+@pytest.fixture
+def photograph(tmp_path):
+    """A small picture of a file format without loss."""
+    path = tmp_path / "picture.png"
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def rates(text):
+    """Give the second column of every row of a printed table."""
+    rows = re.findall(r"^\| (?!way|-)(.+?) \| ([0-9.e+-]+) \|", text, re.MULTILINE)
+    return {name: float(rate) for name, rate in rows}
 
 
 @pytest.mark.parametrize("method", ["dense", "products", "polynomial"])
@@ -36,3 +93,152 @@ def test_every_tool_gives_the_same_maps(tool, method):
     command = [sys.executable, script, *small, "--case", case]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     assert json.loads(done.stdout)["difference"] < 1e-3
+
+
+def test_the_published_puzzle_step_has_our_loss_and_gradients():
+    settings = training.settings_of(
+        SimpleNamespace(backbone="test_resnet", device="cpu", batch=2, precision="32-true", crop=64)
+    )
+    model = inference.make_network("test_resnet").train()
+    images, targets = torch.randn(2, 3, 64, 96), torch.zeros(2, 20)
+    targets[0, 3] = targets[1, [3, 7]] = 1
+
+    def gradients(loss):
+        return torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
+
+    ours = classification_step(settings["puzzle"])(model, (images, targets), 0.25)["loss"]
+    published = training.published_loss(model, images, targets, 2.0)  # half of the ramp to 4
+    torch.testing.assert_close(published, ours)
+    torch.testing.assert_close(gradients(published), gradients(ours), rtol=1e-3, atol=1e-5)
+
+
+def test_published_maps_are_ours():
+    model = inference.make_network("test_resnet")
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    published = inference.published_maps(model, image, [0.5, 1.0, 1.5])
+    ours = inference.our_maps(model, image, [0.5, 1.0, 1.5])
+    assert published.shape == ours.shape == (2, 13, 18)
+    np.testing.assert_allclose(ours.astype(np.float32), published, atol=1e-3)
+    assert published.max() == 1
+
+
+def test_published_labels_are_ours(photograph):
+    published = crf_labels.published_label(photograph)
+    np.testing.assert_array_equal(crf_labels.our_label(photograph), published)
+    assert set(np.unique(published)) <= {0, *crf_labels.NUMBERS}
+
+
+def test_published_scores_are_ours():
+    pairs = [evaluation.masks(number) for number in range(3)]
+    assert evaluation.our_miou(pairs) == pytest.approx(evaluation.published_miou(pairs), abs=1e-12)
+    assert 0 < evaluation.our_miou(pairs) < 1
+
+
+def test_a_published_training_image_is_ours_where_nothing_is_drawn_but_the_mirror(photograph):
+    published = PublishedImages([photograph], 64)
+    published.low = published.high = 64
+    settings = {"resize": [64, 64], "crop": [40, 64], "flip": False}
+    settings |= {"color_jitter": 0, "hide_and_seek": None}
+    manifest = manifest_of([photograph])
+    transform = training_transform(settings, published.mean, published.std)
+    expected, labels = LabelledImages(manifest, manifest.records, transform).sample(0, 0)
+    for _ in range(4):
+        image, targets = published[0]
+        seen = image[:, image.abs().sum(dim=(0, 2)) > 0]  # the rest of the frame is zero
+        assert any(torch.allclose(seen, e, atol=1e-5) for e in (expected, expected.flip(2)))
+        assert torch.equal(targets, labels)
+    assert our_images([photograph], 32).sample(0, 0)[0].shape == (3, 32, 32)
+
+
+@given(st.integers(1, 90), st.integers(1, 60))
+def test_a_published_crop_lies_within_image_and_frame(side, crop):
+    loader = PublishedImages([], crop)
+    source, target = loader._span(side)
+    for span, whole in ((source, side), (target, crop)):
+        assert 0 <= span.start < span.stop <= whole
+        assert span.stop - span.start == min(side, crop)
+
+
+def test_operations_are_those_counted_by_hand():
+    layer = torch.nn.Conv2d(3, 4, 3, padding=1)
+    assert machine.operations(lambda: layer(torch.randn(2, 3, 5, 6))) == 2 * 2 * 4 * 30 * 3 * 9
+    # Twice a forward pass each: the image and, as four tiles, the image again.
+    layers = inference.make_network("test_resnet")
+    forward = machine.operations(lambda: layers(torch.zeros(1, 3, 64, 64)))
+    assert training.operations_of("test_resnet", 64) == 3 * 2 * forward
+    assert inference.operations_of("test_resnet", (64, 64), [1.0, 1.0]) == 2 * 2 * forward
+
+
+def test_the_table_compares_medians_with_the_first_way(capsys):
+    found = {"rival": Measured([2, 4, 90], 8, 10), "ours": Measured([1, 1, 2], 8, 20)}
+    print_table(found, floor=16)
+    _, _, rival, ours = capsys.readouterr().out.splitlines()
+    assert rival == "| rival | 2 | 1.00x | 12% | 10 MB |"
+    assert ours == "| ours | 8 | 4.00x | 50% | 20 MB |"
+
+
+def test_a_folder_with_too_few_photographs_is_refused(tmp_path):
+    with (
+        pytest.raises(SystemExit, match=r"0 files end in \.jpg, expected 3"),
+        pictures(SimpleNamespace(images=tmp_path, count=3)),
+    ):
+        pass
+
+
+def test_on_a_gpu_its_own_memory_and_clock_are_asked(monkeypatch):
+    waits = []
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 3 * 2**20)
+    monkeypatch.setattr("torch.cuda.synchronize", lambda: waits.append(1))
+    assert peak_memory("cuda") == 3
+    assert machine.best_seconds(lambda: torch.zeros(()), "cuda") >= 0
+    assert len(waits) == 2 * (1 + machine.REPEATS)
+
+
+def test_two_ways_take_turns_in_processes_of_their_own(capsys):
+    evaluation.main(TINY)
+    found = capsys.readouterr().out
+    assert rates(found).keys() == {"loops over classes", "ours"}
+    assert all(float(mb) > 10 for mb in re.findall(r"(\d+) MB", found))
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "ways"),
+    [
+        (
+            inference,
+            [*NETWORK, "--scales", "0.2", "--threads", "2"],
+            ["published order", "ours, 2 job(s)"],
+        ),
+        (training, [*NETWORK, *STEPS], ["published order", "ours"]),
+        (crf_labels, [], ["published loop", "ours, 1 process(es)"]),
+        (
+            loading,
+            ["--backbone", "test_resnet", *STEPS, "--workers", "0"],
+            ["published, 0 worker(s)", "ours, 0 worker(s)"],
+        ),
+    ],
+)
+def test_a_script_prints_the_rates_of_both_ways(script, arguments, ways, alone, capsys):
+    script.main([*TINY, *arguments])
+    found = rates(capsys.readouterr().out)
+    assert list(found) == ways
+    assert min(found.values()) > 0
+
+
+def test_rates_are_written_for_an_estimate(alone, capsys, tmp_path):
+    path = tmp_path / "rates.yaml"
+    small = ["--scales", "0.2", "--megabytes", "1", "--backbones", "test_resnet"]
+    full_size.main([*TINY, *NETWORK, *STEPS, *small, "--write", str(path)])
+    found = yaml.safe_load(path.read_text())
+    assert found["threads"] == 1 and found["measured_with"] == "test_resnet"
+    figures = [*found["matrix"].values(), *found["achieved"].values(), found["bandwidth"]]
+    assert len(figures) == 5 and min(figures) > 0
+    assert f"| test_resnet | classifier with puzzle | {15 * 10582} |" in capsys.readouterr().out
+
+
+def test_the_machines_rates_are_printed(capsys, tmp_path):
+    machine.main(["--side", "32", "--megabytes", "1", "--write", str(tmp_path / "rates.yaml")])
+    assert re.search(r"\| memory \| [0-9.]+ GB/s \|", capsys.readouterr().out)
+    assert yaml.safe_load((tmp_path / "rates.yaml").read_text())["matrix"].keys() == {
+        "float32", "bfloat16",
+    }  # fmt: skip

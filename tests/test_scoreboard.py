@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.artifacts import write_counts, write_scores
+from pipeline.artifacts import write_counts
+from pipeline.documents import write_scores
 from pipeline.errors import UserError
 from pipeline.metrics.bootstrap import holm, paired_difference
 from pipeline.metrics.segmentation import confusion_matrix, image_counts, scores_of
@@ -144,10 +145,12 @@ def test_what_is_no_record_is_named(tmp_path, text):
     record = tmp_path / "one/experiment.json"
     record.parent.mkdir()
     record.write_text(text, errors="surrogateescape")
-    with pytest.raises(UserError, match=r"experiment\.json: not a record .* delete it"):
+    with pytest.raises(UserError, match=r"experiment\.json: not a (record|whole) .* delete it"):
         read_run(record, tmp_path)
-    board = collect(tmp_path, [record])
+    board = collect(tmp_path, [])
     assert board.groups == () and len(board.notes) == 1
+    with pytest.raises(UserError, match=r"experiment\.json"):
+        collect(tmp_path, [record])  # the one that was just run must be whole
 
 
 JSON = st.recursive(

@@ -17,7 +17,8 @@ import pytest
 import yaml
 from torchvision.datasets import VOCSegmentation
 
-from pipeline.artifacts import read_label, read_scores
+from pipeline.artifacts import read_label
+from pipeline.documents import read_scores
 from tests.conftest import REPOSITORY
 
 TRAINING = {

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from pipeline.artifacts import read_table
+from pipeline.documents import read_table
 from tests.datasets.test_devkit import (
     TRAIN_AUG,
     VAL,

@@ -15,7 +15,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.artifacts import replacing, write_label
+from pipeline.artifacts import write_label
+from pipeline.files import replacing
 from pipeline.progress import progress
 
 CLASSES = ("redcap", "goldcap", "greencap", "bluecap", "violetcap")

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
-from pipeline.artifacts import replacing
 from pipeline.datasets.sbd import MaskConversion
 from pipeline.errors import UserError
+from pipeline.files import replacing
 from pipeline.parallel import map_images
 from pipeline.progress import progress
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import read_table, replacing, write_table
+from pipeline.documents import read_scores, read_table, write_table
 from pipeline.errors import UserError
+from pipeline.files import damaged, replacing
 
 COLUMNS = ("id", "image", "width", "height", "split", "labels")
 BOX_COLUMNS = ("label", "left", "top", "right", "bottom")
@@ -126,7 +127,7 @@ def files_by_id(
         raise UserError(
             f"{len(lacking)} of {len(ids)} images have no label in "
             f"{', '.join(map(str, folders)) or 'no folder'}, first {lacking[0]}{suffix}: "
-            "make the labels again"
+            "delete what is not whole and run again"
         )
     return {image_id: found[f"{image_id}{suffix}"] for image_id in ids}
 
@@ -149,16 +150,28 @@ def read_manifest(manifest: Path, classes: Path) -> Manifest:
     Raises
     ------
     UserError
-        If the file has other columns.
+        If a file is damaged, or has other columns.
     """
-    with manifest.open(newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise UserError(
-                f"{manifest}: columns are {reader.fieldnames}, expected {list(COLUMNS)}"
-            )
-        records = tuple(_record(row) for row in reader)
-    return Manifest(classes=tuple(json.loads(classes.read_text())), records=records)
+    rows = read_table(manifest, COLUMNS)
+    try:
+        records = tuple(map(_record, rows))
+    except ValueError as error:
+        raise damaged(manifest, "manifest", error) from error
+    return Manifest(classes=read_classes(classes), records=records)
+
+
+def read_classes(path: Path) -> tuple[str, ...]:
+    """Read what :func:`write_classes` wrote.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
+    names = read_scores(path)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise damaged(path, "list of class names", f"it holds {names!r}"[:80])
+    return tuple(names)
 
 
 def write_masks(path: Path, masks: Mapping[str, Path]) -> None:
@@ -168,7 +181,7 @@ def write_masks(path: Path, masks: Mapping[str, Path]) -> None:
 
 def read_masks(path: Path) -> dict[str, Path]:
     """Read what :func:`write_masks` wrote. For scoring and the report only."""
-    return {row["id"]: Path(row["mask"]) for row in read_table(path)}
+    return {row["id"]: Path(row["mask"]) for row in read_table(path, ("id", "mask"))}
 
 
 def write_boxes(path: Path, boxes: Mapping[str, Sequence[Box]]) -> None:
@@ -183,10 +196,12 @@ def write_boxes(path: Path, boxes: Mapping[str, Sequence[Box]]) -> None:
 def read_boxes(path: Path) -> dict[str, list[Box]]:
     """Read what :func:`write_boxes` wrote. For scoring only."""
     boxes: dict[str, list[Box]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
+    try:
+        for row in read_table(path, ("id", *BOX_COLUMNS)):
             edges = (float(row[name]) for name in BOX_COLUMNS[1:])
             boxes.setdefault(row["id"], []).append(Box(row["label"], *edges))
+    except ValueError as error:
+        raise damaged(path, "table of boxes", error) from error
     return boxes
 
 

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms import v2
 
-from pipeline.artifacts import read_label
+from pipeline.artifacts import read_made_label
 from pipeline.augmentation import as_image, as_mask, seeded
 from pipeline.datasets.manifest import Manifest, Record
-from pipeline.errors import UserError
 from pipeline.images import read_rgb
 
 
@@ -68,11 +67,7 @@ class SegmentedImages:
     def sample(self, index: int, seed: int) -> tuple[Tensor, Tensor]:
         """Give a (3, crop, crop) float32 image and its (crop, crop) int64 label image."""
         record = self.records[index]
-        image, label = read_rgb(record.image), read_label(self.labels[record.id])
-        if image.shape[:2] != label.shape:
-            raise UserError(
-                f"{self.labels[record.id]}: label is {label.shape}, expected {image.shape[:2]}, "
-                f"the size of {record.image}"
-            )
+        image = read_rgb(record.image)
+        label = read_made_label(self.labels[record.id], (image.shape[0], image.shape[1]))
         image, mask = seeded(self.transform, seed, as_image(image), as_mask(label))
         return image.as_subclass(Tensor), mask.as_subclass(Tensor).long()

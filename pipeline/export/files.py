@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.artifacts import BACKGROUND, IGNORE, replacing, write_scores, write_table
+from pipeline.artifacts import BACKGROUND, IGNORE
+from pipeline.documents import write_scores, write_table
 from pipeline.export.job import ExportItem
+from pipeline.files import replacing
 
 CHECKSUMS = "checksums.sha256"
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import BACKGROUND, IGNORE, read_label
+from pipeline.artifacts import BACKGROUND, IGNORE, read_made_label
 from pipeline.datasets.manifest import Record, files_by_id
 from pipeline.errors import UserError
 
@@ -106,7 +106,7 @@ def read_item(item: ExportItem, target: Target) -> NDArray[np.uint8]:
     UserError
         If it is of another size than its photograph, or holds another value.
     """
-    label = read_label(item.source)
+    label = read_made_label(item.source)
     check_size(item, label.shape)
     check_values(item, np.unique(label), target)
     return label

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import ExifTags, Image
 
-from pipeline.artifacts import replacing
 from pipeline.datasets.manifest import Record
+from pipeline.files import replacing
 from pipeline.images import read_rgb
 
 #: Of photographs that are written anew.

@@ -10,15 +10,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.artifacts import read_weights, write_weights
+from pipeline.artifacts import read_network, write_weights
 from pipeline.device import channels_last
 from pipeline.images import fitted_size, normalise, resize, strided_size
-from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation
+from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation, restore
 from pipeline.models.classifier import load_classifier
 
 #: Pixels per cell of the edge map.
 STRIDE = 4
 CHANNELS = 32
+#: Settings of a classifier that rebuild its backbone.
+SHAPE = ("backbone", "output_stride", "dilation")
 GROUPS = 4
 
 
@@ -95,8 +97,8 @@ def create_affinity_network(
     description : dict
         What rebuilds it.
     """
-    description = read_weights(classifier)[1]
-    shape = {key: description[key] for key in ("backbone", "output_stride", "dilation")}
+    description = read_network(classifier, SHAPE)[1]
+    shape = {key: description[key] for key in SHAPE}
     if features == "classifier":
         return AffinityNetwork(load_classifier(classifier).backbone), shape
     backbone = _backbone(shape)
@@ -113,9 +115,9 @@ def save_affinity_network(
 
 def load_affinity_network(path: Path) -> AffinityNetwork:
     """Rebuild the network that :func:`save_affinity_network` wrote, in evaluation mode."""
-    state, description = read_weights(path)
+    state, description = read_network(path, SHAPE)
     model = AffinityNetwork(_backbone(description))
-    model.load_state_dict(state)
+    restore(model, state, path)
     return model.eval()
 
 

@@ -1,11 +1,12 @@
 """Backbones from timm, with pretrained weights from a local file."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import timm
-from torch import nn
+from torch import Tensor, nn
 
 from pipeline.artifacts import read_weights
 from pipeline.errors import UserError
@@ -100,6 +101,23 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
             got, expected = tuple(tensors[key].shape), tuple(wanted[key].shape)
             raise UserError(f"{path}: {key} is {got}, expected {expected}: another network's file?")
     backbone.load_state_dict(wanted | {key: tensors[key] for key in wanted if key in tensors})
+
+
+def restore(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
+    """Put a network's own saved state into it, in place.
+
+    Raises
+    ------
+    UserError
+        If the tensors are those of another network.
+    """
+    try:
+        model.load_state_dict(dict(state))
+    except RuntimeError as error:
+        first = str(error).partition("\n")[2].strip().partition("\n")[0]
+        raise UserError(
+            f"{path}: weights of another network ({first[:150]}): delete this file and run again"
+        ) from error
 
 
 def normalisation(backbone: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline.artifacts import read_weights, write_weights
+from pipeline.artifacts import read_network, write_weights
 from pipeline.models.adl import insert_adl
-from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation
+from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation, restore
 
 
 class ClassScores(NamedTuple):
@@ -124,8 +124,9 @@ def save_classifier(
 
 def load_classifier(path: Path) -> CamClassifier:
     """Rebuild the classifier that :func:`save_classifier` wrote, in evaluation mode."""
-    state, description = read_weights(path)
+    keys = ("backbone", "output_stride", "pooling", "bias", "classes")
+    state, description = read_network(path, keys)
     settings = description | {"pretrained": False}
     model = create_classifier(settings, description["classes"])
-    model.load_state_dict(state)
+    restore(model, state, path)
     return model.eval()

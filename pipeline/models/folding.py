@@ -68,10 +68,9 @@ def use_onednn(model: nn.Module) -> None:
 def _absorb(convolution: nn.Conv2d, norm: Any) -> None:
     """Give a convolution the weights with which it does the batch norm's work as well."""
     old = convolution.weight
-    mean, variance, scale, shift, bias = (
-        None if value is None else value.double()
-        for value in (norm.running_mean, norm.running_var, norm.weight, norm.bias, convolution.bias)
-    )
+    affine: list[Any] = [norm.weight, norm.bias]
+    scale, shift, bias = (None if v is None else v.double() for v in (*affine, convolution.bias))
+    mean, variance = norm.running_mean.double(), norm.running_var.double()
     weight, bias = fuse_conv_bn_weights(old.double(), bias, mean, variance, norm.eps, scale, shift)
     convolution.weight = nn.Parameter(weight.to(old.dtype), old.requires_grad)
     convolution.bias = nn.Parameter(bias.to(old.dtype), old.requires_grad)

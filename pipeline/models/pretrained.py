@@ -24,8 +24,8 @@ from huggingface_hub.errors import (
 )
 from torch import nn
 
-from pipeline.artifacts import replacing
 from pipeline.errors import UserError
+from pipeline.files import replacing
 from pipeline.models.backbone import create_backbone, load_backbone
 
 logger = logging.getLogger(__name__)

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.artifacts import read_weights, write_weights
+from pipeline.artifacts import read_network, write_weights
 from pipeline.errors import UserError
-from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation
+from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation, restore
 from pipeline.models.strides import lacks_stride, remove_dilation
 
+#: Settings that rebuild a network.
+SHAPE = ("backbone", "output_stride", "dilation", "decoder_norm")
 #: Groups of channels of group norm, as in the published code of Puzzle-CAM.
 GROUPS = 4
 
@@ -112,15 +114,14 @@ def save_segmenter(
     path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], classes: int
 ) -> None:
     """Write a segmentation network's state with what rebuilds the network."""
-    keys = ("backbone", "output_stride", "dilation", "decoder_norm")
-    write_weights(path, state, {key: settings[key] for key in keys} | {"classes": classes})
+    write_weights(path, state, {key: settings[key] for key in SHAPE} | {"classes": classes})
 
 
 def load_segmenter(path: Path) -> Segmenter:
     """Rebuild the network that :func:`save_segmenter` wrote, in evaluation mode."""
-    state, description = read_weights(path)
+    state, description = read_network(path, (*SHAPE, "classes"))
     model = create_segmenter(description | {"pretrained": False}, description["classes"])
-    model.load_state_dict(state)
+    restore(model, state, path)
     return model.eval()
 
 

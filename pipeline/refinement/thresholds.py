@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import ClassMaps, read_scores
+from pipeline.artifacts import ClassMaps
+from pipeline.documents import read_scores
 from pipeline.errors import UserError
 
 #: Intervals of [0, 1] that values are counted in: finer than any threshold matters.

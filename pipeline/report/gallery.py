@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.artifacts import ClassMaps, MapShard, maps_by_id, read_label
+from pipeline.artifacts import ClassMaps, MapShard, maps_by_id, read_label, read_made_label
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.images import read_rgb
 from pipeline.progress import progress
@@ -211,8 +211,8 @@ def _samples(
 def _labels(split: Split, record: Record, size: tuple[int, int]) -> list[Layer]:
     layers = []
     for method, folders in split.labels.items():
-        files = (folder / f"{record.id}.png" for folder in folders)
-        file = next((path for path in files if path.is_file()), None)
-        if file is not None:
-            layers.append(Layer("label", method, method, label_layer(read_label(file), size)))
+        files = [folder / f"{record.id}.png" for folder in folders]
+        file = next((path for path in files if path.is_file()), files[0])
+        label = read_made_label(file, (record.height, record.width))
+        layers.append(Layer("label", method, method, label_layer(label, size)))
     return layers

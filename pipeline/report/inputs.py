@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.artifacts import read_scores, read_table
+from pipeline.documents import read_scores, read_table
 
 #: Path segments that name a method, after the folder of each kind of file.
 METHOD_LENGTH = {

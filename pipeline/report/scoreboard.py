@@ -119,13 +119,20 @@ def collect(root: Path, records: Sequence[Path]) -> Board:
     root : Path
         The folder of all results.
     records : sequence of Path
-        Records that count where another one claims the same experiment and seed.
+        Records that count where another one claims the same experiment and seed, and that must
+        be whole: of others, what cannot be read is left out with a note.
+
+    Raises
+    ------
+    UserError
+        If one of those records, or a score of its run, cannot be read.
     """
+    own = {record.parent.relative_to(root).as_posix() for record in records}
     runs, notes = _read_runs(root, records)
     notes += _unlike_settings(runs)
     by_method: dict[tuple[str, ...], list[Result]] = defaultdict(list)
     for run in runs:
-        results, words = read_results(run)
+        results, words = read_results(run, whole=run.folder in own)
         notes += words
         for result in results:
             by_method[run.experiment, result.kind, result.method, result.split].append(result)
@@ -153,6 +160,8 @@ def _read_runs(root: Path, records: Sequence[Path]) -> tuple[list[Run], list[str
         try:
             run = read_run(record, root)
         except UserError as error:
+            if record in records:
+                raise
             notes.append(str(error))
             continue
         other = runs.get((run.experiment, run.seed))

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
-from pipeline.artifacts import maps_by_id, read_class_scores, read_table, write_table
+from pipeline.artifacts import maps_by_id
 from pipeline.datasets.manifest import read_manifest
+from pipeline.documents import read_class_scores, read_table, write_table
 from pipeline.metrics.quality import doubts
 from pipeline.stage import run_stage
 

@@ -6,10 +6,10 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import replacing
 from pipeline.datasets.findings import Finding, findings
 from pipeline.datasets.manifest import Manifest, Record, read_manifest
 from pipeline.datasets.overview import Overview, identical_files, pictures_of_classes, summarise
+from pipeline.files import replacing
 from pipeline.images import read_rgb
 from pipeline.parallel import map_images
 from pipeline.report.dataset_check import Shot, render_check

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import ClassMaps, MapShard, write_scores
+from pipeline.artifacts import ClassMaps, MapShard
+from pipeline.documents import write_scores
 from pipeline.refinement.thresholds import choose_thresholds
 from pipeline.stage import run_stage
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.artifacts import write_class_scores
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.device import channels_last, make_fabric, on_device
+from pipeline.documents import write_class_scores
 from pipeline.images import fitted_size, normalise, read_rgb, resize
 from pipeline.models.classifier import load_classifier
 from pipeline.progress import progress

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.artifacts import read_scores, read_table, write_table
 from pipeline.datasets.manifest import read_manifest
+from pipeline.documents import read_scores, read_table, write_table
 from pipeline.metrics.faithfulness import drops, win_shares
 from pipeline.stage import run_stage
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.artifacts import read_label, write_table
-from pipeline.datasets.manifest import files_by_id, read_manifest
+from pipeline.artifacts import read_made_label
+from pipeline.datasets.manifest import Record, files_by_id, read_manifest
+from pipeline.documents import write_table
 from pipeline.metrics.agreement import label_agreement
 from pipeline.parallel import map_images
 from pipeline.stage import run_stage
@@ -49,15 +50,16 @@ def compare_labels(
     folders = [labels[start : start + shards] for start in range(0, len(labels), shards)]
     ids = [record.id for record in records]
     files = [files_by_id(ids, of_method) for of_method in folders]
-    items = [[by_id[image_id] for by_id in files] for image_id in ids]
+    items = [(r, [by_id[r.id] for by_id in files]) for r in records]
     rows = map_images(_agreements, items, workers=threads, what=f"agreement on {split}")
     named = ((image_id, *row) for image_id, row in zip(ids, rows, strict=True))
     write_table(agreement, ("id", *methods), named)
 
 
-def _agreements(paths: Sequence[Path]) -> list[float]:
+def _agreements(item: tuple[Record, Sequence[Path]]) -> list[float]:
     """Give each label's mean agreement with the other labels of its image."""
-    labels = [read_label(path) for path in paths]
+    record, paths = item
+    labels = [read_made_label(path, (record.height, record.width)) for path in paths]
     table = np.full((len(labels), len(labels)), np.nan)
     for first in range(len(labels)):
         for second in range(first):

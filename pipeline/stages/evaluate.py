@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.artifacts import read_label, write_counts, write_scores, write_table
+from pipeline.artifacts import read_label, read_made_label, write_counts
 from pipeline.datasets.manifest import files_by_id, read_manifest, read_masks
+from pipeline.documents import write_scores, write_table
 from pipeline.errors import UserError
 from pipeline.metrics.segmentation import Counts, confusion_matrix, image_counts, scores_of
 from pipeline.parallel import map_images
@@ -103,7 +104,7 @@ class _Counting:
     classes: int
 
     def __call__(self, pair: tuple[Path, Path]) -> Counts:
-        truth, predicted = map(read_label, pair)
+        truth, predicted = read_label(pair[0]), read_made_label(pair[1])
         try:
             return confusion_matrix(truth, predicted, self.classes)
         except ValueError as error:

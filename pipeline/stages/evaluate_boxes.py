@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import read_label, write_scores
+from pipeline.artifacts import read_label, read_made_label
 from pipeline.datasets.manifest import (
     Box,
     Record,
@@ -14,6 +14,7 @@ from pipeline.datasets.manifest import (
     read_masks,
 )
 from pipeline.datasets.truth import true_boxes
+from pipeline.documents import write_scores
 from pipeline.metrics.localization import best_overlap, localization_errors
 from pipeline.parallel import map_images
 from pipeline.stage import run_stage
@@ -99,7 +100,7 @@ class _Comparison:
     ) -> list[tuple[str, float]]:
         """Give the best overlap of every labelled class that has a true box."""
         record, file, known, mask = item
-        label = read_label(file)
+        label = read_made_label(file, (record.height, record.width))
         truth = read_label(mask) if known is None and mask is not None else None
         return [
             (self.classes[number - 1], best_overlap(label == number, true))

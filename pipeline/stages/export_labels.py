@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import read_scores, write_scores
 from pipeline.datasets.manifest import Manifest, Record, read_manifest
+from pipeline.documents import read_scores, write_scores
 from pipeline.errors import UserError
 from pipeline.export import FORMATS
 from pipeline.export.card import Provenance, data_card, readme

@@ -56,7 +56,8 @@ def fit_probe(
     torch.manual_seed(seed)
     built = {**settings, "pooling": "gap", "bias": True}
     model = create_classifier(built, len(data.classes), next(iter(pretrained), None))
-    features = _features(on_device(fabric, model), records, settings["size"], settings["flip"])
+    applied = on_device(fabric, model, fold=False)  # what is saved is the network as it was
+    features = _features(applied, records, settings["size"], settings["flip"])
     targets = np.repeat(data.targets(records), 2 if settings["flip"] else 1, axis=0)
     found, bias = fit_linear(features, targets, solver=settings["solver"], c=settings["c"])
     state = model.state_dict() | {"bias": torch.from_numpy(bias)}

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.artifacts import maps_by_id, write_scores, write_table
+from pipeline.artifacts import maps_by_id
 from pipeline.attribution.judging import Judge, JudgedPair
 from pipeline.datasets.manifest import evenly_spaced, read_manifest
 from pipeline.device import make_fabric, on_device
+from pipeline.documents import write_scores, write_table
 from pipeline.images import read_rgb
 from pipeline.metrics.faithfulness import drops, increase_share
 from pipeline.models.classifier import load_classifier

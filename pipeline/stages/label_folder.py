@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.special import expit
 
-from pipeline.artifacts import read_class_scores
 from pipeline.datasets.manifest import read_manifest, write_manifest
+from pipeline.documents import read_class_scores
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:

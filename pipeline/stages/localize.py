@@ -8,18 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import (
-    IGNORE,
-    MapShard,
-    maps_by_id,
-    read_class_scores,
-    read_label,
-    write_scores,
-    write_table,
-)
+from pipeline.artifacts import IGNORE, MapShard, maps_by_id, read_label
 from pipeline.datasets.manifest import Box, Record, read_boxes, read_manifest, read_masks
 from pipeline.datasets.truth import true_boxes
-from pipeline.errors import UserError
+from pipeline.documents import read_class_scores, write_scores, write_table
 from pipeline.metrics.localization import label_ranks, pixel_histograms, threshold_overlaps
 from pipeline.metrics.wsol import BINS, LocalizedPair, localization_scores
 from pipeline.parallel import map_images
@@ -115,10 +107,8 @@ class _Localization:
         item: tuple[Record, MapShard, list[Box] | None, Path | None, NDArray[np.float64]],
     ) -> Found:
         record, shard, known, mask, logits = item
-        maps = shard[record.id]
+        maps = shard.of_size(record.id, (record.height, record.width))
         truth = None if mask is None else read_label(mask)
-        if truth is not None and truth.shape != maps.size:
-            raise UserError(f"{mask}: mask is {truth.shape}, the maps are of {maps.size}")
         full = upsampled(maps)
         pixels = np.zeros((2, BINS), np.int64)
         if truth is not None:

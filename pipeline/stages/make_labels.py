@@ -5,7 +5,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import write_label, write_table
+from pipeline.artifacts import write_label
+from pipeline.documents import write_table
 from pipeline.labelling import Labeller, label_shard
 from pipeline.metrics.agreement import label_agreement
 from pipeline.refinement.labels import Labelling, labeller_of

@@ -63,7 +63,7 @@ def make_maps(
     data = read_manifest(manifest, classes)
     records = data.of_shard(split, shard, shards)
     fabric = make_fabric(precision, threads, gpu)
-    model = on_device(fabric, load_classifier(weights))
+    model = on_device(fabric, load_classifier(weights), fold=not settings.get("layer"))
     own = {key: value for key, value in settings.items() if key not in {"method", *FUSION}}
     attribution = partial(METHODS[settings["method"]], **own)
     fusion = {key: settings[key] for key in FUSION}

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from pipeline.artifacts import read_label, replacing, write_table
+from pipeline.artifacts import read_made_label
 from pipeline.datasets.manifest import SEPARATOR, Record, evenly_spaced, files_by_id, read_manifest
+from pipeline.documents import write_table
 from pipeline.export.files import hard_link, write_class_values
+from pipeline.files import replacing
 from pipeline.images import read_rgb
 from pipeline.parallel import map_images
 from pipeline.report.overlay import with_label
@@ -82,7 +84,7 @@ class _Shares:
     classes: int
 
     def __call__(self, path: Path) -> list[float]:
-        counts = np.bincount(read_label(path).ravel(), minlength=256)
+        counts = np.bincount(read_made_label(path).ravel(), minlength=256)
         return [round(float(count), 6) for count in counts[: self.classes] / counts.sum()]
 
 
@@ -91,7 +93,7 @@ def _overview(records: Sequence[Record], files: Mapping[str, Path]) -> Image.Ima
     pictures, captions = [], []
     for record in evenly_spaced(records, SHOWN):
         photograph = thumbnail(read_rgb(record.image))
-        masked = with_label(photograph, read_label(files[record.id]))
+        masked = with_label(photograph, read_made_label(files[record.id]))
         pictures += [framed(photograph, SIDE), framed(masked, SIDE)]
         captions += [record.image.name[:CAPTION], ", ".join(record.labels)[:CAPTION]]
     return Image.fromarray(captioned_grid(pictures, captions, columns=6))

@@ -78,7 +78,7 @@ def propagate_maps(
     )
 
     def walked(group: Sequence[Record]) -> Iterator[tuple[str, ClassMaps]]:
-        items = [shard[record.id] for record in group]
+        items = [shard.of_size(r.id, (r.height, r.width)) for r in group]
         values = [torch.from_numpy(item.values).float().to(fabric.device) for item in items]
         barriers = [
             edges(read_rgb(record.image, item.size), (item.values.shape[1], item.values.shape[2]))

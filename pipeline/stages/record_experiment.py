@@ -7,7 +7,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import write_scores
+from pipeline.documents import write_scores
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from pipeline.artifacts import read_scores, replacing
 from pipeline.datasets.manifest import (
     Manifest,
     evenly_spaced,
@@ -15,6 +14,8 @@ from pipeline.datasets.manifest import (
     read_manifest,
     read_masks,
 )
+from pipeline.documents import read_scores
+from pipeline.files import replacing
 from pipeline.refinement.graph_cut import GraphCutSettings
 from pipeline.report.comparison import Comparison, comparison_rows, read_table
 from pipeline.report.gallery import Split, gallery_cards, gallery_choices

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import replacing, write_table
+from pipeline.documents import write_table
+from pipeline.files import replacing
 from pipeline.report.scoreboard import Board, Entry, Pair, collect
 from pipeline.report.scoreboard_page import render_scoreboard
 from pipeline.stage import run_stage

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import read_table, write_scores
 from pipeline.datasets.manifest import read_manifest
+from pipeline.documents import read_table, write_scores
 from pipeline.metrics.quality import rank_correlation
 from pipeline.stage import run_stage
 

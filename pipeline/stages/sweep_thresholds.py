@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import MapShard, maps_by_id, read_label, write_counts, write_scores
+from pipeline.artifacts import MapShard, maps_by_id, read_label, write_counts
 from pipeline.datasets.manifest import read_manifest
-from pipeline.errors import UserError
+from pipeline.documents import write_scores
 from pipeline.metrics.segmentation import Counts, image_counts, scores_of, threshold_counts
 from pipeline.parallel import map_images
 from pipeline.refinement.labels import upsampled
@@ -120,9 +120,8 @@ class _Sweep:
 
     def __call__(self, item: tuple[str, MapShard, Path]) -> Counts:
         image_id, shard, mask = item
-        maps, truth = shard[image_id], read_label(mask)
-        if truth.shape != maps.size:
-            raise UserError(f"{mask}: mask is {truth.shape}, the maps are of {maps.size}")
+        truth = read_label(mask)
+        maps = shard.of_size(image_id, (truth.shape[0], truth.shape[1]))
         full = upsampled(maps)
         return threshold_counts(truth, full, maps.classes, self.thresholds, self.classes)
 

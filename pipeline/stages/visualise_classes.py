@@ -1,7 +1,6 @@
 """Draw what each class of a classifier looks like to it."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.artifacts import replacing
 from pipeline.attribution.class_model import class_models
+from pipeline.datasets.manifest import read_classes
 from pipeline.device import make_fabric, on_device
+from pipeline.files import replacing
 from pipeline.models.classifier import load_classifier
 from pipeline.progress import progress
 from pipeline.report.pictures import captioned_grid
@@ -57,7 +57,7 @@ def visualise_classes(
     gpu : int
         1 to compute on a GPU where there is one, 0 to keep to the CPU.
     """
-    names: Sequence[str] = json.loads(classes.read_text())
+    names = read_classes(classes)
     fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_classifier(weights))
     batches = torch.arange(len(names), device=fabric.device).split(BATCH)  # type: ignore[no-untyped-call]

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipeline.artifacts import replacing
 from pipeline.attribution.units import class_units, most_exciting, unit_maps
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.device import channels_last, make_fabric, on_device
+from pipeline.files import replacing
 from pipeline.images import fitted_size, normalise, read_rgb, resize
 from pipeline.models.classifier import CamClassifier, load_classifier
 from pipeline.progress import progress
@@ -61,7 +61,7 @@ def visualise_units(
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
     fabric = make_fabric(precision, threads, gpu)
-    model = on_device(fabric, load_classifier(weights))
+    model = on_device(fabric, load_classifier(weights), fold=False)
     units, strengths = class_units(model, settings["units"])
     wanted = torch.unique(units)
     view = _View(model, settings["max_size"])

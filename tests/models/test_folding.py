@@ -10,6 +10,15 @@ from pipeline.models.folding import fold_batch_norm, use_onednn
 from pipeline.models.segmenter import Segmenter
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Compute on one thread, as most jobs of the workflow do."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def with_statistics(model):
     """Give batch norms statistics and parameters as training leaves them, none of them trivial."""
     generator = torch.Generator().manual_seed(1)
@@ -29,25 +38,36 @@ def agree(first, second):
     torch.testing.assert_close(first, second, rtol=0, atol=1e-4 * float(second.abs().max()))
 
 
-# The last one pads its strided convolutions by itself (timm's Conv2dSame): they stay as they are.
-@pytest.mark.parametrize(
-    ("backbone", "left"),
-    [("test_resnet", 0), ("mobilenetv2_100", 0), ("resnest14d", 0), ("tf_efficientnet_b0", 4)],
-)
-def test_a_folded_classifier_gives_the_same_maps_and_gradients(backbone, left):
+def test_a_folded_classifier_gives_the_same_maps_and_gradients():
     torch.manual_seed(0)
-    model = CamClassifier(create_backbone(backbone, output_stride=32), 3)
-    model = with_statistics(model).double()
+    model = with_statistics(CamClassifier(create_backbone("test_resnet", output_stride=16), 3))
+    model.double()  # in single precision a ReLU's kink may fall between the two
     images = torch.randn(2, 3, 40, 50, dtype=torch.float64, requires_grad=True)
     expected = model(images).maps
     (gradient,) = torch.autograd.grad(expected.square().sum(), images)
-    count = len(norms_of(model))
-    assert fold_batch_norm(model) == count - left > 0
-    assert len(norms_of(model)) == left
+    assert fold_batch_norm(model) == 15
     maps = model(images).maps
     torch.testing.assert_close(maps, expected)
     torch.testing.assert_close(torch.autograd.grad(maps.square().sum(), images)[0], gradient)
     assert fold_batch_norm(model) == 0
+
+
+# The last one pads its strided convolutions by itself (timm's Conv2dSame): they stay as they are.
+@pytest.mark.parametrize(
+    ("backbone", "left"),
+    [("mobilenetv2_100", 0), ("resnest14d", 0), ("tf_efficientnet_b0", 5)],
+)
+def test_backbones_of_many_kinds_fold_and_give_the_same(backbone, left):
+    torch.manual_seed(0)
+    model = with_statistics(CamClassifier(create_backbone(backbone, output_stride=32), 3))
+    images = torch.randn(2, 3, 40, 50)
+    count = len(norms_of(model))
+    with torch.no_grad():
+        expected = model(images).maps
+        assert fold_batch_norm(model) == count - left > 0
+        use_onednn(model)
+        agree(model(images).maps, expected)
+    assert len(norms_of(model)) == left
 
 
 @pytest.mark.parametrize(
@@ -153,11 +173,6 @@ def test_on_one_thread_only_a_dilated_pointwise_convolution_is_onednns():
             images, layer.weight, layer.bias, one, padding, list(layer.dilation), False, padding, 1
         ).name
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        assert backend() == "SlowNd" or "Mkldnn" not in backend()
-        use_onednn(nn.Sequential(layer))
-        assert backend() == "Mkldnn"
-    finally:
-        torch.set_num_threads(threads)
+    assert backend() != "Mkldnn"
+    use_onednn(nn.Sequential(layer))
+    assert backend() == "Mkldnn"

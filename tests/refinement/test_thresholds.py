@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.artifacts import ClassMaps, write_scores
+from pipeline.artifacts import ClassMaps
+from pipeline.documents import write_scores
 from pipeline.errors import UserError
 from pipeline.refinement.thresholds import (
     BINS,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import ClassMaps, write_label, write_maps, write_scores
+from pipeline.artifacts import ClassMaps, write_label, write_maps
 from pipeline.datasets.manifest import (
     Box,
     Record,
@@ -18,6 +18,7 @@ from pipeline.datasets.manifest import (
     write_manifest,
     write_masks,
 )
+from pipeline.documents import write_scores
 from pipeline.metrics.segmentation import confusion_matrix, scores_of
 
 METHOD = "plain/cam/crf"

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import read_scores, write_label, write_scores
+from pipeline.artifacts import write_label
+from pipeline.documents import read_scores, write_scores
 from pipeline.stages.report import report
 from tests.report.conftest import METHOD, build
 

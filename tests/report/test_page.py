@@ -2,8 +2,8 @@ import json
 import re
 from html.parser import HTMLParser
 
-from pipeline.artifacts import read_scores, write_scores
 from pipeline.datasets.manifest import write_masks
+from pipeline.documents import read_scores, write_scores
 from pipeline.report.html import duration, percent, plain
 from pipeline.stages.report import report
 from tests.report.conftest import METHOD, build

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.artifacts import ClassMaps, read_class_scores, write_class_scores, write_maps
+from pipeline.artifacts import ClassMaps, write_maps
 from pipeline.datasets.manifest import Box, read_manifest, read_masks, write_boxes
+from pipeline.documents import read_class_scores, write_class_scores
 from pipeline.errors import UserError
 from pipeline.images import normalise, read_rgb
 from pipeline.models.classifier import create_classifier, load_classifier, save_classifier
@@ -142,7 +143,9 @@ def test_maps_of_another_size_and_images_without_maps_are_refused(small_dataset,
         for r in data.of_split("train")
     ]
     write_maps(tmp_path / "m.safetensors", small)
-    with pytest.raises(UserError, match=r"mask is \(36, 40\), the maps are of \(8, 8\)"):
+    with pytest.raises(
+        UserError, match=r"maps of 0 are of an image of \(8, 8\), expected \(36, 40\)"
+    ):
         located(small_dataset, tmp_path, tmp_path / "m.safetensors", RIGHT)
     write_maps(tmp_path / "m.safetensors", small[1:])
     with pytest.raises(UserError, match="1 of 4 images have no maps, first 0"):

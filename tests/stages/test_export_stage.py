@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from pipeline.artifacts import read_label, write_label, write_scores, write_soft_label
+from pipeline.artifacts import read_label, write_label, write_soft_label
 from pipeline.datasets.manifest import (
     Record,
     read_manifest,
@@ -18,6 +18,7 @@ from pipeline.datasets.manifest import (
     write_manifest,
 )
 from pipeline.datasets.voc import CLASSES
+from pipeline.documents import write_scores
 from pipeline.errors import UserError
 from pipeline.export import FORMATS
 from pipeline.export.card import NOT_SCORED

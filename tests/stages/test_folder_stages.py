@@ -7,14 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.artifacts import (
-    read_label,
-    read_soft_label,
-    read_table,
-    write_class_scores,
-    write_label,
-)
+from pipeline.artifacts import read_label, read_soft_label, write_label
 from pipeline.datasets.manifest import read_manifest
+from pipeline.documents import read_table, write_class_scores
 from pipeline.errors import UserError
 from pipeline.models.segmenter import create_segmenter, save_segmenter
 from pipeline.stages.label_folder import label_folder
@@ -116,7 +111,9 @@ def network(tmp_path, demo_config):
 def test_soft_predictions_are_the_probabilities_of_the_predictions(listed, network, tmp_path, crf):
     arguments = {
         "manifest": listed, "classes": tmp_path / "classes.json", "weights": network,
-        "settings": {"scales": [1.0], "flip": False, "max_size": None, "crf": crf, "fuse": "probabilities"},
+        "settings": {
+            "scales": [1.0], "flip": False, "max_size": None, "crf": crf, "fuse": "probabilities",
+        },
         "precision": "32-true", "split": "holiday", "shard": 0, "shards": 1, "threads": 1,
     }  # fmt: skip
     predict_masks(**arguments, predictions=tmp_path / "hard")

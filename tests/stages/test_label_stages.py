@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import ClassMaps, read_label, write_label, write_maps, write_scores
+from pipeline.artifacts import ClassMaps, read_label, write_label, write_maps
 from pipeline.datasets.manifest import Box, read_manifest, read_masks, write_boxes, write_masks
+from pipeline.documents import write_scores
 from pipeline.errors import UserError
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.evaluate_boxes import evaluate_boxes

@@ -5,18 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.artifacts import (
-    ClassMaps,
-    read_label,
-    read_scores,
-    read_soft_label,
-    read_table,
-    write_class_scores,
-    write_label,
-    write_maps,
-    write_table,
-)
+from pipeline.artifacts import ClassMaps, read_label, read_soft_label, write_label, write_maps
 from pipeline.datasets.manifest import read_manifest
+from pipeline.documents import read_scores, read_table, write_class_scores, write_table
 from pipeline.errors import UserError
 from pipeline.stages.assess_labels import assess_labels
 from pipeline.stages.choose_threshold import choose_threshold
@@ -26,6 +17,10 @@ from pipeline.stages.make_soft_labels import make_soft_labels
 from pipeline.stages.summarise_quality import summarise_quality
 
 METHOD = "plain/cam/crf"
+
+
+#: Height and width of the pictures of the small data set's train split.
+SIZES = [(36 + index, 40) for index in range(4)]
 
 
 @pytest.fixture
@@ -111,7 +106,9 @@ def agreement(small_dataset, tmp_path):
     """Write labels of three methods: two are alike, the third is the other way round."""
     for method, value in (("a", 0), ("b", 0), ("c", 1)):
         for image_id in range(4):
-            write_label(tmp_path / f"{method}/{image_id}.png", np.full((4, 5), value, np.uint8))
+            write_label(
+                tmp_path / f"{method}/{image_id}.png", np.full(SIZES[image_id], value, np.uint8)
+            )
     methods = ["p/m/a", "p/m/b", "p/m/c"]
     folders = [tmp_path / name for name in "abc"]
     path = tmp_path / "agreement.csv"

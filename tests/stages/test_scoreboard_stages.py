@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.artifacts import read_scores, write_scores
+from pipeline.documents import read_scores, write_scores
 from pipeline.report.scoreboard import collect
 from pipeline.stages import record_experiment as recording
 from pipeline.stages.record_experiment import record_experiment

@@ -214,7 +214,13 @@ def test_a_segmenter_is_trained_and_predicts(small_dataset, segmenter_settings, 
             manifest=small_dataset["manifest"],
             classes=small_dataset["classes"],
             weights=weights,
-            settings={"scales": [1.0, 0.5], "flip": True, "max_size": 30, "crf": crf, "fuse": "probabilities"},
+            settings={
+                "scales": [1.0, 0.5],
+                "flip": True,
+                "max_size": 30,
+                "crf": crf,
+                "fuse": "probabilities",
+            },
             precision="32-true",
             split="val",
             shard=0,
@@ -237,5 +243,5 @@ def test_a_missing_pseudo_label_is_named(small_dataset, segmenter_settings, tmp_
 def test_a_pseudo_label_of_another_size_is_named(small_dataset, segmenter_settings, tmp_path):
     pseudo_labels(small_dataset, tmp_path / "labels", [0, 1, 2, 3])
     write_label(tmp_path / "labels/2.png", np.zeros((5, 5), np.uint8))
-    with pytest.raises(UserError, match=r"2.png: label is \(5, 5\), expected \(38, 40\)"):
+    with pytest.raises(UserError, match=r"2.png cannot be used \(it is \(5, 5\), expected \(38, 40\)"):
         segmented(small_dataset, tmp_path / "s", segmenter_settings, [tmp_path / "labels"])

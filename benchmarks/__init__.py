@@ -1,0 +1,1 @@
+"""Claims of speed, each against a stated rival in the same run."""

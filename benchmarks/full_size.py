@@ -1,0 +1,163 @@
+"""What the whole VOC 2012 recipe would take on this machine, from what it does in a minute.
+
+    python benchmarks/full_size.py [--backbones NAME ...] [--device cuda] [--write FILE]
+
+Puzzle-CAM's recipe: the classifier with its puzzle module learns from 10,582 images for 15 epochs,
+the affinity network for 3, the segmentation network for 50, all on crops of 512; class maps of all
+training images at 4 scales and mirrored, and predictions of 1,449 images likewise. Operations an
+image are counted for each network. Hours are at the operations a second that training steps and
+class maps are measured to do here with one backbone, as `training.py` and `inference.py` do: an
+extrapolation wherever the backbone is another one. Loading is left out (see `loading.py`). Prints
+Markdown tables, and writes a YAML file for whoever estimates a run.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks import inference, training
+from benchmarks.machine import WITH_BACKWARD, add_side, measure, operations, write_rates
+from benchmarks.published import repeated
+from benchmarks.turns import (
+    HEIGHT,
+    WIDTH,
+    Way,
+    add_network_options,
+    make_parser,
+    network_of,
+    pictures,
+    take_turns,
+)
+from pipeline.images import scaled_size
+from pipeline.models.affinity import AffinityNetwork
+from pipeline.models.backbone import create_backbone
+from pipeline.models.segmenter import Segmenter
+
+TRAINING_IMAGES, HELD_OUT, CROP = 10_582, 1_449, 512
+SCALES = (0.5, 1.0, 1.5, 2.0)
+BACKBONES = ("mobilenetv2_100", "resnet50", "resnest50d", "resnest101e", "resnest269e")
+
+
+class Stage(NamedTuple):
+    """A stage of the recipe.
+
+    Attributes
+    ----------
+    kind : {"training", "inference"}
+        Which measured rate it runs at.
+    images : int
+        Images, times the epochs.
+    operations : callable
+        Counts the operations an image with a backbone.
+    """
+
+    kind: str
+    images: int
+    operations: Callable[[str], float]
+
+
+def affinity_training(backbone: str) -> float:
+    """Count an image's operations in the affinity network's training, whose backbone is frozen."""
+    with torch.device("meta"), torch.no_grad():
+        model = AffinityNetwork(create_backbone(backbone, output_stride=16)).eval()
+        images = torch.empty(1, 3, CROP, CROP)
+        frozen = operations(lambda: model.backbone.forward_features(images))
+        return frozen + WITH_BACKWARD * (operations(lambda: model(images)) - frozen)
+
+
+def segmenter_training(backbone: str) -> float:
+    """Count an image's operations in the segmentation network's training."""
+    return WITH_BACKWARD * _forward_of_segmenter(backbone, (CROP, CROP))
+
+
+def segmenter_inference(backbone: str) -> float:
+    """Count an image's operations in a prediction over scales and mirrors."""
+    sizes = [scaled_size((HEIGHT, WIDTH), scale) for scale in SCALES]
+    return 2 * sum(_forward_of_segmenter(backbone, size) for size in sizes)
+
+
+def _forward_of_segmenter(backbone: str, size: tuple[int, int]) -> int:
+    with torch.device("meta"), torch.no_grad():
+        model = Segmenter(backbone, 21).eval()
+        return operations(lambda: model(torch.empty(1, 3, *size)))
+
+
+STAGES = {
+    "classifier with puzzle": Stage(
+        "training", 15 * TRAINING_IMAGES, lambda name: training.operations_of(name, CROP)
+    ),
+    "class maps": Stage(
+        "inference",
+        TRAINING_IMAGES,
+        lambda name: inference.operations_of(name, (HEIGHT, WIDTH), SCALES),
+    ),
+    "affinity network": Stage("training", 3 * TRAINING_IMAGES, affinity_training),
+    "segmentation network": Stage("training", 50 * TRAINING_IMAGES, segmenter_training),
+    "predictions": Stage("inference", HELD_OUT, segmenter_inference),
+}
+
+
+def achieved(options: argparse.Namespace) -> dict[str, float]:
+    """Measure operations a second of this pipeline's training steps and of its class maps."""
+    backbone = network_of(options)
+    jobs = 1 if options.device == "cuda" else options.threads
+    with pictures(options) as files:
+        items = repeated(files, options.batch * options.steps)
+        step = take_turns([Way("step", training.ours)], items, options)["step"]
+        maps = take_turns([Way("maps", inference.ours, jobs)], files, options)["maps"]
+    size = (HEIGHT, WIDTH)
+    return {
+        "training": step.rate * training.operations_of(backbone, options.crop),
+        "inference": maps.rate * inference.operations_of(backbone, size, options.scales),
+    }
+
+
+def print_hours(rates: dict[str, float], backbones: list[str]) -> None:
+    """Print operations and hours of every stage with every backbone."""
+    print("| backbone | stage | images x epochs | 10^9 operations an image | hours |")
+    print("|---|---|---|---|---|")
+    for backbone in backbones:
+        total = 0.0
+        for name, stage in STAGES.items():
+            each = stage.operations(backbone)
+            hours = stage.images * each / rates[stage.kind] / 3600
+            total += hours
+            print(f"| {backbone} | {name} | {stage.images} | {each / 1e9:.0f} | {hours:.2g} |")
+        print(f"| {backbone} | all | | | {total:.2g} |", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the tables."""
+    parser = make_parser(__doc__, seconds=60)
+    add_network_options(parser, batch=4)
+    add_side(parser)
+    parser.add_argument("--backbones", nargs="+", default=[*BACKBONES], help="what to reckon for")
+    parser.add_argument("--scales", type=float, nargs="+", default=SCALES)
+    parser.add_argument("--steps", type=int, default=2, help="training steps a turn")
+    parser.add_argument("--megabytes", type=int, default=512, help="size of the copied array")
+    parser.add_argument("--write", type=Path, help="YAML file for the figures")
+    options = parser.parse_args(arguments)
+    found: dict[str, Any] = measure(options)
+    rates = achieved(options)
+    found |= {"measured_with": network_of(options), "precision": options.precision}
+    found |= {"achieved": rates}
+    cores = f", {options.threads} thread(s)" if options.device == "cpu" else ""
+    print(f"torch {torch.__version__}, {found['device']}{cores}; measured with")
+    print(f"{network_of(options)} in {options.precision}, billions of operations a second:\n")
+    print("| what | rate |\n|---|---|")
+    for name, rate in [*found["matrix"].items(), *rates.items()]:
+        print(f"| {name} | {rate / 1e9:.0f} |")
+    print()
+    print_hours(rates, options.backbones)
+    if options.write:
+        write_rates(options.write, found)
+
+
+if __name__ == "__main__":
+    main()

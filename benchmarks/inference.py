@@ -1,0 +1,154 @@
+"""Class maps over scales and flips: the published order against this pipeline's jobs.
+
+    python benchmarks/inference.py [--backbone NAME] [--threads N] [--device cuda] [--images FOLDER]
+
+The rival is what published code does: one process with all threads, fp32, NCHW; for each scale a
+batch of the image and its mirror, ReLU, maps of all classes resized and summed, divided by the
+maximum. Ours is what the workflow does: as many jobs of one thread side by side as there are
+cores (one job on a GPU). Both decode the same files, resize them with the same code and have the
+same random weights; "difference" is the largest one between maps in [0, 1], of which ours are
+rounded to 16 bits. Prints a Markdown table.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.machine import add_side, floor_rate, operations
+from benchmarks.turns import (
+    Way,
+    Work,
+    machine_line,
+    make_parser,
+    network_of,
+    pictures,
+    print_table,
+    take_turns,
+)
+from pipeline.attribution.cam import cam
+from pipeline.attribution.fusion import fused_maps
+from pipeline.device import make_fabric, on_device
+from pipeline.images import normalise, read_rgb, resize, scaled_size, strided_size
+from pipeline.models.classifier import CamClassifier, create_classifier
+
+#: Classes of the network, and numbers of those that every picture is labelled with.
+CLASSES, LABELS = 20, np.array([8, 15])
+STRIDE = 4
+
+
+def make_network(backbone: str) -> CamClassifier:
+    """Make the classifier, with the same random weights and statistics on every call."""
+    torch.manual_seed(0)
+    settings = {"backbone": backbone, "pretrained": False, "output_stride": 16, "pooling": "gap"}
+    model = create_classifier(settings, CLASSES)
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d) and part.running_mean is not None:
+            part.running_mean.uniform_(-0.1, 0.1)
+    return model.eval()
+
+
+@torch.no_grad()
+def published_maps(
+    model: CamClassifier, image: NDArray[np.uint8], scales: Sequence[float]
+) -> NDArray[np.float32]:
+    """Make the maps of one image in the published order, of the labelled classes."""
+    size = (image.shape[0], image.shape[1])
+    found = []
+    for scale in scales:
+        scaled = normalise(resize(image, scaled_size(size, scale)), model.mean, model.std)
+        both = torch.from_numpy(np.stack([scaled, scaled[:, :, ::-1]]))
+        maps = model(both.to(next(model.parameters()).device)).maps.relu()
+        maps = maps[0] + maps[1].flip(-1)
+        found.append(F.interpolate(maps[None], strided_size(size, STRIDE), mode="bilinear")[0])
+    total = torch.stack(found).sum(dim=0)[LABELS - 1]
+    # Published: an epsilon of 1e-5, which counts where a random network's maps are small.
+    return (total / total.amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)).cpu().numpy()
+
+
+def our_maps(
+    model: CamClassifier, image: NDArray[np.uint8], scales: Sequence[float]
+) -> NDArray[np.float16]:
+    """Make the same maps as a job of the workflow does."""
+    settings = {"scales": scales, "flip": True, "max_size": None, "stride": STRIDE}
+    return fused_maps(cam, model, image, LABELS, **settings)[0]  # type: ignore[arg-type]
+
+
+def published(options: argparse.Namespace) -> Work:
+    """Prepare the rival's process."""
+    torch.set_num_threads(options.threads)
+    model = make_network(network_of(options)).to(options.device)
+
+    def work(files: Sequence[Path]) -> None:
+        for file in files:
+            published_maps(model, read_rgb(file), options.scales)
+
+    return work
+
+
+def ours(options: argparse.Namespace) -> Work:
+    """Prepare one of the workflow's jobs."""
+    on_gpu = options.device == "cuda"
+    fabric = make_fabric(options.precision, options.threads if on_gpu else 1, gpus=int(on_gpu))
+    model = on_device(fabric, make_network(network_of(options)))
+
+    def work(files: Sequence[Path]) -> None:
+        for file in files:
+            our_maps(model, read_rgb(file), options.scales)
+
+    return work
+
+
+def difference(options: argparse.Namespace, file: Path) -> float:
+    """Give the largest difference between the maps of both ways."""
+    image, backbone = read_rgb(file), network_of(options)
+    rival = make_network(backbone).to(options.device)
+    expected = published_maps(rival, image, options.scales)
+    fabric = make_fabric(options.precision, options.threads, gpus=int(options.device == "cuda"))
+    maps = our_maps(on_device(fabric, make_network(backbone)), image, options.scales)
+    return float(np.abs(maps.astype(np.float32) - expected).max())
+
+
+def operations_of(backbone: str, size: tuple[int, int], scales: Sequence[float]) -> int:
+    """Count the operations of one image at all scales, twice each for the mirror."""
+    with torch.device("meta"):
+        model = make_network(backbone)
+    sizes = [scaled_size(size, scale) for scale in scales]
+    with torch.no_grad():
+        return sum(operations(partial(model, torch.empty(2, 3, *s, device="meta"))) for s in sizes)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table."""
+    parser = make_parser(__doc__, seconds=60)
+    parser.add_argument("--backbone", help="a timm network; resnet50 on a GPU, else mobilenetv2")
+    parser.add_argument("--precision", default="32-true", help="arithmetic of ours")
+    parser.add_argument("--scales", type=float, nargs="+", default=[0.5, 1.0, 1.5, 2.0])
+    add_side(parser)
+    options = parser.parse_args(arguments)
+    jobs = 1 if options.device == "cuda" else options.threads
+    ways = [Way("published order", published), Way(f"ours, {jobs} job(s)", ours, jobs)]
+    with pictures(options) as files:
+        print(f"{machine_line(options)}, {network_of(options)}, ours in {options.precision}, ")
+        scales = ", ".join(map(str, options.scales))
+        print(f"scales {scales}, each mirrored; difference {difference(options, files[0]):.0e}")
+        height, width, _ = read_rgb(files[0]).shape
+        needed = operations_of(network_of(options), (height, width), options.scales)
+        rate = floor_rate(options)
+        measured = take_turns(ways, files, options)
+        rate = max(rate, floor_rate(options))  # other work on the machine may slow either down
+        print(f"{needed / 1e9:.0f} billion operations an image of {rate / 1e9:.0f} a second\n")
+        print_table(measured, floor=rate / needed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Puzzle training steps: the published order against this pipeline's training loop.
+
+    python benchmarks/training.py [--backbone NAME] [--crop 512] [--batch 4] [--device cuda]
+
+The rival is what Puzzle-CAM publishes: NCHW, fp32, its own augmentation in PyTorch's loader; the
+whole images go through the network, then the tiles, then the losses, backward and PyTorch's SGD.
+Ours is `pipeline.training.train` with the same losses, optimiser and number of workers. Both load
+their images from the same files while they train. Prints a Markdown table.
+"""
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.inference import make_network
+from benchmarks.machine import WITH_BACKWARD, add_side, floor_rate, operations, synchronise
+from benchmarks.published import our_images, published_loader, repeated
+from benchmarks.turns import (
+    Way,
+    Work,
+    add_network_options,
+    machine_line,
+    make_parser,
+    network_of,
+    pictures,
+    print_table,
+    take_turns,
+)
+from pipeline.config import resolve
+from pipeline.device import make_fabric
+from pipeline.losses import classification_step
+from pipeline.models.classifier import CamClassifier
+from pipeline.optimization import make_optimizer
+from pipeline.puzzle import alpha_at
+from pipeline.training import Recipe, train
+
+#: Low, so that random weights bear as many steps as are asked for.
+LEARNING_RATE = 1e-4
+
+
+def settings_of(options: argparse.Namespace) -> dict[str, Any]:
+    """Give the recipe of Puzzle-CAM for one epoch, with all defaults filled in."""
+    own = {"preset": "puzzle-cam", "backbone": network_of(options), "pretrained": False}
+    own |= {"epochs": 1, "batch_size": options.batch, "precision": options.precision}
+    own |= {"optimizer": {"learning_rate": LEARNING_RATE}, "augmentation": {"crop": options.crop}}
+    config = resolve(
+        {
+            "experiment": "benchmark",
+            "dataset": {"kind": "demo"},
+            "classifiers": {"puzzle": own},
+            "attributions": {"cam": {}},
+            "refinements": {"plain": {"background": {"value": 0.1, "chosen": "for nothing"}}},
+            "labels": ["puzzle/cam/plain"],
+        }
+    )
+    settings: dict[str, Any] = config["classifiers"]["puzzle"]
+    return settings
+
+
+def published_tiles(images: Tensor) -> Tensor:
+    """Cut images into four tiles as published: slices, put one after the other."""
+    height, width = images.shape[2] // 2, images.shape[3] // 2
+    halves = [images[:, :, :height], images[:, :, height:]]
+    return torch.cat([part for half in halves for part in (half[..., :width], half[..., width:])])
+
+
+def published_merge(tiles: Tensor) -> Tensor:
+    """Put four tiles an image together again as published."""
+    first, second, third, fourth = tiles.chunk(4)
+    rows = [torch.cat([first, second], dim=3), torch.cat([third, fourth], dim=3)]
+    return torch.cat(rows, dim=2)
+
+
+def published_loss(model: CamClassifier, images: Tensor, targets: Tensor, alpha: float) -> Tensor:
+    """Compute the loss of a batch in the published order.
+
+    Parameters
+    ----------
+    model : CamClassifier
+    images : (N, 3, H, W) float tensor
+    targets : (N, C) float tensor
+        Labels, 0 or 1.
+    alpha : float
+        Weight of the reconstruction loss.
+
+    Returns
+    -------
+    () float tensor
+    """
+    logits, maps = model(images)
+    merged = published_merge(model(published_tiles(images)).maps)
+    merged_logits = merged.flatten(2).mean(dim=2)
+    loss = F.multilabel_soft_margin_loss(logits, targets)
+    loss_pieces = F.multilabel_soft_margin_loss(merged_logits, targets)
+    reconstruction = ((maps - merged).abs() * targets[:, :, None, None]).mean()
+    total: Tensor = loss + loss_pieces + alpha * reconstruction
+    return total
+
+
+def published(options: argparse.Namespace) -> Work:
+    """Prepare the rival's process."""
+    torch.set_num_threads(options.threads)
+    settings, device = settings_of(options), options.device
+    model = make_network(network_of(options)).to(device)
+    optimizer = make_optimizer(model, model.head, settings["optimizer"])
+    alpha, ramp = settings["puzzle"]["alpha"], settings["puzzle"]["ramp"]
+
+    def work(files: Sequence[Path]) -> None:
+        model.train()
+        steps = len(files) // options.batch
+        for index, batch in enumerate(published_loader(files, options, options.loaders)):
+            images, targets = (part.to(device) for part in batch)
+            loss = published_loss(model, images, targets, alpha_at(index / steps, alpha, ramp))
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            loss.item()
+        synchronise(device)
+
+    return work
+
+
+def ours(options: argparse.Namespace) -> Work:
+    """Prepare this pipeline's process; its own log of an epoch says how long that took."""
+    settings = settings_of(options)
+    on_gpu = options.device == "cuda"
+    fabric = make_fabric(options.precision, options.threads, gpus=int(on_gpu))
+    model = make_network(network_of(options))
+
+    def work(files: Sequence[Path]) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            _, history = train(
+                model,
+                model.head,
+                our_images(files, options.crop),
+                classification_step(settings["puzzle"]),
+                Recipe(settings, seed=0),
+                fabric=fabric,
+                checkpoint=Path(folder) / "checkpoint.safetensors",
+                fingerprint="",
+                workers=options.loaders,
+            )
+        return history[0]["seconds"]
+
+    return work
+
+
+def operations_of(backbone: str, crop: int) -> float:
+    """Count the operations of one image's part of a step, forward and backward."""
+    with torch.device("meta"), torch.no_grad():
+        model, images = make_network(backbone), torch.empty(1, 3, crop, crop)
+        tiles = published_tiles(images)
+        return WITH_BACKWARD * operations(lambda: (model(images), model(tiles)))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the table."""
+    parser = make_parser(__doc__, seconds=60)
+    add_network_options(parser, batch=4)
+    parser.add_argument("--steps", type=int, default=2, help="steps a turn")
+    add_side(parser)
+    options = parser.parse_args(arguments)
+    ways = [Way("published order", published), Way("ours", ours)]
+    with pictures(options) as files:
+        print(f"{machine_line(options)}, {network_of(options)}, ours in {options.precision}, ")
+        print(f"crops of {options.crop}, batches of {options.batch}")
+        needed = operations_of(network_of(options), options.crop)
+        items = repeated(files, options.batch * options.steps)
+        rate = floor_rate(options)
+        measured = take_turns(ways, items, options)
+        rate = max(rate, floor_rate(options))  # other work on the machine may slow either down
+        print(f"{needed / 1e9:.0f} billion operations an image of {rate / 1e9:.0f} a second\n")
+        print_table(measured, floor=rate / needed)
+
+
+if __name__ == "__main__":
+    main()
