@@ -1,6 +1,6 @@
 """What the whole VOC 2012 recipe would take on this machine, from what it does in a minute.
 
-    python benchmarks/full_size.py [--backbones NAME ...] [--device cuda] [--write FILE]
+    python benchmarks/full_size.py [--backbones NAME ...] [--device cuda]
 
 Puzzle-CAM's recipe: the classifier with its puzzle module learns from 10,582 images for 15 epochs,
 the affinity network for 3, the segmentation network for 50, all on crops of 512; class maps of all
@@ -8,7 +8,7 @@ training images at 4 scales and mirrored, and predictions of 1,449 images likewi
 image are counted for each network. Hours are at the operations a second that training steps and
 class maps are measured to do here with one backbone, as `training.py` and `inference.py` do: an
 extrapolation wherever the backbone is another one. Loading is left out (see `loading.py`). Prints
-Markdown tables, and writes a YAML file for whoever estimates a run.
+Markdown tables, and the entry of this machine for pipeline/rates.yaml, which estimates runs.
 """
 
 import argparse
@@ -18,11 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import yaml
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks import inference, training
-from benchmarks.machine import WITH_BACKWARD, add_side, measure, operations, write_rates
+from benchmarks.machine import WITH_BACKWARD, add_side, measure, operations
 from benchmarks.published import repeated
 from benchmarks.turns import (
     HEIGHT,
@@ -132,6 +133,13 @@ def print_hours(rates: dict[str, float], backbones: list[str]) -> None:
         print(f"| {backbone} | all | | | {total:.2g} |", flush=True)
 
 
+def entry(machine: str, rates: dict[str, float], backbone: str) -> str:
+    """Give what pipeline/rates.yaml says of a machine."""
+    rounded = {kind: float(f"{rate:.3g}") for kind, rate in rates.items()}
+    by_backbone = {kind: {backbone: rate, "other": rate} for kind, rate in rounded.items()}
+    return yaml.safe_dump([{"name": f"hours on {machine}", **by_backbone}], sort_keys=False)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Print the tables."""
     parser = make_parser(__doc__, seconds=60)
@@ -141,12 +149,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--scales", type=float, nargs="+", default=SCALES)
     parser.add_argument("--steps", type=int, default=2, help="training steps a turn")
     parser.add_argument("--megabytes", type=int, default=512, help="size of the copied array")
-    parser.add_argument("--write", type=Path, help="YAML file for the figures")
     options = parser.parse_args(arguments)
     found: dict[str, Any] = measure(options)
     rates = achieved(options)
-    found |= {"measured_with": network_of(options), "precision": options.precision}
-    found |= {"achieved": rates}
     cores = f", {options.threads} thread(s)" if options.device == "cpu" else ""
     print(f"torch {torch.__version__}, {found['device']}{cores}; measured with")
     print(f"{network_of(options)} in {options.precision}, billions of operations a second:\n")
@@ -155,8 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"| {name} | {rate / 1e9:.0f} |")
     print()
     print_hours(rates, options.backbones)
-    if options.write:
-        write_rates(options.write, found)
+    print(f"\n{entry(found['device'], rates, network_of(options))}")
 
 
 if __name__ == "__main__":

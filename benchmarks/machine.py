@@ -1,11 +1,11 @@
 """What this machine can do at most: matrix products and memory, and what networks ask of it.
 
-    python benchmarks/machine.py [--device cuda] [--threads N] [--write FILE]
+    python benchmarks/machine.py [--device cuda] [--threads N]
 
 Rates are the best of several calls: products of large square matrices, and copies of large
 arrays (bytes read and written). A stage's share of the floor is its operations, as PyTorch
 counts those of matrix products and convolutions, by the rate and by its time. Prints a
-Markdown table, and writes a YAML file for whoever estimates a run.
+Markdown table.
 """
 
 import argparse
@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.turns import make_parser
-from pipeline.files import replacing
 
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 REPEATS = 5
@@ -109,24 +107,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def write_rates(path: Path, found: dict[str, Any]) -> None:
-    """Write what was measured as YAML; figures to three digits."""
-    with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(_rounded(found), sort_keys=False))
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return float(f"{value:.3g}") if isinstance(value, float) else value
-
-
 def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
     parser = make_parser(__doc__, seconds=0)
     add_side(parser)
     parser.add_argument("--megabytes", type=int, default=512, help="size of the copied array")
-    parser.add_argument("--write", type=Path, help="YAML file for the figures")
     options = parser.parse_args(arguments)
     found = measure(options)
     print(f"torch {torch.__version__}, {found['device']}, {options.threads} thread(s)\n")
@@ -134,8 +119,6 @@ def main(arguments: list[str] | None = None) -> None:
     for name, rate in found["matrix"].items():
         print(f"| matrix product, {name} | {rate / 1e9:.0f} billion operations/s |")
     print(f"| memory | {found['bandwidth'] / 1e9:.1f} GB/s |")
-    if options.write:
-        write_rates(options.write, found)
 
 
 if __name__ == "__main__":

@@ -109,7 +109,9 @@ class Job:
         segments = self.rule in {"train_segmenter", "predict_masks", "predict_soft_masks"}
         name = None if segments else self.wildcards.classifier
         network = self.config["segmenter"] if segments else self.config["classifiers"][name]
-        base, more = COSTS.get(network["backbone"], UNKNOWN), DECODER if segments else Cost(0, 0, 0)
+        # A name may have the tag of its weights: resnet50.tv_in1k.
+        base = COSTS.get(network["backbone"].split(".")[0], UNKNOWN)
+        more = DECODER if segments else Cost(0, 0, 0)
         # 2.1 and 2.0 times as much were seen of mobilenetv2_100 and resnet50 in training.
         dense = 2.2 if network["output_stride"] == 8 else 1.0
         return Cost(

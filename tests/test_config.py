@@ -222,3 +222,23 @@ def test_the_schema_names_every_attribution_method():
     schema = yaml.safe_load(SCHEMA.read_text())
     named = schema["properties"]["attributions"]["additionalProperties"]["properties"]["method"]
     assert named["enum"] == list(METHODS)
+
+
+def turned(value: Any) -> Any:
+    """Write every section in the opposite order."""
+    if isinstance(value, dict):
+        return {key: turned(value[key]) for key in reversed(value)}
+    return value
+
+
+def test_the_order_of_settings_does_not_matter(demo):
+    plain, other = resolve(demo), resolve(turned(demo))
+    for section in ("segmenter", "affinity", "prediction", "dataset"):
+        assert repr(plain[section]) == repr(other[section])  # what Snakemake compares
+    for section in ("classifiers", "attributions", "refinements", "random_walks"):
+        for name, settings in plain[section].items():
+            assert repr(settings) == repr(other[section][name])
+
+
+def test_a_resolved_configuration_resolves_to_itself(demo):
+    assert repr(resolve(resolve(demo))) == repr(resolve(demo))

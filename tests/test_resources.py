@@ -253,3 +253,9 @@ def test_the_snakefile_does_not_wait_for_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
     )
     assert done.stdout == "False\n"
+
+
+def test_the_tag_of_weights_is_no_other_backbone(config):
+    tagged = deepcopy(config)
+    tagged["classifiers"]["puzzle"]["backbone"] += ".ra_in1k"
+    assert mem_mb(tagged, "train_classifier") == mem_mb(config, "train_classifier")

@@ -81,3 +81,30 @@ def test_boxes_read_back_as_written(tmp_path):
     }
     write_boxes(tmp_path / "boxes.csv", boxes | {"c": []})
     assert read_boxes(tmp_path / "boxes.csv") == boxes
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("manifest", "id,image,width,height,split,labels\na,a.png,4x,5,train,cat\n", "4x"),
+        ("manifest", "id,image,width,height,split,labels\na,a.png,4\n", "row 2 has 3 cells"),
+        ("manifest", "id,image\n", "columns are"),
+        ("manifest", "", "the file is empty"),
+        ("classes", '["cat", "d', "Unterminated string"),
+        ("classes", '{"cat": 1}', "list of class names"),
+    ],
+)
+def test_damaged_files_are_named(small_dataset, name, content, words):
+    small_dataset[name].write_text(content)
+    with pytest.raises(UserError) as raised:
+        read_manifest(small_dataset["manifest"], small_dataset["classes"])
+    message = str(raised.value)
+    assert message.startswith(str(small_dataset[name])) and "delete it" in message
+    assert words in message
+
+
+def test_a_damaged_table_of_boxes_is_named(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text("id,label,left,top,right,bottom\na,cat,1,2,x,4\n")
+    with pytest.raises(UserError, match=r"boxes\.csv: not a whole table of boxes"):
+        read_boxes(path)

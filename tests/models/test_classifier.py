@@ -2,8 +2,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from pipeline.errors import UserError
+from pipeline.models.affinity import load_affinity_network
 from pipeline.models.backbone import create_backbone
 from pipeline.models.classifier import create_classifier, load_classifier, save_classifier
+from pipeline.models.segmenter import Segmenter, load_segmenter, save_segmenter
 
 SETTINGS = {
     "backbone": "test_resnet",
@@ -74,3 +77,20 @@ def test_a_pretrained_classifier_needs_a_file(tmp_path):
 
 def test_images_of_one_pixel_are_legal(model):
     assert model(torch.randn(1, 3, 1, 1)).maps.shape == (1, 3, 1, 1)
+
+
+def test_weights_of_another_network_are_named(model, tmp_path):
+    path = tmp_path / "model.safetensors"
+    segmenter = {"backbone": "test_resnet", "output_stride": 16, "dilation": True,
+                 "decoder_norm": "batch"}  # fmt: skip
+    save_segmenter(path, Segmenter("test_resnet", 4).state_dict(), segmenter, 4)
+    with pytest.raises(UserError, match=r"model\.safetensors: .* without pooling, bias.*delete it"):
+        load_classifier(path)
+    save_classifier(path, model.state_dict(), SETTINGS | {"backbone": "resnet18"}, 3)
+    with pytest.raises(UserError, match=r"model\.safetensors: weights of another network"):
+        load_classifier(path)
+    with pytest.raises(UserError, match="without decoder_norm"):
+        load_segmenter(path)
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(UserError, match="not a whole safetensors"):
+        load_affinity_network(path)
