@@ -80,7 +80,7 @@ def launch(accelerator: str, processes: int, precision: str, threads: int) -> Fa
         _keep_memory()
     torch.use_deterministic_algorithms(True, warn_only=True)
     # What is not yet computed is never read: filling it costs a fifth of a training step.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     fabric = Fabric(
         accelerator=accelerator,
