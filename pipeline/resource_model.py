@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.manifest import read_manifest
+from pipeline.errors import UserError
 from pipeline.images import fitted_size
 
 Config = Mapping[str, Any]
@@ -147,7 +148,10 @@ def pictures_of(input: Any) -> Pictures:
     manifest, classes = (getattr(input, name, None) for name in ("manifest", "classes"))
     if not (manifest and classes and Path(manifest).is_file() and Path(classes).is_file()):
         return Pictures()
-    return _pictures(Path(manifest), Path(classes), Path(manifest).stat().st_mtime_ns)
+    try:
+        return _pictures(Path(manifest), Path(classes), Path(manifest).stat().st_mtime_ns)
+    except UserError:
+        return Pictures()  # damaged: the job that needs it says so
 
 
 @cache

@@ -259,3 +259,10 @@ def test_the_tag_of_weights_is_no_other_backbone(config):
     tagged = deepcopy(config)
     tagged["classifiers"]["puzzle"]["backbone"] += ".ra_in1k"
     assert mem_mb(tagged, "train_classifier") == mem_mb(config, "train_classifier")
+
+
+def test_a_damaged_manifest_is_left_to_the_job_that_needs_it(tmp_path):
+    for name in ("manifest.csv", "classes.json"):
+        (tmp_path / name).write_text('["ca')
+    files = SimpleNamespace(manifest=tmp_path / "manifest.csv", classes=tmp_path / "classes.json")
+    assert pictures_of(files) == Pictures()
