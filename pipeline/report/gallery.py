@@ -211,8 +211,9 @@ def _samples(
 def _labels(split: Split, record: Record, size: tuple[int, int]) -> list[Layer]:
     layers = []
     for method, folders in split.labels.items():
-        files = [folder / f"{record.id}.png" for folder in folders]
-        file = next((path for path in files if path.is_file()), files[0])
-        label = read_made_label(file, (record.height, record.width))
-        layers.append(Layer("label", method, method, label_layer(label, size)))
+        files = (folder / f"{record.id}.png" for folder in folders)
+        file = next((path for path in files if path.is_file()), None)
+        if file is not None:
+            label = read_made_label(file, (record.height, record.width))
+            layers.append(Layer("label", method, method, label_layer(label, size)))
     return layers
