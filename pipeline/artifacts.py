@@ -1,4 +1,4 @@
-"""The only codec: class maps, label images, weights and scores on disk.
+"""The only codec of arrays: class maps, label images, counts and weights on disk.
 
 Two formats carry all data between stages: safetensors for floating-point arrays and
 8-bit palette PNG for label images. Both know a damaged file: PNG has checksums of its
