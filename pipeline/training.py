@@ -22,7 +22,7 @@ from pipeline.checkpoint import State, restore_checkpoint, save_checkpoint, stat
 from pipeline.device import channels_last
 from pipeline.documents import write_table
 from pipeline.errors import UserError
-from pipeline.models.backbone import freeze_batch_norm
+from pipeline.models.backbone import freeze, freeze_batch_norm
 from pipeline.models.batch_norm import synchronise_batch_norm
 from pipeline.optimization import make_optimizer, rate_factor
 from pipeline.progress import progress
@@ -62,6 +62,7 @@ def train(
     checkpoint: Path,
     fingerprint: str,
     workers: int,
+    frozen: Sequence[nn.Module] = (),
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
 ) -> tuple[State, list[dict[str, float]]]:
     """Train a network, or go on with a training that was interrupted.
@@ -89,6 +90,8 @@ def train(
         Digest of all that decides the result; a checkpoint with another one is not used.
     workers : int
         Processes that load samples; 0 loads in this one.
+    frozen : sequence of nn.Module
+        Parts of the network that keep the weights and statistics that they have.
     validate : callable, optional
         Gives further columns of the history after an epoch.
 
@@ -107,9 +110,8 @@ def train(
     settings = recipe.settings
     if settings.get("batch_norm") == "synchronised":
         synchronise_batch_norm(model, fabric)
-    if settings.get("batch_norm") == "frozen":
-        # Before any process waits for gradients that these parameters will not have.
-        freeze_batch_norm(model, head)
+    # Before any process waits for gradients that frozen parameters will not have.
+    _keep_frozen(model, head, frozen, settings)
     optimizer = make_optimizer(model, head, settings["optimizer"])
     model.to(memory_format=torch.channels_last)
     compiled = torch.compile(model) if settings["compile"] else model
@@ -122,8 +124,7 @@ def train(
     done = restore_checkpoint(checkpoint, fingerprint, model, optimizer, fabric)
     for epoch in range(done.epoch, settings["epochs"]):
         network.train()
-        if settings.get("batch_norm") == "frozen":
-            freeze_batch_norm(model, head)
+        _keep_frozen(model, head, frozen, settings)
         row = loop.run_epoch(epoch)
         if validate is not None:
             network.eval()
@@ -132,6 +133,15 @@ def train(
         if fabric.is_global_zero:
             save_checkpoint(checkpoint, fingerprint, model, optimizer, done, fabric)
     return done.best or state_of(model), done.history
+
+
+def _keep_frozen(
+    model: nn.Module, head: nn.Module, frozen: Sequence[nn.Module], settings: Mapping[str, Any]
+) -> None:
+    """Take out of training what is to stay as it is; after every ``model.train()``."""
+    freeze(frozen)
+    if settings.get("batch_norm") == "frozen":
+        freeze_batch_norm(model, head)
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:

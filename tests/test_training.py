@@ -187,6 +187,15 @@ def test_frozen_batch_norm_keeps_statistics_and_affine_parameters(tmp_path):
     assert not torch.equal(state["body.weight"], before["body.weight"])
 
 
+def test_frozen_parts_keep_all_that_they_have(tmp_path):
+    torch.manual_seed(0)
+    model = Net()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    state, _ = run(tmp_path / "a", model=model, frozen=[model.body, model.norm])
+    kept = [name for name in state if torch.equal(state[name], before[name])]
+    assert kept == [name for name in state if not name.startswith("head.")]
+
+
 def test_gradients_of_the_parts_of_a_step_add_up(tmp_path):
     settings = SETTINGS | {"batch_norm": "frozen", "batch_size": 6}
     whole, history = run(tmp_path / "a", settings=settings, model=still())

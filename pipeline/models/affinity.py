@@ -20,7 +20,7 @@ from pipeline.models.classifier import load_classifier
 STRIDE = 4
 CHANNELS = 32
 #: Settings of a classifier that rebuild its backbone.
-SHAPE = ("backbone", "output_stride", "dilation")
+SHAPE = ("backbone", "output_stride", "dilation", "last_layer")
 GROUPS = 4
 
 
@@ -165,4 +165,5 @@ def _backbone(description: Mapping[str, Any]) -> nn.Module:
         description["backbone"],
         output_stride=description["output_stride"],
         dilation=description["dilation"],
+        last_layer=description["last_layer"],
     )

@@ -1,6 +1,6 @@
 """Backbones from timm, with pretrained weights from a local file."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,9 @@ from pipeline.models.strides import lacks_stride, remove_dilation, set_output_st
 REFUSALS = (TypeError, AssertionError, ValueError, NotImplementedError)
 
 
-def create_backbone(name: str, *, output_stride: int, dilation: bool = True) -> nn.Module:
+def create_backbone(
+    name: str, *, output_stride: int, dilation: bool = True, last_layer: str | None = None
+) -> nn.Module:
     """Create a timm network without its classifier, with random weights.
 
     Parameters
@@ -28,6 +30,8 @@ def create_backbone(name: str, *, output_stride: int, dilation: bool = True) -> 
         argument in timm, get it from :func:`pipeline.models.strides.set_output_stride`.
     dilation : bool
         Whether strides that are taken out for that become dilation.
+    last_layer : str, optional
+        The layer that the features come from (:func:`end_at`); by default the last one.
 
     Returns
     -------
@@ -37,7 +41,7 @@ def create_backbone(name: str, *, output_stride: int, dilation: bool = True) -> 
     Raises
     ------
     UserError
-        If timm lacks the name, or the network cannot have that stride.
+        If timm lacks the name, or the network cannot have that stride or that last layer.
     """
     _require_known(name)
     backbone = _create(name, None if lacks_stride(name) else output_stride)
@@ -45,7 +49,40 @@ def create_backbone(name: str, *, output_stride: int, dilation: bool = True) -> 
         set_output_stride(backbone, output_stride)
     if not dilation:
         remove_dilation(backbone)
+    if last_layer is not None:
+        end_at(backbone, last_layer)
     return backbone
+
+
+def end_at(backbone: Any, layer: str) -> None:
+    """Let a backbone's features come from an inner layer, in place.
+
+    What was made for ImageNet's classes behind that layer is left out.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        A timm network whose children are applied one after the other.
+    layer : str
+        Dotted name of the end of one of its stages, as its ``feature_info`` has it.
+
+    Raises
+    ------
+    UserError
+        If no stage ends there.
+    """
+    channels = {stage["module"]: stage["num_chs"] for stage in backbone.feature_info}
+    if layer not in channels:
+        raise UserError(
+            f"last_layer is {layer!r}, expected the end of a stage: {', '.join(channels)}"
+        )
+    part = backbone
+    for step in layer.split("."):
+        names = [name for name, _ in part.named_children()]
+        for name in names[names.index(step) + 1 :]:
+            setattr(part, name, nn.Identity())
+        part = part.get_submodule(step)
+    backbone.num_features = channels[layer]
 
 
 def initialise_backbone(backbone: nn.Module, weights: Path | None, *, pretrained: bool) -> None:
@@ -138,6 +175,15 @@ def freeze_batch_norm(model: nn.Module, head: nn.Module) -> None:
             part.eval()
             for parameter in part.parameters(recurse=False):
                 parameter.requires_grad_(False)
+
+
+def freeze(parts: Iterable[nn.Module]) -> None:
+    """Keep parts of a network as they are, in place: weights and batch norm's statistics.
+
+    Call it after every ``model.train()``.
+    """
+    for part in parts:
+        part.eval().requires_grad_(False)
 
 
 def find_module(backbone: nn.Module, name: str) -> nn.Module:

@@ -87,7 +87,7 @@ def create_classifier(
     ----------
     settings : mapping
         Keys ``backbone``, ``pretrained``, ``output_stride`` and ``pooling``, and possibly
-        ``dilation``, ``bias`` and ``adl``.
+        ``dilation``, ``last_layer``, ``bias`` and ``adl``.
     classes : int
         Number of classes without the background.
     weights : Path, optional
@@ -97,7 +97,12 @@ def create_classifier(
     -------
     CamClassifier
     """
-    backbone = create_backbone(settings["backbone"], output_stride=settings["output_stride"])
+    backbone = create_backbone(
+        settings["backbone"],
+        output_stride=settings["output_stride"],
+        dilation=settings.get("dilation", True),
+        last_layer=settings.get("last_layer"),
+    )
     initialise_backbone(backbone, weights, pretrained=settings["pretrained"])
     adl = settings.get("adl")
     return CamClassifier(
@@ -118,13 +123,14 @@ def save_classifier(
     """
     keys = ("backbone", "output_stride", "pooling")
     description = {key: settings[key] for key in keys} | {"bias": "bias" in state}
-    description["dilation"] = settings.get("dilation", True)
+    description |= {"dilation": settings.get("dilation", True)}
+    description |= {"last_layer": settings.get("last_layer")}
     write_weights(path, state, description | {"classes": classes})
 
 
 def load_classifier(path: Path) -> CamClassifier:
     """Rebuild the classifier that :func:`save_classifier` wrote, in evaluation mode."""
-    keys = ("backbone", "output_stride", "pooling", "bias", "classes")
+    keys = ("backbone", "output_stride", "dilation", "last_layer", "pooling", "bias", "classes")
     state, description = read_network(path, keys)
     settings = description | {"pretrained": False}
     model = create_classifier(settings, description["classes"])

@@ -13,6 +13,7 @@ from pipeline.datasets.manifest import read_manifest
 from pipeline.datasets.samples import LabelledImages
 from pipeline.device import loader_workers, make_fabric
 from pipeline.losses import classification_step, label_validation
+from pipeline.models.backbone import find_module
 from pipeline.models.classifier import create_classifier, save_classifier
 from pipeline.stage import run_stage
 from pipeline.training import Recipe, train, write_history
@@ -75,6 +76,7 @@ def train_classifier(
         checkpoint=checkpoint,
         fingerprint=fingerprint_of(dict(settings), seed, code, manifest, classes, *pretrained),
         workers=loader_workers(fabric, threads),
+        frozen=[find_module(model.backbone, name) for name in settings["frozen"]],
         validate=label_validation(data, data.of_split("val"), settings["eval_size"]),
     )
     if not fabric.is_global_zero:

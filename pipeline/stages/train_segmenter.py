@@ -15,6 +15,7 @@ from pipeline.datasets.manifest import files_by_id, read_manifest
 from pipeline.datasets.samples import SegmentedImages
 from pipeline.device import loader_workers, make_fabric
 from pipeline.errors import UserError
+from pipeline.models.backbone import find_module
 from pipeline.models.segmenter import create_segmenter, save_segmenter, segmentation_loss
 from pipeline.stage import run_stage
 from pipeline.training import Recipe, train, write_history
@@ -90,6 +91,7 @@ def train_segmenter(
             dict(settings), seed, code, manifest, classes, *pretrained, *files.values()
         ),
         workers=loader_workers(fabric, threads),
+        frozen=[find_module(model.encoder, name) for name in settings["frozen"]],
     )
     if not fabric.is_global_zero:
         return

@@ -60,7 +60,8 @@ def classifier(tmp_path):
 def test_features_are_the_classifiers_or_pretrained(classifier, tmp_path):
     path, model = classifier
     same, description = create_affinity_network(path, "classifier")
-    assert description == {"backbone": "test_resnet", "output_stride": 16, "dilation": True}
+    shape = {"backbone": "test_resnet", "output_stride": 16, "dilation": True, "last_layer": None}
+    assert description == shape
     mine, theirs = same.backbone.state_dict(), model.backbone.state_dict()
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
     other = create_backbone("test_resnet", output_stride=16)

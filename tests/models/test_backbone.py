@@ -48,6 +48,29 @@ def test_without_dilation_maps_have_the_same_size(name, output_stride):
     assert features.shape[2:] == (-(-65 // output_stride), 96 // output_stride)
 
 
+#: A stage of each before its last, and that stage's name in timm's own listing of features.
+INNER = [("resnet18", "layer3", 1), ("mobilenetv2_100", "blocks.6", 0), ("vgg16", "features.22", 1)]
+
+
+@pytest.mark.parametrize(("name", "layer", "from_end"), INNER)
+def test_features_of_an_inner_layer_are_what_timm_finds_there(name, layer, from_end):
+    torch.manual_seed(0)
+    whole = create_backbone(name, output_stride=16).eval()
+    part = create_backbone(name, output_stride=16, last_layer=layer).eval()
+    part.load_state_dict({key: whole.state_dict()[key] for key in part.state_dict()})
+    image = torch.randn(1, 3, 64, 96)
+    stages = whole.forward_intermediates(image, intermediates_only=True)
+    found = part.forward_features(image)
+    assert torch.equal(found, stages[-1 - from_end])
+    assert found.shape[1] == part.num_features
+    assert len(part.state_dict()) < len(whole.state_dict())
+
+
+def test_a_layer_that_ends_no_stage_is_named():
+    with pytest.raises(UserError, match=r"'layer9', expected the end of a stage: .*layer3, layer4"):
+        create_backbone("resnet18", output_stride=16, last_layer="layer9")
+
+
 #: Backbones of the ADL paper, and a relative of VGG-16.
 LOCALIZERS = ["vgg16", "vgg19_bn", "inception_v3", "seresnet50", "mobilenetv1_100"]
 

@@ -64,6 +64,19 @@ def test_a_saved_classifier_is_rebuilt_from_its_file_alone(model, tmp_path):
     assert not again.training
 
 
+@pytest.mark.parametrize("other", [{"dilation": False}, {"last_layer": "blocks.4"}])
+def test_what_shapes_the_backbone_is_saved_with_it(other, tmp_path):
+    settings = SETTINGS | {"backbone": "mobilenetv2_100"}
+    torch.manual_seed(0)
+    model = create_classifier(settings | other, 3).eval()
+    save_classifier(tmp_path / "model.safetensors", model.state_dict(), settings | other, 3)
+    images = torch.randn(1, 3, 64, 64)
+    maps = load_classifier(tmp_path / "model.safetensors")(images).maps
+    assert torch.equal(maps, model(images).maps)
+    torch.manual_seed(0)
+    assert not torch.equal(create_classifier(settings, 3).eval()(images).maps, maps)
+
+
 def test_a_pretrained_classifier_needs_a_file(tmp_path):
     settings = SETTINGS | {"pretrained": True}
     with pytest.raises(ValueError, match="pretrained is true"):
@@ -84,7 +97,9 @@ def test_weights_of_another_network_are_named(model, tmp_path):
     segmenter = {"backbone": "test_resnet", "output_stride": 16, "dilation": True,
                  "decoder_norm": "batch"}  # fmt: skip
     save_segmenter(path, Segmenter("test_resnet", 4).state_dict(), segmenter, 4)
-    with pytest.raises(UserError, match=r"model\.safetensors: .* without pooling, bias.*delete it"):
+    with pytest.raises(
+        UserError, match=r"model\.safetensors: .* without last_layer, pooling, bias.*delete it"
+    ):
         load_classifier(path)
     save_classifier(path, model.state_dict(), SETTINGS | {"backbone": "resnet18"}, 3)
     with pytest.raises(UserError, match=r"model\.safetensors: weights of another network"):
