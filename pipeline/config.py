@@ -245,6 +245,7 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
     if config["segmenters"] and "segmenter" not in config:
         yield "segmenters are listed, but there is no section 'segmenter'"
     yield from _network_problems(config)
+    yield from _start_problems(config["classifiers"])
     trainings = {
         f"classifiers.{name}": part
         for name, part in config["classifiers"].items()
@@ -299,6 +300,28 @@ def _network_problems(config: Mapping[str, Any]) -> Iterator[str]:
     export = config.get("export")
     if export and not (export["labels"] or export["predictions"]):
         yield "export wants nothing, expected labels or predictions"
+
+
+def _start_problems(classifiers: Mapping[str, Any]) -> Iterator[str]:
+    """Check what classifiers go on from: networks of the same shape, and not from each other."""
+    for name, settings in classifiers.items():
+        place, start = f"classifiers.{name}.start", settings.get("start")
+        if start is None:
+            continue
+        if start not in classifiers:
+            near = _nearest(start, [*classifiers])
+            yield f"{place} names {start!r}, which classifiers lacks{near}"
+            continue
+        for key in ("backbone", "last_layer"):
+            own, other = settings[key], classifiers[start][key]
+            if own != other:
+                yield f"{place}: {start} has the {key} {other}, expected {name}'s, {own}"
+        seen = [name]
+        while start is not None and start not in seen:
+            seen.append(start)
+            start = classifiers.get(start, {}).get("start")
+        if start is not None:
+            yield f"{place} leads back to itself: {' from '.join([*seen, start])}"
 
 
 def _graph_cut_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]:

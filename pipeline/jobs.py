@@ -8,7 +8,7 @@ from pipeline.workflow import Plan, unique
 def times(plan: Plan) -> list[str]:
     """Give the benchmark file of every job that the report counts."""
     jobs = ["prepare_dataset"]
-    jobs += [_training(plan, name) for name in plan.classifiers]
+    jobs += unique(job for name in plan.classifiers for job in _trainings(plan, name))
     if "class_models" in plan.config:
         jobs += [f"visualise_classes/{name}" for name in plan.classifiers]
     if "units" in plan.config:
@@ -65,7 +65,7 @@ def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
         return [*before, *_shard_jobs(plan, f"make_labels/{method}/{split}")]
     source = method.split("+", maxsplit=1)[0]
     jobs = [
-        _training(plan, method.split("/", maxsplit=1)[0]),
+        *_trainings(plan, method.split("/", maxsplit=1)[0]),
         *_shard_jobs(plan, f"make_maps/{source}/{split}"),
     ]
     if source != method:
@@ -95,9 +95,11 @@ def _shard_jobs(plan: Plan, stem: str) -> list[str]:
     return [f"{stem}/{shard}" for shard in plan.shards]
 
 
-def _training(plan: Plan, classifier: str) -> str:
+def _trainings(plan: Plan, classifier: str) -> list[str]:
+    """Give the jobs that train a classifier, after those of the one that it starts from."""
+    start = plan.config["classifiers"][classifier].get("start")
     rule = "train_classifier" if plan.kind_of(classifier) == "network" else "fit_probe"
-    return f"{rule}/{classifier}"
+    return [*(_trainings(plan, start) if start else []), f"{rule}/{classifier}"]
 
 
 def _without_walk(path: str) -> str:

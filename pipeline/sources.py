@@ -71,6 +71,14 @@ def pretrained(config: Config, settings: Mapping[str, Any]) -> list[str]:
     return [config["weights"].get(name, fetched)] if settings["pretrained"] else []
 
 
+def classifier_start(plan: Plan, classifier: str) -> list[str]:
+    """Give the weights file that a classifier starts from, if it does."""
+    settings = plan.config["classifiers"][classifier]
+    if settings.get("start"):
+        return [f"{plan.root}/classifiers/{settings['start']}/model.safetensors"]
+    return pretrained(plan.config, settings)
+
+
 def affinity_pretrained(config: Config, classifier: str) -> list[str]:
     """Give the local weights file of an affinity network that has pretrained features."""
     wanted = config["affinity"]["features"] == "pretrained"

@@ -130,6 +130,8 @@ BAD = [
     (["classifiers", "plain", "puzzle"], {"alpha": -1}, "puzzle.alpha is -1, expected minimum 0"),
     (["classifiers", "plain", "optimizer", "name"], "adam", "did you mean 'adamw'?"),
     (["classifiers", "plain", "preset"], "nothing", "expected one of puzzle-cam, cam"),
+    (["classifiers", "plain", "start"], "puzle", "which classifiers lacks: did you mean 'puzzle'?"),
+    (["classifiers", "plain", "start"], "plain", "leads back to itself: plain from plain"),
     (["classifiers", "puzzle", "augmentation", "crop"], 120, "crop is 120, expected a multiple"),
     (["refinements", "crf", "crf"], {"iters": 5}, "did you mean 'iterations'?"),
     (["refinements", "crf", "crf"], {"iterations": "5"}, "iterations is '5', expected type"),

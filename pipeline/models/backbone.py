@@ -73,9 +73,8 @@ def end_at(backbone: Any, layer: str) -> None:
     """
     channels = {stage["module"]: stage["num_chs"] for stage in backbone.feature_info}
     if layer not in channels:
-        raise UserError(
-            f"last_layer is {layer!r}, expected the end of a stage: {', '.join(channels)}"
-        )
+        stages = ", ".join(channels)
+        raise UserError(f"last_layer is {layer!r}, expected the end of a stage: {stages}")
     part = backbone
     for step in layer.split("."):
         names = [name for name, _ in part.named_children()]

@@ -11,6 +11,9 @@ from pipeline.artifacts import read_network, write_weights
 from pipeline.models.adl import insert_adl
 from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation, restore
 
+#: What rebuilds a classifier from its file.
+KEYS = ("backbone", "output_stride", "dilation", "last_layer", "pooling", "bias", "classes")
+
 
 class ClassScores(NamedTuple):
     """Output of :class:`CamClassifier`.
@@ -96,6 +99,10 @@ def create_classifier(
     Returns
     -------
     CamClassifier
+
+    See Also
+    --------
+    continue_classifier : Starts from another classifier, the class layer included.
     """
     backbone = create_backbone(
         settings["backbone"],
@@ -128,10 +135,33 @@ def save_classifier(
     write_weights(path, state, description | {"classes": classes})
 
 
+def continue_classifier(settings: Mapping[str, Any], classes: int, path: Path) -> CamClassifier:
+    """Create a classifier with the weights of another one, its class layer's included.
+
+    Parameters
+    ----------
+    settings : mapping
+        As of :func:`create_classifier`; the other's backbone.
+    classes : int
+        Number of classes without the background.
+    path : Path
+        What :func:`save_classifier` wrote.
+
+    Raises
+    ------
+    UserError
+        If the other one is of another shape.
+    """
+    state, _ = read_network(path, KEYS)
+    untrained = {**settings, "pretrained": False, "bias": "bias" in state}
+    model = create_classifier(untrained, classes)
+    restore(model, state, path)
+    return model
+
+
 def load_classifier(path: Path) -> CamClassifier:
     """Rebuild the classifier that :func:`save_classifier` wrote, in evaluation mode."""
-    keys = ("backbone", "output_stride", "dilation", "last_layer", "pooling", "bias", "classes")
-    state, description = read_network(path, keys)
+    state, description = read_network(path, KEYS)
     settings = description | {"pretrained": False}
     model = create_classifier(settings, description["classes"])
     restore(model, state, path)

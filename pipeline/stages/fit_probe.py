@@ -54,13 +54,16 @@ def fit_probe(
     records = data.of_split("train")
     fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
-    built = {**settings, "pooling": "gap", "bias": True}
+    built = {**settings, "pooling": "gap"}
     model = create_classifier(built, len(data.classes), next(iter(pretrained), None))
     applied = on_device(fabric, model, fold=False)  # what is saved is the network as it was
     features = _features(applied, records, settings["size"], settings["flip"])
     targets = np.repeat(data.targets(records), 2 if settings["flip"] else 1, axis=0)
-    found, bias = fit_linear(features, targets, solver=settings["solver"], c=settings["c"])
-    state = model.state_dict() | {"bias": torch.from_numpy(bias)}
+    how = {"solver": settings["solver"], "c": settings["c"], "constant": settings["bias"]}
+    found, bias = fit_linear(features, targets, **how)
+    state = model.state_dict()
+    if settings["bias"]:
+        state["bias"] = torch.from_numpy(bias)
     state["head.weight"] = torch.from_numpy(found)[:, :, None, None]
     save_classifier(weights, state, built, len(data.classes))
 

@@ -14,7 +14,7 @@ from pipeline.datasets.samples import LabelledImages
 from pipeline.device import loader_workers, make_fabric
 from pipeline.losses import classification_step, label_validation
 from pipeline.models.backbone import find_module
-from pipeline.models.classifier import create_classifier, save_classifier
+from pipeline.models.classifier import continue_classifier, create_classifier, save_classifier
 from pipeline.stage import run_stage
 from pipeline.training import Recipe, train, write_history
 
@@ -44,7 +44,7 @@ def train_classifier(
     manifest, classes : Path
         Images with their labels, and the class names.
     pretrained : list of Path
-        At most one local file of backbone weights.
+        At most one file to start from: backbone weights, or another classifier.
     settings : mapping
         One entry of the configuration's ``classifiers``.
     seed : int
@@ -61,7 +61,10 @@ def train_classifier(
     data = read_manifest(manifest, classes)
     fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
-    model = create_classifier(settings, len(data.classes), next(iter(pretrained), None))
+    if settings["start"]:
+        model = continue_classifier(settings, len(data.classes), pretrained[0])
+    else:
+        model = create_classifier(settings, len(data.classes), next(iter(pretrained), None))
     transform = training_transform(settings["augmentation"], model.mean, model.std)
     samples = LabelledImages(data, data.of_split("train"), transform)
     logger.info("%d images, %d classes, on %s", len(samples), len(data.classes), fabric.device)

@@ -11,7 +11,7 @@ from pipeline.stages.fit_probe import fit_probe
 
 SETTINGS = {
     "backbone": "test_resnet", "pretrained": False, "output_stride": 16, "solver": "logistic",
-    "c": 1.0, "size": 48, "flip": True, "precision": "32-true",
+    "c": 1.0, "bias": True, "size": 48, "flip": True, "precision": "32-true",
 }  # fmt: skip
 
 
@@ -39,6 +39,25 @@ def test_the_weights_minimise_the_logistic_loss_of_scaled_features():
         expected = best[:4] / deviation
         np.testing.assert_allclose(weights[k], expected, atol=2e-3 * abs(expected).max())
         np.testing.assert_allclose(bias[k], best[4] - expected @ mean, rtol=5e-3)
+
+
+@pytest.mark.parametrize("solver", ["logistic", "svm"])
+def test_without_a_constant_scores_are_products_with_the_features_alone(solver):
+    draw = np.random.default_rng(1)
+    targets = draw.integers(0, 2, (60, 2)).astype(np.float32)
+    targets[:, 1] = 0
+    features = (draw.normal(1, 1, (60, 4)) + 3 * targets[:, :1]).astype(np.float32)
+    weights, bias = fit_linear(features, targets, solver=solver, c=0.5, constant=False)
+    assert not bias.any() and not weights[1].any()
+    if solver == "logistic":
+        scaled = features / features.std(0, dtype=float)
+
+        def loss(p):
+            margins = (2 * targets[:, 0] - 1) * (scaled @ p)
+            return 0.5 * p @ p + 0.5 * np.logaddexp(0, -margins).sum()
+
+        expected = minimize(loss, np.zeros(4), tol=1e-10).x / features.std(0, dtype=float)
+        np.testing.assert_allclose(weights[0], expected, atol=2e-3 * abs(expected).max())
 
 
 @pytest.mark.parametrize("solver", ["logistic", "svm"])

@@ -11,6 +11,7 @@ from PIL import Image
 from pipeline.artifacts import MapShard, read_label, read_weights, write_label
 from pipeline.errors import UserError
 from pipeline.models.classifier import load_classifier
+from pipeline.stages.fit_probe import fit_probe
 from pipeline.stages.make_maps import make_maps
 from pipeline.stages.predict_masks import predict_masks
 from pipeline.stages.train_classifier import train_classifier
@@ -94,6 +95,32 @@ def test_pretrained_weights_come_from_a_local_file(small_dataset, classifier_set
     torch.testing.assert_close(
         state[f"backbone.{key}"], backbone.state_dict()[key], rtol=0, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_classifier_goes_on_from_a_probe(small_dataset, classifier_settings, tmp_path, bias):
+    probe = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16, "size": 32,
+             "bias": bias, "solver": "logistic", "c": 0.1, "flip": True, "precision": "32-true",
+             "last_layer": None}  # fmt: skip
+    fit_probe(
+        manifest=small_dataset["manifest"], classes=small_dataset["classes"], pretrained=[],
+        settings=probe, seed=3, weights=tmp_path / "probe.safetensors", threads=1,
+    )  # fmt: skip
+    still = deepcopy(classifier_settings) | {"start": "probe", "frozen": ["conv1", "layer1"]}
+    still |= {"epochs": 1, "batch_norm": "frozen"}
+    still["optimizer"] |= {"learning_rate": 1e-12}
+    start = [tmp_path / "probe.safetensors"]
+    weights = train(small_dataset, tmp_path / "c", still, pretrained=start)
+    before, after = read_weights(start[0])[0], read_weights(weights)[0]
+    assert before.keys() == after.keys() and ("bias" in after) == bias
+    for name, tensor in before.items():
+        torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6, msg=name)
+    moving = deepcopy(still) | {"seed": 0}
+    moving["optimizer"] |= {"learning_rate": 0.01}
+    moved = read_weights(train(small_dataset, tmp_path / "d", moving, pretrained=start))[0]
+    changed = {name for name in moved if not torch.equal(moved[name], before[name])}
+    assert "head.weight" in changed and "backbone.layer4.0.conv1.weight" in changed
+    assert not any(name.startswith(("backbone.conv1", "backbone.layer1")) for name in changed)
 
 
 @pytest.fixture
