@@ -62,6 +62,7 @@ SGD = {"name": "sgd", "nesterov": True}
 PUBLISHED = {
     # train_classification_with_puzzle.py, with --alpha 4.00 of the README
     "classifiers.puzzle": {
+        "start": None, "last_layer": None, "frozen": [],
         "pretrained": True, "output_stride": 16, "pooling": "gap", "batch_norm": "train",
         "batch_size": 32, "epochs": 15, "selection": "last", "precision": "32-true",
         "optimizer": SGD | {
@@ -111,7 +112,7 @@ PUBLISHED = {
     },
     # train_segmentation.py with --mode fix --use_gn True
     "segmenter": {
-        "pretrained": True, "output_stride": 16, "batch_norm": "frozen", "decoder_norm": "group",
+        "frozen": [], "pretrained": True, "output_stride": 16, "batch_norm": "frozen", "decoder_norm": "group",
         "batch_size": 32, "epochs": 50, "precision": "32-true",
         "optimizer": SGD | {
             "learning_rate": 0.007, "head_multiplier": 10, "bias_multiplier": 2,
