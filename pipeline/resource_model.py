@@ -115,11 +115,21 @@ class Job:
         more = DECODER if segments else Cost(0, 0, 0)
         # 2.1 and 2.0 times as much were seen of mobilenetv2_100 and resnet50 in training.
         dense = 2.2 if network["output_stride"] == 8 else 1.0
+        kept = self._kept_share(network["backbone"], network.get("frozen", []))
         return Cost(
-            round(dense * base.training) + more.training,
+            round(kept * dense * base.training) + more.training,
             max(round(dense * base.inference), more.inference),
             base.parameters + more.parameters,
         )
+
+    @staticmethod
+    def _kept_share(backbone: str, frozen: Sequence[str]) -> float:
+        if not frozen:
+            return 1.0
+        # PyTorch takes seconds to import, in every job: it is where it is needed alone.
+        from pipeline.work import kept_share
+
+        return kept_share(backbone, tuple(frozen))
 
     @property
     def view_pixels(self) -> float:

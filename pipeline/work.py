@@ -9,6 +9,7 @@ from functools import cache, partial
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.images import fitted_size
@@ -93,6 +94,41 @@ class Counted:
 
     operations: float
     parameters: int
+
+
+@cache
+def kept_share(backbone: str, frozen: tuple[str, ...]) -> float:
+    """Estimate what autograd keeps of a classifier's activations when parts are frozen.
+
+    Parameters
+    ----------
+    backbone : str
+        A timm model name.
+    frozen : tuple of str
+        Modules of it that do not learn; the first ones, so that nothing before them does.
+
+    Returns
+    -------
+    float
+        In (0, 1]: the share of the values that the other modules put out.
+    """
+    sizes: dict[str, int] = {}
+
+    def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            sizes[name] = output.numel()
+
+        return hook
+
+    with torch.device("meta"):
+        model = create_backbone(backbone, output_stride=16).eval()
+        for name, part in model.named_modules():
+            if not any(part.children()):
+                part.register_forward_hook(note(name))
+        model.forward_features(torch.zeros(1, 3, PROBE, PROBE))  # type: ignore[operator]
+    inside = tuple(f"{name}." for name in frozen)
+    kept = sum(size for name, size in sizes.items() if not f"{name}.".startswith(inside))
+    return kept / sum(sizes.values())
 
 
 @cache
