@@ -114,9 +114,9 @@ def kept_share(backbone: str, frozen: tuple[str, ...]) -> float:
     """
     sizes: dict[str, int] = {}
 
-    def note(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            sizes[name] = output.numel()
+    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
+            sizes[name] = output.numel() if isinstance(output, Tensor) else 0
 
         return hook
 
