@@ -226,7 +226,7 @@ rule fit_probe:
     input:
         manifest=f"{HOME}/dataset/manifest.csv",
         classes=f"{HOME}/dataset/classes.json",
-        pretrained=lambda w: sources.classifier_start(plan.at(w), w.classifier),
+        pretrained=lambda w: sources.pretrained(CONFIG, CLASSIFIERS[w.classifier]),
     output:
         weights=f"{RUN}/classifiers/{{classifier}}/model.safetensors",
     log:

@@ -72,9 +72,9 @@ def pretrained(config: Config, settings: Mapping[str, Any]) -> list[str]:
 
 
 def classifier_start(plan: Plan, classifier: str) -> list[str]:
-    """Give the weights file that a classifier starts from, if it does."""
+    """Give the weights file that a classifier's training starts from, if it does."""
     settings = plan.config["classifiers"][classifier]
-    if settings.get("start"):
+    if settings["start"]:
         return [f"{plan.root}/classifiers/{settings['start']}/model.safetensors"]
     return pretrained(plan.config, settings)
 

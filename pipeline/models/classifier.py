@@ -129,10 +129,13 @@ def save_classifier(
     Dropout layers are not among it: they have no parameters and pass everything on.
     """
     keys = ("backbone", "output_stride", "pooling")
-    description = {key: settings[key] for key in keys} | {"bias": "bias" in state}
-    description |= {"dilation": settings.get("dilation", True)}
-    description |= {"last_layer": settings.get("last_layer")}
-    write_weights(path, state, description | {"classes": classes})
+    description = {key: settings[key] for key in keys} | {
+        "dilation": settings.get("dilation", True),
+        "last_layer": settings.get("last_layer"),
+        "bias": "bias" in state,
+        "classes": classes,
+    }
+    write_weights(path, state, description)
 
 
 def continue_classifier(settings: Mapping[str, Any], classes: int, path: Path) -> CamClassifier:
@@ -152,17 +155,19 @@ def continue_classifier(settings: Mapping[str, Any], classes: int, path: Path) -
     UserError
         If the other one is of another shape.
     """
-    state, _ = read_network(path, KEYS)
-    untrained = {**settings, "pretrained": False, "bias": "bias" in state}
-    model = create_classifier(untrained, classes)
-    restore(model, state, path)
-    return model
+    state, description = read_network(path, KEYS)
+    return _rebuilt({**settings, "bias": description["bias"]}, classes, state, path)
 
 
 def load_classifier(path: Path) -> CamClassifier:
     """Rebuild the classifier that :func:`save_classifier` wrote, in evaluation mode."""
     state, description = read_network(path, KEYS)
-    settings = description | {"pretrained": False}
-    model = create_classifier(settings, description["classes"])
+    return _rebuilt(description, description["classes"], state, path).eval()
+
+
+def _rebuilt(
+    settings: Mapping[str, Any], classes: int, state: Mapping[str, Tensor], path: Path
+) -> CamClassifier:
+    model = create_classifier({**settings, "pretrained": False}, classes)
     restore(model, state, path)
-    return model.eval()
+    return model

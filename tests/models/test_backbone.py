@@ -48,7 +48,7 @@ def test_without_dilation_maps_have_the_same_size(name, output_stride):
     assert features.shape[2:] == (-(-65 // output_stride), 96 // output_stride)
 
 
-#: A stage of each before its last, and that stage's name in timm's own listing of features.
+#: A network, a stage's end before what its features pass last, and how many stages follow it.
 INNER = [("resnet18", "layer3", 1), ("mobilenetv2_100", "blocks.6", 0), ("vgg16", "features.22", 1)]
 
 
