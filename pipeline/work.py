@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.images import fitted_size
-from pipeline.models.backbone import create_backbone
+from pipeline.models.backbone import create_backbone, end_at, find_module
 from pipeline.models.segmenter import Segmenter
 
 Config = Mapping[str, Any]
@@ -21,8 +21,8 @@ Wildcards = Mapping[str, str]
 
 #: Side of the square that operations are counted on.
 PROBE = 256
-#: A step goes forward, and back to the weights and to the layer below.
-FORWARD_AND_BACK = 3
+#: What learns is gone through forward, and back to the weights and to the layer below.
+BACK = 2
 #: Pixels of a cell of the maps at a stride of 4, of which a class takes 2 bytes.
 CELL, MAP_BYTES = 16, 2
 #: Bytes of a label image's PNG, a pixel (.031 on photographs), and of a weight.
@@ -90,10 +90,26 @@ class Work:
 
 @dataclass(frozen=True)
 class Counted:
-    """A network's operations for a pixel of its input, and its parameters."""
+    """What a network does to a pixel of its input.
+
+    Attributes
+    ----------
+    operations : float
+        Of the whole network, forward.
+    learning : float
+        Of those, what modules do that are not frozen.
+    parameters : int
+        Of the whole network.
+    """
 
     operations: float
+    learning: float
     parameters: int
+
+    @property
+    def step(self) -> float:
+        """Operations of a training step: forward, and back through what learns."""
+        return self.operations + BACK * self.learning
 
 
 @cache
@@ -132,7 +148,14 @@ def kept_share(backbone: str, frozen: tuple[str, ...]) -> float:
 
 
 @cache
-def counted(backbone: str, output_stride: int, *, segmenter: bool) -> Counted:
+def counted(
+    backbone: str,
+    output_stride: int,
+    *,
+    segmenter: bool,
+    last_layer: str | None = None,
+    frozen: tuple[str, ...] = (),
+) -> Counted:
     """Count what a network does to a pixel, without computing anything.
 
     Parameters
@@ -142,20 +165,31 @@ def counted(backbone: str, output_stride: int, *, segmenter: bool) -> Counted:
     output_stride : int
     segmenter : bool
         With the decoder of the segmentation network.
+    last_layer : str, optional
+        Where the backbone ends, as of :func:`pipeline.models.backbone.end_at`.
+    frozen : tuple of str
+        Modules of the backbone that do not learn; the first ones, so that no gradient passes.
     """
     with torch.device("meta"):
         image = torch.zeros(1, 3, PROBE, PROBE)
-        model = (
-            Segmenter(backbone, 21, output_stride)
-            if segmenter
-            else create_backbone(backbone, output_stride=output_stride)
-        ).eval()
-        apply: Any = model if segmenter else model.forward_features
+        if segmenter:
+            model: Any = Segmenter(backbone, 21, output_stride).eval()
+            encoder = model.encoder
+        else:
+            model = encoder = create_backbone(backbone, output_stride=output_stride).eval()
+            if last_layer:
+                end_at(model, last_layer)
+            model.forward = model.forward_features  # counts go by what is called
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
-            apply(image)
+            model(image)
+    names = {part: f"{type(model).__name__}.{name}" for name, part in model.named_modules()}
+    per_part = counter.get_flop_counts()
+    resting = [per_part.get(names[find_module(encoder, name)], {}) for name in frozen]
+    operations = counter.get_total_flops()
+    learning = operations - sum(sum(part.values()) for part in resting)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Counted(counter.get_total_flops() / PROBE**2, parameters)
+    return Counted(operations / PROBE**2, learning / PROBE**2, parameters)
 
 
 def work_of(rule: str, wildcards: Wildcards, config: Config, images: Images) -> Work:
@@ -172,7 +206,7 @@ def _classifier(wildcards: Wildcards, config: Config, images: Images) -> Work:
     validated = settings["eval_size"] ** 2 * images.val
     return Work(
         settings["backbone"],
-        training=FORWARD_AND_BACK * network.operations * seen * settings["epochs"],
+        training=network.step * seen * settings["epochs"],
         inference=network.operations * validated * settings["epochs"],
         bytes=WEIGHT_BYTES * network.parameters,
     )
@@ -255,7 +289,7 @@ def _segmenter(_wildcards: Wildcards, config: Config, images: Images) -> Work:
     seen = settings["augmentation"]["crop"] ** 2 * images.train * settings["epochs"]
     return Work(
         settings["backbone"],
-        training=FORWARD_AND_BACK * network.operations * seen,
+        training=network.step * seen,
         bytes=WEIGHT_BYTES * network.parameters,
     )
 
@@ -313,12 +347,19 @@ def _backbone(wildcards: Wildcards, config: Config) -> str:
 
 def _classifier_network(wildcards: Wildcards, config: Config) -> Counted:
     settings = config["classifiers"][wildcards["classifier"]]
-    return counted(settings["backbone"], settings["output_stride"], segmenter=False)
+    return counted(
+        settings["backbone"],
+        settings["output_stride"],
+        segmenter=False,
+        last_layer=settings["last_layer"],
+        frozen=tuple(settings.get("frozen", ())),
+    )
 
 
 def _segmenter_network(config: Config) -> Counted:
     settings = config["segmenter"]
-    return counted(settings["backbone"], settings["output_stride"], segmenter=True)
+    frozen = tuple(settings["frozen"])
+    return counted(settings["backbone"], settings["output_stride"], segmenter=True, frozen=frozen)
 
 
 def _own(wildcards: Wildcards, config: Config, images: Images) -> float:

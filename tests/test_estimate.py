@@ -59,6 +59,36 @@ def test_a_segmenter_has_the_operations_of_its_decoder_as_well():
     assert whole.parameters == sum(p.numel() for p in Segmenter("resnet18", 21).parameters())
 
 
+def test_frozen_parts_of_a_network_go_forward_only():
+    whole = counted("resnet18", 32, segmenter=False)
+    assert whole.learning == whole.operations
+    assert whole.step == 3 * whole.operations
+    frozen = counted("resnet18", 32, segmenter=False, frozen=("conv1", "bn1", "layer1"))
+    # By hand: 7 x 7 filters of 3 channels at every 4th pixel, four of 3 x 3 at every 16th.
+    resting = 2 * (49 * 3 * 64 / 4 + 4 * 9 * 64 * 64 / 16)
+    assert frozen.operations - frozen.learning == pytest.approx(resting)
+    assert frozen.step == pytest.approx(3 * whole.operations - 2 * resting)
+
+
+def test_what_is_behind_the_last_layer_does_not_count():
+    whole, cut = (
+        counted("resnet18", 32, segmenter=False, last_layer=layer) for layer in (None, "layer3")
+    )
+    # By hand: the first of four 3 x 3 filters, and that beside it, have half of the channels.
+    layer4 = 2 * (3.5 * 9 * 512 * 512 + 256 * 512) / 32**2
+    assert whole.operations - cut.operations == pytest.approx(layer4)
+    assert cut.parameters < whole.parameters
+
+
+def test_a_segmenters_frozen_encoder_is_found_inside_it():
+    whole = counted("resnet18", 16, segmenter=True)
+    parts = ("conv1", "layer1", "layer2", "layer3", "layer4")
+    frozen = counted("resnet18", 16, segmenter=True, frozen=parts)
+    encoder = counted("resnet18", 16, segmenter=False)
+    assert frozen.operations - frozen.learning == pytest.approx(encoder.operations)
+    assert whole.learning == whole.operations == frozen.operations
+
+
 def config(**changes):
     network = {"backbone": "resnet18", "epochs": 3, "augmentation": {"crop": 64}, "eval_size": 32}
     return resolve({
