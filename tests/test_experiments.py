@@ -102,7 +102,9 @@ PUBLISHED = {
         "gaussian_compat": 3, "bilateral_sxy": 50, "bilateral_srgb": 5, "bilateral_compat": 10,
     },
     # inference_rw.py: 2^8 steps
-    "random_walks.rw": {"beta": 10, "radius": 5, "steps": 256, "flip": True, "max_size": None},
+    "random_walks.rw": {
+        "beta": 10, "radius": 5, "steps": 256, "seeds": None, "flip": True, "max_size": None,
+    },
     # make_pseudo_labels.py with --threshold 0.35 --crf_iteration 1
     "refinements.crf": {"unsure_below": None, "graph_cut": None},
     "refinements.crf.background": {"rule": "threshold", "value": 0.35},

@@ -155,6 +155,52 @@ class TransitionMatrix:
         return [flat[:, grid.margin + s : grid.margin + s + grid.cells] for s in starts]
 
 
+def confident_seeds(maps: Tensor, *, foreground: float, background: float) -> Tensor:
+    """Keep of class maps where a class, or the background, is sure.
+
+    Parameters
+    ----------
+    maps : (K, H, W) float tensor
+        In [0, 1].
+    foreground : float
+        A class's seeds are above this share of its own maximum: each class has some, unless
+        others are stronger wherever it is strong.
+    background : float
+        The background's seeds are where all maps are below this.
+
+    Returns
+    -------
+    (K + 1, H, W) float32 tensor
+        0 or 1; the background is last.
+    """
+    strongest = torch.cat([maps.new_zeros((1, *maps.shape[1:])), maps]).amax(dim=0)
+    own = foreground * maps.amax(dim=(1, 2), keepdim=True)
+    things = (maps > own) & (maps == strongest)
+    return torch.cat([things, (strongest < background)[None]]).float()
+
+
+def class_shares(walked: Tensor) -> Tensor:
+    """Give each class's share of all that has arrived at a cell, the background's included.
+
+    The published walk divides by an image's maximum instead, and what edges surround, small
+    things above all, stays dim: little comes in, of any class. A share does not know how much
+    came. It is near the random walker's probability (Grady 2006), but seeds are not held and
+    the walk ends after its steps.
+
+    Parameters
+    ----------
+    walked : (K + 1, H, W) float32 tensor
+        Seeds of K classes and of the background after a walk.
+
+    Returns
+    -------
+    (K, H, W) float32 tensor
+        In [0, 1]; 0 where nothing has arrived.
+    """
+    total = walked.sum(dim=0)
+    return walked[:-1] / torch.where(total > 0, total, 1)
+
+
 @torch.no_grad()
 def random_walk(
     maps: Sequence[Tensor],

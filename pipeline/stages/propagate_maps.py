@@ -16,7 +16,7 @@ from pipeline.device import make_fabric, on_device
 from pipeline.images import read_rgb
 from pipeline.models.affinity import edge_map, load_affinity_network
 from pipeline.progress import progress
-from pipeline.refinement.random_walk import random_walk
+from pipeline.refinement.random_walk import class_shares, confident_seeds, random_walk
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ def propagate_maps(
     threads: int,
     gpu: int = 1,
 ) -> None:
-    """Write maps of the same images and classes; the strongest of an image has a maximum of 1.
+    """Write maps of the same images and classes.
+
+    They are divided by an image's maximum or, of a walk from seeds, shares of what arrives.
 
     Parameters
     ----------
@@ -49,7 +51,8 @@ def propagate_maps(
     weights : Path
         The affinity network.
     settings : mapping
-        Keys ``radius``, ``beta``, ``steps``, ``tolerance``, ``flip`` and ``max_size``.
+        Keys ``radius``, ``beta``, ``steps``, ``tolerance``, ``seeds``, ``flip`` and
+        ``max_size``.
     precision : str
         Arithmetic of the network's forward pass.
     maps : Path
@@ -69,6 +72,7 @@ def propagate_maps(
     fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_affinity_network(weights))
     edges = partial(edge_map, model, flip=settings["flip"], max_size=settings["max_size"])
+    seeds = settings["seeds"]
     walk = partial(
         random_walk,
         radius=settings["radius"],
@@ -84,9 +88,14 @@ def propagate_maps(
             edges(read_rgb(record.image, item.size), (item.values.shape[1], item.values.shape[2]))
             for record, item in zip(group, items, strict=True)
         ]
-        spread = walk(values, barriers)
+        if seeds:
+            spread = map(
+                class_shares, walk([confident_seeds(v, **seeds) for v in values], barriers)
+            )
+        else:
+            spread = map(_to_unit_maximum, walk(values, barriers))
         for record, item, value in zip(group, items, spread, strict=True):
-            yield record.id, ClassMaps(item.classes, _to_unit_maximum(value), item.size)
+            yield record.id, ClassMaps(item.classes, _stored(value), item.size)
 
     size = GPU_BATCH if fabric.device.type == "cuda" else 1
     wanted = [records[image_id] for image_id in shard.ids]
@@ -95,14 +104,16 @@ def propagate_maps(
     write_maps(maps, progress(images, total=len(wanted), what=f"random walk in {source}"))
 
 
-def _to_unit_maximum(maps: Tensor) -> NDArray[np.float16]:
+def _to_unit_maximum(maps: Tensor) -> Tensor:
     """Divide an image's maps by their common maximum, as IRN's code does.
 
     Where the walk has thinned out one class against another, that is kept.
     """
-    if maps.numel() == 0 or not maps.any():
-        return maps.cpu().numpy().astype(np.float16)
-    return (maps / maps.max()).cpu().numpy().astype(np.float16)
+    return maps / maps.max() if maps.numel() and maps.any() else maps
+
+
+def _stored(maps: Tensor) -> NDArray[np.float16]:
+    return maps.cpu().numpy().astype(np.float16)
 
 
 if __name__ == "__main__":

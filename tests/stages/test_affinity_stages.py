@@ -20,6 +20,7 @@ from tests.grids import dense_walk
 
 WALK = {
     "radius": 3, "beta": 4.0, "steps": 16, "tolerance": 1e-5, "flip": True, "max_size": None,
+    "seeds": None,
 }  # fmt: skip
 
 
@@ -164,6 +165,20 @@ def test_maps_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_pa
         expected = dense_walk(before.values, edges.numpy(), 3, 4.0, 16)
         expected /= expected.max(initial=1e-9)
         np.testing.assert_allclose(after.values, expected, atol=2e-3)
+
+
+def test_seeds_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_path):
+    settings = WALK | {"seeds": {"foreground": 0.6, "background": 0.25}}
+    walked = propagated(small_dataset, maps, network, tmp_path / "0.safetensors", settings)
+    source, model = MapShard(maps), load_affinity_network(network)
+    for record in read_manifest(small_dataset["manifest"], small_dataset["classes"]).records[:4]:
+        before, after = source[record.id].values, walked[record.id].values
+        # All maps are the same ramp: its right part is every class, its left background.
+        seeds = np.concatenate([before > 0.6, np.tile(np.linspace(0, 1, 10) < 0.25, (1, 10, 1))])
+        edges = edge_map(model, read_rgb(record.image), (10, 10), flip=True, max_size=None)
+        arrived = dense_walk(seeds, edges.numpy(), 3, 4.0, 16)
+        np.testing.assert_allclose(after, arrived[:-1] / arrived.sum(axis=0), atol=2e-3)
+        assert after.shape == before.shape
 
 
 def test_a_photograph_that_changed_its_size_is_named(small_dataset, maps, network, tmp_path):
