@@ -190,15 +190,17 @@ def class_shares(walked: Tensor) -> Tensor:
     Parameters
     ----------
     walked : (K + 1, H, W) float32 tensor
-        Seeds of K classes and of the background after a walk.
+        Seeds of K classes and of the background after a walk. The polynomial's error may have
+        left values just below zero: they count as zero.
 
     Returns
     -------
     (K, H, W) float32 tensor
         In [0, 1]; 0 where nothing has arrived.
     """
-    total = walked.sum(dim=0)
-    return walked[:-1] / torch.where(total > 0, total, 1)
+    arrived = walked.clamp(min=0)
+    total = arrived.sum(dim=0)
+    return arrived[:-1] / torch.where(total > 0, total, 1)
 
 
 @torch.no_grad()

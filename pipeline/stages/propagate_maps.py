@@ -88,12 +88,8 @@ def propagate_maps(
             edges(read_rgb(record.image, item.size), (item.values.shape[1], item.values.shape[2]))
             for record, item in zip(group, items, strict=True)
         ]
-        if seeds:
-            spread = map(
-                class_shares, walk([confident_seeds(v, **seeds) for v in values], barriers)
-            )
-        else:
-            spread = map(_to_unit_maximum, walk(values, barriers))
+        starts = [confident_seeds(value, **seeds) for value in values] if seeds else values
+        spread = map(class_shares if seeds else _to_unit_maximum, walk(starts, barriers))
         for record, item, value in zip(group, items, spread, strict=True):
             yield record.id, ClassMaps(item.classes, _stored(value), item.size)
 

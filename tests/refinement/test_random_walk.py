@@ -201,6 +201,11 @@ def test_shares_by_hand():
     assert class_shares(walked).tolist() == [[[0.5, 0.0, 0.0]], [[0.25, 0.25, 0.0]]]
 
 
+def test_shares_take_what_rounding_left_below_zero_for_nothing():
+    walked = torch.tensor([[[1e-6, -1e-6, -1e-6]], [[-1e-6, 1e-6, -1e-6]]])
+    assert class_shares(walked).tolist() == [[[1.0, 0.0, 0.0]]]
+
+
 @given(st.integers(0, 10**6))
 def test_shares_of_a_walk_are_the_dense_one_s(seed):
     maps, edges = random_case(seed, 5, 7)
