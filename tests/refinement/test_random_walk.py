@@ -207,7 +207,7 @@ def test_shares_take_what_rounding_left_below_zero_for_nothing():
 
 
 @given(st.integers(0, 10**6))
-def test_shares_of_a_walk_are_the_dense_one_s(seed):
+def test_shares_of_a_walk_are_those_of_the_dense_matrix(seed):
     maps, edges = random_case(seed, 5, 7)
     seeds = confident_seeds(torch.tensor(maps), foreground=0.6, background=0.3)
     walked = dense_walk(seeds.double().numpy(), edges, radius=5, beta=10.0, steps=256)
