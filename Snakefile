@@ -314,7 +314,7 @@ rule make_maps:
     input:
         manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
         classes=f"{HOME}/dataset/classes.json",
-        weights=f"{RUN}/classifiers/{{classifier}}/model.safetensors",
+        weights=lambda w: plan.at(w).map_weights(w.classifier, w.attribution),
     output:
         maps=f"{RUN}/maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.safetensors",
     log:
@@ -328,7 +328,7 @@ rule make_maps:
     params:
         settings=lambda w: ATTRIBUTIONS[w.attribution],
         shards=CONFIG["shards"],
-        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
+        precision=lambda w: described.map_precision(CONFIG, w.classifier, w.attribution),
         code=code_digest("make_maps"),
     script:
         "pipeline/stages/make_maps.py"

@@ -246,6 +246,7 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield "segmenters are listed, but there is no section 'segmenter'"
     yield from _network_problems(config)
     yield from _start_problems(config["classifiers"])
+    yield from _round_problems(config)
     trainings = {
         f"classifiers.{name}": part
         for name, part in config["classifiers"].items()
@@ -272,8 +273,32 @@ def _path_problems(path: str, config: Mapping[str, Any]) -> Iterator[str]:
     for section, name in used.items():
         if name not in config[section]:
             yield f"names {name!r}, which {section} lacks{_nearest(name, list(config[section]))}"
+    trained_on = config["attributions"].get(attribution, {}).get("labels")
+    if trained_on and trained_on.split("/")[0] != classifier:
+        yield (
+            f"names {attribution!r}, maps of a network that is trained on {trained_on}: "
+            f"expected {trained_on.split('/')[0]}/{maps}"
+        )
     if walk and "affinity" not in config:
         yield "walks over affinities, but there is no section 'affinity'"
+
+
+def _round_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """Check maps that a segmentation network makes: its labels come before them."""
+    sources = {
+        name: part["labels"] for name, part in config["attributions"].items() if "labels" in part
+    }
+    if sources and "segmenter" not in config:
+        yield (
+            f"attributions.{next(iter(sources))} is of a segmentation network, "
+            "but there is no section 'segmenter'"
+        )
+    for name, labels in sources.items():
+        for problem in _path_problems(labels, config):
+            yield f"attributions.{name}.labels: {labels!r} {problem}"
+        origins = {key: path.split("/")[1].partition("+")[0] for key, path in sources.items()}
+        if circle := _circle(name, origins):
+            yield f"attributions.{name}.labels leads back to itself: {' from '.join(circle)}"
 
 
 def _background_problems(place: str, background: Mapping[str, Any]) -> Iterator[str]:
@@ -316,12 +341,18 @@ def _start_problems(classifiers: Mapping[str, Any]) -> Iterator[str]:
             own, other = settings[key], classifiers[start][key]
             if own != other:
                 yield f"{place}: {start} has the {key} {other}, expected {name}'s, {own}"
-        seen = [name]
-        while start is not None and start not in seen:
-            seen.append(start)
-            start = classifiers.get(start, {}).get("start")
-        if start is not None:
-            yield f"{place} leads back to itself: {' from '.join([*seen, start])}"
+        sources = {key: part.get("start") for key, part in classifiers.items()}
+        if circle := _circle(name, sources):
+            yield f"{place} leads back to itself: {' from '.join(circle)}"
+
+
+def _circle(name: str, sources: Mapping[str, str | None]) -> list[str]:
+    """Follow names to what each comes from; give the way if it meets itself, else nothing."""
+    way, source = [name], sources.get(name)
+    while source is not None and source not in way:
+        way.append(source)
+        source = sources.get(source)
+    return [*way, source] if source is not None else []
 
 
 def _graph_cut_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]:

@@ -17,12 +17,22 @@ def background(config: Config, refinement: str) -> dict[str, Any]:
     return {"rule": section["rule"], "value": section["value"]}
 
 
+def map_precision(config: Config, classifier: str, attribution: str) -> str:
+    """Give the arithmetic of the network that makes maps."""
+    segments = config["attributions"][attribution]["method"] == "segmenter"
+    network = config["segmenter"] if segments else config["classifiers"][classifier]
+    precision: str = network["precision"]
+    return precision
+
+
 def map_settings(config: Config, maps: str) -> dict[str, Any]:
     """Say what is printed with every score of maps."""
     attribution, _, walk = maps.partition("+")
     settings = dict(config["attributions"][attribution])
     shown = {"attribution": settings.pop("method"), "image labels given": True}
     shown["long side at most"] = settings.pop("max_size")
+    if "labels" in settings:
+        shown["network trained on"] = settings.pop("labels")
     walked = config["random_walks"][walk] if walk else None
     return shown | settings | {"random walk": walked, "crf": None}
 

@@ -11,7 +11,15 @@ from torch.nn import functional as F
 
 from pipeline.datasets.manifest import Record
 from pipeline.device import channels_last, make_fabric, on_device
-from pipeline.images import fitted_size, normalise, read_rgb, resize, scaled_size
+from pipeline.images import (
+    fitted_size,
+    normalise,
+    read_rgb,
+    resize,
+    scaled_size,
+    strided_size,
+)
+from pipeline.metrics.agreement import map_agreement
 from pipeline.models.segmenter import Segmenter, load_segmenter
 from pipeline.progress import progress
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf
@@ -50,25 +58,88 @@ def class_probabilities(
         Probabilities at the image's full resolution, background first; they sum to 1.
     """
     size = (image.shape[0], image.shape[1])
-    device = next(model.parameters()).device
     fused: list[torch.Tensor] = []
-    for scale in scales:
-        scaled = resize(image, scaled_size(fitted_size(size, max_size), scale))
-        batch = torch.from_numpy(normalise(scaled, model.mean, model.std))[None].to(device)
-        if flip:
-            batch = torch.cat([batch, batch.flip(3)])
-        scores = model(channels_last(batch)).float()
-        if fuse == "probabilities":
-            scores = scores.softmax(dim=1)
-        if flip:
-            scores = (scores[:1] + scores[1:].flip(3)) / 2
-        full = F.interpolate(scores, size, mode="bilinear", align_corners=False)
+    for logits in _views(model, image, scales, flip=flip, max_size=max_size):
+        scores = logits.softmax(dim=1) if fuse == "probabilities" else logits
+        full = F.interpolate(
+            scores.mean(dim=0, keepdim=True), size, mode="bilinear", align_corners=False
+        )
         fused.append(full[0])
     mean = torch.stack(fused).mean(dim=0)
     if fuse == "logits":
         views = len(scales) * (1 + flip)
         mean = (views * mean).softmax(dim=0)
     return mean.cpu().numpy()
+
+
+@torch.no_grad()
+def labelled_probabilities(
+    model: Segmenter,
+    image: NDArray[np.uint8],
+    classes: NDArray[np.int64],
+    *,
+    scales: Sequence[float],
+    flip: bool,
+    max_size: int | None,
+    stride: int,
+) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    """Give class maps from a segmentation network: all but an image's classes are ruled out.
+
+    Parameters
+    ----------
+    model : Segmenter
+        In evaluation mode.
+    image : (H, W, 3) uint8 array
+    classes : (K,) int64 array
+        Class numbers from 1.
+    scales, flip, max_size
+        As of :func:`class_probabilities`.
+    stride : int
+        Pixels of the image per cell of the result.
+
+    Returns
+    -------
+    maps : (K, ceil(H / stride), ceil(W / stride)) float16 array
+        Mean of all views' probabilities, divided by what they and the background's sum to.
+    agreement : (K,) float32 array
+        How much the single scales and flips agree
+        (:func:`pipeline.metrics.agreement.map_agreement`).
+    """
+    size = strided_size((image.shape[0], image.shape[1]), stride)
+    if len(classes) == 0:
+        return np.zeros((0, *size), dtype=np.float16), np.zeros(0, dtype=np.float32)
+    wanted = torch.from_numpy(np.concatenate([[0], classes]))
+    views = [
+        F.interpolate(
+            scores.softmax(dim=1)[:, wanted.to(scores.device)],
+            size, mode="bilinear", align_corners=False, antialias=True,
+        )
+        for scores in _views(model, image, scales, flip=flip, max_size=max_size)
+    ]  # fmt: skip
+    single = torch.cat(views).clamp(min=0)
+    mean = single.mean(dim=0)
+    maps = (mean / mean.sum(dim=0))[1:].cpu().numpy().astype(np.float16)
+    return maps, map_agreement(single[:, 1:].cpu().numpy())
+
+
+def _views(
+    model: Segmenter,
+    image: NDArray[np.uint8],
+    scales: Sequence[float],
+    *,
+    flip: bool,
+    max_size: int | None,
+) -> Iterator[torch.Tensor]:
+    """Yield the (1, C, h, w) logits of every scale; with flip two, the mirrored one's put back."""
+    device = next(model.parameters()).device
+    base = fitted_size((image.shape[0], image.shape[1]), max_size)
+    for scale in scales:
+        scaled = resize(image, scaled_size(base, scale))
+        batch = torch.from_numpy(normalise(scaled, model.mean, model.std))[None].to(device)
+        if flip:
+            batch = torch.cat([batch, batch.flip(3)])
+        scores = model(channels_last(batch)).float()
+        yield torch.cat([scores[:1], scores[1:].flip(3)]) if flip else scores
 
 
 def winning_classes(

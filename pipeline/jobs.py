@@ -17,8 +17,9 @@ def times(plan: Plan) -> list[str]:
     jobs += [job for path in plan.walked for job in _affinity_jobs(plan, path)]
     jobs += _map_jobs(plan, "propagate_maps")
     jobs += [job for path in plan.labels for job in _shard_jobs(plan, f"make_labels/{path}/train")]
+    jobs += [f"train_segmenter/{path}" for path in plan.networks]
     for path in plan.config["segmenters"]:
-        jobs += [f"train_segmenter/{path}", *_shard_jobs(plan, f"predict_masks/{path}/val")]
+        jobs += _shard_jobs(plan, f"predict_masks/{path}/val")
     return [_file(plan, job) for job in jobs]
 
 
@@ -64,7 +65,10 @@ def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
         before = _jobs_of(plan, "maps", method.rpartition("/")[0], split)
         return [*before, *_shard_jobs(plan, f"make_labels/{method}/{split}")]
     source = method.split("+", maxsplit=1)[0]
+    labels = plan.trained_on(source)
     jobs = [
+        *(_jobs_of(plan, "labels", labels, "train") if labels else []),
+        *([f"train_segmenter/{labels}"] if labels else []),
         *_trainings(plan, method.split("/", maxsplit=1)[0]),
         *_shard_jobs(plan, f"make_maps/{source}/{split}"),
     ]

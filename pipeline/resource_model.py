@@ -108,6 +108,7 @@ class Job:
     def cost(self) -> Cost:
         """What the job's network takes."""
         segments = self.rule in {"train_segmenter", "predict_masks", "predict_soft_masks"}
+        segments |= self.rule == "make_maps" and self.settings["method"] == "segmenter"
         name = None if segments else self.wildcards.classifier
         network = self.config["segmenter"] if segments else self.config["classifiers"][name]
         # A name may have the tag of its weights: resnet50.tv_in1k.

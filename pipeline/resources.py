@@ -167,6 +167,9 @@ def _inference_memory(job: Job) -> float:
         kept = TRAINING_FACTOR * cost.training
     elif job.rule == "make_maps" and settings.get("layer"):
         kept = TRAINING_FACTOR * cost.training
+    elif job.rule == "make_maps" and settings["method"] == "segmenter":
+        # Float32: logits at the views' size, their softmax, and a copy that is put back.
+        host += 4 * (job.pictures.classes + 1) * 3 * views
     elif job.rule == "judge_faithfulness":
         views = max(views, JUDGED_PIXELS)
     elif job.rule == "visualise_classes":
@@ -211,7 +214,7 @@ def _inference_minutes(job: Job) -> float:
         pixels = job.pictures.classes * job.settings["steps"] * job.settings["size"] ** 2
     elif job.rule == "judge_faithfulness":
         pixels *= (2 * job.settings["faithfulness"]["steps"] + 2) * job.pictures.labels
-    elif job.rule == "make_maps" and job.settings["method"] != "cam":
+    elif job.rule == "make_maps" and job.settings["method"] not in {"cam", "segmenter"}:
         # A way back for each label, through each crop and each of its noisy copies.
         noisy = job.settings.get("smooth_grad") or {"samples": 1}
         back = 2 * job.pictures.labels

@@ -230,14 +230,15 @@ def _classify(wildcards: Wildcards, config: Config, images: Images) -> Work:
 
 def _maps(wildcards: Wildcards, config: Config, images: Images) -> Work:
     settings = config["attributions"][wildcards["attribution"]]
-    network, own = _classifier_network(wildcards, config), _own(wildcards, config, images)
-    pixels = _pixels_of(settings, images)
-    if settings["method"] != "cam":
+    segments = settings["method"] == "segmenter"
+    network = _segmenter_network(config) if segments else _classifier_network(wildcards, config)
+    pixels, own = _pixels_of(settings, images), _own(wildcards, config, images)
+    if settings["method"] not in {"cam", "segmenter"}:
         # A way back for every class, through each crop and each of its noisy copies.
         noisy = settings.get("smooth_grad") or {"samples": 1}
         pixels *= (1 + 2 * images.labels) * settings.get("crops", 1) * noisy["samples"]
     return Work(
-        _backbone(wildcards, config),
+        config["segmenter"]["backbone"] if segments else _backbone(wildcards, config),
         inference=network.operations * pixels * own,
         refining={"image": own},
         bytes=_map_bytes(images) * own,

@@ -84,7 +84,26 @@ class Plan:
     def labels(self) -> list[str]:
         """CLASSIFIER/MAPS/REFINEMENT of everything wanted, in order."""
         exported = self.config["export"]["labels"] if "export" in self.config else []
-        return unique([*self.config["labels"], *self.config["segmenters"], *exported])
+        wanted = [*self.config["labels"], *self.config["segmenters"], *exported]
+        rounds = [self.rounds(path) for path in wanted]
+        before = [path for method in self.compared for path in self.rounds(method)]
+        return unique(
+            [
+                *(
+                    path
+                    for earlier, last in zip(rounds, wanted, strict=True)
+                    for path in [*earlier, last]
+                ),
+                *before,
+            ]
+        )
+
+    @property
+    def networks(self) -> list[str]:
+        """CLASSIFIER/MAPS/REFINEMENT of the labels that segmentation networks learn, in order."""
+        methods = [*self.labels, *self.compared]
+        before = [path for method in methods for path in self.rounds(method)]
+        return unique([*before, *self.config["segmenters"]])
 
     @property
     def maps(self) -> list[str]:
@@ -118,6 +137,23 @@ class Plan:
         kind: str = self.config["classifiers"][classifier]["kind"]
         return kind
 
+    def trained_on(self, maps: str) -> str | None:
+        """Give the labels whose segmentation network makes maps; None where a classifier does.
+
+        Parameters
+        ----------
+        maps : str
+            CLASSIFIER/MAPS, or a longer path that starts so.
+        """
+        attribution = maps.split("/")[1].partition("+")[0]
+        labels: str | None = self.config["attributions"][attribution].get("labels")
+        return labels
+
+    def rounds(self, maps: str) -> list[str]:
+        """Give the labels of all earlier rounds that maps come from, the first round first."""
+        labels = self.trained_on(maps)
+        return [*self.rounds(labels), labels] if labels else []
+
     # Files that a job reads ---------------------------------------------------------------
 
     def manifest(self, split: str, classifier: str | None = None) -> str:
@@ -132,6 +168,12 @@ class Plan:
         """Give the tables of a classifier's scores."""
         stem = f"{self.root}/class_scores/{classifier}/{split}"
         return [f"{stem}/{shard}.csv" for shard in self.shards]
+
+    def map_weights(self, classifier: str, attribution: str) -> str:
+        """Give the network that makes maps: the classifier, or a segmentation network."""
+        labels = self.trained_on(f"{classifier}/{attribution}")
+        network = f"segmenters/{labels}" if labels else f"classifiers/{classifier}"
+        return f"{self.root}/{network}/model.safetensors"
 
     def map_shards(self, method: str, split: str = "train") -> list[str]:
         """Give the map files of a split."""
@@ -201,7 +243,7 @@ class Plan:
         trained = [name for name in self.classifiers if self.kind_of(name) == "network"]
         networks = [f"classifiers/{name}" for name in trained]
         networks += [f"affinity/{method}" for method in self.walked]
-        networks += [f"segmenters/{name}" for name in self.config["segmenters"]]
+        networks += [f"segmenters/{name}" for name in self.networks]
         return [f"{self.root}/{network}/history.csv" for network in networks]
 
     def class_models(self) -> list[str]:

@@ -118,6 +118,7 @@ def test_the_official_recipe_has_the_published_values():
     assert official["puzzle"]["alpha"] == 4.0
 
 
+ROUND = {"method": "segmenter"}
 BAD = [
     (["sedd"], 1, "unknown key 'sedd' in the top level: did you mean 'seed'?"),
     (["seed"], "x", "seed is 'x', expected type integer"),
@@ -140,6 +141,12 @@ BAD = [
     (["labels"], ["plain/cam"], "labels.0 is 'plain/cam', expected pattern"),
     (["attributions", "gradcam"], {}, "gradcam lacks 'method': expected one of cam, grad-cam"),
     (["attributions", "mine"], {"method": "camm"}, "did you mean 'cam'?"),
+    (["attributions", "segmenter"], {}, "attributions.segmenter lacks 'labels'"),
+    (["attributions", "second"], ROUND | {"labels": "plain/camm/crf"}, "did you mean 'cam'?"),
+    (
+        ["attributions", "second"], ROUND | {"labels": "plain/second/crf"},
+        "attributions.second.labels leads back to itself: second from second",
+    ),
     (["attributions", "cam", "crops"], 5, "unknown key 'crops' in attributions.cam"),
     (["attributions", "saliency"], {"crops": 3}, "saliency.crops is 3, expected one of 1, 5"),
     (["refinements", "crf", "graph_cut"], {}, "crf and graph_cut, expected one of them"),
@@ -164,6 +171,24 @@ def test_a_mistake_is_named_in_one_line_with_its_place_and_fix(demo, keys, value
     text = str(caught.value)
     assert message in text
     assert "\n" not in text
+
+
+def test_maps_of_a_network_are_of_the_classifier_that_its_labels_come_from(demo):
+    demo["attributions"]["second"] = ROUND | {"labels": "puzzle/cam+rw/crf"}
+    resolve(demo | {"labels": ["puzzle/second/crf"]})
+    expected = "labels: 'plain/second/crf' names 'second', .* expected puzzle/second$"
+    with pytest.raises(UserError, match=expected):
+        resolve(demo | {"labels": ["plain/second/crf"]})
+    del demo["segmenter"], demo["segmenters"]
+    with pytest.raises(UserError, match=r"attributions.second .* no section 'segmenter'"):
+        resolve(demo | {"labels": ["puzzle/second/crf"]})
+
+
+def test_rounds_that_lead_back_to_each_other_are_named(demo):
+    for name, other in (("a", "b"), ("b", "a")):
+        demo["attributions"][name] = ROUND | {"labels": f"plain/{other}/crf"}
+    with pytest.raises(UserError, match=r"attributions\.a\.labels .* a from b from a;"):
+        resolve(demo)
 
 
 def test_what_a_setting_may_be_is_said_once(demo):
@@ -223,7 +248,7 @@ def test_an_attribution_named_like_a_method_is_of_that_method(demo):
 def test_the_schema_names_every_attribution_method():
     schema = yaml.safe_load(SCHEMA.read_text())
     named = schema["properties"]["attributions"]["additionalProperties"]["properties"]["method"]
-    assert named["enum"] == list(METHODS)
+    assert named["enum"] == [*METHODS, "segmenter"]
 
 
 def turned(value: Any) -> Any:

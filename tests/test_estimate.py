@@ -123,6 +123,21 @@ def test_maps_are_of_a_shard_over_scales_and_flips():
     assert work.bytes == pytest.approx(300 * 400 / 16 * 2 * 1.5 * 25)
 
 
+def test_maps_of_a_further_round_are_the_segmenters_work():
+    attributions = {
+        "cam": {"max_size": 200, "scales": [1.0, 2.0]},
+        "second": {"method": "segmenter", "labels": "plain/cam/crf", "max_size": 200},
+    }
+    segmenter = {"backbone": "resnet34", "epochs": 1}
+    planned = config(attributions=attributions, segmenter=segmenter)
+    wildcards = {"classifier": "plain", "attribution": "second", "split": "train", "shard": "0"}
+    work = work_of("make_maps", wildcards, planned, IMAGES)
+    per_pixel = counted("resnet34", 16, segmenter=True).operations
+    views = sum(scale**2 for scale in planned["attributions"]["second"]["scales"]) * 2
+    assert work.network == "resnet34"
+    assert work.inference == pytest.approx(per_pixel * 150 * 200 * views * 25)
+
+
 @pytest.mark.parametrize(("name", "what"), [("crf", "crf"), ("graph-cut", "graph_cut")])
 def test_labels_take_what_their_refinement_takes(name, what):
     wildcards = {"classifier": "plain", "maps": "cam", "refinement": name, "split": "train",

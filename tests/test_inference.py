@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from pipeline.images import normalise, resize
-from pipeline.inference import class_probabilities
+from pipeline.inference import class_probabilities, labelled_probabilities
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.3)
 
@@ -60,3 +60,29 @@ def test_probabilities_sum_to_one_and_turn_with_the_image(image, fuse):
     assert np.allclose(found.sum(axis=0), 1, atol=1e-5)
     mirrored = class_probabilities(Shading(), image[:, ::-1].copy(), **settings)
     assert np.abs(mirrored[:, :, ::-1] - found).max() < 1e-5
+
+
+def test_maps_rule_out_the_classes_that_an_image_has_not(image):
+    views = torch.stack([view.softmax(dim=0) for view in views_by_hand(image, [1.0])])
+    background, _, wanted = views.mean(dim=0)
+    settings = {"scales": [1.0], "flip": True, "max_size": None, "stride": 1}
+    maps, agreement = labelled_probabilities(Shading(), image, np.array([2]), **settings)
+    assert (maps.shape, maps.dtype) == ((1, 6, 9), np.float16)
+    assert np.abs(maps[0] - (wanted / (background + wanted)).numpy()).max() < 1e-3
+    scaled = views[:, 2] / views[:, 2].amax(dim=(1, 2), keepdim=True)
+    shared = torch.minimum(scaled, scaled.mean(dim=0)).sum(dim=(1, 2))
+    either = torch.maximum(scaled, scaled.mean(dim=0)).sum(dim=(1, 2))
+    assert agreement == pytest.approx([(shared / either).mean().item()], abs=1e-4)
+
+
+def test_maps_of_a_network_turn_with_the_image_and_leave_room_for_the_background(image):
+    settings = {"scales": [0.5, 1.0], "flip": True, "max_size": None, "stride": 2}
+    maps, agreement = labelled_probabilities(Shading(), image, np.array([1, 2]), **settings)
+    assert maps.shape == (2, 3, 5) and agreement.shape == (2,)
+    assert maps.min() >= 0 and maps.sum(axis=0).max() < 1
+    mirrored = labelled_probabilities(
+        Shading(), image[:, ::-1].copy(), np.array([1, 2]), **settings
+    )[0]
+    assert np.abs(mirrored[:, :, ::-1] - maps).max() < 2e-3
+    none, empty = labelled_probabilities(Shading(), image, np.array([], np.int64), **settings)
+    assert none.shape == (0, 3, 5) and empty.shape == (0,)

@@ -77,6 +77,50 @@ def test_a_score_names_the_jobs_that_lead_to_it(plan_of):
     ]
 
 
+def test_a_further_round_comes_behind_the_network_of_the_one_before(plan_of, demo_config):
+    attributions = demo_config["attributions"] | {
+        "second": {"method": "segmenter", "labels": METHOD},
+        "third": {"method": "segmenter", "labels": "puzzle/second+rw/crf"},
+    }
+    last = "puzzle/third/crf"
+    plan = plan_of(attributions=attributions, labels=[last], segmenters=[last], shards=1)
+    assert plan.labels == [METHOD, "puzzle/second+rw/crf", last]
+    assert plan.networks == plan.labels
+    assert plan.walked == ["puzzle/cam", "puzzle/second"]
+    assert plan.map_weights("puzzle", "cam") == "results/demo/classifiers/puzzle/model.safetensors"
+    assert plan.map_weights("puzzle", "third") == (
+        "results/demo/segmenters/puzzle/second+rw/crf/model.safetensors"
+    )
+    results = {item["file"]: item["times"] for item in jobs.scored_results(plan)}
+    first = [
+        "train_classifier/puzzle", "make_maps/puzzle/cam/train/0",
+        "make_affinity_labels/puzzle/cam/0", "train_affinity/puzzle/cam",
+        "propagate_maps/puzzle/cam+rw/train/0", f"make_labels/{METHOD}/train/0",
+        f"train_segmenter/{METHOD}", "make_maps/puzzle/second/train/0",
+        "make_affinity_labels/puzzle/second/0", "train_affinity/puzzle/second",
+        "propagate_maps/puzzle/second+rw/train/0",
+    ]  # fmt: skip
+    found = results["scores/maps/puzzle/second+rw/train.json"]
+    assert found == [f"benchmarks/{job}.tsv" for job in first]
+    # Networks on the way are not scored on val, but all that was made counts as time.
+    assert [file for file in results if "predictions" in file] == [
+        f"scores/predictions/{last}/val.json"
+    ]
+    assert {job.removeprefix("results/demo/") for job in jobs.times(plan)} >= set(found)
+    assert len(plan.histories()) == 1 + 2 + 3
+    shown = described.map_settings(plan.config, "second+rw")
+    assert (shown["attribution"], shown["network trained on"]) == ("segmenter", METHOD)
+
+
+def test_a_comparison_may_be_all_that_wants_a_network(plan_of, demo_config):
+    attributions = demo_config["attributions"] | {
+        "second": {"method": "segmenter", "labels": METHOD}
+    }
+    comparison = {"methods": ["puzzle/second"]}
+    plan = plan_of(attributions=attributions, comparison=comparison, labels=[], segmenters=[])
+    assert plan.labels == plan.networks == [METHOD]
+
+
 def test_exports_are_of_the_splits_that_are_asked_for(plan_of):
     wanted = {"labels": [METHOD], "predictions": [METHOD], "formats": ["voc", "soft"]}
     plan = plan_of(export=wanted, shards=1)

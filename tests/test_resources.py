@@ -111,6 +111,18 @@ def test_saliency_needs_the_memory_of_a_way_back(config, manifest_of):
     assert 3165 < estimate < 2 * 3165
 
 
+def test_maps_of_a_further_round_need_what_predictions_without_a_crf_need(config, manifest_of):
+    config = deepcopy(config)
+    views = {"scales": [0.75, 1.0, 1.25], "flip": True, "max_size": 384}
+    config["prediction"] |= views | {"crf": None}
+    config["attributions"]["second"] = views | {"method": "segmenter", "labels": "puzzle/cam/crf"}
+    files = manifest_of(500, 375)
+    maps = mem_mb(config, "make_maps", files, threads=1, attribution="second")
+    predictions = mem_mb(config, "predict_masks", files, threads=1)
+    cam = mem_mb(config, "make_maps", files, threads=1)
+    assert max(0.9 * predictions, cam) < maps < 1.1 * predictions
+
+
 def test_an_estimate_is_above_what_a_training_takes_here(
     small_dataset, classifier_settings, tmp_path, config
 ):

@@ -331,6 +331,21 @@ def test_a_folder_of_further_pictures_gets_masks(finished):
         assert read_label(masks[0]).shape == (32, 32)
 
 
+def test_a_further_round_starts_from_the_network_of_the_first(finished):
+    second = {"method": "segmenter", "labels": "puzzle/cam+rw/crf", "scales": [1.0]}
+    config = changed("attributions", "second", value=second)
+    target = "results/tiny/scores/labels/puzzle/second+rw/crf/train.json"
+    assert planned(finished, config, target) == {
+        "make_maps": 2, "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
+        "make_labels": 2, "evaluate_labels": 1,
+    }  # fmt: skip
+    snakemake(finished, config, target)
+    scores = read_scores(finished / target)
+    assert scores["images"] == 6
+    assert scores["settings"]["network trained on"] == "puzzle/cam+rw/crf"
+    assert planned(finished, config, target) == {}
+
+
 def test_seeds_share_the_data_set_and_nothing_else(finished, tmp_path):
     config = changed("seeds", value=[0, 1])
     jobs = planned(tmp_path, config)

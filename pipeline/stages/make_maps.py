@@ -1,9 +1,13 @@
-"""Make the class maps of one shard of a split with a trained classifier."""
+"""Make the class maps of one shard of a split with a trained network."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
 from pipeline.artifacts import ClassMaps, write_maps
 from pipeline.attribution import METHODS
@@ -11,13 +15,19 @@ from pipeline.attribution.fusion import fused_maps
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.device import make_fabric, on_device
 from pipeline.images import read_rgb
+from pipeline.inference import labelled_probabilities
 from pipeline.models.classifier import load_classifier
+from pipeline.models.segmenter import load_segmenter
 from pipeline.progress import progress
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
 
+#: Makes (K, h, w) maps of an image and its K classes' numbers, and says how much views agree.
+Mapper = Callable[
+    [NDArray[np.uint8], NDArray[np.int64]], tuple[NDArray[np.float16], NDArray[np.float32]]
+]
 #: Settings that all methods share.
 FUSION = ("scales", "flip", "max_size", "stride")
 
@@ -43,7 +53,7 @@ def make_maps(
     manifest, classes : Path
         Images with their labels, and the class names.
     weights : Path
-        The classifier.
+        The classifier or, for the method ``segmenter``, the segmentation network.
     settings : mapping
         Keys ``method``, ``scales``, ``flip``, ``max_size`` and ``stride``; all others are the
         method's own.
@@ -62,19 +72,25 @@ def make_maps(
     """
     data = read_manifest(manifest, classes)
     records = data.of_shard(split, shard, shards)
-    fabric = make_fabric(precision, threads, gpu)
-    model = on_device(fabric, load_classifier(weights), fold=not settings.get("layer"))
-    own = {key: value for key, value in settings.items() if key not in {"method", *FUSION}}
-    attribution = partial(METHODS[settings["method"]], **own)
-    fusion = {key: settings[key] for key in FUSION}
+    mapper = _mapper(make_fabric(precision, threads, gpu), weights, settings)
 
     def image_maps(record: Record) -> tuple[str, ClassMaps]:
         image, numbers = read_rgb(record.image), data.class_numbers(record)
-        values, agreement = fused_maps(attribution, model, image, numbers, **fusion)
+        values, agreement = mapper(image, numbers)
         return record.id, ClassMaps(numbers, values, (image.shape[0], image.shape[1]), agreement)
 
     work = progress(records, total=len(records), what=f"maps of {split}, shard {shard}")
     write_maps(maps, (image_maps(record) for record in work))
+
+
+def _mapper(fabric: Fabric, weights: Path, settings: Mapping[str, Any]) -> Mapper:
+    fusion = {key: settings[key] for key in FUSION}
+    if settings["method"] == "segmenter":
+        network = on_device(fabric, load_segmenter(weights))
+        return partial(labelled_probabilities, network, **fusion)
+    own = {key: value for key, value in settings.items() if key not in {"method", *FUSION}}
+    model = on_device(fabric, load_classifier(weights), fold=not settings.get("layer"))
+    return partial(fused_maps, partial(METHODS[settings["method"]], **own), model, **fusion)
 
 
 if __name__ == "__main__":

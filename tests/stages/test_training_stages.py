@@ -274,3 +274,18 @@ def test_a_pseudo_label_of_another_size_is_named(small_dataset, segmenter_settin
         UserError, match=r"2.png cannot be used \(it is \(5, 5\), expected \(38, 40\)"
     ):
         segmented(small_dataset, tmp_path / "s", segmenter_settings, [tmp_path / "labels"])
+
+
+def test_a_segmenter_makes_maps_of_the_labelled_classes(
+    small_dataset, segmenter_settings, tmp_path
+):
+    pseudo_labels(small_dataset, tmp_path / "labels", range(4))
+    weights = segmented(small_dataset, tmp_path / "s", segmenter_settings, [tmp_path / "labels"])
+    settings = CAM | {"method": "segmenter", "labels": "puzzle/cam/crf"}
+    maps = maps_of(small_dataset, weights, tmp_path / "0.safetensors", settings=settings)
+    assert {name: item.classes.tolist() for name, item in maps.items()} == {
+        "0": [1], "1": [2], "2": [1, 2], "3": [],
+    }  # fmt: skip
+    assert maps["2"].values.shape == (2, 10, 10) and maps["2"].size == (38, 40)
+    sums = maps["2"].values.astype(np.float64).sum(axis=0)
+    assert sums.min() > 0 and sums.max() < 1
