@@ -315,6 +315,7 @@ rule make_maps:
         manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
         classes=f"{HOME}/dataset/classes.json",
         weights=lambda w: plan.at(w).map_weights(w.classifier, w.attribution),
+        earlier=lambda w: plan.at(w).earlier_maps(w),
     output:
         maps=f"{RUN}/maps/{{classifier}}/{{attribution}}/{{split}}/{{shard}}.safetensors",
     log:

@@ -296,6 +296,10 @@ def _round_problems(config: Mapping[str, Any]) -> Iterator[str]:
     for name, labels in sources.items():
         for problem in _path_problems(labels, config):
             yield f"attributions.{name}.labels: {labels!r} {problem}"
+        origin = config["attributions"].get(labels.split("/")[1].partition("+")[0], {})
+        own, other = config["attributions"][name]["stride"], origin.get("stride")
+        if config["attributions"][name]["earlier"] and other not in (own, None):
+            yield f"attributions.{name}.stride is {own}, expected the earlier maps' {other}"
         origins = {key: path.split("/")[1].partition("+")[0] for key, path in sources.items()}
         if circle := _circle(name, origins):
             yield f"attributions.{name}.labels leads back to itself: {' from '.join(circle)}"

@@ -118,7 +118,9 @@ def labelled_probabilities(
     ]  # fmt: skip
     single = torch.cat(views).clamp(min=0)
     mean = single.mean(dim=0)
-    maps = (mean / mean.sum(dim=0))[1:].cpu().numpy().astype(np.float16)
+    # All of them may be so unlikely that they are zero.
+    total = mean.sum(dim=0).clamp(min=torch.finfo(mean.dtype).tiny)
+    maps = (mean / total)[1:].cpu().numpy().astype(np.float16)
     return maps, map_agreement(single[:, 1:].cpu().numpy())
 
 

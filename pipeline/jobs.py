@@ -65,10 +65,8 @@ def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
         before = _jobs_of(plan, "maps", method.rpartition("/")[0], split)
         return [*before, *_shard_jobs(plan, f"make_labels/{method}/{split}")]
     source = method.split("+", maxsplit=1)[0]
-    labels = plan.trained_on(source)
     jobs = [
-        *(_jobs_of(plan, "labels", labels, "train") if labels else []),
-        *([f"train_segmenter/{labels}"] if labels else []),
+        *_round_before(plan, source, split),
         *_trainings(plan, method.split("/", maxsplit=1)[0]),
         *_shard_jobs(plan, f"make_maps/{source}/{split}"),
     ]
@@ -77,6 +75,16 @@ def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
         jobs += _affinity_jobs(plan, source)
         jobs += _shard_jobs(plan, f"propagate_maps/{method}/{split}")
     return unique(jobs)
+
+
+def _round_before(plan: Plan, maps: str, split: str) -> list[str]:
+    """Give all jobs that lead to the segmentation network that makes maps, if one does."""
+    labels = plan.trained_on(maps)
+    if labels is None:
+        return []
+    jobs = [*_jobs_of(plan, "labels", labels, "train"), f"train_segmenter/{labels}"]
+    mixed = plan.config["attributions"][maps.split("/")[1]]["earlier"]
+    return jobs + (_jobs_of(plan, "maps", labels.rpartition("/")[0], split) if mixed else [])
 
 
 def _map_jobs(plan: Plan, rule: str) -> list[str]:

@@ -85,24 +85,14 @@ class Plan:
         """CLASSIFIER/MAPS/REFINEMENT of everything wanted, in order."""
         exported = self.config["export"]["labels"] if "export" in self.config else []
         wanted = [*self.config["labels"], *self.config["segmenters"], *exported]
-        rounds = [self.rounds(path) for path in wanted]
-        before = [path for method in self.compared for path in self.rounds(method)]
-        return unique(
-            [
-                *(
-                    path
-                    for earlier, last in zip(rounds, wanted, strict=True)
-                    for path in [*earlier, last]
-                ),
-                *before,
-            ]
-        )
+        steps = [step for path in wanted for step in [*self.rounds(path), path]]
+        return unique([*steps, *(path for maps in self.compared for path in self.rounds(maps))])
 
     @property
     def networks(self) -> list[str]:
         """CLASSIFIER/MAPS/REFINEMENT of the labels that segmentation networks learn, in order."""
-        methods = [*self.labels, *self.compared]
-        before = [path for method in methods for path in self.rounds(method)]
+        wanted = [*self.labels, *self.compared]
+        before = [path for maps in wanted for path in self.rounds(maps)]
         return unique([*before, *self.config["segmenters"]])
 
     @property
@@ -174,6 +164,15 @@ class Plan:
         labels = self.trained_on(f"{classifier}/{attribution}")
         network = f"segmenters/{labels}" if labels else f"classifiers/{classifier}"
         return f"{self.root}/{network}/model.safetensors"
+
+    def earlier_maps(self, wildcards: Any) -> list[str]:
+        """Give the shard of the round before that maps are a mean with, where they are."""
+        maps = f"{wildcards.classifier}/{wildcards.attribution}"
+        labels = self.trained_on(maps)
+        if labels is None or not self.config["attributions"][wildcards.attribution]["earlier"]:
+            return []
+        before = self.map_shards(labels.rpartition("/")[0], wildcards.split)
+        return [before[int(wildcards.shard)]]
 
     def map_shards(self, method: str, split: str = "train") -> list[str]:
         """Give the map files of a split."""

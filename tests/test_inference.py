@@ -86,3 +86,15 @@ def test_maps_of_a_network_turn_with_the_image_and_leave_room_for_the_background
     assert np.abs(mirrored[:, :, ::-1] - maps).max() < 2e-3
     none, empty = labelled_probabilities(Shading(), image, np.array([], np.int64), **settings)
     assert none.shape == (0, 3, 5) and empty.shape == (0,)
+
+
+def test_maps_of_classes_that_are_out_of_the_question_are_zero(image):
+    class Certain(Shading):
+        def forward(self, images):
+            logits = super().forward(images) * 0
+            logits[:, 1] = 1000
+            return logits
+
+    settings = {"scales": [1.0], "flip": False, "max_size": None, "stride": 1}
+    maps, agreement = labelled_probabilities(Certain(), image, np.array([2]), **settings)
+    assert not maps.any() and agreement.tolist() == [0]

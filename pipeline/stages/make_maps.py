@@ -9,7 +9,7 @@ import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from pipeline.artifacts import ClassMaps, write_maps
+from pipeline.artifacts import ClassMaps, MapShard, write_maps
 from pipeline.attribution import METHODS
 from pipeline.attribution.fusion import fused_maps
 from pipeline.datasets.manifest import Record, read_manifest
@@ -37,6 +37,7 @@ def make_maps(
     manifest: Path,
     classes: Path,
     weights: Path,
+    earlier: list[Path],
     settings: Mapping[str, Any],
     precision: str,
     split: str,
@@ -54,6 +55,8 @@ def make_maps(
         Images with their labels, and the class names.
     weights : Path
         The classifier or, for the method ``segmenter``, the segmentation network.
+    earlier : list of Path
+        At most one shard of maps of the round before, which the maps become a mean with.
     settings : mapping
         Keys ``method``, ``scales``, ``flip``, ``max_size`` and ``stride``; all others are the
         method's own.
@@ -69,15 +72,24 @@ def make_maps(
         CPU threads.
     gpu : int
         1 to compute on a GPU where there is one, 0 to keep to the CPU.
+
+    Raises
+    ------
+    UserError
+        If a photograph is no longer of the size that the round before has seen.
     """
     data = read_manifest(manifest, classes)
     records = data.of_shard(split, shard, shards)
     mapper = _mapper(make_fabric(precision, threads, gpu), weights, settings)
+    before = MapShard(earlier[0]) if earlier else None
 
     def image_maps(record: Record) -> tuple[str, ClassMaps]:
         image, numbers = read_rgb(record.image), data.class_numbers(record)
+        size = (image.shape[0], image.shape[1])
         values, agreement = mapper(image, numbers)
-        return record.id, ClassMaps(numbers, values, (image.shape[0], image.shape[1]), agreement)
+        if before is not None:
+            values = _mean(values, before.of_size(record.id, size).values, settings["earlier"])
+        return record.id, ClassMaps(numbers, values, size, agreement)
 
     work = progress(records, total=len(records), what=f"maps of {split}, shard {shard}")
     write_maps(maps, (image_maps(record) for record in work))
@@ -91,6 +103,13 @@ def _mapper(fabric: Fabric, weights: Path, settings: Mapping[str, Any]) -> Mappe
     own = {key: value for key, value in settings.items() if key not in {"method", *FUSION}}
     model = on_device(fabric, load_classifier(weights), fold=not settings.get("layer"))
     return partial(fused_maps, partial(METHODS[settings["method"]], **own), model, **fusion)
+
+
+def _mean(
+    values: NDArray[np.float16], earlier: NDArray[np.float16], weight: float
+) -> NDArray[np.float16]:
+    mean = (1 - weight) * values.astype(np.float32) + weight * earlier.astype(np.float32)
+    return mean.astype(np.float16)
 
 
 if __name__ == "__main__":

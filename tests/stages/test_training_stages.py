@@ -2,13 +2,14 @@
 
 import csv
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from pipeline.artifacts import MapShard, read_label, read_weights, write_label
+from pipeline.artifacts import MapShard, read_label, read_weights, write_label, write_maps
 from pipeline.errors import UserError
 from pipeline.models.classifier import load_classifier
 from pipeline.stages.fit_probe import fit_probe
@@ -133,6 +134,7 @@ def maps_of(small_dataset, classifier, path, **changes):
         "manifest": small_dataset["manifest"],
         "classes": small_dataset["classes"],
         "weights": classifier,
+        "earlier": [],
         "settings": CAM,
         "precision": "32-true",
         "split": "train",
@@ -289,3 +291,18 @@ def test_a_segmenter_makes_maps_of_the_labelled_classes(
     assert maps["2"].values.shape == (2, 10, 10) and maps["2"].size == (38, 40)
     sums = maps["2"].values.astype(np.float64).sum(axis=0)
     assert sums.min() > 0 and sums.max() < 1
+    rng = np.random.default_rng(0)
+    others = {
+        name: replace(item, values=rng.random(item.values.shape).astype(np.float16))
+        for name, item in maps.items()
+    }
+    earlier = tmp_path / "earlier.safetensors"
+    write_maps(earlier, others.items())
+    mixed = maps_of(
+        small_dataset, weights, tmp_path / "1.safetensors",
+        settings=settings | {"earlier": 0.25}, earlier=[earlier],
+    )  # fmt: skip
+    for name, item in mixed.items():
+        first, second = others[name].values.astype(float), maps[name].values.astype(float)
+        np.testing.assert_allclose(item.values, (first + 3 * second) / 4, atol=1e-3)
+        np.testing.assert_array_equal(item.agreement, maps[name].agreement)
