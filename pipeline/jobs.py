@@ -66,7 +66,7 @@ def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
         return [*before, *_shard_jobs(plan, f"make_labels/{method}/{split}")]
     source = method.split("+", maxsplit=1)[0]
     jobs = [
-        *_round_before(plan, source, split),
+        *_round_before(plan, source),
         *_trainings(plan, method.split("/", maxsplit=1)[0]),
         *_shard_jobs(plan, f"make_maps/{source}/{split}"),
     ]
@@ -77,14 +77,12 @@ def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
     return unique(jobs)
 
 
-def _round_before(plan: Plan, maps: str, split: str) -> list[str]:
+def _round_before(plan: Plan, maps: str) -> list[str]:
     """Give all jobs that lead to the segmentation network that makes maps, if one does."""
     labels = plan.trained_on(maps)
-    if labels is None:
-        return []
-    jobs = [*_jobs_of(plan, "labels", labels, "train"), f"train_segmenter/{labels}"]
-    mixed = plan.config["attributions"][maps.split("/")[1]]["earlier"]
-    return jobs + (_jobs_of(plan, "maps", labels.rpartition("/")[0], split) if mixed else [])
+    return (
+        [*_jobs_of(plan, "labels", labels, "train"), f"train_segmenter/{labels}"] if labels else []
+    )
 
 
 def _map_jobs(plan: Plan, rule: str) -> list[str]:

@@ -184,6 +184,15 @@ def test_maps_of_a_network_are_of_the_classifier_that_its_labels_come_from(demo)
         resolve(demo | {"labels": ["puzzle/second/crf"]})
 
 
+def test_maps_in_one_mean_have_one_stride(demo):
+    second = ROUND | {"labels": "puzzle/cam+rw/crf", "stride": 8}
+    demo["attributions"]["second"] = second
+    resolve(demo)
+    demo["attributions"]["second"] = second | {"earlier": 0.5}
+    with pytest.raises(UserError, match=r"second\.stride is 8, expected the earlier maps' 4$"):
+        resolve(demo)
+
+
 def test_rounds_that_lead_back_to_each_other_are_named(demo):
     for name, other in (("a", "b"), ("b", "a")):
         demo["attributions"][name] = ROUND | {"labels": f"plain/{other}/crf"}

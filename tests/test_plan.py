@@ -112,6 +112,16 @@ def test_a_further_round_comes_behind_the_network_of_the_one_before(plan_of, dem
     assert (shown["attribution"], shown["network trained on"]) == ("segmenter", METHOD)
 
 
+def test_a_mean_with_the_earlier_maps_needs_them_for_every_split(plan_of, demo_config):
+    second = {"method": "segmenter", "labels": METHOD, "earlier": 0.3}
+    attributions = demo_config["attributions"] | {"second": second}
+    plan = plan_of(attributions=attributions, labels=["puzzle/second/crf"], shards=1)
+    job = SimpleNamespace(classifier="puzzle", attribution="second", split="val", shard="0")
+    assert plan.earlier_maps(job) == ["results/demo/maps/puzzle/cam+rw/val/0.safetensors"]
+    job.attribution = "cam"
+    assert plan.earlier_maps(job) == []
+
+
 def test_a_comparison_may_be_all_that_wants_a_network(plan_of, demo_config):
     attributions = demo_config["attributions"] | {
         "second": {"method": "segmenter", "labels": METHOD}

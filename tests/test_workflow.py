@@ -332,7 +332,7 @@ def test_a_folder_of_further_pictures_gets_masks(finished):
 
 
 def test_a_further_round_starts_from_the_network_of_the_first(finished):
-    second = {"method": "segmenter", "labels": "puzzle/cam+rw/crf", "scales": [1.0]}
+    second = {"method": "segmenter", "labels": "puzzle/cam+rw/crf", "scales": [1.0], "earlier": 0.5}
     config = changed("attributions", "second", value=second)
     target = "results/tiny/scores/labels/puzzle/second+rw/crf/train.json"
     assert planned(finished, config, target) == {
