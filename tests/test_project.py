@@ -11,6 +11,7 @@ import yaml
 from pipeline.config import resolve
 from pipeline.resources import needs
 from pipeline.stage import TRIGGERS
+from pipeline.workflow import Plan
 from tests.conftest import REPOSITORY
 
 SHIPPED = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
@@ -116,7 +117,10 @@ def test_the_readmes_configuration_is_valid_and_its_commands_are_those_of_ci(dem
     readme = (REPOSITORY / "README.md").read_text()
     (example,) = re.findall(r"```yaml\n(experiment: mine.*?)```", readme, re.DOTALL)
     assert resolve(yaml.safe_load(example))["segmenters"] == ["puzzle/cam+rw/crf"]
-    (parts,) = re.findall(r"```yaml\n(attributions:.*?)```", readme, re.DOTALL)
+    rounds, parts = re.findall(r"```yaml\n(attributions:.*?)```", readme, re.DOTALL)
+    second = resolve(demo_config | yaml.safe_load(rounds))
+    assert second["attributions"]["second"]["earlier"] == 0.33
+    assert Plan(second).networks == ["puzzle/cam+rw/crf", "puzzle/second/crf"]
     assert len(resolve(demo_config | yaml.safe_load(parts) | {"segmenters": []})["labels"]) == 3
     (compared,) = re.findall(r"```yaml\n(classifiers:.*?)```", readme, re.DOTALL)
     nothing = {"labels": [], "segmenters": []}
