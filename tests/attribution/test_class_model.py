@@ -79,7 +79,8 @@ def test_jitter_is_seeded_and_blur_smooths(network):
         class_models(network, torch.tensor([0]), **SETTINGS, jitter=3, seed=seed)
         for seed in (1, 1, 2)
     )
-    assert torch.equal(first, second) and not torch.equal(first, other)
+    # Not bit by bit: on some processors, sums of several threads depend on where memory lies.
+    assert (first - second).abs().max() < 1e-5 < 0.1 < (first - other).abs().max()
     sharp, soft = (
         class_models(network, torch.tensor([0]), **SETTINGS, blur=blur) for blur in (0, 1.0)
     )
