@@ -293,14 +293,14 @@ def _round_problems(config: Mapping[str, Any]) -> Iterator[str]:
             f"attributions.{next(iter(sources))} is of a segmentation network, "
             "but there is no section 'segmenter'"
         )
+    origins = {key: path.split("/")[1].partition("+")[0] for key, path in sources.items()}
     for name, labels in sources.items():
         for problem in _path_problems(labels, config):
             yield f"attributions.{name}.labels: {labels!r} {problem}"
-        origin = config["attributions"].get(labels.split("/")[1].partition("+")[0], {})
+        origin = config["attributions"].get(origins[name], {})
         own, other = config["attributions"][name]["stride"], origin.get("stride")
         if config["attributions"][name]["earlier"] and other not in (own, None):
             yield f"attributions.{name}.stride is {own}, expected the earlier maps' {other}"
-        origins = {key: path.split("/")[1].partition("+")[0] for key, path in sources.items()}
         if circle := _circle(name, origins):
             yield f"attributions.{name}.labels leads back to itself: {' from '.join(circle)}"
 
@@ -333,6 +333,7 @@ def _network_problems(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _start_problems(classifiers: Mapping[str, Any]) -> Iterator[str]:
     """Check what classifiers go on from: networks of the same shape, and not from each other."""
+    sources = {key: part.get("start") for key, part in classifiers.items()}
     for name, settings in classifiers.items():
         place, start = f"classifiers.{name}.start", settings.get("start")
         if start is None:
@@ -345,7 +346,6 @@ def _start_problems(classifiers: Mapping[str, Any]) -> Iterator[str]:
             own, other = settings[key], classifiers[start][key]
             if own != other:
                 yield f"{place}: {start} has the {key} {other}, expected {name}'s, {own}"
-        sources = {key: part.get("start") for key, part in classifiers.items()}
         if circle := _circle(name, sources):
             yield f"{place} leads back to itself: {' from '.join(circle)}"
 

@@ -10,19 +10,13 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from pipeline.datasets.manifest import Record
-from pipeline.device import channels_last, make_fabric, on_device
-from pipeline.images import (
-    fitted_size,
-    normalise,
-    read_rgb,
-    resize,
-    scaled_size,
-    strided_size,
-)
+from pipeline.device import make_fabric, on_device
+from pipeline.images import read_rgb, strided_size
 from pipeline.metrics.agreement import map_agreement
 from pipeline.models.segmenter import Segmenter, load_segmenter
 from pipeline.progress import progress
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf
+from pipeline.views import views_of
 
 
 @torch.no_grad()
@@ -59,8 +53,9 @@ def class_probabilities(
     """
     size = (image.shape[0], image.shape[1])
     fused: list[torch.Tensor] = []
-    for logits in _views(model, image, scales, flip=flip, max_size=max_size):
-        scores = logits.softmax(dim=1) if fuse == "probabilities" else logits
+    for logits in views_of(model, image, model, scales=scales, flip=flip, max_size=max_size):
+        raw = logits.float()
+        scores = raw.softmax(dim=1) if fuse == "probabilities" else raw
         full = F.interpolate(
             scores.mean(dim=0, keepdim=True), size, mode="bilinear", align_corners=False
         )
@@ -111,10 +106,10 @@ def labelled_probabilities(
     wanted = torch.from_numpy(np.concatenate([[0], classes]))
     views = [
         F.interpolate(
-            scores.softmax(dim=1)[:, wanted.to(scores.device)],
+            logits.float().softmax(dim=1)[:, wanted.to(logits.device)],
             size, mode="bilinear", align_corners=False, antialias=True,
         )
-        for scores in _views(model, image, scales, flip=flip, max_size=max_size)
+        for logits in views_of(model, image, model, scales=scales, flip=flip, max_size=max_size)
     ]  # fmt: skip
     single = torch.cat(views).clamp(min=0)
     mean = single.mean(dim=0)
@@ -122,26 +117,6 @@ def labelled_probabilities(
     total = mean.sum(dim=0).clamp(min=torch.finfo(mean.dtype).tiny)
     maps = (mean / total)[1:].cpu().numpy().astype(np.float16)
     return maps, map_agreement(single[:, 1:].cpu().numpy())
-
-
-def _views(
-    model: Segmenter,
-    image: NDArray[np.uint8],
-    scales: Sequence[float],
-    *,
-    flip: bool,
-    max_size: int | None,
-) -> Iterator[torch.Tensor]:
-    """Yield the (1, C, h, w) logits of every scale; with flip two, the mirrored one's put back."""
-    device = next(model.parameters()).device
-    base = fitted_size((image.shape[0], image.shape[1]), max_size)
-    for scale in scales:
-        scaled = resize(image, scaled_size(base, scale))
-        batch = torch.from_numpy(normalise(scaled, model.mean, model.std))[None].to(device)
-        if flip:
-            batch = torch.cat([batch, batch.flip(3)])
-        scores = model(channels_last(batch)).float()
-        yield torch.cat([scores[:1], scores[1:].flip(3)]) if flip else scores
 
 
 def winning_classes(

@@ -187,4 +187,5 @@ def test_the_modern_recipe_looks_at_no_masks():
     text = yaml.safe_dump(config["refinements"])
     # A walk from seeds gives shares, so that one half is no choice.
     assert config["random_walks"]["rw"]["seeds"]
+    assert config["refinements"]["crf"]["background"]["value"] == 0.5
     assert "value: 0.5" in text and "masks" not in text

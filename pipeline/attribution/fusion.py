@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.attribution import Attribution
-from pipeline.device import channels_last
-from pipeline.images import fitted_size, normalise, resize, scaled_size, strided_size
+from pipeline.images import strided_size
 from pipeline.metrics.agreement import map_agreement
 from pipeline.models.classifier import CamClassifier
+from pipeline.views import views_of
 
 
 def fused_maps(
@@ -57,20 +57,12 @@ def fused_maps(
     size = strided_size((image.shape[0], image.shape[1]), stride)
     if len(classes) == 0:
         return np.zeros((0, *size), dtype=np.float16), np.zeros(0, dtype=np.float32)
-    device = next(model.parameters()).device
-    wanted = torch.as_tensor(classes - 1, device=device)
-    base = fitted_size((image.shape[0], image.shape[1]), max_size)
-    views: list[Tensor] = []
-    for scale in scales:
-        scaled = normalise(resize(image, scaled_size(base, scale)), model.mean, model.std)
-        batch = torch.from_numpy(scaled)[None].to(device)
-        if flip:
-            batch = torch.cat([batch, batch.flip(3)])
-        maps = attribution(model, channels_last(batch), wanted)
-        if flip:
-            maps = torch.stack([maps[0], maps[1].flip(2)])
-        views.append(_resampled(maps, size))
-    single = torch.cat(views)
+    wanted = torch.as_tensor(classes - 1, device=next(model.parameters()).device)
+    views = views_of(
+        model, image, lambda batch: attribution(model, batch, wanted),
+        scales=scales, flip=flip, max_size=max_size,
+    )  # fmt: skip
+    single = torch.cat([_resampled(maps, size) for maps in views])
     fused = _to_unit_maximum(single.sum(dim=0)).cpu().numpy().astype(np.float16)
     return fused, map_agreement(single.cpu().numpy())
 
