@@ -1,6 +1,6 @@
 """The segmentation network: DeepLabV3+ (Chen et al. 2018) on the classifier's backbones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,11 @@ from pipeline.models.backbone import create_backbone, initialise_backbone, norma
 from pipeline.models.strides import lacks_stride, remove_dilation
 
 #: Settings that rebuild a network.
-SHAPE = ("backbone", "output_stride", "dilation", "decoder_norm")
+SHAPE = ("backbone", "output_stride", "dilation", "atrous_rates", "decoder_norm")
 #: Groups of channels of group norm, as in the published code of Puzzle-CAM.
 GROUPS = 4
+#: As segmentation-models-pytorch has them.
+ATROUS_RATES = (12, 24, 36)
 
 
 class Segmenter(nn.Module):
@@ -33,6 +35,9 @@ class Segmenter(nn.Module):
         Pixels per cell of the encoder's last feature map, 8 or 16.
     dilation : bool
         As of :func:`pipeline.models.backbone.create_backbone`.
+    atrous_rates : sequence of three int
+        Cells between the taps of the parallel convolutions behind the encoder. Chen et al. have
+        6, 12 and 18 at an output stride of 16, and twice as much at 8.
     decoder_norm : {"batch", "group"}
         Normalisation of what is not pretrained.
 
@@ -49,6 +54,7 @@ class Segmenter(nn.Module):
         output_stride: int = 16,
         *,
         dilation: bool = True,
+        atrous_rates: Sequence[int] = ATROUS_RATES,
         decoder_norm: str = "batch",
     ) -> None:
         super().__init__()
@@ -64,6 +70,7 @@ class Segmenter(nn.Module):
             encoder_name=f"tu-{backbone}",
             encoder_weights=None,
             encoder_output_stride=output_stride,
+            decoder_atrous_rates=tuple(atrous_rates),
             classes=classes,
         )
         if not dilation:
@@ -93,7 +100,8 @@ def create_segmenter(
     Parameters
     ----------
     settings : mapping
-        Keys ``backbone``, ``pretrained``, ``output_stride``, ``dilation`` and ``decoder_norm``.
+        Keys ``backbone``, ``pretrained``, ``output_stride``, ``dilation``, ``atrous_rates`` and
+        ``decoder_norm``.
     classes : int
         Number of classes with the background.
     weights : Path, optional
@@ -104,6 +112,7 @@ def create_segmenter(
         classes,
         settings["output_stride"],
         dilation=settings["dilation"],
+        atrous_rates=settings["atrous_rates"],
         decoder_norm=settings["decoder_norm"],
     )
     initialise_backbone(model.encoder, weights, pretrained=settings["pretrained"])

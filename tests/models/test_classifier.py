@@ -95,7 +95,7 @@ def test_images_of_one_pixel_are_legal(model):
 def test_weights_of_another_network_are_named(model, tmp_path):
     path = tmp_path / "model.safetensors"
     segmenter = {"backbone": "test_resnet", "output_stride": 16, "dilation": True,
-                 "decoder_norm": "batch"}  # fmt: skip
+                 "atrous_rates": [12, 24, 36], "decoder_norm": "batch"}  # fmt: skip
     save_segmenter(path, Segmenter("test_resnet", 4).state_dict(), segmenter, 4)
     with pytest.raises(
         UserError, match=r"model\.safetensors: .* without last_layer, pooling, bias.*delete it"
@@ -104,7 +104,7 @@ def test_weights_of_another_network_are_named(model, tmp_path):
     save_classifier(path, model.state_dict(), SETTINGS | {"backbone": "resnet18"}, 3)
     with pytest.raises(UserError, match=r"model\.safetensors: weights of another network"):
         load_classifier(path)
-    with pytest.raises(UserError, match="without decoder_norm"):
+    with pytest.raises(UserError, match="without atrous_rates, decoder_norm"):
         load_segmenter(path)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(UserError, match="not a whole safetensors"):

@@ -21,6 +21,7 @@ SETTINGS = {
     "pretrained": False,
     "output_stride": 16,
     "dilation": True,
+    "atrous_rates": [12, 24, 36],
     "decoder_norm": "batch",
 }
 
@@ -90,7 +91,19 @@ def test_the_encoder_may_be_without_dilation():
     assert model(torch.randn(1, 3, 32, 40)).shape == (1, 3, 32, 40)
 
 
-@pytest.mark.parametrize("other", [{"dilation": False}, {"decoder_norm": "group"}])
+def test_atrous_rates_are_those_of_the_settings():
+    def rates(model):
+        convolutions = parts_of(model.network.decoder, nn.Conv2d)
+        return sorted({part.dilation[0] for part in convolutions} - {1})
+
+    assert rates(create_segmenter(SETTINGS, 3)) == [12, 24, 36]
+    assert rates(create_segmenter(SETTINGS | {"atrous_rates": [6, 12, 18]}, 3)) == [6, 12, 18]
+
+
+OTHERS = [{"dilation": False}, {"atrous_rates": [2, 4, 6]}, {"decoder_norm": "group"}]
+
+
+@pytest.mark.parametrize("other", OTHERS)
 def test_a_network_of_other_settings_is_rebuilt_as_well(other, tmp_path):
     torch.manual_seed(0)
     model = create_segmenter(SETTINGS | other, 3).eval()
