@@ -12,9 +12,10 @@ from pipeline.digest import code_digest
 from pipeline.errors import UserError
 from pipeline.resources import needs
 from pipeline.scoreboard import known_records
-from pipeline.workflow import Plan, labels_path, maps_path
+from pipeline.workflow import Plan, labels_path, maps_path, use_own_package
 
 min_version("9.14")
+use_own_package()
 
 
 # A configuration that names a dataset stands on its own; without one the demo runs.

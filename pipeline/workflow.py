@@ -1,8 +1,22 @@
 """What the Snakefile asks for: the files that a configuration leads to."""
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import Any
+
+
+def use_own_package() -> None:
+    """Let scripts import the package beside the Snakefile, wherever another one is installed.
+
+    An environment knows the checkout that it was made in. From a second checkout, its scripts
+    would run the first one's code under the second one's Snakefile and digests.
+    """
+    own = str(Path(__file__).parents[1])
+    others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    kept = [path for path in others if path and path != own]
+    os.environ["PYTHONPATH"] = os.pathsep.join([own, *kept])
 
 
 class Plan:

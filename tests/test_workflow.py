@@ -359,6 +359,19 @@ def test_seeds_share_the_data_set_and_nothing_else(finished, tmp_path):
     assert first == alone_path.read_bytes() != second
 
 
+def test_a_second_checkout_runs_its_own_code(tmp_path):
+    checkout = tmp_path / "checkout"
+    for name in ("pipeline", "profiles"):
+        shutil.copytree(REPOSITORY / name, checkout / name)
+    shutil.copy(REPOSITORY / "Snakefile", checkout)
+    (checkout / "pipeline/stages/generate_demo.py").write_text(
+        "import pipeline\nraise SystemExit(f'imported from {pipeline.__file__}')\n"
+    )
+    # The environment's own package is another one, as of an editable installation.
+    text = snakemake(tmp_path, TINY, snakefile=checkout / "Snakefile", check=False)
+    assert f"imported from {checkout / 'pipeline/__init__.py'}" in text
+
+
 def test_another_workflow_takes_this_one_as_a_module(tmp_path):
     text = (REPOSITORY / "examples/downstream/config.yaml").read_text()
     over = yaml.safe_load(text)
