@@ -103,10 +103,10 @@ def labelled_probabilities(
     size = strided_size((image.shape[0], image.shape[1]), stride)
     if len(classes) == 0:
         return np.zeros((0, *size), dtype=np.float16), np.zeros(0, dtype=np.float32)
-    wanted = torch.from_numpy(np.concatenate([[0], classes]))
+    wanted = torch.as_tensor(np.append(0, classes), device=next(model.parameters()).device)
     views = [
         F.interpolate(
-            logits.float().softmax(dim=1)[:, wanted.to(logits.device)],
+            logits.float().softmax(dim=1)[:, wanted],
             size, mode="bilinear", align_corners=False, antialias=True,
         )
         for logits in views_of(model, image, model, scales=scales, flip=flip, max_size=max_size)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import settings
 from PIL import Image
@@ -54,6 +55,15 @@ def browser():
 def processes(monkeypatch):
     """Let work be shared among processes however small it is."""
     monkeypatch.setattr("pipeline.parallel.START", 0)
+
+
+@pytest.fixture
+def one_thread():
+    """Compute on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -74,15 +74,7 @@ def test_classes_do_not_mix(network):
     torch.testing.assert_close(together[1:2], alone, atol=1e-3, rtol=0)
 
 
-@pytest.fixture
-def one_thread():
-    """On some processors, sums of several threads depend on where memory lies."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
+# On some processors, sums of several threads depend on where memory lies.
 @pytest.mark.usefixtures("one_thread")
 def test_jitter_is_seeded_and_blur_smooths(network):
     first, second, other = (

@@ -9,14 +9,7 @@ from pipeline.models.classifier import CamClassifier
 from pipeline.models.folding import fold_batch_norm, use_onednn
 from pipeline.models.segmenter import Segmenter
 
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Compute on one thread, as most jobs of the workflow do."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")  # as most jobs of the workflow do
 
 
 def with_statistics(model):
