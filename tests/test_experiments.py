@@ -115,7 +115,7 @@ PUBLISHED = {
     # train_segmentation.py with --mode fix --use_gn True
     "segmenter": {
         "frozen": [], "pretrained": True, "output_stride": 16, "batch_norm": "frozen",
-        "atrous_rates": [6, 12, 18], "decoder_norm": "group",
+        "atrous_rates": [6, 12, 18], "decoder_norm": "group", "class_balance": 0,
         "batch_size": 32, "epochs": 50, "precision": "32-true",
         "optimizer": SGD | {
             "learning_rate": 0.007, "head_multiplier": 10, "bias_multiplier": 2,

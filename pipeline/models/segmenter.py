@@ -143,7 +143,9 @@ def _use_group_norm(module: nn.Module) -> None:
             _use_group_norm(child)
 
 
-def segmentation_loss(logits: Tensor, labels: Tensor, ignore: int = 255) -> Tensor:
+def segmentation_loss(
+    logits: Tensor, labels: Tensor, weights: Tensor | None = None, ignore: int = 255
+) -> Tensor:
     """Mean cross entropy over the pixels that are not ignored; 0 when all are.
 
     Parameters
@@ -151,6 +153,11 @@ def segmentation_loss(logits: Tensor, labels: Tensor, ignore: int = 255) -> Tens
     logits : (N, C, H, W) float tensor
     labels : (N, H, W) int64 tensor
         Class numbers, or ``ignore``.
+    weights : (C,) float32 tensor, optional
+        Of the pixels of each class in the mean; all alike without.
     """
-    total = F.cross_entropy(logits.float(), labels, ignore_index=ignore, reduction="sum")
-    return total / torch.clamp((labels != ignore).sum(), min=1)
+    total = F.cross_entropy(logits.float(), labels, weights, ignore_index=ignore, reduction="sum")
+    kept = labels != ignore
+    weight = kept.sum() if weights is None else weights[labels[kept]].sum()
+    # Where nothing is kept, the total is zero as well.
+    return total / torch.where(weight > 0, weight, 1)

@@ -1,24 +1,27 @@
 """Train the segmentation network on pseudo-labels."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.artifacts import read_made_label
 from pipeline.augmentation import training_transform
 from pipeline.batches import Batch
 from pipeline.checkpoint import fingerprint_of
+from pipeline.class_balance import class_weights, count_pixels
 from pipeline.datasets.manifest import files_by_id, read_manifest
 from pipeline.datasets.samples import SegmentedImages
 from pipeline.device import loader_workers, make_fabric
 from pipeline.errors import UserError
 from pipeline.models.backbone import find_module
 from pipeline.models.segmenter import create_segmenter, save_segmenter, segmentation_loss
+from pipeline.progress import progress
 from pipeline.stage import run_stage
-from pipeline.training import Recipe, train, write_history
+from pipeline.training import Recipe, Step, train, write_history
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -75,7 +78,8 @@ def train_segmenter(
         raise UserError("one training image, expected two or more: batch norm needs them")
     fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
-    model = create_segmenter(settings, len(data.classes) + 1, next(iter(pretrained), None))
+    classes_with_background = len(data.classes) + 1
+    model = create_segmenter(settings, classes_with_background, next(iter(pretrained), None))
     transform = training_transform(settings["augmentation"], model.mean, model.std)
     logger.info("%d images, %d classes, on %s", len(records), len(data.classes), fabric.device)
     checkpoint = weights.with_name("checkpoint.safetensors")
@@ -83,7 +87,7 @@ def train_segmenter(
         model,
         nn.ModuleList([model.network.decoder, model.network.segmentation_head]),
         SegmentedImages(records, files, transform),
-        _step,
+        _step_of(settings["class_balance"], list(files.values()), classes_with_background),
         Recipe(settings, seed),
         fabric=fabric,
         checkpoint=checkpoint,
@@ -95,14 +99,25 @@ def train_segmenter(
     )
     if not fabric.is_global_zero:
         return
-    save_segmenter(weights, state, settings, len(data.classes) + 1)
+    save_segmenter(weights, state, settings, classes_with_background)
     write_history(history, rows)
     checkpoint.unlink(missing_ok=True)
 
 
-def _step(model: nn.Module, batch: Batch, _share: float) -> dict[str, Tensor]:
-    images, labels = batch
-    return {"loss": segmentation_loss(model(images), labels)}
+def _step_of(power: float, labels: Sequence[Path], classes: int) -> Step:
+    """Give the loss of a batch, in which classes weigh by their share of all pixels."""
+    weights = None
+    if power:
+        files = progress(labels, total=len(labels), what="pixels of train")
+        counts = count_pixels(map(read_made_label, files), classes)
+        weights = torch.from_numpy(class_weights(counts, power))
+
+    def step(model: nn.Module, batch: Batch, _share: float) -> dict[str, Tensor]:
+        images, labels = batch
+        of_classes = None if weights is None else weights.to(labels.device)
+        return {"loss": segmentation_loss(model(images), labels, of_classes)}
+
+    return step
 
 
 if __name__ == "__main__":

@@ -142,6 +142,17 @@ def test_loss_equals_torchs_mean_where_something_counts():
     torch.testing.assert_close(segmentation_loss(logits, labels), expected)
 
 
+def test_weights_of_classes_make_the_loss_torchs_weighted_mean():
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 4, 5, 5), torch.randint(0, 4, (2, 5, 5))
+    labels[0, 0] = 255
+    weights = torch.tensor([1.0, 0.2, 3.0, 0.7])
+    expected = F.cross_entropy(logits, labels, weights, ignore_index=255)
+    torch.testing.assert_close(segmentation_loss(logits, labels, weights), expected)
+    ignored = torch.full((2, 5, 5), 255)
+    assert segmentation_loss(logits, ignored, weights).item() == 0
+
+
 @pytest.mark.parametrize("backbone", ["vgg16", "inception_v3"])
 def test_an_encoder_that_the_decoder_cannot_have_is_named(backbone):
     with pytest.raises(UserError, match=f"backbone {backbone}: the segmentation network needs"):

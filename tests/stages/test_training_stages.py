@@ -263,6 +263,20 @@ def test_a_segmenter_is_trained_and_predicts(small_dataset, segmenter_settings, 
         assert label.max() <= 2
 
 
+def test_weights_of_classes_reach_the_loss(small_dataset, segmenter_settings, tmp_path):
+    pseudo_labels(small_dataset, tmp_path / "labels", range(4))
+    networks = [
+        segmented(
+            small_dataset,
+            tmp_path / name,
+            segmenter_settings | {"class_balance": power},
+            [tmp_path / "labels"],
+        ).read_bytes()
+        for name, power in (("a", 0), ("b", 0.5), ("c", 0.5))
+    ]
+    assert networks[0] != networks[1] == networks[2]
+
+
 def test_a_missing_pseudo_label_is_named(small_dataset, segmenter_settings, tmp_path):
     pseudo_labels(small_dataset, tmp_path / "labels", [0, 1, 3])
     with pytest.raises(UserError, match=r"1 of 4 images have no label in .*, first 2.png"):
