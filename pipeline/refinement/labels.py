@@ -81,6 +81,9 @@ class Labelling:
         Probability of every label; they sum to 1.
     certainty : (H, W) float32 array
         Probability of the chosen label.
+    support : (H, W) float32 array
+        What the maps alone give to the chosen label, before a CRF, whose own probabilities
+        are nearly all close to 1; behind a graph cut the same as the certainty.
     """
 
     numbers: NDArray[np.uint8]
@@ -88,12 +91,13 @@ class Labelling:
     initial: NDArray[np.intp]
     probabilities: NDArray[np.float32]
     certainty: NDArray[np.float32]
+    support: NDArray[np.float32]
 
     def label_image(self, unsure_below: float | None) -> NDArray[np.uint8]:
-        """Give the (H, W) label image; pixels whose certainty is lower become 255."""
+        """Give the (H, W) label image; pixels whose support is lower become 255."""
         label: NDArray[np.uint8] = self.numbers[self.winners]
         if unsure_below is not None:
-            label[self.certainty < unsure_below] = IGNORE
+            label[self.support < unsure_below] = IGNORE
         return label
 
 
@@ -125,13 +129,20 @@ def label_by_scores(
     """
     scores = scores_with_background(upsampled(maps), **background)
     initial = winners = scores.argmax(axis=0)
-    probabilities = _normalised(scores)
+    shares = probabilities = _normalised(scores)
     if crf is not None and image is not None:
         if crf.unary == "labels":
             probabilities = label_probabilities(initial, len(scores), crf.gt_prob)
         probabilities = dense_crf(image, probabilities, crf)
         winners = probabilities.argmax(axis=0)
-    return Labelling(_numbers(maps), winners, initial, probabilities, probabilities.max(axis=0))
+    return Labelling(
+        _numbers(maps),
+        winners,
+        initial,
+        probabilities,
+        certainty=probabilities.max(axis=0),
+        support=np.take_along_axis(shares, winners[None], axis=0)[0],
+    )
 
 
 def label_by_graph_cut(
@@ -168,7 +179,14 @@ def label_by_graph_cut(
     posteriors = np.stack([cut.posterior for cut in cuts])
     scores = np.concatenate([1 - posteriors.max(axis=0, keepdims=True), posteriors])
     probabilities = _normalised(scores.astype(np.float32))
-    return Labelling(initial.numbers, winners, initial.initial, probabilities, certainty)
+    return Labelling(
+        initial.numbers,
+        winners,
+        initial.initial,
+        probabilities,
+        certainty=certainty,
+        support=certainty,
+    )
 
 
 def labeller_of(

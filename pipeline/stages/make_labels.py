@@ -51,7 +51,7 @@ def make_labels(
     graph_cut : mapping or None
         Settings of the graph cut, which stands in for threshold and CRF.
     unsure_below : float or None
-        Winning probability below which a pixel is left at 255.
+        Share of the maps' scores for its label below which a pixel is left at 255.
     labels : Path
         Output: a folder.
     figures : Path

@@ -104,6 +104,22 @@ def test_the_crf_snaps_coarse_maps_to_the_picture(unary):
     assert np.array_equal(refined, truth)
 
 
+def test_what_a_crf_decides_against_the_maps_is_unsure_however_sure_it_is():
+    image = np.full((32, 32, 3), 30, np.uint8)
+    image[8:24, 8:24] = (220, 180, 40)
+    coarse = np.zeros((1, 8, 8), np.float16)
+    coarse[0, 2:6, 2:6] = 0.6
+    item = maps(coarse, [4], (32, 32))
+    labelling = label_by_scores(item, image, background=THRESHOLD, crf=CrfSettings())
+    refined, before = labelling.label_image(None), plain(item)
+    against = refined != before
+    assert against.sum() > 0 and labelling.certainty[against].min() > 0.95
+    # Of two labels, the maps give more than half to the one that they lead to.
+    assert np.array_equal(labelling.label_image(0.5), np.where(against, 255, refined))
+    # A value of .6 against the background's .3.
+    assert labelling.support[16, 16] == pytest.approx(0.6 / 0.9, abs=1e-3)
+
+
 def test_zero_scores_everywhere_are_certain_background():
     label = plain(maps([[[0.0, 0.0]]], [1]), {"rule": "threshold", "value": 1e-9}, 0.9)
     assert label.tolist() == [[0, 0]]
