@@ -105,7 +105,7 @@ def train_segmenter(
 
 
 def _step_of(power: float, labels: Sequence[Path], classes: int) -> Step:
-    """Give the loss of a batch, in which classes weigh by their share of all pixels."""
+    """Give the loss of a batch, in which classes weigh by their share of the foreground."""
     weights = None
     if power:
         files = progress(labels, total=len(labels), what="pixels of train")
