@@ -22,8 +22,6 @@ FILES = {
 #: Files whose last field may have spaces.
 NAMING = frozenset({"images.txt", "classes.txt"})
 SPLITS = {"1": "train", "0": "val"}
-#: The label images' values that are left by background and ignored pixels.
-MOST_CLASSES = 254
 
 
 @dataclass(frozen=True)
@@ -141,8 +139,6 @@ def _class_names(path: Path, rows: Mapping[str, _Row], problems: list[str]) -> d
         problems.append(
             f"{path}: there is no class id {min(gaps)}, expected 1 to {len(rows)} without a gap"
         )
-    if len(rows) > MOST_CLASSES:
-        problems.append(f"{path}: {len(rows)} classes, expected at most {MOST_CLASSES}")
     ascending = (whole[number] for number in sorted(whole))
     return {key: rows[key].fields[0] for key in ascending if rows[key].fields}
 

@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.artifacts import BACKGROUND, IGNORE
 from pipeline.datasets.manifest import SEPARATOR, Box
+
+#: The label images' values that are left by background and ignored pixels.
+MOST_CLASSES = IGNORE - BACKGROUND - 1
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,16 @@ class Source:
                 )
         for name in {name for name in self.classes if self.classes.count(name) > 1}:
             self.problems.append(f"class {name!r} is listed twice, expected distinct names")
+        for name in {name for name in self.classes if name.casefold() == "background"}:
+            self.problems.append(
+                f"class {name!r}: the background has the value 0 and is no class of its own: leave "
+                "it out; a picture without any class has no label"
+            )
+        if len(self.classes) > MOST_CLASSES:
+            self.problems.append(
+                f"there are {len(self.classes)} classes, expected at most {MOST_CLASSES}: label "
+                "images have one byte a pixel"
+            )
         if not self.classes:
             self.problems.append("no class at all: expected labels that name at least one")
 

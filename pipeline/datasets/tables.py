@@ -4,6 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from itertools import zip_longest
 from pathlib import Path
 
 from pipeline.datasets.manifest import BOX_COLUMNS, SEPARATOR, Box
@@ -55,11 +56,18 @@ def read_label_table(path: Path, classes: Sequence[str] | None = None) -> LabelT
     UserError
         If the file cannot be read as such a table at all.
     """
-    header, rows = _read_rows(path, "labels", ("image",), "image,labels or image,CLASS,CLASS,...")
+    problems: list[str] = []
+    expected = "image,labels or image,CLASS,CLASS,..."
+    header, rows = _read_rows(path, "labels", ("image",), expected, problems)
     names = [name for name in header if name not in ("image", "labels", "split")]
     one_hot = "labels" not in header
-    table = LabelTable(tuple(classes or ()), {}, {}, one_hot, [])
-    known = tuple(classes) if classes else tuple(names)
+    table = LabelTable(tuple(classes or ()), {}, {}, one_hot, problems)
+    known = tuple(classes or (names if one_hot else ()))
+    problems += [
+        f"{path}: its header has {name!r}, expected 'split' in small letters"
+        for name in names
+        if name.lower() == "split"
+    ]
     if one_hot and classes and set(names) != set(classes):
         table.problems.append(
             f"{path}: the class columns are {', '.join(names)}, expected {', '.join(classes)}"
@@ -118,7 +126,7 @@ def read_box_table(
         If the file cannot be read as such a table at all.
     """
     columns = ("image", *BOX_COLUMNS)
-    _, rows = _read_rows(path, "boxes", columns, ",".join(columns))
+    _, rows = _read_rows(path, "boxes", columns, ",".join(columns), source.problems)
     boxes: dict[str, tuple[Box, ...]] = {}
     for number, row in rows:
         where = f"{path}, line {number}"
@@ -165,9 +173,40 @@ def box_between(where: str, label: str, edges: Sequence[float], problems: list[s
 
 
 def _read_rows(
-    path: Path, what: str, needed: Sequence[str], expected: str
+    path: Path, what: str, needed: Sequence[str], expected: str, problems: list[str]
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Give the header, and every row that is not empty with the number of its (last) line."""
+    """Give the named columns, and every row that is not empty with the number of its (last) line.
+
+    Spreadsheets write columns that have neither a name nor a cell. Cells without a name are a
+    problem: they may be labels that somebody meant to give.
+    """
+    lines = _read_cells(path, what)
+    header = lines[0][1] if lines else []
+    named = [name for name in header if name]
+    if not set(needed) <= set(named) or len(named) < 2:
+        found = ", ".join(named) or "empty"
+        separators = [repr(mark) for mark in (";", "\t") if mark in found]
+        hint = f": columns must be separated by commas, not {separators[0]}" if separators else ""
+        raise UserError(f"{path}: its header is {found}, expected {expected}{hint}")
+    if len(set(named)) < len(named):
+        raise UserError(f"{path}: its header names a column twice: {', '.join(named)}")
+    rows = []
+    for number, cells in lines[1:]:
+        pairs = list(zip_longest(header, cells[: len(header)], fillvalue=""))
+        nameless = [cell for name, cell in pairs if not name] + cells[len(header) :]
+        if any(nameless):
+            got = ", ".join(cell for cell in nameless if cell)
+            problems.append(
+                f"{path}, line {number}: {got} stands in a column without a name, expected "
+                f"{', '.join(named)}: several labels are joined by {SEPARATOR!r}"
+            )
+        if any(cells):
+            rows.append((number, {name: cell for name, cell in pairs if name}))
+    return named, rows
+
+
+def _read_cells(path: Path, what: str) -> list[tuple[int, list[str]]]:
+    """Give the stripped cells of every row with the number of its (last) line."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
@@ -176,24 +215,9 @@ def _read_rows(
         raise UserError(f"{path}: not UTF-8 text ({error}): save the table as UTF-8") from error
     try:
         reader = csv.reader(StringIO(text, newline=""))
-        lines = [(reader.line_num, line) for line in reader]
+        return [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
     except csv.Error as error:
         raise UserError(f"{path}: not a CSV table ({error})") from error
-    header = [name.strip() for name in lines[0][1]] if lines else []
-    if not set(needed) <= set(header) or len(header) < 2:
-        found = ", ".join(header) or "empty"
-        separators = [repr(mark) for mark in (";", "\t") if mark in found]
-        hint = f": columns must be separated by commas, not {separators[0]}" if separators else ""
-        raise UserError(f"{path}: its header is {found}, expected {expected}{hint}")
-    if len(set(header)) < len(header):
-        raise UserError(f"{path}: its header names a column twice: {', '.join(header)}")
-    rows = []
-    for number, line in lines[1:]:
-        if any(cell.strip() for cell in line):
-            padded = line + [""] * (len(header) - len(line))
-            cells = zip(header, padded, strict=False)
-            rows.append((number, {name: cell.strip() for name, cell in cells}))
-    return header, rows
 
 
 def _joined_labels(

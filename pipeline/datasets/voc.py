@@ -1,6 +1,5 @@
 """The layout of the PASCAL VOC devkit."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,17 @@ CLASSES = (
     "train", "tvmonitor",
 )  # fmt: skip
 SUFFIXES = (".jpg", ".jpeg", ".png")
+
+
+class _DocumentTypeError(Exception):
+    """An annotation has a document type."""
+
+
+class _Plain(ElementTree.TreeBuilder):
+    """Refuses document types: they could define entities that grow without bound; VOC has none."""
+
+    def doctype(self, name: str, _pubid: str | None, _system: str | None) -> None:
+        raise _DocumentTypeError(name)
 
 
 def read_voc(dataset: Mapping[str, Any]) -> Source:
@@ -72,9 +82,11 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
 def read_list(path: Path) -> list[str]:
     """Read ids, one a line; of a line of several paths the first names the image."""
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such list, expected one image id a line") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error}): save the list as UTF-8") from error
     words = [line.split()[0] for line in lines if line.strip()]
     return [word.rsplit("/", 1)[-1].rsplit(".", 1)[0] if "/" in word else word for word in words]
 
@@ -103,17 +115,17 @@ def _annotated(
 ) -> tuple[tuple[str, ...], tuple[Box, ...]]:
     """Give the names of the objects of an annotation and, if wanted, their boxes."""
     try:
-        text = path.read_text()
+        data = path.read_bytes()
     except FileNotFoundError:
         source.problems.append(f"{path}: no such annotation; give `labels: FILE.csv` instead?")
         return (), ()
-    # A document type could define entities that grow without bound; VOC's files have none.
-    if re.search(r"<!(DOCTYPE|ENTITY)", text):
+    try:
+        parser = ElementTree.XMLParser(target=_Plain())  # noqa: S314 - no entities, see _Plain
+        tree: ElementTree.Element = ElementTree.fromstring(data, parser)  # noqa: S314 - as above
+    except _DocumentTypeError:
         source.problems.append(f"{path}: got a document type, expected a plain annotation")
         return (), ()
-    try:
-        tree = ElementTree.fromstring(text)  # noqa: S314 - entities are refused above
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
         source.problems.append(f"{path}: not well-formed XML ({error}): replace the file")
         return (), ()
     names = dict.fromkeys((node.text or "").strip() for node in tree.iterfind("object/name"))

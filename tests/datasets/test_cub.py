@@ -111,7 +111,10 @@ def test_ids_of_one_file_that_another_lacks_are_named_with_both(root, name):
         ("1 crow\n2 crow", ["class 'crow' is listed twice"]),
         ("1 crow\n2 w;ren", ["class 'w;ren'"]),
         ("1 crow\n2", ["line 2: the row has 1 fields, expected 2: class id, name"]),
-        ("\n".join(f"{k} bird{k}" for k in range(1, 256)), ["255 classes, expected at most 254"]),
+        (
+            "\n".join(f"{k} bird{k}" for k in range(1, 256)),
+            ["are 255 classes, expected at most 254"],
+        ),
     ],
 )
 def test_bad_classes_are_named(root, text, problems):

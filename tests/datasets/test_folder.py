@@ -90,6 +90,21 @@ def test_class_names_that_cannot_be_joined_are_named(folder, name):
     assert any(f"class {name!r}" in problem for problem in source.problems)
 
 
+@pytest.mark.parametrize("name", ["background", "Background"])
+def test_the_background_is_no_class(folder, name):
+    source = read(folder, ROWS, classes=["x", "y", name])
+    assert any(f"class {name!r}: the background has the value 0" in p for p in source.problems)
+
+
+def test_a_table_of_more_classes_than_a_byte_holds_is_refused(folder):
+    for count, refused in ((254, False), (255, True)):
+        columns = ",".join(f"c{number}" for number in range(count))
+        zeros = ",".join("0" * count)
+        source = read(folder, f"image,{columns}\n" + "".join(f"{n},{zeros}\n" for n in "abc"))
+        text = "there are 255 classes, expected at most 254"
+        assert any(text in problem for problem in source.problems) is refused
+
+
 @given(
     ids=st.lists(st.text(min_size=1, max_size=5), min_size=2, max_size=30, unique=True),
     fraction=st.floats(0.01, 0.99),

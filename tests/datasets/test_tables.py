@@ -38,6 +38,18 @@ def test_spreadsheet_exports_are_read(tmp_path):
     assert read.labels == {"ä ö.jpg": ("katze", "hund")}
 
 
+def test_columns_without_a_name_and_without_cells_are_left_out(tmp_path):
+    read = table(tmp_path, "image,labels,,\na,cat,,\nb,dog\nc,cat,,,\n")
+    assert read.labels == {"a": ("cat",), "b": ("dog",), "c": ("cat",)} and not read.problems
+    read = table(tmp_path, "image,,cat\na,,1\n")
+    assert read.classes == ("cat",) and read.labels == {"a": ("cat",)} and not read.problems
+
+
+def test_other_columns_beside_the_labels_are_left_out(tmp_path):
+    read = table(tmp_path, "image,labels,photographer\na,cat,Ann\n")
+    assert read.classes == ("cat",) and read.labels == {"a": ("cat",)} and not read.problems
+
+
 def test_given_classes_refuse_others_with_the_nearest_name(tmp_path):
     read = table(tmp_path, "image,labels\na.jpg,cat\nb.jpg,dgo\n", classes=["cat", "dog"])
     assert len(read.problems) == 1
@@ -52,6 +64,10 @@ def test_given_classes_refuse_others_with_the_nearest_name(tmp_path):
         ("image,cat,dog\na,1\n", "line 2: column dog is '', expected 0 or 1"),
         ("image,labels\na,x\na,y\n", "line 3: a has a row already"),
         ("image,labels\n,x\n", "line 2: no image is named"),
+        ("image,labels\na,cat,dog\n", "line 2: dog stands in a column without a name"),
+        ("image,labels,\na,cat,dog\n", "line 2: dog stands in a column without a name"),
+        ("image,cat,,dog\na,1,0,1\n", "line 2: 0 stands in a column without a name"),
+        ("image,labels,Split\na,x,val\n", "its header has 'Split', expected 'split'"),
     ],
 )
 def test_bad_rows_are_problems_with_their_line(tmp_path, text, problem):

@@ -3,7 +3,7 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets.manifest import Box
-from pipeline.datasets.voc import CLASSES, read_voc
+from pipeline.datasets.voc import CLASSES, read_list, read_voc
 from pipeline.errors import UserError
 
 XML = "<annotation>{}</annotation>"
@@ -117,12 +117,38 @@ def test_an_image_without_a_row_is_named(root):
     ("text", "problem"),
     [
         ("<annotation><object>", "not well-formed XML"),
+        ("<?xml version='1.0' encoding='utf-8'?><annotation>\xe4</annotation>", "not well-formed"),
+        ("<?xml version='1.0' encoding='klingon'?><annotation/>", "not well-formed XML"),
         ('<!DOCTYPE x [<!ENTITY e "dog">]><annotation/>', "got a document type"),
     ],
 )
 def test_bad_annotations_are_named(root, text, problem):
-    (root / "Annotations/a.xml").write_text(text)
-    assert any(problem in found for found in read_voc(settings(root)).problems)
+    (root / "Annotations/a.xml").write_text(text, encoding="latin-1")
+    (found,) = [p for p in read_voc(settings(root)).problems if "a.xml" in p]
+    assert problem in found
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "iso-8859-1", "utf-16"])
+def test_an_annotation_is_read_in_the_encoding_that_it_declares(root, encoding):
+    (root / "Annotations/a.xml").write_text(
+        f"<?xml version='1.0' encoding='{encoding}'?><annotation><folder>Käfer</folder>"
+        "<object><name>dog</name></object></annotation>",
+        encoding=encoding,
+    )
+    source = read_voc(settings(root))
+    assert next(c.labels for c in source.candidates if c.id == "a") == ("dog",)
+    (root / "Annotations/a.xml").write_text("<!DOCTYPE x><annotation/>", encoding=encoding)
+    assert any("got a document type" in problem for problem in read_voc(settings(root)).problems)
+
+
+def test_a_list_may_have_a_byte_order_mark_and_no_other_encoding(root):
+    path = root / settings(root)["train_list"]
+    ids = read_list(path)
+    path.write_text("\n".join(ids), encoding="utf-8-sig")
+    assert read_list(path) == ids
+    path.write_bytes(b"\xe4")
+    with pytest.raises(UserError, match=r"train\.txt: not UTF-8 text .*: save the list as UTF-8"):
+        read_list(path)
 
 
 def test_a_missing_annotation_says_what_else_can_be_given(root):
