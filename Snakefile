@@ -159,8 +159,6 @@ rule prepare_dataset:
     output:
         manifest=f"{HOME}/dataset/manifest.csv",
         classes=f"{HOME}/dataset/classes.json",
-        masks=f"{HOME}/dataset/masks.csv",
-        boxes=f"{HOME}/dataset/boxes.csv",
     log:
         f"{HOME}/logs/prepare_dataset.log",
     benchmark:
@@ -169,17 +167,46 @@ rule prepare_dataset:
         "envs/pipeline.yaml"
     threads: 8
     params:
-        dataset=sources.dataset_section(plan),
+        dataset=sources.photographs_section(plan),
         seed=CONFIG["seed"],
+        files=lambda w: sources.state_of_photographs(plan),
         code=code_digest("prepare_dataset"),
     script:
         "pipeline/stages/prepare_dataset.py"
+
+
+rule list_truth:
+    input:
+        sources=sources.truth_sources(plan),
+        manifest=f"{HOME}/dataset/manifest.csv",
+        classes=f"{HOME}/dataset/classes.json",
+    output:
+        masks=f"{HOME}/dataset/masks.csv",
+        boxes=f"{HOME}/dataset/boxes.csv",
+    log:
+        f"{HOME}/logs/list_truth.log",
+    benchmark:
+        f"{HOME}/benchmarks/list_truth.tsv"
+    priority: 1  # what is wrong with a mask is said before hours of training
+    conda:
+        "envs/pipeline.yaml"
+    threads: 8
+    resources:
+        scored_splits=",".join(plan.scored_splits),
+    params:
+        dataset=sources.dataset_section(plan),
+        seed=CONFIG["seed"],
+        files=lambda w: sources.state_of_truth(plan),
+        code=code_digest("list_truth"),
+    script:
+        "pipeline/stages/list_truth.py"
 
 
 rule check_dataset:
     input:
         manifest=f"{HOME}/dataset/manifest.csv",
         classes=f"{HOME}/dataset/classes.json",
+        masks=f"{HOME}/dataset/masks.csv",
     output:
         page=f"{HOME}/dataset/check.html",
     log:
@@ -286,6 +313,7 @@ rule list_folder:
         "envs/pipeline.yaml"
     threads: 8
     params:
+        files=lambda w: sources.state_of_folder(Path(FOLDERS[w.folder]["images"])),
         code=code_digest("list_folder"),
     script:
         "pipeline/stages/list_folder.py"

@@ -1,11 +1,16 @@
 """The user's own files that a configuration names."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.cub import FILES as CUB_FILES
 from pipeline.datasets.demo import CLASSES as DEMO_CLASSES
+from pipeline.datasets.folder import find_images
+from pipeline.datasets.voc import read_list
+from pipeline.errors import UserError
 from pipeline.workflow import Plan, unique
 
 Config = Mapping[str, Any]
@@ -29,22 +34,90 @@ def dataset_section(plan: Plan) -> dict[str, Any]:
     }
 
 
+def photographs_section(plan: Plan) -> dict[str, Any]:
+    """Give the data set without its masks and boxes, on which no training depends."""
+    section = dataset_section(plan)
+    return section | {key: None for key in ("masks", "boxes") if key in section}
+
+
 def dataset_sources(plan: Plan) -> list[str]:
     """Give the files and folders whose change makes the manifest stale."""
     dataset = plan.config["dataset"]
-    if dataset["kind"] == "demo":
-        return [f"{plan.home}/demo"]
-    if is_downloaded(plan.config):
-        return [devkit(plan.config)]
+    if is_made(plan.config):
+        return [dataset_section(plan)["root"]]
     if dataset["kind"] == "folder":
-        keys = ("images", "labels", "masks", "boxes")
-        return [dataset[key] for key in keys if dataset[key]]
+        return [dataset["images"], dataset["labels"]]
     root = Path(dataset["root"])
     if dataset["kind"] == "cub":
         return [str(root / name) for name in CUB_FILES]
     names = [dataset["train_list"], dataset["val_list"], dataset["labels"] or "Annotations"]
-    names += [dataset["boxes"]] if dataset["boxes"] else []
     return [str(root / name) for name in names]
+
+
+def truth_sources(plan: Plan) -> list[str]:
+    """Give the files and folders whose change makes the lists of masks and boxes stale."""
+    dataset = plan.config["dataset"]
+    if is_made(plan.config):
+        return dataset_sources(plan)
+    root = Path(dataset.get("root", ""))
+    return [str(root / dataset[key]) for key in ("masks", "boxes") if dataset.get(key)]
+
+
+def state_of_photographs(plan: Plan) -> str:
+    """Digest the names, sizes and times of change of the photographs that the user gives."""
+    dataset = plan.config["dataset"]
+    if is_made(plan.config):
+        return ""
+    if dataset["kind"] != "voc":
+        return state_of_folder(Path(dataset.get("images") or Path(dataset["root"], "images")))
+    root = Path(dataset["root"])
+    wanted = _listed_ids(dataset)
+    paths = [path for path in (root / "JPEGImages").iterdir() if path.stem in wanted]
+    if not dataset["labels"]:
+        paths += [root / "Annotations" / f"{image_id}.xml" for image_id in wanted]
+    return _state(paths)
+
+
+def state_of_truth(plan: Plan) -> str:
+    """Digest the names, sizes and times of change of the masks that the user gives."""
+    dataset = plan.config["dataset"]
+    if is_made(plan.config) or not dataset.get("masks"):
+        return ""
+    folder = Path(dataset.get("root", "")) / dataset["masks"]
+    paths = folder.rglob("*.png")
+    if dataset["kind"] == "voc":
+        wanted = _listed_ids(dataset)
+        return _state(path for path in paths if path.stem in wanted)
+    return _state(paths)
+
+
+def state_of_folder(folder: Path) -> str:
+    """Digest the names, sizes and times of change of all pictures below a folder."""
+    return _state(find_images(folder, []).values())
+
+
+def _listed_ids(dataset: Mapping[str, Any]) -> set[str]:
+    """Give the ids of both lists of a VOC; none of a list that `prepare_dataset` will refuse."""
+    ids: set[str] = set()
+    for key in ("train_list", "val_list"):
+        with suppress(UserError):
+            ids.update(read_list(Path(dataset["root"], dataset[key])))
+    return ids
+
+
+def _state(paths: Iterable[Path]) -> str:
+    # Content is not read: this is called by every run, and data sets have gigabytes.
+    lines = []
+    for path in sorted(paths):
+        with suppress(FileNotFoundError):
+            status = path.stat()
+            lines.append(f"{path} {status.st_size} {status.st_mtime_ns}\n")
+    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+
+
+def is_made(config: Config) -> bool:
+    """Tell whether a rule of the workflow makes the data set: the demo, or a download."""
+    return config["dataset"]["kind"] == "demo" or is_downloaded(config)
 
 
 def is_downloaded(config: Config) -> bool:
@@ -89,8 +162,8 @@ def affinity_pretrained(config: Config, classifier: str) -> list[str]:
 def missing(plan: Plan) -> Iterator[str]:
     """Say of every file that the configuration names that it is not there."""
     config = plan.config
-    if config["dataset"]["kind"] != "demo" and not is_downloaded(config):
-        for path in dataset_sources(plan):
+    if not is_made(config):
+        for path in unique([*dataset_sources(plan), *truth_sources(plan)]):
             if not Path(path).exists():
                 yield f"{path}: no such file or folder, named by the configuration's dataset"
     for name, folder in config["folders"].items():

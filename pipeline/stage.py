@@ -15,8 +15,8 @@ from pipeline.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-#: Params that most stages have only so that Snakemake reruns their rule when they change.
-TRIGGERS = frozenset({"code"})
+#: Params that stages have only so that Snakemake reruns their rule when they change.
+TRIGGERS = frozenset({"code", "files"})
 
 
 def run_stage(function: Callable[..., None], snakemake: Any) -> None:

@@ -237,6 +237,15 @@ class Plan:
         networks = self.config["segmenters"]
         return labels + [f"{self.root}/scores/predictions/{method}/val" for method in networks]
 
+    @property
+    def scored_splits(self) -> list[str]:
+        """Splits whose masks are needed, in order."""
+        scores = [*self.scores(), *self.compared_scores("maps")]
+        if "export" in self.config:
+            kinds = [kind for kind in ("labels", "predictions") if self.config["export"][kind]]
+            scores += [path for kind in kinds for path in self.export_scores(kind, "")]
+        return unique(Path(path).stem for path in scores)
+
     def box_scores(self) -> list[str]:
         """Give the localisation scores of all pseudo-labels; none without masks or boxes."""
         if not (self.has_masks or self.has_boxes):

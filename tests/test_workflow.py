@@ -252,7 +252,8 @@ CHANGES = {
     "seed": (
         changed("seed", value=1),
         {
-            "generate_demo": 1, "prepare_dataset": 1, "check_dataset": 1, "train_classifier": 2,
+            "generate_demo": 1, "prepare_dataset": 1, "list_truth": 1, "check_dataset": 1,
+            "train_classifier": 2,
             "fit_probe": 1,
             "make_maps": 12, "visualise_classes": 3, "visualise_units": 3, "classify": 8,
             "choose_threshold": 7, **OTHER_LABELS, **EXPORTS,
@@ -350,7 +351,7 @@ def test_seeds_share_the_data_set_and_nothing_else(finished, tmp_path):
     config = changed("seeds", value=[0, 1])
     jobs = planned(tmp_path, config)
     alone = planned(tmp_path, TINY)
-    shared = {"generate_demo", "prepare_dataset", "check_dataset", "scoreboard"}
+    shared = {"generate_demo", "prepare_dataset", "list_truth", "check_dataset", "scoreboard"}
     assert jobs == {rule: count if rule in shared else 2 * count for rule, count in alone.items()}
     paths = [f"results/tiny/seed-{seed}/classifiers/plain/model.safetensors" for seed in (0, 1)]
     snakemake(tmp_path, config, *paths)
@@ -381,6 +382,46 @@ def test_another_workflow_takes_this_one_as_a_module(tmp_path):
     snakemake(tmp_path, over, snakefile=REPOSITORY / "examples/downstream/Snakefile")
     assert (tmp_path / "results/student.safetensors").is_file()
     assert "epoch 1 of 1: loss" in (tmp_path / "results/logs/train_student.log").read_text()
+
+
+def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(finished, tmp_path):
+    demo = tmp_path / "data"
+    shutil.copytree(finished / "results/tiny/demo", demo)
+    dataset = {"kind": "folder", "images": str(demo / "JPEGImages"),
+               "labels": str(demo / "labels.csv"), "masks": str(demo / "SegmentationClass"),
+               "classes": ["redcap", "goldcap", "greencap", "bluecap", "violetcap"]}  # fmt: skip
+    further = tmp_path / "further"
+    shutil.copytree(demo / "JPEGImages", further / "deep")
+    config = changed("dataset", value=dataset)
+    config["folders"] = {"more": {"images": str(further), "segmenters": config["segmenters"]}}
+    dataset_rules = ["check_dataset", "results/tiny/folders/more/manifest.csv"]
+    snakemake(tmp_path, config, *dataset_rules)
+    assert planned(tmp_path, config, *dataset_rules) == {}
+    names = sorted(path.name for path in (demo / "SegmentationClass").iterdir())
+    shutil.copy(demo / "SegmentationClass" / names[0], demo / "SegmentationClass" / names[1])
+    truth = {"list_truth": 1, "check_dataset": 1}
+    assert planned(tmp_path, config, *dataset_rules) == truth
+    trained = "results/tiny/classifiers/plain/model.safetensors"
+    assert planned(tmp_path, config, trained) == {"train_classifier": 1}
+    shutil.copy(further / "deep" / names[0], further / "deep/added.png")
+    assert planned(tmp_path, config, *dataset_rules) == {**truth, "list_folder": 1}
+    shutil.copy(demo / "JPEGImages" / names[0], demo / "JPEGImages" / names[1])
+    assert planned(tmp_path, config, *dataset_rules) == {
+        "prepare_dataset": 1, "list_folder": 1, **truth,
+    }  # fmt: skip
+
+
+def test_masks_of_other_names_end_the_run_before_anything_trains(finished, tmp_path):
+    demo = tmp_path / "data"
+    shutil.copytree(finished / "results/tiny/demo", demo)
+    for path in (demo / "SegmentationClass").iterdir():
+        path.rename(path.with_name(f"mask-{path.name}"))
+    dataset = {"kind": "voc", "root": str(demo), "labels": "labels.csv",
+               "classes": ["redcap", "goldcap", "greencap", "bluecap", "violetcap"]}  # fmt: skip
+    text = snakemake(tmp_path, changed("dataset", value=dataset), "check_dataset", check=False)
+    assert "none of the 6 train images has a mask of its name, such as train_00000.png" in text
+    assert "none of the 3 val images has a mask of its name" in text
+    assert "leave `masks` out" in text and "Traceback" not in text
 
 
 def test_without_masks_nothing_is_scored(finished, tmp_path):

@@ -28,13 +28,20 @@ class Looked:
 
     record: Record | None
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a look at the mask and the boxes of one image found."""
+
+    problems: tuple[str, ...]
     contradicts: bool = False
 
 
 def checked_records(
     source: Source, threads: int, splits: Sequence[str] = ("train", "val")
 ) -> list[Record]:
-    """Check a data set by its files' content and give its records.
+    """Check the photographs of a data set by their content and give their records.
 
     Parameters
     ----------
@@ -51,40 +58,99 @@ def checked_records(
         If there is any problem: all of them in one message, a line each.
     """
     problems = [*source.problems, *_problems_of_lists(source.candidates, splits)]
-    records, contradictions = [], 0
+    records = []
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda candidate: look(candidate, source.classes), source.candidates)
+        found = pool.map(look, source.candidates)
         for looked in progress(found, total=len(source.candidates), what="images checked"):
             problems += looked.problems
             records += [looked.record] if looked.record else []
-            contradictions += looked.contradicts
     if problems:
         raise UserError(_listed(problems))
-    masks = sum(candidate.mask is not None for candidate in source.candidates)
-    logger.info("%d images, %d with a mask to score against", len(records), masks)
+    logger.info("%d images", len(records))
+    return records
+
+
+def check_truth(
+    source: Source, records: Sequence[Record], splits: Sequence[str], threads: int
+) -> None:
+    """Check the masks and the boxes of a data set by their content.
+
+    Parameters
+    ----------
+    source : Source
+        As read, with the problems met so far.
+    records : sequence of Record
+        The photographs, as :func:`checked_records` gave them.
+    splits : sequence of str
+        What each must have a mask of.
+    threads : int
+        Files decoded at the same time.
+
+    Raises
+    ------
+    UserError
+        If there is any problem: all of them in one message, a line each.
+    """
+    truths = {candidate.id: candidate for candidate in source.candidates}
+    pairs = [(truths[record.id], record) for record in records if record.id in truths]
+    problems = [*source.problems, *_unmasked(pairs, splits)]
+    contradictions = 0
+    with ThreadPoolExecutor(threads) as pool:
+        found = pool.map(lambda pair: compare(pair[0], pair[1], source.classes), pairs)
+        for compared in progress(found, total=len(pairs), what="masks checked"):
+            problems += compared.problems
+            contradictions += compared.contradicts
+    if problems:
+        raise UserError(_listed(problems))
+    for split, (masks, images) in _masks_of_splits(pairs).items():
+        logger.info("%s: %d of %d images have a mask to score against", split, masks, images)
     if contradictions:
         logger.warning(
             "%d masks show other classes than their image's labels; the labels stay as they are",
             contradictions,
         )
-    return records
 
 
-def look(candidate: Candidate, classes: Sequence[str]) -> Looked:
-    """Decode an image and its mask and compare them, and the boxes, with what is said of them."""
+def look(candidate: Candidate) -> Looked:
+    """Decode an image."""
     try:
         height, width = read_rgb(candidate.image).shape[:2]
     except UserError as error:
         return Looked(None, (str(error),))
-    record = Record(candidate.id, candidate.image, width, height, candidate.split, candidate.labels)
-    problems = tuple(_outside(candidate, width, height))
+    labels = candidate.labels
+    return Looked(Record(candidate.id, candidate.image, width, height, candidate.split, labels), ())
+
+
+def compare(candidate: Candidate, record: Record, classes: Sequence[str]) -> Compared:
+    """Decode the mask of an image and compare it, and the boxes, with what is known of it."""
+    problems = tuple(_outside(candidate, record.width, record.height))
     if candidate.mask is None:
-        return Looked(record, problems)
+        return Compared(problems)
     try:
         shown = _shown(candidate.mask, record, classes)
     except UserError as error:
-        return Looked(record, (*problems, str(error)))
-    return Looked(record, problems, contradicts=shown != set(candidate.labels))
+        return Compared((*problems, str(error)))
+    return Compared(problems, contradicts=shown != set(record.labels))
+
+
+def _masks_of_splits(
+    pairs: Sequence[tuple[Candidate, Record]],
+) -> dict[str, tuple[int, int]]:
+    """Count the masks and the images of each split."""
+    images = Counter(record.split for _, record in pairs)
+    masks = Counter(record.split for candidate, record in pairs if candidate.mask is not None)
+    return {split: (masks[split], count) for split, count in images.items()}
+
+
+def _unmasked(pairs: Sequence[tuple[Candidate, Record]], splits: Sequence[str]) -> Iterator[str]:
+    for split, (masks, images) in _masks_of_splits(pairs).items():
+        if split in splits and not masks:
+            example = next(record.id for _, record in pairs if record.split == split)
+            yield (
+                f"none of the {images} {split} images has a mask of its name, such as "
+                f"{example.replace('__', '/')}.png, expected some to score against: rename the "
+                "masks, or leave `masks` out of the configuration (for kind voc: `masks: null`)"
+            )
 
 
 def _outside(candidate: Candidate, width: int, height: int) -> Iterator[str]:

@@ -26,7 +26,7 @@ MOST_PICTURES = 600
 
 
 def check_dataset(
-    *, manifest: Path, classes: Path, pictures: int, page: Path, threads: int
+    *, manifest: Path, classes: Path, masks: Path, pictures: int, page: Path, threads: int
 ) -> None:
     """Write a page about a data set, and log its counts and what is worth checking.
 
@@ -36,6 +36,8 @@ def check_dataset(
     ----------
     manifest, classes : Path
         Images and class names.
+    masks : Path
+        The list of masks: it is there if they passed their own check.
     pictures : int
         Pictures of each class; fewer where there are very many classes.
     page : Path
@@ -48,6 +50,7 @@ def check_dataset(
     UserError
         If a file that the manifest names is gone.
     """
+    del masks
     data = read_manifest(manifest, classes)
     overview = summarise(data)
     found = findings(data, overview, identical_files(data.records, threads))

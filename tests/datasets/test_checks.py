@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets.checks import SHOWN, checked_records
+from pipeline.datasets.checks import SHOWN, check_truth, checked_records
+from pipeline.datasets.manifest import Record
 from pipeline.datasets.source import Candidate, Source
 from pipeline.errors import UserError
 
@@ -27,6 +28,12 @@ def problems(source):
     return str(caught.value)
 
 
+def compare(source, splits=("train", "val")):
+    """Check the truth of pictures of 4x3 pixels."""
+    records = [Record(c.id, c.image, 4, 3, c.split, c.labels) for c in source.candidates]
+    check_truth(source, records, splits, threads=2)
+
+
 def test_a_good_data_set_gives_records_with_sizes(source):
     records = checked_records(source, threads=2)
     assert [(r.id, r.width, r.height, r.labels) for r in records] == [
@@ -40,34 +47,56 @@ def test_every_problem_is_listed_at_once(source, tmp_path):
     whole = tmp_path / "whole.jpg"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(whole)
     (tmp_path / "cut.jpg").write_bytes(whole.read_bytes()[:900])
-    small, beyond, colour = (tmp_path / f"{name}.png" for name in ("small", "beyond", "colour"))
-    Image.fromarray(np.zeros((2, 4), np.uint8)).save(small)
-    Image.fromarray(np.array([[0, 3, 7, 255]] * 3, np.uint8)).save(beyond)
-    Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(colour)
     good = tmp_path / "a.png"
     source.problems.append("said before")
     source.candidates += [
         Candidate("c", tmp_path / "bad.jpg", "train", ("x",), None),
         Candidate("d", tmp_path / "cut.jpg", "train", ("x",), None),
-        Candidate("e", good, "train", ("x",), small),
-        Candidate("f", good, "train", ("x",), beyond),
-        Candidate("g", good, "train", ("x",), colour),
+        Candidate("e", good, "train", ("x",), None),
         Candidate("a", good, "val", ("x",), None),
         Candidate("e", good, "train", ("x",), None),
     ]
     text = problems(source)
     for part in (
-        "8 problems:",
+        "5 problems:",
         "said before",
         "bad.jpg: not an image of a known format",
         "cut.jpg: cannot be decoded",
-        "small.png: mask is 4x2, expected 4x3",
-        "beyond.png: mask has the values [3, 7], expected 0 to 2 and 255",
-        "colour.png: a mask is RGB",
         "a: image is in train and in val",
         "e: image is listed 2 times in train",
     ):
         assert part in text
+
+
+def test_every_problem_of_masks_is_listed_at_once(source, tmp_path):
+    small, beyond, colour = (tmp_path / f"{name}.png" for name in ("small", "beyond", "colour"))
+    Image.fromarray(np.zeros((2, 4), np.uint8)).save(small)
+    Image.fromarray(np.array([[0, 3, 7, 255]] * 3, np.uint8)).save(beyond)
+    Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(colour)
+    source.problems.append("said before")
+    source.candidates += [
+        Candidate(path.stem, tmp_path / "a.png", "train", ("x",), path)
+        for path in (small, beyond, colour)
+    ]
+    with pytest.raises(UserError) as caught:
+        compare(source)
+    for part in (
+        "4 problems:",
+        "said before",
+        "small.png: mask is 4x2, expected 4x3",
+        "beyond.png: mask has the values [3, 7], expected 0 to 2 and 255",
+        "colour.png: a mask is RGB",
+    ):
+        assert part in str(caught.value)
+
+
+def test_a_wanted_split_without_any_mask_is_a_problem(source):
+    first, second = source.candidates
+    bare = Candidate("deep__b", second.image, "val", ("x",), None)
+    source = Source(source.classes, [first, bare])
+    compare(source, splits=["train"])
+    with pytest.raises(UserError, match=r"none of the 1 val images .* such as deep/b\.png"):
+        compare(source)
 
 
 def test_empty_splits_and_missing_labels_are_problems(source):
@@ -89,6 +118,5 @@ def test_labels_that_contradict_the_mask_stay_and_are_counted(source, caplog):
     first = source.candidates[0]
     source.candidates[0] = Candidate(first.id, first.image, "train", ("x", "y"), first.mask)
     with caplog.at_level(logging.WARNING):
-        records = checked_records(source, threads=1)
-    assert records[0].labels == ("x", "y")
+        compare(source)
     assert "1 masks show other classes" in caplog.text

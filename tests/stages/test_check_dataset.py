@@ -15,7 +15,7 @@ def check(small_dataset, tmp_path):
     page = tmp_path / "dataset/check.html"
 
     def run(pictures=6, threads=1):
-        paths = {name: small_dataset[name] for name in ("manifest", "classes")}
+        paths = {name: small_dataset[name] for name in ("manifest", "classes", "masks")}
         check_dataset(**paths, pictures=pictures, page=page, threads=threads)
         return page.read_text(encoding="utf-8")
 
@@ -63,7 +63,7 @@ def test_a_copy_in_val_of_a_train_image_is_found(tmp_path, caplog):
     ]
     write_manifest(tmp_path / "m.csv", records)
     write_classes(tmp_path / "c.json", ["cat"])
-    paths = {"manifest": tmp_path / "m.csv", "classes": tmp_path / "c.json"}
+    paths = {"manifest": tmp_path / "m.csv", "classes": tmp_path / "c.json", "masks": tmp_path}
     check_dataset(**paths, pictures=2, page=tmp_path / "check.html", threads=1)
     assert "same picture in train and val: a (train: cat) = b (val: cat)." in caplog.text
 
@@ -78,7 +78,7 @@ def test_a_photograph_that_is_gone_is_named_and_no_page_is_left(check, small_dat
 def test_real_photographs_make_a_page_of_bounded_size(voc_subset, tmp_path):
     from pipeline.stages.prepare_dataset import prepare_dataset
 
-    paths = {name: tmp_path / name for name in ("manifest", "classes", "masks", "boxes")}
+    paths = {name: tmp_path / name for name in ("manifest", "classes")}
     small = (voc_subset / "ImageSets/Segmentation/val.txt").read_text().split()[:20]
     lists = {"train_list": small[:15], "val_list": small[15:]}
     for name, ids in lists.items():
@@ -87,9 +87,7 @@ def test_real_photographs_make_a_page_of_bounded_size(voc_subset, tmp_path):
     dataset |= {"classes": None} | {name: tmp_path / name for name in lists}
     prepare_dataset(sources=[], dataset=dataset, seed=0, threads=1, **paths)
     page = tmp_path / "check.html"
-    check_dataset(
-        manifest=paths["manifest"], classes=paths["classes"], pictures=6, page=page, threads=1
-    )
+    check_dataset(**paths, masks=tmp_path, pictures=6, page=page, threads=1)
     shown = captions(page.read_text(encoding="utf-8"))
     assert len(shown) >= 20
     assert page.stat().st_size < 60_000 + 20_000 * len(shown)

@@ -6,16 +6,22 @@ from pipeline.config import resolve
 from pipeline.datasets.demo import CLASSES
 from pipeline.datasets.manifest import Box, read_boxes, read_manifest, read_masks
 from pipeline.errors import UserError
-from pipeline.sources import dataset_sources, missing
+from pipeline.sources import dataset_sources, missing, truth_sources
 from pipeline.stages.generate_demo import generate_demo
+from pipeline.stages.list_truth import list_truth
 from pipeline.stages.prepare_dataset import prepare_dataset
 from pipeline.workflow import Plan
 
 
-def prepare(out, dataset):
-    paths = {name: out / name for name in ("manifest", "classes", "masks", "boxes")}
-    prepare_dataset(sources=[], dataset=dataset, seed=0, threads=2, **paths)
-    return paths
+def prepare(out, dataset, scored_splits="train,val"):
+    seen = {name: out / name for name in ("manifest", "classes")}
+    bare = dataset | {key: None for key in ("masks", "boxes") if key in dataset}
+    prepare_dataset(sources=[], dataset=bare, seed=0, threads=2, **seen)
+    truth = {name: out / name for name in ("masks", "boxes")}
+    list_truth(
+        sources=[], dataset=dataset, seed=0, scored_splits=scored_splits, threads=2, **seen, **truth
+    )
+    return seen | truth
 
 
 def voc(root, **changes):
@@ -50,6 +56,15 @@ def test_the_demo_passes_the_checks_and_gives_labels_apart_from_masks(demo, tmp_
 
 def test_without_masks_the_list_of_masks_is_empty(demo, tmp_path):
     assert read_masks(prepare(tmp_path / "out", voc(demo, masks=None))["masks"]) == {}
+
+
+def test_a_scored_split_without_any_mask_is_refused(demo, tmp_path):
+    for path in (demo / "SegmentationClass").glob("train_*"):
+        path.rename(path.with_name(f"mask_{path.name}"))
+    with pytest.raises(UserError, match=r"none of the 4 train images .* such as train_00000\.png"):
+        prepare(tmp_path / "out", voc(demo))
+    assert not (tmp_path / "out/masks").exists()
+    assert len(read_masks(prepare(tmp_path / "out", voc(demo), scored_splits="val")["masks"])) == 2
 
 
 def test_annotated_boxes_are_listed_apart(demo, tmp_path):
@@ -159,7 +174,8 @@ def test_a_table_of_boxes_is_a_source_and_is_scored_against(demo, demo_config, k
     path = demo / "boxes.csv"
     boxed = bare | {"boxes": str(path) if kind == "folder" else "boxes.csv"}
     without, given = (Plan(resolve(demo_config | {"dataset": part})) for part in (bare, boxed))
-    assert set(dataset_sources(given)) - set(dataset_sources(without)) == {str(path)}
+    assert truth_sources(given) == [str(path)] and truth_sources(without) == []
+    assert dataset_sources(given) == dataset_sources(without)
     assert given.box_scores() and without.box_scores() == [] == given.scores()
     assert [line.split(": ")[0] for line in missing(given)] == [str(path)]
     boxes_file(demo)

@@ -1,0 +1,63 @@
+"""Check the masks and the true boxes of a data set, and list them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.datasets.checks import check_truth
+from pipeline.datasets.manifest import read_manifest, write_boxes, write_masks
+from pipeline.datasets.readers import read_dataset
+from pipeline.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def list_truth(
+    *,
+    sources: list[Path],
+    manifest: Path,
+    classes: Path,
+    dataset: Mapping[str, Any],
+    seed: int,
+    scored_splits: str,
+    masks: Path,
+    boxes: Path,
+    threads: int,
+) -> None:
+    """Write what only scoring may see, so that no other stage depends on it.
+
+    Parameters
+    ----------
+    sources : list of Path
+        Files whose change makes the lists stale; read through ``dataset``.
+    manifest, classes : Path
+        Images and class names.
+    dataset : mapping
+        The configuration's section ``dataset``.
+    seed : int
+        Seed of a split that the data set does not give.
+    scored_splits : str
+        The splits whose masks are needed, joined by commas.
+    masks, boxes : Path
+        Outputs. Either list may be empty.
+    threads : int
+        Files decoded at the same time.
+
+    Raises
+    ------
+    UserError
+        If anything is wrong with a mask or a box, or a scored split has no mask at all;
+        nothing is written then.
+    """
+    del sources
+    source = read_dataset(dataset, seed)
+    records = read_manifest(manifest, classes).records
+    wanted = scored_splits.split(",") if dataset.get("masks") else []
+    check_truth(source, records, wanted, threads)
+    write_masks(masks, {item.id: item.mask for item in source.candidates if item.mask is not None})
+    write_boxes(boxes, {item.id: item.boxes for item in source.candidates})
+
+
+if __name__ == "__main__":
+    run_stage(list_truth, snakemake)
