@@ -784,7 +784,7 @@ rule visualise_classes:
         **needs(CONFIG, "visualise_classes"),
     params:
         settings=CLASS_MODELS,
-        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
+        precision=described.GRADIENT_PRECISION,
         seed=lambda w: plan.at(w).seed,
         code=code_digest("visualise_classes"),
     script:

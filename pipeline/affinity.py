@@ -206,7 +206,9 @@ def _row_of(
     return torch.stack(slices)
 
 
-def affinity_loss(edges: Tensor, labels: Tensor, radius: int) -> dict[str, Tensor]:
+def affinity_loss(
+    edges: Tensor, labels: Tensor, radius: int, weights: Tensor | None = None
+) -> dict[str, Tensor]:
     """Teach edges from confident labels: pairs of one label attract, of two labels repel.
 
     IRN, eq. 6, with the weights of its published code: half of (the mean of the background
@@ -221,6 +223,9 @@ def affinity_loss(edges: Tensor, labels: Tensor, radius: int) -> dict[str, Tenso
         0 background, class numbers, 255 unknown.
     radius : int
         Pairs nearer than this count.
+    weights : (3,) float tensor, optional
+        Of the terms (background, foreground, negative), where these are a part of a step's
+        labels: see :func:`pipeline.training.train`.
 
     Returns
     -------
@@ -229,23 +234,45 @@ def affinity_loss(edges: Tensor, labels: Tensor, radius: int) -> dict[str, Tenso
     """
     grid = FlatGrid(edges.shape[1], edges.shape[2], radius)
     affinity = 1 - path_maxima(grid.flatten(edges.float(), wall=1.0), grid)
-    flat = grid.flatten(labels.to(torch.uint8), wall=UNKNOWN)
-    here = flat[None, :, grid.margin : grid.margin + grid.cells]
-    starts = [grid.margin + grid.shift(dy, dx) for dy, dx in grid.directions]
-    there = torch.stack([flat[:, start : start + grid.cells] for start in starts])
-    known = (here != UNKNOWN) & (there != UNKNOWN)
-    same = known & (here == there)
+    pairs = _pairs(labels, grid)
     attraction = -torch.log(affinity + EPSILON)
     repulsion = -torch.log(1 + EPSILON - affinity)
-    background = _mean_over(attraction, same & (here == 0))
-    foreground = _mean_over(attraction, same & (here != 0))
-    negative = _mean_over(repulsion, known & (here != there))
+    background = _mean_over(attraction, pairs[0])
+    foreground = _mean_over(attraction, pairs[1])
+    negative = _mean_over(repulsion, pairs[2])
+    if weights is not None:
+        background, foreground, negative = torch.stack([background, foreground, negative]) * weights
     return {
         "loss": ((background + foreground) / 2 + negative) / 2,
         "loss_background": background,
         "loss_foreground": foreground,
         "loss_negative": negative,
     }
+
+
+def count_pairs(labels: Tensor, radius: int) -> Tensor:
+    """Give what the terms of :func:`affinity_loss` are means over: a (3,) integer tensor.
+
+    Parameters
+    ----------
+    labels : (B, h, w) integer tensor
+        0 background, class numbers, 255 unknown.
+    radius : int
+        Pairs nearer than this count.
+    """
+    grid = FlatGrid(labels.shape[1], labels.shape[2], radius)
+    return torch.stack([pairs.sum() for pairs in _pairs(labels, grid)])
+
+
+def _pairs(labels: Tensor, grid: FlatGrid) -> tuple[Tensor, Tensor, Tensor]:
+    """Mark the pairs within the background, within one class, and of two labels: (D, B, cells)."""
+    flat = grid.flatten(labels.to(torch.uint8), wall=UNKNOWN)
+    here = flat[None, :, grid.margin : grid.margin + grid.cells]
+    starts = [grid.margin + grid.shift(dy, dx) for dy, dx in grid.directions]
+    there = torch.stack([flat[:, start : start + grid.cells] for start in starts])
+    known = (here != UNKNOWN) & (there != UNKNOWN)
+    same = known & (here == there)
+    return same & (here == 0), same & (here != 0), known & (here != there)
 
 
 def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:

@@ -27,7 +27,9 @@ class RandomLongSide(v2.Transform):  # type: ignore[misc]
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Resize one input: bilinear for images, nearest for label images."""
-        return F.resize(inpt, size=None, max_size=params["long_side"], antialias=True)
+        longest = max(inpt.shape[-2:])
+        size = [max(1, side * params["long_side"] // longest) for side in inpt.shape[-2:]]
+        return F.resize(inpt, size=size, antialias=True)
 
 
 class HideAndSeek(v2.Transform):  # type: ignore[misc]

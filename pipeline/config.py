@@ -377,6 +377,13 @@ def _training_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]
     low, high = settings["augmentation"]["resize"]
     if low > high:
         yield f"{place}.augmentation.resize is [{low}, {high}], expected the smaller first"
+    alone = settings["batch_size"] // settings["accumulate"] < 2
+    if alone and settings.get("decoder_norm") == "batch":
+        yield (
+            f"{place}.batch_size is {settings['batch_size']} with accumulate "
+            f"{settings['accumulate']}, expected two images or more in each part: the decoder's "
+            "batch norm needs them (or set decoder_norm: group)"
+        )
     if settings.get("puzzle"):
         step = settings["output_stride"] * isqrt(settings["puzzle"]["pieces"])
         crop = settings["augmentation"]["crop"]

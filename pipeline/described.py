@@ -5,6 +5,10 @@ from typing import Any
 
 Config = Mapping[str, Any]
 
+#: Arithmetic of methods that look at gradients of a score: in 16 bits these are too coarse, the
+#: saliency of a random network by a fifth of its maximum.
+GRADIENT_PRECISION = "32-true"
+
 
 def affinity_training(config: Config) -> dict[str, Any]:
     """Give what decides an affinity network's training, without what made its labels."""
@@ -19,7 +23,10 @@ def background(config: Config, refinement: str) -> dict[str, Any]:
 
 def map_precision(config: Config, classifier: str, attribution: str) -> str:
     """Give the arithmetic of the network that makes maps."""
-    segments = config["attributions"][attribution]["method"] == "segmenter"
+    settings = config["attributions"][attribution]
+    if settings["method"] == "saliency" or settings.get("layer"):
+        return GRADIENT_PRECISION
+    segments = settings["method"] == "segmenter"
     network = config["segmenter"] if segments else config["classifiers"][classifier]
     precision: str = network["precision"]
     return precision

@@ -36,13 +36,15 @@ def classification_step(puzzle: Mapping[str, Any] | None) -> Step:
     return _plain_step if puzzle is None else _puzzle_step(puzzle)
 
 
-def _plain_step(model: nn.Module, batch: Batch, _share: float) -> dict[str, Tensor]:
+def _plain_step(
+    model: nn.Module, batch: Batch, _share: float, _weights: Tensor
+) -> dict[str, Tensor]:
     images, targets = batch
     return {"loss": F.multilabel_soft_margin_loss(model(images).logits.float(), targets)}
 
 
 def _puzzle_step(puzzle: Mapping[str, Any]) -> Step:
-    def step(model: nn.Module, batch: Batch, share: float) -> dict[str, Tensor]:
+    def step(model: nn.Module, batch: Batch, share: float, _weights: Tensor) -> dict[str, Tensor]:
         images, targets = batch
         pieces = puzzle["pieces"]
         logits, full = model(images)

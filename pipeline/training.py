@@ -27,8 +27,11 @@ from pipeline.models.batch_norm import synchronise_batch_norm
 from pipeline.optimization import make_optimizer, rate_factor
 from pipeline.progress import progress
 
-#: Maps the model, a batch and the share of all steps done to named losses; "loss" is minimised.
-Step = Callable[[nn.Module, Batch, float], dict[str, Tensor]]
+#: Maps the model, a part of a step's samples, the share of all steps done, and the part's weights
+#: (see `counts` of :func:`train`) to named losses; "loss" is minimised.
+Step = Callable[[nn.Module, Batch, float, Tensor], dict[str, Tensor]]
+#: Gives, of a part's targets, the number of things that each mean in its loss is over.
+Counts = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,7 @@ def train(
     workers: int,
     frozen: Sequence[nn.Module] = (),
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    counts: Counts | None = None,
 ) -> tuple[State, list[dict[str, float]]]:
     """Train a network, or go on with a training that was interrupted.
 
@@ -94,6 +98,11 @@ def train(
         Parts of the network that keep the weights and statistics that they have.
     validate : callable, optional
         Gives further columns of the history after an epoch.
+    counts : callable, optional
+        Gives what each mean in the loss of a part is over: pixels, or pairs. The step multiplies
+        each mean by its weight, the part's share of the whole step's count times the number of
+        parts, so that a step has one loss however it is divided. Without it all weights are 1:
+        right for means over images, of which all parts have as many.
 
     Returns
     -------
@@ -120,7 +129,9 @@ def train(
     division = divide(
         len(samples), settings["batch_size"], settings["accumulate"], fabric.world_size
     )
-    loop = _Loop(fabric, network, optimizer, rates, step, samples, division, recipe, workers)
+    loop = _Loop(
+        fabric, network, optimizer, rates, step, counts, samples, division, recipe, workers
+    )
     done = restore_checkpoint(checkpoint, fingerprint, model, optimizer, fabric)
     for epoch in range(done.epoch, settings["epochs"]):
         network.train()
@@ -158,6 +169,7 @@ class _Loop:
     optimizer: Optimizer
     rates: Sequence[float]
     step: Step
+    counts: Counts | None
     samples: Samples
     division: Division
     recipe: Recipe
@@ -197,16 +209,29 @@ class _Loop:
         parts = self.division.accumulate
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
+        waiting = [next(batches) for _ in range(parts)]
+        weights = self._weights([targets for _, targets in waiting])
         for part in range(parts):
-            images, targets = self.fabric.to_device(next(batches))
+            images, targets = self.fabric.to_device(waiting[part])
             # Gradients travel between processes once a step, after its last part.
             with self.fabric.no_backward_sync(self.network, enabled=part < parts - 1):
-                losses = self.step(self.network, (channels_last(images), targets), share)
+                batch = (channels_last(images), targets)
+                losses = self.step(self.network, batch, share, weights[part])
                 self.fabric.backward(losses["loss"] / parts)
             for name, value in self._numbers(losses).items():
                 sums[name] = sums.get(name, 0.0) + value / parts
         self.optimizer.step()
         return sums
+
+    def _weights(self, targets: Sequence[Tensor]) -> Tensor:
+        """Give the weight of each mean in the loss of each part: (parts, means)."""
+        device = self.fabric.device
+        if self.counts is None or len(targets) * self.fabric.world_size == 1:
+            return torch.ones(len(targets), 1, device=device)
+        own = torch.stack([self.counts(part) for part in targets]).to(device).double()
+        mean = cast(Tensor, self.fabric.all_reduce(own.mean(dim=0), reduce_op="mean"))
+        # Of what the whole step lacks, every part's mean is zero.
+        return (own / torch.where(mean > 0, mean, 1)).float()
 
     def _numbers(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
         """Give the mean of the losses over all processes, in one transfer."""

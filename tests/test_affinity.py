@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.affinity import FlatGrid, affinity_loss, path_maxima, path_rows
+from pipeline.affinity import FlatGrid, affinity_loss, count_pairs, path_maxima, path_rows
 from tests.grids import affinity_matrix, pairs, path
 
 
@@ -86,6 +86,23 @@ def test_the_loss_against_brute_force(kinds):
     assert losses["loss"].item() == pytest.approx(whole, rel=1e-4)
     losses["loss"].backward()
     assert torch.isfinite(given_edges.grad).all()
+
+
+def test_weighted_parts_have_the_loss_of_the_whole():
+    rng = np.random.default_rng(1)
+    edges = torch.tensor(rng.random((4, 6, 5)), dtype=torch.float32)
+    labels = torch.tensor(rng.choice([0, 1, 255], (4, 6, 5), p=[0.7, 0.2, 0.1]))
+    labels[0][labels[0] == 1] = 0  # a picture without foreground pairs
+    counts = torch.stack([count_pairs(label[None], 3) for label in labels]).double()
+    assert (
+        counts[0].tolist()[1:] == [0, 0]
+        and count_pairs(labels, 3).tolist() == counts.sum(dim=0).tolist()
+    )
+    weights = (counts / counts.mean(dim=0)).float()
+    parts = [affinity_loss(edges[k, None], labels[k, None], 3, weights[k]) for k in range(4)]
+    whole = affinity_loss(edges, labels, 3)
+    for name, value in whole.items():
+        assert np.mean([part[name].item() for part in parts]) == pytest.approx(value.item())
 
 
 def test_a_pair_by_hand():

@@ -49,6 +49,13 @@ def test_the_same_seed_gives_the_same_sample_and_another_one_another():
     assert not torch.equal(one, other)
 
 
+@pytest.mark.parametrize("size", [(1, 1000), (1000, 1), (1, 1)])
+def test_lines_of_pixels_keep_one(size):
+    picture = (np.full((*size, 3), 255, np.uint8), np.ones(size, np.uint8))
+    image, label = apply(0, picture=picture)
+    assert image.shape == (3, 48, 48) and (label == 1).any()
+
+
 def test_the_processs_own_random_state_is_left_alone():
     torch.manual_seed(7)
     expected = torch.rand(3)

@@ -106,7 +106,9 @@ def test_the_published_puzzle_step_has_our_loss_and_gradients():
     def gradients(loss):
         return torch.autograd.grad(loss, list(model.parameters()), retain_graph=True)
 
-    ours = classification_step(settings["puzzle"])(model, (images, targets), 0.25)["loss"]
+    ours = classification_step(settings["puzzle"])(model, (images, targets), 0.25, torch.ones(1))[
+        "loss"
+    ]
     published = training.published_loss(model, images, targets, 2.0)  # half of the ramp to 4
     torch.testing.assert_close(published, ours)
     torch.testing.assert_close(gradients(published), gradients(ours), rtol=1e-3, atol=1e-5)

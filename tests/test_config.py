@@ -135,6 +135,7 @@ BAD = [
     (["classifiers", "plain", "start"], "plain", "leads back to itself: plain from plain"),
     (["classifiers", "puzzle", "augmentation", "crop"], 120, "crop is 120, expected a multiple"),
     (["refinements", "crf", "crf"], {"iters": 5}, "did you mean 'iterations'?"),
+    (["segmenter", "accumulate"], 16, "accumulate 16, expected two images or more in each part"),
     (["refinements", "crf", "crf"], {"iterations": "5"}, "iterations is '5', expected type"),
     (["refinements", "crf", "background"], {"value": 1.5}, "expected a threshold below 1"),
     (["labels"], ["plain/cam/cfr"], "'cfr', which refinements lacks: did you mean 'crf'?"),

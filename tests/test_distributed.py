@@ -37,7 +37,14 @@ class Noise:
         image = torch.randn(3, 64, 64, generator=generator)
         return image, (torch.rand(3, generator=generator) > 0.5).float()
 
-def main(processes, batch_norm, accumulate, epochs, out):
+def positives(model, batch, _share, weights):
+    # A mean over the labels that are there, of which parts have different numbers.
+    images, targets = batch
+    errors = torch.nn.functional.softplus(-model(images).logits) * targets
+    loss = weights[0] * errors.sum() / targets.sum().clamp(min=1)
+    return dict(loss=loss, loss_re=loss)
+
+def main(processes, batch_norm, accumulate, epochs, out, uneven):
     fabric = launch("cpu", processes, "32-true", processes)
     torch.manual_seed(0)
     network = dict(backbone="test_resnet", pretrained=False, output_stride=16, pooling="gap")
@@ -46,7 +53,8 @@ def main(processes, batch_norm, accumulate, epochs, out):
                     batch_norm=batch_norm, optimizer=OPTIMIZER,
                     schedule=dict(power=0.9, warmup=0))
     state, history = train(
-        model, model.head, Noise(), classification_step(PUZZLE), Recipe(settings, 1),
+        model, model.head, Noise(), positives if uneven else classification_step(PUZZLE),
+        Recipe(settings, 1), counts=(lambda targets: targets.sum()[None]) if uneven else None,
         fabric=fabric, checkpoint=Path(out + ".checkpoint"), fingerprint="same", workers=0,
     )
     if fabric.is_global_zero:
@@ -54,7 +62,8 @@ def main(processes, batch_norm, accumulate, epochs, out):
         write_weights(Path(out), state | dict(losses=losses), {{}})
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5],
+         sys.argv[6] == "True")
 """
 
 
@@ -65,8 +74,9 @@ def script(tmp_path_factory):
     return path
 
 
-def start(script, out, processes=1, batch_norm="synchronised", accumulate=1, epochs=2):
-    arguments = [str(processes), batch_norm, str(accumulate), str(epochs), str(out)]
+def start(script, out, processes=1, batch_norm="synchronised", accumulate=1, epochs=2, **more):
+    options = (processes, batch_norm, accumulate, epochs, out, more.get("uneven", False))
+    arguments = [str(option) for option in options]
     # Nothing of a launcher that these tests run under.
     clean = {key: value for key, value in os.environ.items() if key not in {"LOCAL_RANK"}}
     return subprocess.Popen(
@@ -108,6 +118,12 @@ def test_parts_of_a_step_on_two_processes_add_up_to_the_whole_step(script, tmp_p
     whole = trained(script, tmp_path / "whole", batch_norm="frozen")
     parts = trained(script, tmp_path / "parts", batch_norm="frozen", accumulate=2, processes=2)
     assert_close(whole, parts, tolerance=1e-5)
+
+
+def test_parts_of_uneven_counts_add_up_to_the_whole_step(script, tmp_path):
+    whole = trained(script, tmp_path / "whole", batch_norm="frozen", uneven=True)
+    options = {"batch_norm": "frozen", "accumulate": 2, "processes": 2, "uneven": True}
+    assert_close(whole, trained(script, tmp_path / "parts", **options), tolerance=1e-5)
 
 
 def children_of(pid):

@@ -10,6 +10,7 @@ from pipeline.datasets.manifest import read_manifest
 from pipeline.losses import classification_step, label_validation, mean_average_precision
 from pipeline.models.classifier import create_classifier
 
+ONE = torch.ones(1)
 PUZZLE = {"pieces": 4, "alpha": 4.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
 
 
@@ -30,14 +31,16 @@ def test_plain_loss_is_multi_label_soft_margin_by_hand():
         def forward(self, images):
             return type("Scores", (), {"logits": torch.tensor([[0.0, 2.0]])})()
 
-    losses = classification_step(None)(Fixed(), (torch.zeros(1), torch.tensor([[1.0, 0.0]])), 0.0)
+    losses = classification_step(None)(
+        Fixed(), (torch.zeros(1), torch.tensor([[1.0, 0.0]])), 0.0, ONE
+    )
     expected = (math.log(2) + math.log(1 + math.exp(2.0))) / 2
     assert losses["loss"].item() == pytest.approx(expected)
 
 
 def test_puzzle_losses_from_their_definition(model):
     images, targets = torch.randn(2, 3, 64, 64), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
-    losses = classification_step(PUZZLE)(model, (images, targets), 0.25)
+    losses = classification_step(PUZZLE)(model, (images, targets), 0.25, ONE)
     # The independent way: cut with slices, forward each tile alone, put together by hand.
     full = model(images).maps
     rows = []

@@ -233,3 +233,21 @@ def test_mistakes_are_named(plan_of, sections, message):
     with pytest.raises(UserError) as caught:
         plan_of(**sections)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"method": "cam"}, "bf16-mixed"),
+        ({"method": "grad-cam"}, "bf16-mixed"),  # of the last layer: known without a gradient
+        ({"method": "grad-cam-pp", "layer": "layer3"}, "32-true"),
+        ({"method": "saliency"}, "32-true"),
+    ],
+)
+def test_gradients_are_in_32_bits(plan_of, demo_config, settings, expected):
+    plain = demo_config["classifiers"]["plain"] | {"precision": "bf16-mixed"}
+    plan = plan_of(
+        classifiers=demo_config["classifiers"] | {"plain": plain},
+        attributions=demo_config["attributions"] | {"other": settings},
+    )
+    assert described.map_precision(plan.config, "plain", "other") == expected

@@ -63,7 +63,7 @@ class Noise:
         return torch.randn(1, 2, 2, generator=generator) + index, torch.tensor([float(index)])
 
 
-def regression(model, batch, share):
+def regression(model, batch, share, _weights):
     images, targets = batch
     return {"loss": F.mse_loss(model(images), targets), "share": torch.tensor(share)}
 
@@ -75,7 +75,7 @@ def run(checkpoint, *, settings=SETTINGS, seed=1, step=regression, workers=0, **
     return train(
         model,
         model.head,
-        Noise(),
+        more.pop("samples", Noise()),
         step,
         Recipe(settings, seed, more.pop("select_by", None)),
         fabric=fabric,
@@ -103,10 +103,10 @@ class KilledError(Exception):
 def killed_after(steps):
     count = iter(range(steps))
 
-    def step(model, batch, share):
+    def step(model, batch, share, _weights):
         if next(count, None) is None:
             raise KilledError
-        return regression(model, batch, share)
+        return regression(model, batch, share, _weights)
 
     return step
 
@@ -203,6 +203,37 @@ def test_gradients_of_the_parts_of_a_step_add_up(tmp_path):
     for name, tensor in whole.items():
         assert torch.allclose(tensor, parts[name], rtol=1e-4, atol=1e-6), name
     assert losses(history) == pytest.approx(losses(other), rel=1e-4)
+
+
+class Uneven(Noise):
+    """Samples of which the k-th has a target at k + 1 of its 6 places."""
+
+    def sample(self, index, seed):
+        image, target = super().sample(index, seed)
+        places = torch.full((6,), float("nan"))
+        places[: index + 1] = target
+        return image, places
+
+
+def uneven_regression(model, batch, _share, weights):
+    images, targets = batch
+    known = ~targets.isnan()
+    errors = (model(images) - targets.nan_to_num()).square() * known
+    return {"loss": weights[0] * errors.sum() / known.sum()}
+
+
+def test_parts_with_more_known_places_weigh_more(tmp_path):
+    settings = SETTINGS | {"batch_norm": "frozen", "batch_size": 6}
+    given = {"step": uneven_regression, "samples": Uneven()}
+    counted = given | {"counts": lambda targets: (~targets.isnan()).sum()[None]}
+    whole, history = run(tmp_path / "a", settings=settings, model=still(), **given)
+    settings = settings | {"accumulate": 3}
+    parts, other = run(tmp_path / "b", settings=settings, model=still(), **counted)
+    apart, _ = run(tmp_path / "c", settings=settings, model=still(), **given)
+    for name, tensor in whole.items():
+        assert torch.allclose(tensor, parts[name], rtol=1e-4, atol=1e-6), name
+    assert losses(history) == pytest.approx(losses(other), rel=1e-4)
+    assert not torch.allclose(whole["head.weight"], apart["head.weight"], rtol=1e-3)
 
 
 def test_a_compiled_network_trains_to_the_same_weights(tmp_path):

@@ -160,7 +160,7 @@ def captured(model: CamClassifier, layer: str | None) -> Iterator[list[Tensor]]:
             )
         torch.set_grad_enabled(True)  # until the end of the block, which restores it
         seen.append(output.detach().requires_grad_())
-        return seen[-1]
+        return seen[-1].clone()  # what follows may change it in place
 
     if layer is None:
         handle = model.head.register_forward_pre_hook(lambda _module, inputs: keep(inputs[0]))

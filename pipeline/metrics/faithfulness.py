@@ -70,7 +70,9 @@ def insertion_images(image: Tensor, values: Tensor, steps: int) -> Tensor:
     The twin of :func:`deletion_images`; it ends with the whole image.
     """
     deviation = BLUR * max(image.shape[1:])
-    blurred = gaussian_blur(image, [2 * round(2 * deviation) + 1] * 2, [deviation])
+    # The picture is reflected at its edges, which gives no more than its side.
+    kernel = [2 * min(round(2 * deviation), side - 1) + 1 for side in reversed(image.shape[1:])]
+    blurred = gaussian_blur(image, kernel, [deviation])
     return torch.where(_first_pixels(values, steps), image, blurred)
 
 

@@ -230,4 +230,8 @@ def _create(name: str, stride: int | None) -> nn.Module:
             f"backbone {name} cannot have output_stride {stride}{reason}: "
             "expected a network that can, for example resnet50 or vgg16"
         ) from error
+    # What classifies behind the features is never run: processes that train together would wait
+    # for its gradients.
+    if isinstance(head := getattr(backbone, "head", None), nn.Module):
+        head.requires_grad_(False)
     return backbone

@@ -157,7 +157,15 @@ def segmentation_loss(
         Of the pixels of each class in the mean; all alike without.
     """
     total = F.cross_entropy(logits.float(), labels, weights, ignore_index=ignore, reduction="sum")
-    kept = labels != ignore
-    weight = kept.sum() if weights is None else weights[labels[kept]].sum()
+    weight = labelled_weight(labels, weights, ignore)
     # Where nothing is kept, the total is zero as well.
     return total / torch.where(weight > 0, weight, 1)
+
+
+def labelled_weight(labels: Tensor, weights: Tensor | None = None, ignore: int = 255) -> Tensor:
+    """Give what the mean of :func:`segmentation_loss` is over: a () tensor.
+
+    It is the number of pixels that are not ignored or, with weights, the sum of theirs.
+    """
+    kept = labels != ignore
+    return kept.sum() if weights is None else weights[labels[kept]].sum()

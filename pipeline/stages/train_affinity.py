@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.affinity import affinity_loss
+from pipeline.affinity import affinity_loss, count_pairs
 from pipeline.augmentation import training_transform
 from pipeline.batches import Batch
 from pipeline.checkpoint import fingerprint_of
 from pipeline.datasets.manifest import files_by_id, read_manifest
 from pipeline.datasets.samples import SegmentedImages
 from pipeline.device import loader_workers, make_fabric
-from pipeline.models.affinity import create_affinity_network, save_affinity_network
+from pipeline.images import strided_size
+from pipeline.models.affinity import STRIDE, create_affinity_network, save_affinity_network
 from pipeline.stage import run_stage
 from pipeline.training import Recipe, Step, train, write_history
 
@@ -93,6 +94,7 @@ def train_affinity(
         checkpoint=checkpoint,
         fingerprint=fingerprint_of(dict(settings), seed, code, *inputs),
         workers=loader_workers(fabric, threads),
+        counts=lambda labels: count_pairs(_cells(labels), settings["radius"]),
     )
     if not fabric.is_global_zero:
         return
@@ -102,13 +104,17 @@ def train_affinity(
 
 
 def _step(radius: int) -> Step:
-    def step(model: nn.Module, batch: Batch, _share: float) -> dict[str, Tensor]:
+    def step(model: nn.Module, batch: Batch, _share: float, weights: Tensor) -> dict[str, Tensor]:
         images, labels = batch
-        edges = model(images)
-        cells = F.interpolate(labels[:, None].float(), edges.shape[1:], mode="nearest-exact")
-        return affinity_loss(edges, cells[:, 0], radius)
+        return affinity_loss(model(images), _cells(labels), radius, weights)
 
     return step
+
+
+def _cells(labels: Tensor) -> Tensor:
+    """Bring (B, H, W) labels to the size of the network's edges."""
+    size = strided_size((labels.shape[1], labels.shape[2]), STRIDE)
+    return F.interpolate(labels[:, None].float(), size, mode="nearest-exact")[:, 0]
 
 
 if __name__ == "__main__":

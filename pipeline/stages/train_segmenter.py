@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.artifacts import read_made_label
 from pipeline.augmentation import training_transform
-from pipeline.batches import Batch
+from pipeline.batches import Batch, divide
 from pipeline.checkpoint import fingerprint_of
 from pipeline.class_balance import class_weights, count_pixels
 from pipeline.datasets.manifest import files_by_id, read_manifest
@@ -18,7 +18,12 @@ from pipeline.datasets.samples import SegmentedImages
 from pipeline.device import loader_workers, make_fabric
 from pipeline.errors import UserError
 from pipeline.models.backbone import find_module
-from pipeline.models.segmenter import create_segmenter, save_segmenter, segmentation_loss
+from pipeline.models.segmenter import (
+    create_segmenter,
+    labelled_weight,
+    save_segmenter,
+    segmentation_loss,
+)
 from pipeline.progress import progress
 from pipeline.stage import run_stage
 from pipeline.training import Recipe, Step, train, write_history
@@ -69,25 +74,28 @@ def train_segmenter(
     Raises
     ------
     UserError
-        If an image has no pseudo-label, or there are fewer than two images.
+        If an image has no pseudo-label, or batch norm would see one image at a time.
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
     files = files_by_id([record.id for record in records], labels)
-    if len(records) < 2:
-        raise UserError("one training image, expected two or more: batch norm needs them")
     fabric = make_fabric(settings["precision"], threads, gpu)
+    if settings["decoder_norm"] == "batch":
+        _require_two_together(settings, len(records), fabric.world_size)
     torch.manual_seed(seed)
     classes_with_background = len(data.classes) + 1
     model = create_segmenter(settings, classes_with_background, next(iter(pretrained), None))
     transform = training_transform(settings["augmentation"], model.mean, model.std)
     logger.info("%d images, %d classes, on %s", len(records), len(data.classes), fabric.device)
+    of_classes = _class_weights(
+        settings["class_balance"], list(files.values()), classes_with_background
+    )
     checkpoint = weights.with_name("checkpoint.safetensors")
     state, rows = train(
         model,
         nn.ModuleList([model.network.decoder, model.network.segmentation_head]),
         SegmentedImages(records, files, transform),
-        _step_of(settings["class_balance"], list(files.values()), classes_with_background),
+        _step_of(of_classes),
         Recipe(settings, seed),
         fabric=fabric,
         checkpoint=checkpoint,
@@ -96,6 +104,7 @@ def train_segmenter(
         ),
         workers=loader_workers(fabric, threads),
         frozen=[find_module(model.encoder, name) for name in settings["frozen"]],
+        counts=lambda labels: labelled_weight(labels, of_classes)[None],
     )
     if not fabric.is_global_zero:
         return
@@ -104,18 +113,33 @@ def train_segmenter(
     checkpoint.unlink(missing_ok=True)
 
 
-def _step_of(power: float, labels: Sequence[Path], classes: int) -> Step:
-    """Give the loss of a batch, in which classes weigh by their share of the foreground."""
-    weights = None
-    if power:
-        files = progress(labels, total=len(labels), what="pixels of train")
-        counts = count_pixels(map(read_made_label, files), classes)
-        weights = torch.from_numpy(class_weights(counts, power))
+def _require_two_together(settings: Mapping[str, Any], images: int, processes: int) -> None:
+    shares = (settings["batch_size"], settings["accumulate"], processes)
+    together = divide(images, *shares).part
+    if settings["batch_norm"] == "synchronised":
+        together *= processes
+    if together < 2:
+        raise UserError(
+            f"batch norm would see one image at a time: {images} training images, batch_size "
+            f"{shares[0]}, accumulate {shares[1]}, {processes} devices: expected two or more "
+            "together; lower accumulate, or set decoder_norm: group"
+        )
 
-    def step(model: nn.Module, batch: Batch, _share: float) -> dict[str, Tensor]:
+
+def _class_weights(power: float, labels: Sequence[Path], classes: int) -> Tensor | None:
+    """Give the weights of classes by their share of the foreground; none at a power of 0."""
+    if not power:
+        return None
+    files = progress(labels, total=len(labels), what="pixels of train")
+    counts = count_pixels(map(read_made_label, files), classes)
+    return torch.from_numpy(class_weights(counts, power))
+
+
+def _step_of(of_classes: Tensor | None) -> Step:
+    def step(model: nn.Module, batch: Batch, _share: float, weights: Tensor) -> dict[str, Tensor]:
         images, labels = batch
-        of_classes = None if weights is None else weights.to(labels.device)
-        return {"loss": segmentation_loss(model(images), labels, of_classes)}
+        balance = None if of_classes is None else of_classes.to(labels.device)
+        return {"loss": weights[0] * segmentation_loss(model(images), labels, balance)}
 
     return step
 

@@ -128,3 +128,17 @@ def test_hooks_and_grad_mode_are_restored_after_an_error(network):
 def test_a_layer_that_cannot_be_used_is_named(network, images, layer, message):
     with pytest.raises(UserError, match=message):
         grad_cam(network, images, torch.tensor([0]), layer=layer)
+
+
+@pytest.mark.parametrize("layer", ["features.0", "features.3"])
+def test_a_layer_that_an_activation_changes_in_place_keeps_its_own_values(images, layer):
+    """VGG's convolutions are followed by such ReLUs; the gradient there is zero where it is cut."""
+    settings = {"backbone": "vgg11", "pretrained": False, "output_stride": 16, "pooling": "gap"}
+    torch.manual_seed(3)
+    network = create_classifier(settings, 2).eval()
+    maps = grad_cam(network, images, torch.tensor([1]), layer=layer)
+    for module in network.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = False
+    torch.testing.assert_close(maps, grad_cam(network, images, torch.tensor([1]), layer=layer))
+    assert maps.any()

@@ -105,6 +105,13 @@ def test_insertion_starts_with_a_blurred_copy():
     assert float(shifted.mean()) == pytest.approx(3, abs=0.05)
 
 
+@pytest.mark.parametrize("size", [(30, 700), (512, 20), (1, 90), (1, 1)])
+def test_elongated_pictures_are_blurred_too(size):
+    flat = torch.full((3, *size), 2.0)
+    first = insertion_images(flat, torch.rand(size), 1)[0]
+    torch.testing.assert_close(first, flat)
+
+
 def test_equal_pixels_go_in_reading_order(image):
     images = deletion_images(image, torch.zeros(6, 8), 6)
     for step in range(7):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from pipeline.artifacts import MapShard, read_label, read_weights, write_label, write_maps
 from pipeline.errors import UserError
@@ -275,6 +276,45 @@ def test_weights_of_classes_reach_the_loss(small_dataset, segmenter_settings, tm
         for name, power in (("a", 0), ("b", 0.5), ("c", 0.5))
     ]
     assert networks[0] != networks[1] == networks[2]
+
+
+def test_batch_norm_of_one_image_at_a_time_is_refused(small_dataset, segmenter_settings, tmp_path):
+    pseudo_labels(small_dataset, tmp_path / "labels", range(4))
+    settings = segmenter_settings | {"batch_size": 4, "accumulate": 4}
+    with pytest.raises(UserError, match="batch norm would see one image at a time: 4 training"):
+        segmented(small_dataset, tmp_path / "s", settings, [tmp_path / "labels"])
+    settings |= {"decoder_norm": "group"}
+    assert segmented(small_dataset, tmp_path / "s", settings, [tmp_path / "labels"]).is_file()
+
+
+def test_parts_of_a_step_are_weighted_by_their_labelled_pixels(
+    small_dataset, segmenter_settings, tmp_path, monkeypatch
+):
+    """Two pictures have few labelled pixels. Without dropout, parts do not change the result."""
+    monkeypatch.setattr(nn.Dropout, "forward", lambda _self, features: features)
+    pseudo_labels(small_dataset, tmp_path / "labels", range(4))
+    for name in ("0", "1"):
+        label = read_label(tmp_path / f"labels/{name}.png")
+        label[:, 3:] = 255
+        write_label(tmp_path / f"labels/{name}.png", label)
+    settings = segmenter_settings | {
+        "batch_size": 4, "batch_norm": "frozen", "decoder_norm": "group", "class_balance": 0.5,
+        "optimizer": segmenter_settings["optimizer"] | {"name": "sgd", "learning_rate": 0.01},
+    }  # fmt: skip
+    states = [
+        read_weights(
+            segmented(
+                small_dataset,
+                tmp_path / f"{parts}",
+                settings | {"accumulate": parts},
+                [tmp_path / "labels"],
+            )
+        )[0]
+        for parts in (1, 2, 4)
+    ]
+    for state in states[1:]:
+        for name, tensor in states[0].items():
+            torch.testing.assert_close(state[name], tensor, rtol=1e-3, atol=1e-4)
 
 
 def test_a_missing_pseudo_label_is_named(small_dataset, segmenter_settings, tmp_path):
