@@ -191,8 +191,6 @@ rule list_truth:
     conda:
         "envs/pipeline.yaml"
     threads: 8
-    resources:
-        scored_splits=",".join(plan.scored_splits),
     params:
         dataset=sources.dataset_section(plan),
         seed=CONFIG["seed"],
@@ -301,8 +299,6 @@ rule classify:
 
 
 rule list_folder:
-    input:
-        images=lambda w: FOLDERS[w.folder]["images"],
     output:
         manifest=f"{HOME}/folders/{{folder}}/manifest.csv",
     log:
@@ -313,6 +309,7 @@ rule list_folder:
         "envs/pipeline.yaml"
     threads: 8
     params:
+        images=lambda w: FOLDERS[w.folder]["images"],
         files=lambda w: sources.state_of_folder(Path(FOLDERS[w.folder]["images"])),
         code=code_digest("list_folder"),
     script:

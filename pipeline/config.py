@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError, best_match
 
 from pipeline.errors import UserError
 
 SCHEMA = Path(__file__).with_name("config.schema.yaml")
 PRESETS = Path(__file__).with_name("presets.yaml")
+
+# To a schema 2.0 is an integer; to Python's `range` it is none.
+_Validator = validators.extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -107,7 +115,7 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _schema_problems(config: Any, schema: Mapping[str, Any]) -> Iterator[str]:
-    errors = list(Draft202012Validator(schema).iter_errors(config))
+    errors = list(_Validator(schema).iter_errors(config))
     plain = [error for error in errors if error.validator != "oneOf"]
     # A section of the wrong type or kind fails its oneOf too: saying it once is enough.
     said = [tuple(error.absolute_path) for error in plain]
@@ -154,7 +162,7 @@ def _explain(error: Any) -> Iterator[str]:
         known = list(error.schema["properties"])
         for key in error.instance:
             if key not in known:
-                yield f"unknown key {key!r} in {place}{_nearest(key, known)}"
+                yield f"unknown key {key!r} in {place}{_nearest(str(key), known)}"
     elif error.validator == "required":
         missing = [key for key in error.validator_value if key not in error.instance]
         values = [error.schema["properties"][key].get("enum") for key in missing]
@@ -217,7 +225,7 @@ def _parts(
     yield schema
     for branch in schema.get("oneOf", []):
         target = _dereference(branch, root)
-        validator = Draft202012Validator({**target, "$defs": root["$defs"]})
+        validator = _Validator({**target, "$defs": root["$defs"]})
         if validator.is_valid(value):
             yield target
 
@@ -377,6 +385,11 @@ def _training_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]
     low, high = settings["augmentation"]["resize"]
     if low > high:
         yield f"{place}.augmentation.resize is [{low}, {high}], expected the smaller first"
+    if settings["batch_size"] % settings["accumulate"]:
+        yield (
+            f"{place}.batch_size is {settings['batch_size']}, expected a multiple of "
+            f"accumulate, {settings['accumulate']}"
+        )
     alone = settings["batch_size"] // settings["accumulate"] < 2
     if alone and settings.get("decoder_norm") == "batch":
         yield (

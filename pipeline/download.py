@@ -18,6 +18,7 @@ from urllib3.exceptions import MaxRetryError
 
 from pipeline.documents import read_scores, write_scores
 from pipeline.errors import UserError
+from pipeline.files import locked
 from pipeline.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ def download(url: str, path: Path, *, checksum: str) -> None:
     url : str
         ``http`` or ``https``.
     path : Path
-        The file; it is replaced if it exists.
+        The file; it is replaced if it exists with another checksum. Processes that want the
+        same file wait for each other.
     checksum : str
         ``md5:HEX`` or ``sha256:HEX`` of the file.
 
@@ -62,17 +64,20 @@ def download(url: str, path: Path, *, checksum: str) -> None:
     """
     algorithm, expected = _parse_checksum(checksum)
     _check_address(url)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = _Partial(url, path)
-    _fetch_patiently(part)
-    got = part.digest(algorithm)
-    if got != expected:
-        part.discard()
-        raise UserError(
-            f"{url}: its {algorithm} is {got}, expected {expected}: what was downloaded is "
-            f"deleted; the file was changed or damaged: {_ELSE}"
-        )
-    part.move_into_place()
+    with locked(path):
+        if path.is_file() and _digest(path, algorithm) == expected:
+            logger.info("%s is there already", path)
+            return
+        part = _Partial(url, path)
+        _fetch_patiently(part)
+        got = _digest(part.file, algorithm)
+        if got != expected:
+            part.discard()
+            raise UserError(
+                f"{url}: its {algorithm} is {got}, expected {expected}: what was downloaded is "
+                f"deleted; the file was changed or damaged: {_ELSE}"
+            )
+        part.move_into_place()
 
 
 class _Partial:
@@ -112,12 +117,6 @@ class _Partial:
                 raise OSError(error.errno, error.strerror, str(self.file)) from error
             raise
 
-    def digest(self, algorithm: str) -> str:
-        # A checksum against damage, and MD5 is what the data sets' authors' files are known by.
-        new = partial(hashlib.new, algorithm, usedforsecurity=False)
-        with self.file.open("rb") as file:
-            return hashlib.file_digest(file, new).hexdigest()
-
     def discard(self) -> None:
         self.file.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
@@ -125,6 +124,13 @@ class _Partial:
     def move_into_place(self) -> None:
         self.file.replace(self.path)
         self.note.unlink(missing_ok=True)
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    # A checksum against damage, and MD5 is what the data sets' authors' files are known by.
+    new = partial(hashlib.new, algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, new).hexdigest()
 
 
 def _fetch_patiently(part: _Partial) -> None:

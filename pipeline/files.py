@@ -1,16 +1,26 @@
 """Files that appear whole or not at all, and what to say of one that is damaged."""
 
 import errno
+import fcntl
+import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from safetensors import SafetensorError
 
 from pipeline.errors import UserError
 
+logger = logging.getLogger(__name__)
+
+#: What a file system says that cannot lock.
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _NO_SPACE = f"os error {errno.ENOSPC}"
+# It can only be read by setting it, which threads of this process would notice.
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
 
 
 @contextmanager
@@ -20,6 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
+        # Safetensors' files are their owner's alone; what is shared is for the umask to say.
+        partial.chmod(0o666 & ~_UMASK)
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         # Pillow's error lacks the path, and safetensors words a full disk in its own way.
@@ -28,6 +40,40 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes that make the same file waiting, those of other checkouts too.
+
+    Snakemake locks a working directory; downloads may be shared by several. The kernel frees
+    the lock, a file beside ``path``, when the process ends, however it ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.lock")
+    file = _lock(beside)
+    try:
+        yield
+    finally:
+        beside.unlink(missing_ok=True)
+        file.close()
+
+
+def _lock(path: Path) -> IO[bytes]:
+    while True:
+        file = path.open("ab")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            logger.warning("%s: this disk has no locks: do not download twice at a time", path)
+            return file
+        # Who had the lock before has deleted its file: another one may stand there by now.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        file.close()
 
 
 def damaged(path: Path, what: str, error: Exception | str) -> UserError:

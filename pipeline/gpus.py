@@ -15,6 +15,7 @@ from typing import IO
 
 import torch
 
+from pipeline.errors import UserError
 from pipeline.stage import is_first_process
 
 logger = logging.getLogger(__name__)
@@ -49,8 +50,8 @@ def claim_gpus(count: int, folder: Path | None = None) -> list[str]:
     list of str
         The GPUs, which are the only visible ones afterwards.
     """
-    if _held or not is_first_process() or "SLURM_JOB_ID" in os.environ:
-        return visible_gpus()  # claimed before, by the parent, or given by a cluster
+    if _held or not is_first_process():
+        return visible_gpus()  # claimed before, or by the parent
     folder = folder or Path(tempfile.gettempdir())
     names, waited = visible_gpus(), False
     while len(claimed := _try_to_claim(names, count, folder)) < count:
@@ -65,8 +66,10 @@ def claim_gpus(count: int, folder: Path | None = None) -> list[str]:
 def _try_to_claim(names: list[str], count: int, folder: Path) -> list[str]:
     """Lock so many GPUs, or none: two jobs that hold half each would wait for ever."""
     files: dict[str, IO[bytes]] = {}
+    # Jobs of one allocation share its GPUs; those of other ones may number other GPUs alike.
+    allocation = "".join(f"-{job}" for job in [os.environ.get("SLURM_JOB_ID")] if job)
     for name in names:
-        file = _opened(folder / f"wsss-gpu-{name.replace('/', '-')}.lock")
+        file = _opened(folder / f"wsss-gpu{allocation}-{name.replace('/', '-')}.lock")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -84,5 +87,12 @@ def _try_to_claim(names: list[str], count: int, folder: Path) -> list[str]:
 def _opened(path: Path) -> IO[bytes]:
     # Somebody else's file in a common folder can be locked, but not opened for writing.
     with suppress(FileExistsError):
-        path.touch(mode=0o644, exist_ok=False)
-    return path.open("rb")
+        path.touch(exist_ok=False)
+        path.chmod(0o644)
+    try:
+        return path.open("rb")
+    except PermissionError as error:
+        raise UserError(
+            f"{path}: this lock of a GPU cannot be opened: its owner has to delete it, or to let "
+            "others read it"
+        ) from error

@@ -15,6 +15,9 @@ from pipeline.workflow import Plan, unique
 
 Config = Mapping[str, Any]
 
+#: Keys of a data set that name files or folders.
+PATHS = ("root", "images", "labels", "masks", "boxes", "train_list", "val_list")
+
 
 def dataset_section(plan: Plan) -> dict[str, Any]:
     """Give the data set as `prepare_dataset` reads it; the demo is a folder in VOC layout."""
@@ -22,7 +25,9 @@ def dataset_section(plan: Plan) -> dict[str, Any]:
     if is_downloaded(plan.config):
         return {**given, "root": devkit(plan.config)}
     if given["kind"] != "demo":
-        return given
+        # "photos/" is no other folder than "photos".
+        paths = {key: str(Path(given[key])) for key in PATHS if given.get(key)}
+        return given | paths
     return {
         "kind": "voc",
         "root": f"{plan.home}/demo",
@@ -30,6 +35,7 @@ def dataset_section(plan: Plan) -> dict[str, Any]:
         "val_list": "ImageSets/Segmentation/val.txt",
         "labels": "labels.csv",
         "masks": "SegmentationClass",
+        "scored": ["train", "val"],
         "classes": list(DEMO_CLASSES),
     }
 
@@ -37,35 +43,51 @@ def dataset_section(plan: Plan) -> dict[str, Any]:
 def photographs_section(plan: Plan) -> dict[str, Any]:
     """Give the data set without its masks and boxes, on which no training depends."""
     section = dataset_section(plan)
-    return section | {key: None for key in ("masks", "boxes") if key in section}
+    known = {key: None for key in ("masks", "boxes") if key in section}
+    return {key: value for key, value in section.items() if key != "scored"} | known
 
 
 def dataset_sources(plan: Plan) -> list[str]:
-    """Give the files and folders whose change makes the manifest stale."""
-    dataset = plan.config["dataset"]
+    """Give the files whose change makes the manifest stale, beside the photographs' state.
+
+    A folder of the user's is none of them: a file manager that looks into it changes its time.
+    """
+    dataset = dataset_section(plan)
     if is_made(plan.config):
-        return [dataset_section(plan)["root"]]
+        return [dataset["root"]]
     if dataset["kind"] == "folder":
-        return [dataset["images"], dataset["labels"]]
+        return [dataset["labels"]]
     root = Path(dataset["root"])
     if dataset["kind"] == "cub":
         return [str(root / name) for name in CUB_FILES]
-    names = [dataset["train_list"], dataset["val_list"], dataset["labels"] or "Annotations"]
+    names = [dataset[key] for key in ("train_list", "val_list", "labels") if dataset[key]]
     return [str(root / name) for name in names]
 
 
 def truth_sources(plan: Plan) -> list[str]:
-    """Give the files and folders whose change makes the lists of masks and boxes stale."""
-    dataset = plan.config["dataset"]
+    """Give the files whose change makes the lists of truth stale, beside the masks' state."""
+    dataset = dataset_section(plan)
     if is_made(plan.config):
         return dataset_sources(plan)
-    root = Path(dataset.get("root", ""))
-    return [str(root / dataset[key]) for key in ("masks", "boxes") if dataset.get(key)]
+    return [str(Path(dataset.get("root", ""), dataset["boxes"]))] if dataset.get("boxes") else []
+
+
+def _folders(plan: Plan) -> list[str]:
+    """Give the user's folders that the data set is read from."""
+    dataset = dataset_section(plan)
+    if dataset["kind"] == "folder":
+        return [dataset[key] for key in ("images", "masks") if dataset[key]]
+    root = Path(dataset["root"])
+    if dataset["kind"] == "cub":
+        return [str(root / "images")]
+    annotations = [] if dataset["labels"] else ["Annotations"]
+    masks = [dataset["masks"]] if dataset["masks"] else []
+    return [str(root / name) for name in ("JPEGImages", *annotations, *masks)]
 
 
 def state_of_photographs(plan: Plan) -> str:
     """Digest the names, sizes and times of change of the photographs that the user gives."""
-    dataset = plan.config["dataset"]
+    dataset = dataset_section(plan)
     if is_made(plan.config):
         return ""
     if dataset["kind"] != "voc":
@@ -80,7 +102,7 @@ def state_of_photographs(plan: Plan) -> str:
 
 def state_of_truth(plan: Plan) -> str:
     """Digest the names, sizes and times of change of the masks that the user gives."""
-    dataset = plan.config["dataset"]
+    dataset = dataset_section(plan)
     if is_made(plan.config) or not dataset.get("masks"):
         return ""
     folder = Path(dataset.get("root", "")) / dataset["masks"]
@@ -163,8 +185,12 @@ def missing(plan: Plan) -> Iterator[str]:
     """Say of every file that the configuration names that it is not there."""
     config = plan.config
     if not is_made(config):
-        for path in unique([*dataset_sources(plan), *truth_sources(plan)]):
-            if not Path(path).exists():
+        files = [*dataset_sources(plan), *truth_sources(plan)]
+        known = [Path(path).is_file() for path in files]
+        folders = _folders(plan)
+        known += [Path(path).is_dir() for path in folders]
+        for path, there in zip([*files, *folders], known, strict=True):
+            if not there:
                 yield f"{path}: no such file or folder, named by the configuration's dataset"
     for name, folder in config["folders"].items():
         if not Path(folder["images"]).is_dir():

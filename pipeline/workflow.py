@@ -76,6 +76,10 @@ class Plan:
         dataset = self.config["dataset"]
         return dataset["kind"] == "demo" or dataset.get("masks") is not None
 
+    def has_masks_of(self, split: str) -> bool:
+        """Whether a split is scored against masks."""
+        return self.has_masks and split in self.config["dataset"].get("scored", ["train", "val"])
+
     @property
     def has_boxes(self) -> bool:
         """Whether there are true boxes of the data set's own to score against."""
@@ -219,36 +223,28 @@ class Plan:
 
     def scores(self) -> list[str]:
         """Give every score file; none where there are no masks."""
-        if not self.has_masks:
-            return []
-        maps = [f"{self.root}/scores/maps/{method}/train.json" for method in self.maps]
+        methods = self.maps if self.has_masks_of("train") else []
+        maps = [f"{self.root}/scores/maps/{method}/train.json" for method in methods]
         return maps + [f"{stem}.json" for stem in self._scored_stems()]
 
     def image_scores(self) -> list[str]:
         """Give the per-image tables beside the scores of label images."""
-        return [f"{stem}.csv" for stem in self._scored_stems()] if self.has_masks else []
+        return [f"{stem}.csv" for stem in self._scored_stems()]
 
     def label_image_scores(self, method: str, split: str) -> list[str]:
         """Give the per-image table of pseudo-labels; none where there are no masks."""
-        return [f"{self.root}/scores/labels/{method}/{split}.csv"] if self.has_masks else []
+        path = f"{self.root}/scores/labels/{method}/{split}.csv"
+        return [path] if self.has_masks_of(split) else []
 
     def _scored_stems(self) -> list[str]:
-        labels = [f"{self.root}/scores/labels/{method}/train" for method in self.labels]
-        networks = self.config["segmenters"]
+        methods = self.labels if self.has_masks_of("train") else []
+        labels = [f"{self.root}/scores/labels/{method}/train" for method in methods]
+        networks = self.config["segmenters"] if self.has_masks_of("val") else []
         return labels + [f"{self.root}/scores/predictions/{method}/val" for method in networks]
-
-    @property
-    def scored_splits(self) -> list[str]:
-        """Splits whose masks are needed, in order."""
-        scores = [*self.scores(), *self.compared_scores("maps")]
-        if "export" in self.config:
-            kinds = [kind for kind in ("labels", "predictions") if self.config["export"][kind]]
-            scores += [path for kind in kinds for path in self.export_scores(kind, "")]
-        return unique(Path(path).stem for path in scores)
 
     def box_scores(self) -> list[str]:
         """Give the localisation scores of all pseudo-labels; none without masks or boxes."""
-        if not (self.has_masks or self.has_boxes):
+        if not (self.has_masks_of("train") or self.has_boxes):
             return []
         return [f"{self.root}/scores/boxes/{method}/train.json" for method in self.labels]
 
@@ -292,10 +288,13 @@ class Plan:
         suffix : {"json", "csv"}
             The scores, or the table of their pairs.
         """
-        possible = {"maps": self.has_masks, "localization": self.has_masks or self.has_boxes}
-        if not (self.compared and possible.get(kind, True)):
+        if not self.compared:
             return []
         split = self.config["comparison"]["split"]
+        masked = self.has_masks_of(split)
+        possible = {"maps": masked, "localization": masked or self.has_boxes}
+        if not possible.get(kind, True):
+            return []
         return [f"{self.root}/scores/{kind}/{method}/{split}.{suffix}" for method in self.compared]
 
     def compared_maps(self) -> list[str]:
@@ -332,7 +331,7 @@ class Plan:
 
     def export_scores(self, kind: str, method: str) -> list[str]:
         """Give the scores that an export's data card tells."""
-        splits = self.export_splits(kind) if self.has_masks else []
+        splits = [split for split in self.export_splits(kind) if self.has_masks_of(split)]
         return [f"{self.root}/scores/{kind}/{method}/{split}.json" for split in splits]
 
     def folder_results(self) -> list[str]:

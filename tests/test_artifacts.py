@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 
 import numpy as np
 import pytest
@@ -259,3 +260,12 @@ def test_a_bit_that_is_not_as_it_was_written_is_noticed(tmp_path):
 def test_files_of_other_writers_have_no_checksums(tmp_path):
     save_file({"w": torch.ones(3).numpy()}, tmp_path / "w.safetensors")
     assert read_weights(tmp_path / "w.safetensors")[0]["w"].tolist() == [1, 1, 1]
+
+
+def test_files_of_every_kind_are_as_open_as_the_umask_says(tmp_path):
+    write_weights(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, {})
+    write_label(tmp_path / "l.png", np.zeros((2, 2), np.uint8))
+    before = os.umask(0o022)
+    os.umask(before)
+    modes = {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert modes == {0o666 & ~before}

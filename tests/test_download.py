@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -158,6 +159,22 @@ def files(path):
 
 
 PARTIAL = [".data.tar.partial", ".data.tar.partial.json"]
+
+
+def test_two_at_a_time_download_once(server, path):
+    server.stall = 1000  # until both have begun
+
+    def fetch():
+        download(server.url, path, checksum=md5(CONTENT))
+
+    with ThreadPoolExecutor(4) as pool:
+        others = [pool.submit(fetch) for _ in range(4)]
+        time.sleep(0.2)
+        server.release.set()
+        for other in others:
+            other.result()
+    assert path.read_bytes() == CONTENT and files(path) == ["data.tar"]
+    assert len(server.asked) == 2  # one request that broke off, and one for the rest
 
 
 @pytest.mark.parametrize("algorithm", ["md5", "sha256"])
@@ -312,7 +329,7 @@ def test_only_what_tells_of_a_change_is_gone_by(server, path, headers, asked):
 
 def test_a_whole_file_that_was_not_verified_yet_is_not_fetched_again(server, path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(downloading._Partial, "digest", lambda *_: 1 / 0)
+        patch.setattr(downloading, "_digest", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             download(server.url, path, checksum=md5(CONTENT))
     assert files(path) == PARTIAL

@@ -94,10 +94,31 @@ def test_a_process_of_a_training_has_what_the_first_one_claimed(tmp_path, monkey
     assert not list(tmp_path.iterdir())
 
 
-def test_a_cluster_gives_its_jobs_gpus_of_their_own(tmp_path, monkeypatch, three):
+def test_jobs_of_a_clusters_allocation_share_its_gpus_and_no_others(
+    job, tmp_path, monkeypatch, three
+):
+    assert job(1).stdout.readline() == "0\n"
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    assert gpus.claim_gpus(1, tmp_path) == ["0", "1", "2"]
-    assert not list(tmp_path.iterdir())
+    assert job(1).stdout.readline() == "0\n"  # of this allocation, whatever its real number
+    assert gpus.claim_gpus(1, tmp_path) == ["1"]
+
+
+def test_a_lock_that_cannot_be_read_is_named(tmp_path, monkeypatch, three):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(UserError, match=r"wsss-gpu-0\.lock: this lock of a GPU cannot be opened"):
+        gpus.claim_gpus(1, tmp_path)
+
+
+def test_everybody_can_read_a_lock(tmp_path, three):
+    before = os.umask(0o077)
+    try:
+        gpus.claim_gpus(1, tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "wsss-gpu-0.lock").stat().st_mode & 0o777 == 0o644
 
 
 def test_more_gpus_than_there_are_is_an_error(three):

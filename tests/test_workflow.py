@@ -397,7 +397,11 @@ def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(fini
     dataset_rules = ["check_dataset", "results/tiny/folders/more/manifest.csv"]
     snakemake(tmp_path, config, *dataset_rules)
     assert planned(tmp_path, config, *dataset_rules) == {}
-    names = sorted(path.name for path in (demo / "SegmentationClass").iterdir())
+    for folder in ("JPEGImages", "SegmentationClass", "../further"):
+        (demo / folder / ".DS_Store").write_bytes(b"a file manager's")
+    slashed = dataset | {key: f"{dataset[key]}/" for key in ("images", "masks")}
+    assert planned(tmp_path, config | {"dataset": slashed}, *dataset_rules) == {}
+    names = sorted(path.name for path in (demo / "SegmentationClass").glob("*.png"))
     shutil.copy(demo / "SegmentationClass" / names[0], demo / "SegmentationClass" / names[1])
     truth = {"list_truth": 1, "check_dataset": 1}
     assert planned(tmp_path, config, *dataset_rules) == truth
@@ -421,7 +425,24 @@ def test_masks_of_other_names_end_the_run_before_anything_trains(finished, tmp_p
     text = snakemake(tmp_path, changed("dataset", value=dataset), "check_dataset", check=False)
     assert "none of the 6 train images has a mask of its name, such as train_00000.png" in text
     assert "none of the 3 val images has a mask of its name" in text
-    assert "leave `masks` out" in text and "Traceback" not in text
+    assert "set `masks: null`" in text and "Traceback" not in text
+
+
+def test_masks_of_val_alone_score_the_network(finished, tmp_path):
+    demo = tmp_path / "data"
+    shutil.copytree(finished / "results/tiny/demo", demo)
+    for path in (demo / "SegmentationClass").glob("train*"):
+        path.unlink()
+    dataset = {"kind": "voc", "root": str(demo), "labels": "labels.csv", "scored": ["val"],
+               "classes": ["redcap", "goldcap", "greencap", "bluecap", "violetcap"]}  # fmt: skip
+    one = {"labels": ["plain/cam/threshold"], "segmenters": ["plain/cam/threshold"]}
+    left_out = {"class_models", "units", "comparison", "export"}
+    config = {key: part for key, part in TINY.items() if key not in left_out} | one
+    snakemake(tmp_path, config | {"dataset": dataset})
+    scores = tmp_path / "results/tiny/scores"
+    assert [path.name for path in scores.iterdir()] == ["predictions"]
+    assert read_scores(scores / "predictions/plain/cam/threshold/val.json")["images"] == 3
+    assert "plain/cam/threshold" in (tmp_path / "results/tiny/report.html").read_text()
 
 
 def test_without_masks_nothing_is_scored(finished, tmp_path):

@@ -43,10 +43,10 @@ def configured(voc, sbd):
 def test_voc_and_sbd_come_by_themselves(tmp_path, servers):
     voc, sbd = servers
     config = configured(voc, sbd)
-    jobs = {"download_archive": 2, "assemble_devkit": 1, "prepare_dataset": 1}
-    assert planned(tmp_path, config, "prepare_dataset") == jobs
+    jobs = {"download_archive": 2, "assemble_devkit": 1, "prepare_dataset": 1, "list_truth": 1}
+    assert planned(tmp_path, config, "list_truth") == jobs
     voc.cuts = [1000]  # the connection breaks, and the job goes on where it did
-    snakemake(tmp_path, config, "prepare_dataset")
+    snakemake(tmp_path, config, "list_truth")
     assert (voc.sent, sbd.sent) == (len(voc.content), len(sbd.content))
     devkit = tmp_path / "data/VOCdevkit/VOC2012"
     (devkit / ".snakemake_timestamp").rename(tmp_path / "timestamp")
@@ -62,9 +62,9 @@ def test_voc_and_sbd_come_by_themselves(tmp_path, servers):
     assert masks.keys() == {row["id"] for row in rows}
     assert all("SegmentationClassAug" in mask for mask in masks.values())
     config["downloads"]["voc2012"]["url"] = "http://127.0.0.1:1/another-mirror"
-    assert planned(tmp_path, config, "prepare_dataset") == {}
+    assert planned(tmp_path, config, "list_truth") == {}
     (tmp_path / "data/archives/voc2012").unlink()  # the room is needed
-    assert planned(tmp_path, config, "prepare_dataset") == {}
+    assert planned(tmp_path, config, "list_truth") == {}
 
 
 def test_an_archive_of_another_content_is_refused_before_anything_is_made_of_it(tmp_path, servers):

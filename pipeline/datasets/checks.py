@@ -149,7 +149,7 @@ def _unmasked(pairs: Sequence[tuple[Candidate, Record]], splits: Sequence[str]) 
             yield (
                 f"none of the {images} {split} images has a mask of its name, such as "
                 f"{example.replace('__', '/')}.png, expected some to score against: rename the "
-                "masks, or leave `masks` out of the configuration (for kind voc: `masks: null`)"
+                "masks, leave the split out of the dataset's `scored`, or set `masks: null`"
             )
 
 

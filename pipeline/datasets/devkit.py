@@ -13,7 +13,7 @@ from pathlib import Path
 
 from pipeline.datasets.sbd import MaskConversion
 from pipeline.errors import UserError
-from pipeline.files import replacing
+from pipeline.files import locked, replacing
 from pipeline.parallel import map_images
 from pipeline.progress import progress
 
@@ -63,7 +63,10 @@ def assemble_devkit(voc: Path, sbd: Path | None, folder: Path, *, workers: int =
     """
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: it has files, expected no such folder: delete it")
-    with _beside(folder) as stage:
+    with locked(folder), _beside(folder) as stage:
+        if folder.exists() and any(folder.iterdir()):
+            logger.info("%s was made by another process", folder)
+            return
         _unpack(voc, VOC_FILES, stage)
         devkit = stage / VOC_ROOT
         train, val = (_read_ids(voc, devkit / LISTS / f"{split}.txt") for split in ("train", "val"))

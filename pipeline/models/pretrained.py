@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 from torch import nn
 
 from pipeline.errors import UserError
-from pipeline.files import replacing
+from pipeline.files import locked, replacing
 from pipeline.models.backbone import create_backbone, load_backbone
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ def fetch_pretrained(backbone: str, path: Path) -> None:
     cached, etag = _download(backbone, repository, file)
     _verify(backbone, cached, etag)
     _check_fit(network, backbone, cached)
-    with replacing(path) as partial:
+    with locked(path), replacing(path) as partial:
         shutil.copyfile(cached, partial)
     commit = cached.parent.name
     logger.info("%s: %s of %s, commit %s, SHA-256 %s", backbone, file, repository, commit, etag)

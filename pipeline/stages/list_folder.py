@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     snakemake: Any
 
 
-def list_folder(*, images: Path, folder: str, manifest: Path, threads: int) -> None:
+def list_folder(*, images: str, folder: str, manifest: Path, threads: int) -> None:
     """Write the manifest of a folder: a split of its own, without labels.
 
     Parameters
     ----------
-    images : Path
+    images : str
         The folder; its sub-folders are searched.
     folder : str
         Name of the split.
@@ -33,7 +33,7 @@ def list_folder(*, images: Path, folder: str, manifest: Path, threads: int) -> N
         If any picture cannot be read, two have one name, or there is none.
     """
     source = Source()
-    for stem, path in find_images(images, source.problems).items():
+    for stem, path in find_images(Path(images), source.problems).items():
         source.candidates.append(Candidate(image_id(stem), path, folder, (), None))
     write_manifest(manifest, checked_records(source, threads, splits=(folder,)))
 

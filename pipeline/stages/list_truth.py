@@ -20,7 +20,6 @@ def list_truth(
     classes: Path,
     dataset: Mapping[str, Any],
     seed: int,
-    scored_splits: str,
     masks: Path,
     boxes: Path,
     threads: int,
@@ -37,8 +36,6 @@ def list_truth(
         The configuration's section ``dataset``.
     seed : int
         Seed of a split that the data set does not give.
-    scored_splits : str
-        The splits whose masks are needed, joined by commas.
     masks, boxes : Path
         Outputs. Either list may be empty.
     threads : int
@@ -53,8 +50,7 @@ def list_truth(
     del sources
     source = read_dataset(dataset, seed)
     records = read_manifest(manifest, classes).records
-    wanted = scored_splits.split(",") if dataset.get("masks") else []
-    check_truth(source, records, wanted, threads)
+    check_truth(source, records, dataset["scored"] if dataset.get("masks") else [], threads)
     write_masks(masks, {item.id: item.mask for item in source.candidates if item.mask is not None})
     write_boxes(boxes, {item.id: item.boxes for item in source.candidates})
 

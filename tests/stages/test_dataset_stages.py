@@ -13,13 +13,18 @@ from pipeline.stages.prepare_dataset import prepare_dataset
 from pipeline.workflow import Plan
 
 
-def prepare(out, dataset, scored_splits="train,val"):
+def prepare(out, dataset):
     seen = {name: out / name for name in ("manifest", "classes")}
     bare = dataset | {key: None for key in ("masks", "boxes") if key in dataset}
     prepare_dataset(sources=[], dataset=bare, seed=0, threads=2, **seen)
     truth = {name: out / name for name in ("masks", "boxes")}
     list_truth(
-        sources=[], dataset=dataset, seed=0, scored_splits=scored_splits, threads=2, **seen, **truth
+        sources=[],
+        dataset={"scored": ["train", "val"]} | dataset,
+        seed=0,
+        threads=2,
+        **seen,
+        **truth,
     )
     return seen | truth
 
@@ -64,7 +69,7 @@ def test_a_scored_split_without_any_mask_is_refused(demo, tmp_path):
     with pytest.raises(UserError, match=r"none of the 4 train images .* such as train_00000\.png"):
         prepare(tmp_path / "out", voc(demo))
     assert not (tmp_path / "out/masks").exists()
-    assert len(read_masks(prepare(tmp_path / "out", voc(demo), scored_splits="val")["masks"])) == 2
+    assert len(read_masks(prepare(tmp_path / "out", voc(demo, scored=["val"]))["masks"])) == 2
 
 
 def test_annotated_boxes_are_listed_apart(demo, tmp_path):
@@ -205,3 +210,12 @@ def test_real_photographs_pass_the_checks(voc_subset, tmp_path):
     data = read_manifest(paths["manifest"], paths["classes"])
     assert len(data.records) == len(read_masks(paths["masks"])) == 30
     assert data.classes[14] == "person"
+
+
+@pytest.mark.parametrize("name", ["JPEGImages", "SegmentationClass"])
+def test_a_folder_that_is_gone_is_named_before_anything_runs(demo, demo_config, name):
+    plan = Plan(resolve(demo_config | {"dataset": voc(demo)}))
+    assert list(missing(plan)) == []
+    (demo / name).rename(demo / "elsewhere")
+    (problem,) = missing(plan)
+    assert problem.startswith(f"{demo / name}: no such file or folder")
