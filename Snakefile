@@ -187,7 +187,7 @@ rule list_truth:
         f"{HOME}/logs/list_truth.log",
     benchmark:
         f"{HOME}/benchmarks/list_truth.tsv"
-    priority: 1  # what is wrong with a mask is said before hours of training
+    priority: 1  # what is wrong with a mask is said first, though trainings do not need to know
     conda:
         "envs/pipeline.yaml"
     threads: 8

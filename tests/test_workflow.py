@@ -415,7 +415,7 @@ def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(fini
     }  # fmt: skip
 
 
-def test_masks_of_other_names_end_the_run_before_anything_trains(finished, tmp_path):
+def test_masks_of_other_names_are_refused_by_the_check(finished, tmp_path):
     demo = tmp_path / "data"
     shutil.copytree(finished / "results/tiny/demo", demo)
     for path in (demo / "SegmentationClass").iterdir():
