@@ -10,6 +10,7 @@ from pipeline import described, jobs, sources
 from pipeline.config import resolve
 from pipeline.digest import code_digest
 from pipeline.errors import UserError
+from pipeline.network_check import check_networks
 from pipeline.resources import needs
 from pipeline.scoreboard import known_records
 from pipeline.workflow import Plan, labels_path, maps_path, use_own_package
@@ -30,6 +31,11 @@ except UserError as error:
     raise WorkflowError(error)
 if missing := list(sources.missing(plan)):
     raise WorkflowError("; ".join(missing))
+if workflow.is_main_process:
+    try:
+        check_networks(plan, Path(".snakemake/wsss-networks"))
+    except UserError as error:
+        raise WorkflowError(error)
 
 HOME = plan.home
 RUN = plan.root

@@ -472,8 +472,12 @@ def test_without_masks_nothing_is_scored(finished, tmp_path):
             | {"weights": {"test_resnet": "/nowhere/w.safetensors"}},
             "/nowhere/w.safetensors: no such file",
         ),
+        (
+            changed("segmenter", "frozen", value=["layr1"]),
+            "segmenter.frozen: layer is 'layr1', expected a module of the backbone",
+        ),
     ],
-    ids=["typo", "data", "weights"],
+    ids=["typo", "data", "weights", "layer"],
 )
 def test_mistakes_end_the_run_before_anything_runs(tmp_path, config, message):
     text = snakemake(tmp_path, config, check=False)
