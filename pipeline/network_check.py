@@ -2,16 +2,29 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.workflow import Plan
 
 #: Libraries that decide which networks there are.
 LIBRARIES = ("timm", "segmentation-models-pytorch")
+#: Settings of a classifier or of the segmenter that decide what is built and looked for.
+SHAPE = (
+    "kind", "backbone", "output_stride", "dilation", "last_layer", "pooling", "bias", "adl",
+    "atrous_rates", "decoder_norm", "frozen",
+)  # fmt: skip
+
+
+def layers_of_maps(plan: Plan) -> list[tuple[str, str, str]]:
+    """Give the classifier, the attribution and the layer of all maps that are of a layer."""
+    found = []
+    for path in dict.fromkeys([*plan.maps, *plan.compared]):
+        classifier, _, attribution = path.partition("+")[0].partition("/")
+        layer = plan.config["attributions"][attribution].get("layer")
+        found += [(classifier, attribution, layer)] if layer else []
+    return found
 
 
 def check_networks(plan: Plan, folder: Path) -> None:
@@ -30,7 +43,7 @@ def check_networks(plan: Plan, folder: Path) -> None:
     UserError
         If a network cannot be built, or lacks a layer that is named. All problems are listed.
     """
-    note = folder / _digest(plan.config)
+    note = folder / _digest(plan)
     if note.exists():
         return
     # Torch takes seconds to import, and Snakemake reads the Snakefile in every job.
@@ -42,9 +55,9 @@ def check_networks(plan: Plan, folder: Path) -> None:
     note.touch()
 
 
-def _digest(config: Mapping[str, Any]) -> str:
-    """Digest what decides which networks are built."""
-    keys = ("classifiers", "attributions", "affinity", "segmenter", "labels", "segmenters")
-    known = {key: config.get(key) for key in (*keys, "comparison")}
-    text = json.dumps([known, *map(version, LIBRARIES)], sort_keys=True)
+def _digest(plan: Plan) -> str:
+    """Digest what decides which networks are built, and which layers of them are looked for."""
+    sections = [*plan.config["classifiers"].values(), plan.config.get("segmenter") or {}]
+    shapes = [{key: section.get(key) for key in SHAPE} for section in sections]
+    text = json.dumps([shapes, layers_of_maps(plan), plan.walked, *map(version, LIBRARIES)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

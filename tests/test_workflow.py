@@ -384,44 +384,43 @@ def test_another_workflow_takes_this_one_as_a_module(tmp_path):
     assert "epoch 1 of 1: loss" in (tmp_path / "results/logs/train_student.log").read_text()
 
 
-def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(finished, tmp_path):
-    demo = tmp_path / "data"
+def given_by_a_user(finished, folder, **changes):
+    """Give a copy of the demo's files and the section of a data set that names them."""
+    demo = folder / "data"
     shutil.copytree(finished / "results/tiny/demo", demo)
-    dataset = {"kind": "folder", "images": str(demo / "JPEGImages"),
-               "labels": str(demo / "labels.csv"), "masks": str(demo / "SegmentationClass"),
-               "classes": ["redcap", "goldcap", "greencap", "bluecap", "violetcap"]}  # fmt: skip
+    return demo, {
+        "kind": "voc", "root": str(demo), "labels": "labels.csv",
+        "classes": ["redcap", "goldcap", "greencap", "bluecap", "violetcap"],
+    } | changes  # fmt: skip
+
+
+def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(finished, tmp_path):
+    demo, dataset = given_by_a_user(finished, tmp_path)
     further = tmp_path / "further"
     shutil.copytree(demo / "JPEGImages", further / "deep")
     config = changed("dataset", value=dataset)
     config["folders"] = {"more": {"images": str(further), "segmenters": config["segmenters"]}}
-    dataset_rules = ["check_dataset", "results/tiny/folders/more/manifest.csv"]
-    snakemake(tmp_path, config, *dataset_rules)
-    assert planned(tmp_path, config, *dataset_rules) == {}
+    wanted = ["check_dataset", "results/tiny/folders/more/manifest.csv"]
+    snakemake(tmp_path, config, *wanted)
     for folder in ("JPEGImages", "SegmentationClass", "../further"):
         (demo / folder / ".DS_Store").write_bytes(b"a file manager's")
-    slashed = dataset | {key: f"{dataset[key]}/" for key in ("images", "masks")}
-    assert planned(tmp_path, config | {"dataset": slashed}, *dataset_rules) == {}
+    same = config | {"dataset": dataset | {"root": f"{demo}/", "masks": "SegmentationClass/"}}
+    assert planned(tmp_path, same, *wanted) == {}
     names = sorted(path.name for path in (demo / "SegmentationClass").glob("*.png"))
     shutil.copy(demo / "SegmentationClass" / names[0], demo / "SegmentationClass" / names[1])
-    truth = {"list_truth": 1, "check_dataset": 1}
-    assert planned(tmp_path, config, *dataset_rules) == truth
-    trained = "results/tiny/classifiers/plain/model.safetensors"
-    assert planned(tmp_path, config, trained) == {"train_classifier": 1}
     shutil.copy(further / "deep" / names[0], further / "deep/added.png")
-    assert planned(tmp_path, config, *dataset_rules) == {**truth, "list_folder": 1}
-    shutil.copy(demo / "JPEGImages" / names[0], demo / "JPEGImages" / names[1])
-    assert planned(tmp_path, config, *dataset_rules) == {
-        "prepare_dataset": 1, "list_folder": 1, **truth,
+    trained = "results/tiny/classifiers/plain/model.safetensors"
+    assert planned(tmp_path, config, *wanted, trained) == {
+        "list_truth": 1, "check_dataset": 1, "list_folder": 1, "train_classifier": 1,
     }  # fmt: skip
+    shutil.copy(demo / "JPEGImages" / names[0], demo / "JPEGImages" / names[1])
+    assert planned(tmp_path, config, trained) == {"prepare_dataset": 1, "train_classifier": 1}
 
 
 def test_masks_of_other_names_are_refused_by_the_check(finished, tmp_path):
-    demo = tmp_path / "data"
-    shutil.copytree(finished / "results/tiny/demo", demo)
+    demo, dataset = given_by_a_user(finished, tmp_path)
     for path in (demo / "SegmentationClass").iterdir():
         path.rename(path.with_name(f"mask-{path.name}"))
-    dataset = {"kind": "voc", "root": str(demo), "labels": "labels.csv",
-               "classes": ["redcap", "goldcap", "greencap", "bluecap", "violetcap"]}  # fmt: skip
     text = snakemake(tmp_path, changed("dataset", value=dataset), "check_dataset", check=False)
     assert "none of the 6 train images has a mask of its name, such as train_00000.png" in text
     assert "none of the 3 val images has a mask of its name" in text
@@ -429,20 +428,15 @@ def test_masks_of_other_names_are_refused_by_the_check(finished, tmp_path):
 
 
 def test_masks_of_val_alone_score_the_network(finished, tmp_path):
-    demo = tmp_path / "data"
-    shutil.copytree(finished / "results/tiny/demo", demo)
+    demo, dataset = given_by_a_user(finished, tmp_path, scored=["val"])
     for path in (demo / "SegmentationClass").glob("train*"):
         path.unlink()
-    dataset = {"kind": "voc", "root": str(demo), "labels": "labels.csv", "scored": ["val"],
-               "classes": ["redcap", "goldcap", "greencap", "bluecap", "violetcap"]}  # fmt: skip
-    one = {"labels": ["plain/cam/threshold"], "segmenters": ["plain/cam/threshold"]}
-    left_out = {"class_models", "units", "comparison", "export"}
-    config = {key: part for key, part in TINY.items() if key not in left_out} | one
-    snakemake(tmp_path, config | {"dataset": dataset})
-    scores = tmp_path / "results/tiny/scores"
-    assert [path.name for path in scores.iterdir()] == ["predictions"]
-    assert read_scores(scores / "predictions/plain/cam/threshold/val.json")["images"] == 3
-    assert "plain/cam/threshold" in (tmp_path / "results/tiny/report.html").read_text()
+    config = changed("dataset", value=dataset)
+    jobs = planned(tmp_path, config)
+    assert not {"evaluate_labels", "evaluate_boxes"} & jobs.keys()
+    assert jobs["evaluate_predictions"] == jobs["report"] == 1
+    assert jobs["sweep_thresholds"] == 3  # of the compared maps, on val
+    snakemake(tmp_path, config, "list_truth")
 
 
 def test_without_masks_nothing_is_scored(finished, tmp_path):

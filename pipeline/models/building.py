@@ -10,6 +10,7 @@ from pipeline.models.affinity import AffinityNetwork
 from pipeline.models.backbone import find_module
 from pipeline.models.classifier import create_classifier
 from pipeline.models.segmenter import create_segmenter
+from pipeline.network_check import layers_of_maps
 from pipeline.workflow import Plan
 
 #: Any number of classes will do.
@@ -44,10 +45,8 @@ def _classifier_problems(plan: Plan, name: str) -> Iterator[str]:
         yield f"{place}: {error}"
         return
     yield from _lacking(f"{place}.frozen", model.backbone, settings.get("frozen", ()))
-    for path in dict.fromkeys([*plan.maps, *plan.compared]):
-        classifier, _, attribution = path.partition("+")[0].partition("/")
-        layer = plan.config["attributions"][attribution].get("layer")
-        if classifier == name and layer:
+    for classifier, attribution, layer in layers_of_maps(plan):
+        if classifier == name:
             yield from _lacking(f"attributions.{attribution} of {name}", model.backbone, [layer])
 
 
