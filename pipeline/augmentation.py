@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms import v2
+from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from pipeline.artifacts import IGNORE
@@ -29,7 +29,19 @@ class RandomLongSide(v2.Transform):  # type: ignore[misc]
         """Resize one input: bilinear for images, nearest for label images."""
         longest = max(inpt.shape[-2:])
         size = [max(1, side * params["long_side"] // longest) for side in inpt.shape[-2:]]
+        if isinstance(inpt, tv_tensors.Mask):
+            return _resize_label(inpt, size)
         return F.resize(inpt, size=size, antialias=True)
+
+
+def _resize_label(label: tv_tensors.Mask, size: list[int]) -> tv_tensors.Mask:
+    """Take the pixel at each centre; torchvision takes that at the corner of a Mask's pixels.
+
+    Images are resized by centres, so labels by corners lie half a pixel low and right of them.
+    """
+    plain = label.as_subclass(Tensor)[None]
+    resized = F.resize(plain, size=size, interpolation=InterpolationMode.NEAREST_EXACT)
+    return tv_tensors.wrap(resized[0], like=label)
 
 
 class HideAndSeek(v2.Transform):  # type: ignore[misc]

@@ -3,7 +3,14 @@ import pytest
 import torch
 from torchvision import tv_tensors
 
-from pipeline.augmentation import HideAndSeek, as_image, as_mask, seeded, training_transform
+from pipeline.augmentation import (
+    HideAndSeek,
+    RandomLongSide,
+    as_image,
+    as_mask,
+    seeded,
+    training_transform,
+)
 
 MEAN, STD = (0.5, 0.25, 0.75), (0.5, 0.5, 0.25)
 SETTINGS = {"resize": [40, 60], "crop": 48, "flip": True, "color_jitter": 0.3}
@@ -34,6 +41,19 @@ def test_image_and_label_move_together(seed):
     agree = ((red > 0.5) == (label == 1))[known].float().mean()
     assert agree > 0.96  # all but pixels on the edge, which bilinear resizing blends
     assert (label == 1).any()
+
+
+@pytest.mark.parametrize("long_side", [17, 20, 49, 60, 100, 180])
+def test_a_labels_pixel_is_that_at_the_centre_of_the_images(long_side):
+    label = np.arange(60 * 45, dtype=np.int64).reshape(60, 45)
+    resize = RandomLongSide(long_side, long_side)
+    resized = resize(torch.zeros(3, 60, 45), tv_tensors.Mask(label))[1]
+    rows, columns = (
+        ((np.arange(pixels) + 0.5) * side / pixels).astype(int)
+        for side, pixels in zip(label.shape, resized.shape, strict=True)
+    )
+    assert isinstance(resized, tv_tensors.Mask)
+    np.testing.assert_array_equal(resized, label[np.ix_(rows, columns)])
 
 
 def test_filling_is_the_mean_colour_and_ignored():
