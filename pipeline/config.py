@@ -1,6 +1,5 @@
 """Reading a configuration: presets, defaults and errors that name the fix."""
 
-import difflib
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from functools import cache
@@ -9,21 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator, validators
-from jsonschema.exceptions import ValidationError, best_match
 
 from pipeline.errors import UserError
+from pipeline.schema_problems import Validator, dereference, nearest, one_of, schema_problems
 
 SCHEMA = Path(__file__).with_name("config.schema.yaml")
 PRESETS = Path(__file__).with_name("presets.yaml")
-
-# To a schema 2.0 is an integer; to Python's `range` it is none.
-_Validator = validators.extend(  # type: ignore[no-untyped-call]
-    Draft202012Validator,
-    type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
-        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
-    ),
-)
+#: Keys of a data set that name files or folders.
+PATHS = ("root", "images", "labels", "masks", "boxes", "train_list", "val_list")
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -32,12 +24,13 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     config : mapping
-        What the user wrote; not changed.
+        What the user wrote; not changed. A section that is null is absent, so that a file can
+        take back a section of the one that it follows.
 
     Returns
     -------
     dict
-        The same with every key of the schema present.
+        The same with every key of the schema present, and "~" in paths expanded.
 
     Raises
     ------
@@ -46,12 +39,13 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         (a preset, a classifier, a refinement) is not defined. All problems are listed.
     """
     schema = _read(SCHEMA)
-    resolved = with_presets(config)
+    resolved = with_presets({key: part for key, part in config.items() if part is not None})
     _name_kinds(resolved, schema)
-    problems = list(_schema_problems(resolved, schema))
+    problems = list(schema_problems(resolved, schema))
     if problems:
         raise UserError("configuration: " + "; ".join(problems))
     _fill_defaults(resolved, schema, schema)
+    _expand_home(resolved)
     problems = list(_cross_problems(resolved))
     if problems:
         raise UserError("configuration: " + "; ".join(problems))
@@ -102,7 +96,7 @@ def _with_preset(settings: Any, presets: Mapping[str, Any], place: str) -> Any:
         return settings
     name = settings["preset"]
     if name not in presets:
-        raise UserError(f"configuration: {place}.preset is {name!r}, expected {_one_of(presets)}")
+        raise UserError(f"configuration: {place}.preset is {name!r}, expected {one_of(presets)}")
     return _merge(presets[name], settings)
 
 
@@ -114,92 +108,13 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _schema_problems(config: Any, schema: Mapping[str, Any]) -> Iterator[str]:
-    errors = list(_Validator(schema).iter_errors(config))
-    plain = [error for error in errors if error.validator != "oneOf"]
-    # A section of the wrong type or kind fails its oneOf too: saying it once is enough.
-    said = [tuple(error.absolute_path) for error in plain]
-    branched = [
-        error
-        for error in errors
-        if error.validator == "oneOf" and not any(_is_at(error, place) for place in said)
-    ]
-    for error in sorted(plain + branched, key=lambda error: list(map(str, error.absolute_path))):
-        yield from _explain(_meant(error))
-
-
-def _is_at(error: ValidationError, place: tuple[str | int, ...]) -> bool:
-    path = tuple(error.absolute_path)
-    return place[: len(path)] == path
-
-
-def _meant(error: ValidationError) -> ValidationError:
-    """Follow a failed oneOf into the branch that the user meant: no other kind, and not null."""
-    while error.context:
-        other = {
-            part.relative_schema_path[0]
-            for part in error.context
-            if _names_a_kind(part) or (part.validator, part.validator_value) == _NOT_NULL
-        }
-        parts = [part for part in error.context if part.relative_schema_path[0] not in other]
-        deeper = best_match(iter(parts))
-        if deeper is None:
-            break
-        error = deeper
-    return error
-
-
-_NOT_NULL = ("type", "null")
-
-
-def _names_a_kind(error: ValidationError) -> bool:
-    return bool(error.path) and error.path[-1] in {"kind", "method"}
-
-
-def _explain(error: Any) -> Iterator[str]:
-    place = ".".join(map(str, error.absolute_path)) or "the top level"
-    if error.validator == "additionalProperties":
-        known = list(error.schema["properties"])
-        for key in error.instance:
-            if key not in known:
-                yield f"unknown key {key!r} in {place}{_nearest(str(key), known)}"
-    elif error.validator == "required":
-        missing = [key for key in error.validator_value if key not in error.instance]
-        values = [error.schema["properties"][key].get("enum") for key in missing]
-        expected = "".join(f": expected {_one_of(enum)}" for enum in values if enum)
-        yield f"{place} lacks {', '.join(map(repr, missing))}{expected}"
-    elif error.validator in {"enum", "const"}:
-        allowed = error.validator_value if error.validator == "enum" else [error.validator_value]
-        nearest = _did_you_mean(str(error.instance), list(map(str, allowed)))
-        yield f"{place} is {error.instance!r}, expected {_one_of(allowed)}{nearest}"
-    else:
-        expected = error.schema.get("description", "")
-        rule = f"{error.validator} {error.validator_value}"
-        hint = f" ({expected.rstrip('.')})" if expected else ""
-        yield f"{place} is {error.instance!r}, expected {rule}{hint}"
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    expected = f": expected {_one_of(known)}" if known else ""
-    return _did_you_mean(key, known) or expected
-
-
-def _did_you_mean(key: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    return f": did you mean {near[0]!r}?" if near else ""
-
-
-def _one_of(names: Any) -> str:
-    return "one of " + ", ".join(map(str, names))
-
-
 def _fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> None:
     """Set absent keys to their schema default, depth first, in place."""
     if not isinstance(value, dict):
         return
     for part in _parts(value, schema, root):
         for key, below in part.get("properties", {}).items():
-            target = _dereference(below, root)
+            target = dereference(below, root)
             default = below.get("default", target.get("default", _ABSENT))
             if key not in value and default is not _ABSENT:
                 value[key] = deepcopy(default)
@@ -212,10 +127,21 @@ def _fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any
         below = part.get("additionalProperties")
         if isinstance(below, Mapping):
             for key in value.keys() - part.get("properties", {}).keys():
-                _fill_defaults(value[key], _dereference(below, root), root)
+                _fill_defaults(value[key], dereference(below, root), root)
 
 
 _ABSENT = object()
+
+
+def _expand_home(config: dict[str, Any]) -> None:
+    """Expand "~" in the paths that a configuration names, in place."""
+    places = [(config["dataset"], PATHS), (config["downloads"], ["folder"])]
+    places += [(config["weights"], [*config["weights"]])]
+    places += [(folder, ["images"]) for folder in config["folders"].values()]
+    for section, keys in places:
+        for key in keys:
+            if (section.get(key) or "").startswith("~"):
+                section[key] = str(Path(section[key]).expanduser())
 
 
 def _parts(
@@ -224,18 +150,10 @@ def _parts(
     """Yield the schema and, of a oneOf, the branches that describe the value."""
     yield schema
     for branch in schema.get("oneOf", []):
-        target = _dereference(branch, root)
-        validator = _Validator({**target, "$defs": root["$defs"]})
+        target = dereference(branch, root)
+        validator = Validator({**target, "$defs": root["$defs"]})
         if validator.is_valid(value):
             yield target
-
-
-def _dereference(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
-    if "$ref" not in schema:
-        return schema
-    name = schema["$ref"].removeprefix("#/$defs/")
-    target: Mapping[str, Any] = root["$defs"][name]
-    return target
 
 
 def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
@@ -280,7 +198,7 @@ def _path_problems(path: str, config: Mapping[str, Any]) -> Iterator[str]:
     used |= {"refinements": refinements[0]} if refinements else {}
     for section, name in used.items():
         if name not in config[section]:
-            yield f"names {name!r}, which {section} lacks{_nearest(name, list(config[section]))}"
+            yield f"names {name!r}, which {section} lacks{nearest(name, list(config[section]))}"
     trained_on = config["attributions"].get(attribution, {}).get("labels")
     if trained_on and trained_on.split("/")[0] != classifier:
         yield (
@@ -329,14 +247,14 @@ def _network_problems(config: Mapping[str, Any]) -> Iterator[str]:
     for place, paths in asked.items():
         for path in paths:
             if path not in config["segmenters"]:
-                near = _nearest(path, config["segmenters"])
+                near = nearest(path, config["segmenters"])
                 yield f"{place}: {path!r} is not among the segmenters{near}: list it there too"
     for name, part in config["folders"].items():
         if not (part["labels"] or part["segmenters"]):
             yield f"folders.{name} wants nothing, expected labels or segmenters"
     export = config.get("export")
     if export and not (export["labels"] or export["predictions"]):
-        yield "export wants nothing, expected labels or predictions"
+        yield "export wants nothing, expected labels or predictions, or `export: null`"
 
 
 def _start_problems(classifiers: Mapping[str, Any]) -> Iterator[str]:
@@ -347,7 +265,7 @@ def _start_problems(classifiers: Mapping[str, Any]) -> Iterator[str]:
         if start is None:
             continue
         if start not in classifiers:
-            near = _nearest(start, [*classifiers])
+            near = nearest(start, [*classifiers])
             yield f"{place} names {start!r}, which classifiers lacks{near}"
             continue
         for key in ("backbone", "last_layer"):

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from pipeline.config import PATHS
 from pipeline.datasets.cub import FILES as CUB_FILES
 from pipeline.datasets.demo import CLASSES as DEMO_CLASSES
 from pipeline.datasets.folder import find_images
@@ -14,9 +15,6 @@ from pipeline.errors import UserError
 from pipeline.workflow import Plan, unique
 
 Config = Mapping[str, Any]
-
-#: Keys of a data set that name files or folders.
-PATHS = ("root", "images", "labels", "masks", "boxes", "train_list", "val_list")
 
 
 def dataset_section(plan: Plan) -> dict[str, Any]:
@@ -182,22 +180,37 @@ def affinity_pretrained(config: Config, classifier: str) -> list[str]:
 
 
 def missing(plan: Plan) -> Iterator[str]:
-    """Say of every file that the configuration names that it is not there."""
+    """Say of every file and folder that the configuration names that it is not there."""
     config = plan.config
     if not is_made(config):
-        files = [*dataset_sources(plan), *truth_sources(plan)]
-        known = [Path(path).is_file() for path in files]
-        folders = _folders(plan)
-        known += [Path(path).is_dir() for path in folders]
-        for path, there in zip([*files, *folders], known, strict=True):
-            if not there:
-                yield f"{path}: no such file or folder, named by the configuration's dataset"
-    for name, folder in config["folders"].items():
-        if not Path(folder["images"]).is_dir():
-            yield f"{folder['images']}: no such folder, named by the configuration's folders.{name}"
-    networks = list(config["classifiers"].values())
-    networks += [config["segmenter"]] if "segmenter" in config else []
-    given = config["weights"].values()
-    for path in unique(file for settings in networks for file in pretrained(config, settings)):
-        if path in given and not Path(path).is_file():
-            yield f"{path}: no such file, named by the configuration's weights"
+        for path in [*dataset_sources(plan), *truth_sources(plan)]:
+            yield from _absent(path, _key(plan, path))
+        for path in _folders(plan):
+            yield from _absent(path, _key(plan, path), folder=True)
+    for name, further in config["folders"].items():
+        yield from _absent(further["images"], f"folders.{name}.images", folder=True)
+    for name, path in given_weights(config).items():
+        yield from _absent(path, f"weights.{name}")
+
+
+def given_weights(config: Config) -> dict[str, str]:
+    """Give the user's own weights files that networks start from, by backbone."""
+    networks = [*config["classifiers"].values(), config.get("segmenter", {})]
+    used = [settings["backbone"] for settings in networks if settings.get("pretrained")]
+    return {name: config["weights"][name] for name in unique(used) if name in config["weights"]}
+
+
+def _absent(path: str, key: str, *, folder: bool = False) -> Iterator[str]:
+    expected, other = ("folder", "file") if folder else ("file", "folder")
+    if Path(path).is_dir() if folder else Path(path).is_file():
+        return
+    got = f"a {other}, expected a {expected}" if Path(path).exists() else f"no such {expected}"
+    yield f"{path}: {got}, named by the configuration's {key}"
+
+
+def _key(plan: Plan, path: str) -> str:
+    """Give the key that names a file of the data set; what a root holds is named by the root."""
+    dataset = dataset_section(plan)
+    root = Path(dataset.get("root") or "")
+    named = [key for key in PATHS if dataset.get(key) and str(root / dataset[key]) == path]
+    return f"dataset.{named[0] if named else 'root'}"

@@ -121,25 +121,26 @@ def test_the_official_recipe_has_the_published_values():
 ROUND = {"method": "segmenter"}
 BAD = [
     (["sedd"], 1, "unknown key 'sedd' in the top level: did you mean 'seed'?"),
-    (["seed"], "x", "seed is 'x', expected type integer"),
+    (["seed"], "x", "seed is 'x', expected a whole number (Seed of"),
     (["dataset", "kind"], "vocc", "dataset.kind is 'vocc', expected one of demo, folder, voc, cub"),
     (["dataset", "trian"], 3, "unknown key 'trian' in dataset: did you mean 'train'?"),
     (["dataset"], {"kind": "folder", "images": "x"}, "dataset lacks 'labels'"),
     (["dataset"], {"kind": "voc", "root": "x", "mask": "y"}, "did you mean 'masks'?"),
-    (["dataset"], None, "dataset is None, expected type object"),
+    (["dataset"], [], "dataset is [], expected keys with values"),
+    (["dataset"], None, "the top level lacks 'dataset'"),
     (["classifiers", "plain", "puzzle"], {"alpa": 1}, "did you mean 'alpha'?"),
-    (["classifiers", "plain", "puzzle"], {"alpha": -1}, "puzzle.alpha is -1, expected minimum 0"),
+    (["classifiers", "plain", "puzzle"], {"alpha": -1}, "puzzle.alpha is -1, expected at least 0"),
     (["classifiers", "plain", "optimizer", "name"], "adam", "did you mean 'adamw'?"),
     (["classifiers", "plain", "preset"], "nothing", "expected one of puzzle-cam, cam"),
     (["classifiers", "plain", "start"], "puzle", "which classifiers lacks: did you mean 'puzzle'?"),
     (["classifiers", "plain", "start"], "plain", "leads back to itself: plain from plain"),
     (["classifiers", "puzzle", "augmentation", "crop"], 120, "crop is 120, expected a multiple"),
     (["refinements", "crf", "crf"], {"iters": 5}, "did you mean 'iterations'?"),
-    (["shards"], 2.0, "shards is 2.0, expected type integer"),
+    (["shards"], 2.0, "shards is 2.0, expected a whole number"),
     (["classifiers", "plain", "augmentation"], {1: 2}, "unknown key 1 in classifiers.plain.aug"),
     (["classifiers", "plain", "accumulate"], 3, "expected a multiple of accumulate, 3"),
     (["segmenter", "accumulate"], 16, "accumulate 16, expected two images or more in each part"),
-    (["refinements", "crf", "crf"], {"iterations": "5"}, "iterations is '5', expected type"),
+    (["refinements", "crf", "crf"], {"iterations": "5"}, "for text, write 5"),
     (["refinements", "crf", "background"], {"value": 1.5}, "expected a threshold below 1"),
     (["labels"], ["plain/cam/cfr"], "'cfr', which refinements lacks: did you mean 'crf'?"),
     (["labels"], ["plain/cam"], "labels.0 is 'plain/cam', expected pattern"),
@@ -152,7 +153,16 @@ BAD = [
         "attributions.second.labels leads back to itself: second from second",
     ),
     (["attributions", "cam", "crops"], 5, "unknown key 'crops' in attributions.cam"),
-    (["attributions", "saliency"], {"crops": 3}, "saliency.crops is 3, expected one of 1, 5"),
+    (["attributions", "saliency"], {"crops": 10}, "saliency.crops is 10, expected one of 1, 5"),
+    (
+        ["classifiers", "plain", "learning_rate"], 1,
+        "'learning_rate' in classifiers.plain: did you mean 'optimizer.learning_rate'?",
+    ),
+    (["classifiers", "plain", "xyz"], 1, "'xyz' in classifiers.plain: expected one of kind"),
+    (["classifiers", "plain", "optimizer", "learning_rate"], "1e-5", "for text, write 1.0e-05"),
+    (["classifiers", "plain", "optimizer", "learning_rate"], "1e-3", "for text, write 0.001"),
+    (["labels"], "plain/cam/crf", "labels is 'plain/cam/crf', expected a list (Pseudo-labels"),
+    (["dataset"], {"kind": "folder", "images": "", "labels": "x"}, "is '', expected some text"),
     (["refinements", "crf", "graph_cut"], {}, "crf and graph_cut, expected one of them"),
     (
         ["refinements", "threshold", "graph_cut"], {"background_quantile": 0.95},
@@ -175,6 +185,39 @@ def test_a_mistake_is_named_in_one_line_with_its_place_and_fix(demo, keys, value
     text = str(caught.value)
     assert message in text
     assert "\n" not in text
+
+
+def test_a_number_that_is_suggested_is_one_to_yaml(demo):
+    for text in ("1e-5", "2.5e-7", "1E3", "1e22", "5", "-3e-9", "0.12345678"):
+        demo["classifiers"]["plain"]["optimizer"]["learning_rate"] = text
+        with pytest.raises(UserError) as caught:
+            resolve(demo)
+        suggested = str(caught.value).rpartition("write ")[2]
+        assert yaml.safe_load(suggested) == float(text)
+
+
+def test_a_section_that_is_null_is_taken_back(demo):
+    wanted = {"labels": ["plain/cam/crf"], "formats": ["png"]}
+    assert "export" in resolve(demo | {"export": wanted})
+    assert resolve(demo | {"export": None}) == resolve(demo)
+    with pytest.raises(UserError, match="lacks 'classifiers'") as caught:
+        resolve(demo | {"classifiers": None, "attributions": None})
+    assert str(caught.value).count("lacks") == 2  # once, and in the way to mend it
+    assert "--configfile experiments/own-folder.yaml mine.yaml" in str(caught.value)
+
+
+def test_home_is_expanded_in_every_path(demo, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ann")
+    demo["dataset"] = {"kind": "folder", "images": "~/p", "labels": "~/l.csv", "masks": None}
+    demo |= {"weights": {"resnet18": "~/w"}, "downloads": {"folder": "~"}}
+    demo["folders"] = {"x": {"images": "~/x", "labels": ["plain/cam/crf"]}}
+    resolved = resolve(demo)
+    assert resolved["dataset"]["images"] == "/home/ann/p"
+    assert resolved["dataset"]["labels"] == "/home/ann/l.csv"
+    assert resolved["dataset"]["masks"] is None
+    assert resolved["weights"] == {"resnet18": "/home/ann/w"}
+    assert resolved["downloads"]["folder"] == "/home/ann"
+    assert resolved["folders"]["x"]["images"] == "/home/ann/x"
 
 
 def test_maps_of_a_network_are_of_the_classifier_that_its_labels_come_from(demo):

@@ -183,7 +183,7 @@ def test_a_folder_is_a_split_with_manifests_of_its_own(plan_of, tmp_path):
     assert list(sources.missing(plan)) == []
     gone = plan_of(folders={"holiday": folder | {"images": "nowhere"}})
     assert list(sources.missing(gone)) == [
-        "nowhere: no such folder, named by the configuration's folders.holiday"
+        "nowhere: no such folder, named by the configuration's folders.holiday.images"
     ]
 
 
@@ -220,8 +220,11 @@ def test_the_path_of_a_job_is_its_method():
             {"folders": {"x": {"images": "i", "segmenters": ["plain/cam/crf"]}}},
             "folders.x.segmenters: 'plain/cam/crf' is not among the segmenters",
         ),
-        ({"folders": {"val": {"images": "i", "labels": [METHOD]}}}, "folders is 'val'"),
-        ({"seeds": [1, 1]}, "seeds is [1, 1], expected uniqueItems"),
+        (
+            {"folders": {"val": {"images": "i", "labels": [METHOD]}}},
+            "a name in folders is 'val', expected another name than train",
+        ),
+        ({"seeds": [1, 1]}, "seeds is [1, 1], expected no entry twice"),
         (
             {"refinements": {"x": {"background": {"rule": "power", "value": "mean"}}}},
             "value is 'mean', which chooses a threshold, expected a number for power",

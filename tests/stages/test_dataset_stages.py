@@ -170,7 +170,9 @@ def test_the_plan_of_cub_names_its_lists_and_scores_boxes_alone(cub, demo_config
     assert plan.box_scores() and plan.scores() == plan.image_scores() == []
     (cub / "classes.txt").unlink()
     (problem,) = missing(plan)
-    assert problem.startswith(f"{cub / 'classes.txt'}: no such file or folder")
+    assert problem == (
+        f"{cub / 'classes.txt'}: no such file, named by the configuration's dataset.root"
+    )
 
 
 @pytest.mark.parametrize("kind", ["folder", "voc"])
@@ -218,4 +220,17 @@ def test_a_folder_that_is_gone_is_named_before_anything_runs(demo, demo_config, 
     assert list(missing(plan)) == []
     (demo / name).rename(demo / "elsewhere")
     (problem,) = missing(plan)
-    assert problem.startswith(f"{demo / name}: no such file or folder")
+    key = "masks" if name == "SegmentationClass" else "root"
+    assert problem == f"{demo / name}: no such folder, named by the configuration's dataset.{key}"
+    (demo / name).touch()
+    (problem,) = missing(plan)
+    assert problem.startswith(f"{demo / name}: a file, expected a folder, named by")
+
+
+def test_a_table_and_a_folder_in_each_others_place_are_named(demo, demo_config):
+    given = folder(demo)
+    swapped = given | {"images": given["labels"], "labels": given["images"]}
+    table, images = missing(Plan(resolve(demo_config | {"dataset": swapped})))
+    named = "named by the configuration's dataset"
+    assert table == f"{given['images']}: a folder, expected a file, {named}.labels"
+    assert images == f"{given['labels']}: a file, expected a folder, {named}.images"
