@@ -6,14 +6,15 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.errors import UserError
+from pipeline.sources import given_weights
 from pipeline.workflow import Plan
 
 #: Libraries that decide which networks there are.
 LIBRARIES = ("timm", "segmentation-models-pytorch")
 #: Settings of a classifier or of the segmenter that decide what is built and looked for.
 SHAPE = (
-    "kind", "backbone", "output_stride", "dilation", "last_layer", "pooling", "bias", "adl",
-    "atrous_rates", "decoder_norm", "frozen",
+    "kind", "backbone", "pretrained", "output_stride", "dilation", "last_layer", "pooling", "bias",
+    "adl", "atrous_rates", "decoder_norm", "frozen",
 )  # fmt: skip
 
 
@@ -30,7 +31,8 @@ def layers_of_maps(plan: Plan) -> list[tuple[str, str, str]]:
 def check_networks(plan: Plan, folder: Path) -> None:
     """Build every network once, so that a wrong layer is not found after hours of training.
 
-    This takes seconds. A configuration that passed is noted in a folder, and not built again.
+    The user's own weights are put into them, so that another network's are found too. This takes
+    seconds. A configuration that passed is noted in a folder, and not built again.
 
     Parameters
     ----------
@@ -41,7 +43,8 @@ def check_networks(plan: Plan, folder: Path) -> None:
     Raises
     ------
     UserError
-        If a network cannot be built, or lacks a layer that is named. All problems are listed.
+        If a network cannot be built, lacks a layer that is named, or has other tensors than the
+        file of weights that is given for it. All problems are listed.
     """
     note = folder / _digest(plan)
     if note.exists():
@@ -59,5 +62,13 @@ def _digest(plan: Plan) -> str:
     """Digest what decides which networks are built, and which layers of them are looked for."""
     sections = [*plan.config["classifiers"].values(), plan.config.get("segmenter") or {}]
     shapes = [{key: section.get(key) for key in SHAPE} for section in sections]
-    text = json.dumps([shapes, layers_of_maps(plan), plan.walked, *map(version, LIBRARIES)])
+    weights = [sorted(plan.config["weights"]), *map(_state, given_weights(plan.config).items())]
+    layers = [layers_of_maps(plan), plan.walked]
+    text = json.dumps([shapes, weights, layers, *map(version, LIBRARIES)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _state(given: tuple[str, str]) -> tuple[str, str, int, int]:
+    backbone, path = given
+    status = Path(path).stat()
+    return backbone, path, status.st_size, status.st_mtime_ns

@@ -1,8 +1,12 @@
 """Every network of a configuration built once, to see whether it can be."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
+import timm
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from pipeline.errors import UserError
@@ -11,6 +15,7 @@ from pipeline.models.backbone import find_module
 from pipeline.models.classifier import create_classifier
 from pipeline.models.segmenter import create_segmenter
 from pipeline.network_check import layers_of_maps
+from pipeline.sources import given_weights
 from pipeline.workflow import Plan
 
 #: Any number of classes will do.
@@ -29,16 +34,59 @@ def network_problems(plan: Plan) -> Iterator[str]:
     str
         One problem, after its place in the configuration.
     """
+    yield from _unused_weights(plan.config)
+    readable = {}
+    for backbone, path in given_weights(plan.config).items():
+        if problem := _unreadable(Path(path)):
+            yield f"weights.{backbone}: {problem}"
+        else:
+            readable[backbone] = Path(path)
     for name in plan.config["classifiers"]:
-        yield from _classifier_problems(plan, name)
+        yield from _classifier_problems(plan, name, readable)
     if "segmenter" in plan.config:
-        yield from _segmenter_problems(plan.config["segmenter"])
+        yield from _segmenter_problems(plan.config["segmenter"], readable)
 
 
-def _classifier_problems(plan: Plan, name: str) -> Iterator[str]:
-    place, settings = f"classifiers.{name}", plan.config["classifiers"][name]
+def _unused_weights(config: Mapping[str, Any]) -> Iterator[str]:
+    """Name weights that were meant for a network which would start from downloaded ones.
+
+    A file of paths may be shared by experiments: weights of another network are no mistake.
+    """
+    networks = [*config["classifiers"].values(), config.get("segmenter", {})]
+    used = {part["backbone"] for part in networks if part.get("pretrained")}
+    without = sorted(used - config["weights"].keys())
+    for name in sorted(config["weights"].keys() - used):
+        same = [other for other in without if other.partition(".")[0] == name.partition(".")[0]]
+        known = timm.is_model(name)
+        if near := same or ([] if known else get_close_matches(name, without)):
+            yield (
+                f"weights.{name}: no network has that backbone, and the weights of {near[0]} would "
+                f"be downloaded: did you mean weights.{near[0]}?"
+            )
+        elif not known:
+            yield f"weights.{name}: expected the name of a backbone, as timm has it"
+
+
+def _unreadable(path: Path) -> str:
+    """Say why a file is none of safetensors, if it is not."""
     try:
-        model = create_classifier({"pooling": "gap"} | settings | {"pretrained": False}, CLASSES)
+        with safe_open(path, framework="numpy"):
+            return ""
+    except SafetensorError as error:
+        return (
+            f"{path} is no safetensors file ({error}), and a pickle (.pth, .bin) is not loaded, "
+            "since that runs its code: if it holds timm's tensors alone, convert it in Python by "
+            "`import torch, safetensors.torch as s; s.save_file(torch.load('FILE.pth', "
+            "weights_only=True), 'FILE.safetensors')`"
+        )
+
+
+def _classifier_problems(plan: Plan, name: str, weights: Mapping[str, Path]) -> Iterator[str]:
+    place, settings = f"classifiers.{name}", plan.config["classifiers"][name]
+    given = weights.get(settings["backbone"]) if settings["pretrained"] else None
+    try:
+        unset = {"pooling": "gap"} | settings | {"pretrained": False}
+        model = create_classifier(unset, CLASSES, given)
         if any(path.split("/")[0] == name for path in plan.walked):
             AffinityNetwork(model.backbone)
     except UserError as error:
@@ -50,9 +98,10 @@ def _classifier_problems(plan: Plan, name: str) -> Iterator[str]:
             yield from _lacking(f"attributions.{attribution} of {name}", model.backbone, [layer])
 
 
-def _segmenter_problems(settings: dict[str, Any]) -> Iterator[str]:
+def _segmenter_problems(settings: dict[str, Any], weights: Mapping[str, Path]) -> Iterator[str]:
+    given = weights.get(settings["backbone"]) if settings["pretrained"] else None
     try:
-        model = create_segmenter(settings | {"pretrained": False}, CLASSES)
+        model = create_segmenter(settings | {"pretrained": False}, CLASSES, given)
     except UserError as error:
         yield f"segmenter: {error}"
         return

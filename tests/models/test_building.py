@@ -1,4 +1,7 @@
 import pytest
+import timm
+import torch
+from safetensors.torch import save_file
 
 from pipeline.config import resolve
 from pipeline.errors import UserError
@@ -74,3 +77,66 @@ def test_what_passed_is_not_built_again(plan_of, tmp_path, monkeypatch):
     assert len(built) == len(plan.config["classifiers"])
     check_networks(plan_of("segmenter", "output_stride", value=8), tmp_path / "notes")
     assert len(built) == 2 * len(plan.config["classifiers"])
+
+
+@pytest.fixture
+def with_weights(demo_config):
+    """Give the plan of the demo whose networks start from a file."""
+
+    def plan(weights):
+        for settings in [*demo_config["classifiers"].values(), demo_config["segmenter"]]:
+            settings["pretrained"] = True
+        given = {name: str(path) for name, path in weights.items()}
+        return Plan(resolve(demo_config | {"weights": given}))
+
+    return plan
+
+
+def saved(path, backbone):
+    save_file(timm.create_model(backbone, pretrained=False).state_dict(), path)
+    return path
+
+
+def test_weights_that_fit_pass_and_those_of_another_network_do_not(with_weights, tmp_path):
+    plan = with_weights({"test_resnet": saved(tmp_path / "w.safetensors", "test_resnet")})
+    notes = tmp_path / "notes"
+    check_networks(plan, notes)
+    check_networks(plan, notes)
+    assert len(list(notes.iterdir())) == 1
+    saved(tmp_path / "w.safetensors", "test_vit")
+    with pytest.raises(
+        UserError, match=r"classifiers.plain: .*w\.safetensors: lacks .*segmenter: "
+    ):
+        check_networks(plan, notes)
+
+
+def test_a_pickle_is_refused_with_the_way_to_convert_it(with_weights, tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save(timm.create_model("test_resnet", pretrained=False).state_dict(), path)
+    (problem,) = building.network_problems(with_weights({"test_resnet": path}))
+    assert problem.startswith(f"weights.test_resnet: {path} is no safetensors file (")
+    way = problem.split("`")[1].replace("FILE", str(path.with_suffix("")))
+    exec(way)
+    converted = path.with_suffix(".safetensors")
+    assert list(building.network_problems(with_weights({"test_resnet": converted}))) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("test_resnett", "weights.test_resnett: no network has that backbone, and the weights of "
+         "test_resnet would be downloaded: did you mean weights.test_resnet?"),
+        ("test_resnet.r160_in1k", "did you mean weights.test_resnet?"),
+        ("my-file", "weights.my-file: expected the name of a backbone, as timm has it"),
+    ],
+)  # fmt: skip
+def test_weights_for_a_network_that_starts_from_others_are_named(with_weights, name, hint):
+    (problem,) = building.network_problems(with_weights({name: "anywhere"}))
+    assert hint in problem
+
+
+def test_a_file_of_paths_may_be_shared_by_experiments(with_weights, tmp_path):
+    own = saved(tmp_path / "w.safetensors", "test_resnet")
+    others = dict.fromkeys(["resnet50", "resnet50.tv_in1k", "vgg16"], tmp_path / "elsewhere")
+    assert list(building.network_problems(with_weights({"test_resnet": own} | others))) == []
+    assert list(building.network_problems(with_weights(others))) == []
