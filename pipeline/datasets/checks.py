@@ -104,6 +104,12 @@ def check_truth(
         raise UserError(_listed(problems))
     for split, (masks, images) in _masks_of_splits(pairs).items():
         logger.info("%s: %d of %d images have a mask to score against", split, masks, images)
+    if source.unused_masks and any(not candidate.mask for candidate in source.candidates):
+        logger.warning(
+            "%d masks are no image's, first %s: expected PNG files with the images' names",
+            len(source.unused_masks),
+            source.unused_masks[0],
+        )
     if contradictions:
         logger.warning(
             "%d masks show other classes than their image's labels; the labels stay as they are",

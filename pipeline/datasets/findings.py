@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.datasets.manifest import Manifest, Record
-from pipeline.datasets.overview import Overview, elongation, look_alikes
+from pipeline.datasets.overview import Overview, elongation, joined_names, look_alikes
 
 #: Train images of a class below which it is rare.
 RARE = 10
@@ -87,7 +87,15 @@ def _of_twins(twins: Twins) -> Iterator[Finding]:
 
 
 def _of_names(classes: Sequence[str]) -> Iterator[Finding]:
-    if pairs := look_alikes(classes):
+    joined = joined_names(classes)
+    if joined:
+        yield Finding(
+            "classes that read as several",
+            _listed(f"“{name}”" for name in joined),
+            "Labels that are not joined by “;” are one class, which is taught against its parts",
+            "If they are several labels, join them by “;” in the table",
+        )
+    if pairs := look_alikes([name for name in classes if name not in joined]):
         yield Finding(
             "similar class names",
             _listed(f"“{one}” and “{other}”" for one, other in pairs),

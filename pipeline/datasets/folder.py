@@ -39,7 +39,7 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
         )
     files = find_images(root, source.problems)
     names = _names(files)
-    rows = _match(files, names, table, Path(dataset["labels"]), source.problems)
+    rows = _match(files, names, table, Path(dataset["labels"]), root, source.problems)
     boxes = {}
     if dataset.get("boxes"):
         boxes = read_box_table(Path(dataset["boxes"]), names, source)
@@ -56,7 +56,17 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
                 boxes=boxes.get(stem, ()),
             )
         )
+    if masks:
+        source.unused_masks = _unused(masks, rows)
     return source
+
+
+def _unused(masks: Path, stems: Mapping[str, str]) -> tuple[Path, ...]:
+    """Give the masks that are no image's, sorted."""
+    found = {
+        path.relative_to(masks).with_suffix("").as_posix(): path for path in masks.rglob("*.png")
+    }
+    return tuple(found[stem] for stem in sorted(found.keys() - stems.keys()))
 
 
 def image_id(stem: str) -> str:
@@ -114,21 +124,33 @@ def _match(
     names: Mapping[str, str],
     table: LabelTable,
     path: Path,
+    root: Path,
     problems: list[str],
 ) -> dict[str, str]:
     """Pair image stems with the rows that name them."""
+    lowered = {stem.rpartition("/")[2].lower(): file for stem, file in files.items()}
     rows: dict[str, str] = {}
     for image in table.labels:
         stem = names.get(image.removeprefix("./"))
         if stem is None:
-            problems.append(f"{path}: row {image} has no image, expected a file of that name")
+            problems.append(f"{path}: row {image} has no image{_hint(image, root, lowered)}")
         elif stem in rows:
             problems.append(f"{path}: rows {rows[stem]} and {image} name the same image")
         else:
             rows[stem] = image
-    for stem in files.keys() - rows.keys():
+    for stem in sorted(files.keys() - rows.keys()):
         problems.append(f"{files[stem]}: image without a row in {path}, expected one")
     return dict(sorted(rows.items()))
+
+
+def _hint(image: str, root: Path, lowered: Mapping[str, Path]) -> str:
+    """Say why a table's name is no image's: of another kind, spelt in another way, or not there."""
+    near = lowered.get(Path(image).stem.lower())
+    if near is not None:
+        return f", expected a name below {root}: did you mean {near.relative_to(root).as_posix()}?"
+    if (root / image).is_file():
+        return f": files of that kind are not read, expected {', '.join(sorted(IMAGE_SUFFIXES))}"
+    return f", expected a file of that name below {root}"
 
 
 def _splits(

@@ -190,6 +190,21 @@ def look_alikes(names: Sequence[str]) -> list[tuple[str, str]]:
     return [(one, other) for one, other in combinations(names, 2) if _alike(one, other)]
 
 
+def joined_names(names: Sequence[str]) -> list[str]:
+    """Give the names that read as several: labels that something else than ";" joins.
+
+    A comma or a bar is enough; what stands apart by a space, a slash, "&" or "+" has to be made
+    of other names.
+    """
+    known = set(names)
+    apart = {name: [part for part in re.split(r"[\s/&+]+", name) if part] for name in names}
+    return [
+        name
+        for name in names
+        if re.search("[,|]", name) or (len(apart[name]) > 1 and known.issuperset(apart[name]))
+    ]
+
+
 def _alike(one: str, other: str) -> bool:
     # Names with other numbers ("type 1", "type 2", WordNet's "n02085620") differ on purpose.
     if re.findall(r"\d+", one) != re.findall(r"\d+", other):

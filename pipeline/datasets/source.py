@@ -42,11 +42,24 @@ class Candidate:
 
 @dataclass
 class Source:
-    """A data set as read, with everything that is wrong with it so far."""
+    """A data set as read, with everything that is wrong with it so far.
+
+    Attributes
+    ----------
+    classes : tuple of str
+        Class names in the order of the masks' values.
+    candidates : list of Candidate
+        The images.
+    problems : list of str
+        What is wrong, a line each.
+    unused_masks : tuple of Path
+        Masks of a folder of the user's that are no image's.
+    """
 
     classes: tuple[str, ...] = ()
     candidates: list[Candidate] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    unused_masks: tuple[Path, ...] = ()
 
     def check_names(self) -> None:
         """Add a problem for every class name that cannot be used."""

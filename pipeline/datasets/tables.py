@@ -12,6 +12,8 @@ from pipeline.datasets.source import Source, unknown_label
 from pipeline.errors import UserError
 
 SPLITS = ("train", "val")
+#: What a column of labels is called by mistake, in small letters.
+MEANT = frozenset({"label", "labels", "class", "classes", "category", "categories", "tags"})
 #: No picture is as wide or high: what is beyond is no number of pixels.
 MOST_PIXELS = 1e9
 
@@ -61,6 +63,9 @@ def read_label_table(path: Path, classes: Sequence[str] | None = None) -> LabelT
     header, rows = _read_rows(path, "labels", ("image",), expected, problems)
     names = [name for name in header if name not in ("image", "labels", "split")]
     one_hot = "labels" not in header
+    for name in names if one_hot else ():
+        if name.lower() in MEANT and {row[name] for _, row in rows} - {"0", "1"}:
+            raise UserError(f"{path}: its header has {name!r}, expected 'labels' for that column")
     table = LabelTable(tuple(classes or ()), {}, {}, one_hot, problems)
     known = tuple(classes or (names if one_hot else ()))
     problems += [

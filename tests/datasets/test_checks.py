@@ -114,6 +114,16 @@ def test_many_problems_are_cut_and_counted(source):
     assert text.count("\n") == SHOWN + 1
 
 
+def test_masks_of_no_image_are_worth_a_warning_where_images_lack_one(source, tmp_path, caplog):
+    source.unused_masks = (tmp_path / "a_mask.png",)
+    compare(source)
+    assert "are no image's" not in caplog.text  # every image has its own
+    first = source.candidates[0]
+    source.candidates[0] = Candidate(first.id, first.image, "train", first.labels, None)
+    compare(source, splits=["val"])
+    assert f"1 masks are no image's, first {tmp_path / 'a_mask.png'}: expected" in caplog.text
+
+
 def test_labels_that_contradict_the_mask_stay_and_are_counted(source, caplog):
     first = source.candidates[0]
     source.candidates[0] = Candidate(first.id, first.image, "train", ("x", "y"), first.mask)

@@ -66,6 +66,38 @@ def test_images_without_rows_and_rows_without_images_are_all_named(folder):
     assert sum("row nope.jpg has no image" in problem for problem in problems) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("A.PNG", "did you mean a.jpg?"),
+        ("images/deep/er/c.jpg", "did you mean deep/er/c.jpeg?"),
+        ("e.heic", "files of that kind are not read, expected .bmp, .jpeg, .jpg, .png"),
+        ("nope.jpg", "expected a file of that name below "),
+    ],
+)
+def test_why_a_row_has_no_image_is_said(folder, name, hint):
+    (folder / "images/e.heic").touch()
+    problems = read(folder, ROWS + f"{name},x\n").problems
+    (problem,) = (problem for problem in problems if "has no image" in problem)
+    assert hint in problem
+
+
+def test_images_without_rows_are_named_in_order(folder):
+    problems = read(folder, "image,labels\na,x\n").problems
+    assert [problem.split(":")[0].rpartition("/")[2] for problem in problems] == [
+        "b.PNG", "d.jpg", "c.jpeg",
+    ]  # fmt: skip
+
+
+def test_masks_of_other_names_are_found(folder):
+    for name in ("a", "b_mask", "deep/er/c_mask"):
+        (folder / "masks" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.zeros((3, 4), np.uint8)).save(folder / f"masks/{name}.png")
+    source = read(folder, ROWS, masks=str(folder / "masks"), classes=["x", "y"])
+    assert [path.name for path in source.unused_masks] == ["b_mask.png", "c_mask.png"]
+    assert read(folder, ROWS).unused_masks == ()
+
+
 def test_two_rows_of_one_image_and_two_images_of_one_name_are_named(folder):
     Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(folder / "images/a.png")
     problems = read(folder, ROWS + "a.jpg,x\n").problems

@@ -11,6 +11,7 @@ from pipeline.datasets.overview import (
     Range,
     evenly_spaced,
     identical_files,
+    joined_names,
     look_alikes,
     measure,
     pictures_of_classes,
@@ -162,6 +163,17 @@ def test_names_of_different_things_are_not_near(one, other):
 
 def test_the_classes_of_voc_are_told_apart():
     assert look_alikes(VOC) == []
+
+
+@pytest.mark.parametrize("name", ["cat dog", "dog, cat", "cat|dog", "cat/dog", "cat & dog", "a,b"])
+def test_labels_that_another_mark_joins_read_as_several(name):
+    assert joined_names(["cat", "dog", name]) == [name]
+
+
+@pytest.mark.parametrize("name", ["potted plant", "cat bed", "T-shirt", "cat_dog", "rock'n'roll"])
+def test_a_name_of_several_words_is_one(name):
+    assert joined_names(["cat", "dog", "plant", name]) == []
+    assert joined_names(VOC) == []
 
 
 @given(st.text(min_size=1), st.text(min_size=1))

@@ -50,6 +50,14 @@ def test_other_columns_beside_the_labels_are_left_out(tmp_path):
     assert read.classes == ("cat",) and read.labels == {"a": ("cat",)} and not read.problems
 
 
+@pytest.mark.parametrize("name", ["label", "Labels", "class"])
+def test_a_column_of_labels_under_another_name_is_named_once(tmp_path, name):
+    expected = f"its header has '{name}', expected 'labels' for that column$"
+    with pytest.raises(UserError, match=expected):
+        table(tmp_path, f"image,{name}\na,cat\nb,dog\n")
+    assert table(tmp_path, f"image,{name}\na,1\nb,0\n").classes == (name,)
+
+
 def test_given_classes_refuse_others_with_the_nearest_name(tmp_path):
     read = table(tmp_path, "image,labels\na.jpg,cat\nb.jpg,dgo\n", classes=["cat", "dog"])
     assert len(read.problems) == 1

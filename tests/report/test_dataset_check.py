@@ -75,6 +75,15 @@ def test_similar_names_are_named():
     assert found(items, ["cat", "dog", "catt"]) == {"similar class names": "“cat” and “catt”"}
 
 
+def test_labels_that_another_mark_joins_are_named_and_not_called_similar():
+    rows = [("cat|dog", split, 10) for split in ("train", "val")]
+    rows += [("dog,cat", split, 10) for split in ("train", "val")]
+    items = balanced() + records(*rows)
+    assert found(items, ["cat", "dog", "cat|dog", "dog,cat"]) == {
+        "classes that read as several": "“cat|dog”, “dog,cat”"
+    }
+
+
 def test_rare_classes_are_counted_at_the_threshold():
     def of(count):
         extra = records(("bird", "train", count), ("bird", "val", 1))
