@@ -54,18 +54,19 @@ FOLDERS = CONFIG["folders"]
 DOWNLOADS = CONFIG["downloads"]
 
 
+# A path with another name than the configuration's is no result that a rule makes.
 wildcard_constraints:
-    classifier="[^/]+",
-    attribution="[^/+]+",
-    walk="[^/+]+",
-    maps="[^/]+",
-    refinement="[^/]+",
+    classifier=plan.names_of("classifiers"),
+    attribution=plan.names_of("attributions"),
+    walk=plan.names_of("random_walks"),
+    maps=plan.names_of_maps(),
+    refinement=plan.names_of("refinements"),
     split=plan.splits,
     shard=r"\d+",
     seed=r"\d+",
     kind="labels|predictions",
-    format="[a-z]+",
-    folder="[^/]+",
+    format="voc|coco|yolo|png|soft",
+    folder=plan.names_of("folders"),
     archive="voc2012|sbd",
     backbone="[^/]+",
 

@@ -140,6 +140,15 @@ class Plan:
         names = [name for name in self.config["classifiers"] if self.kind_of(name) == kind]
         return "|".join(names) or "(?!)"  # which nothing matches
 
+    def names_of(self, section: str) -> str:
+        """Give a regular expression of the names that a section defines."""
+        return "|".join(self.config[section]) or "(?!)"
+
+    def names_of_maps(self) -> str:
+        """Give a regular expression of ATTRIBUTION and ATTRIBUTION+WALK."""
+        attributions, walks = self.names_of("attributions"), self.names_of("random_walks")
+        return rf"(?:{attributions})(?:\+(?:{walks}))?"
+
     def kind_of(self, classifier: str) -> str:
         """Tell whether a classifier is a network or a linear probe."""
         kind: str = self.config["classifiers"][classifier]["kind"]

@@ -459,7 +459,7 @@ def test_without_masks_nothing_is_scored(finished, tmp_path):
         (changed("sedd", value=1), "unknown key 'sedd' in the top level: did you mean 'seed'?"),
         (
             changed("dataset", value={"kind": "voc", "root": "/nowhere"}),
-            "/nowhere/ImageSets/Segmentation/train.txt: no such file or folder",
+            "/nowhere/ImageSets/Segmentation/train.txt: no such file, named by",
         ),
         (
             changed("classifiers", "plain", "pretrained", value=True)
@@ -478,6 +478,22 @@ def test_mistakes_end_the_run_before_anything_runs(tmp_path, config, message):
     assert message in text
     assert "Traceback" not in text
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        "scores/labels/plain/cam/crff/train.json",
+        "scores/maps/plain/cam+wr/train.json",
+        "maps/plan/cam/train/0.safetensors",
+        "export/vocc/labels/plain/cam/crf",
+    ],
+)
+def test_a_result_of_a_misspelt_name_is_refused(tmp_path, result):
+    target = f"results/tiny/{result}"
+    text = snakemake(tmp_path, TINY, "--dry-run", target, check=False)
+    assert f"No rule to produce {target}" in text
+    assert "Traceback" not in text
 
 
 def test_a_bad_image_is_named_and_leaves_no_output(finished, tmp_path):
