@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -74,6 +75,12 @@ def _lock(path: Path) -> IO[bytes]:
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
         file.close()
+
+
+def content_digest(path: Path) -> str:
+    """Give the first 16 hexadecimal digits of the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def damaged(path: Path, what: str, error: Exception | str) -> UserError:

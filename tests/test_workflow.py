@@ -415,6 +415,12 @@ def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(fini
     }  # fmt: skip
     shutil.copy(demo / "JPEGImages" / names[0], demo / "JPEGImages" / names[1])
     assert planned(tmp_path, config, trained) == {"prepare_dataset": 1, "train_classifier": 1}
+    # Not only in the run that meets the change: one that ends before is gone on with.
+    probe = "results/tiny/classifiers/probe/model.safetensors"
+    snakemake(tmp_path, config, probe)
+    shutil.copy(demo / "JPEGImages" / names[2], demo / "JPEGImages" / names[1])
+    snakemake(tmp_path, config, "check_dataset")
+    assert planned(tmp_path, config, probe) == {"fit_probe": 1}
 
 
 def test_masks_of_other_names_are_refused_by_the_check(finished, tmp_path):

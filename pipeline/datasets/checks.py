@@ -13,6 +13,7 @@ from pipeline.artifacts import BACKGROUND, IGNORE, read_label
 from pipeline.datasets.manifest import Record
 from pipeline.datasets.source import Candidate, Source
 from pipeline.errors import UserError
+from pipeline.files import content_digest
 from pipeline.images import read_rgb
 from pipeline.progress import progress
 
@@ -36,6 +37,7 @@ class Compared:
 
     problems: tuple[str, ...]
     contradicts: bool = False
+    scored: bool = False
 
 
 def checked_records(
@@ -95,11 +97,16 @@ def check_truth(
     pairs = [(truths[record.id], record) for record in records if record.id in truths]
     problems = [*source.problems, *_unmasked(pairs, splits)]
     contradictions = 0
+    scored = set()
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(lambda pair: compare(pair[0], pair[1], source.classes), pairs)
-        for compared in progress(found, total=len(pairs), what="masks checked"):
+        looked = progress(found, total=len(pairs), what="masks checked")
+        for pair, compared in zip(pairs, looked, strict=True):
             problems += compared.problems
             contradictions += compared.contradicts
+            scored |= {pair[1].split} if compared.scored else set()
+    if not problems:
+        problems += _void({record.split for _, record in pairs if record.split in splits} - scored)
     if problems:
         raise UserError(_listed(problems))
     for split, (masks, images) in _masks_of_splits(pairs).items():
@@ -123,8 +130,9 @@ def look(candidate: Candidate) -> Looked:
         height, width = read_rgb(candidate.image).shape[:2]
     except UserError as error:
         return Looked(None, (str(error),))
-    labels = candidate.labels
-    return Looked(Record(candidate.id, candidate.image, width, height, candidate.split, labels), ())
+    digest = content_digest(candidate.image)
+    named = (candidate.id, candidate.image, width, height, candidate.split, candidate.labels)
+    return Looked(Record(*named, digest), ())
 
 
 def compare(candidate: Candidate, record: Record, classes: Sequence[str]) -> Compared:
@@ -133,10 +141,11 @@ def compare(candidate: Candidate, record: Record, classes: Sequence[str]) -> Com
     if candidate.mask is None:
         return Compared(problems)
     try:
-        shown = _shown(candidate.mask, record, classes)
+        values = _values(candidate.mask, record, classes)
     except UserError as error:
         return Compared((*problems, str(error)))
-    return Compared(problems, contradicts=shown != set(record.labels))
+    shown = {classes[value - 1] for value in values - {BACKGROUND}}
+    return Compared(problems, contradicts=shown != set(record.labels), scored=bool(values))
 
 
 def _masks_of_splits(
@@ -159,6 +168,14 @@ def _unmasked(pairs: Sequence[tuple[Candidate, Record]], splits: Sequence[str]) 
             )
 
 
+def _void(splits: set[str]) -> Iterator[str]:
+    for split in sorted(splits):
+        yield (
+            f"all masks of {split} are {IGNORE} at every pixel, which is never scored: expected "
+            "values of classes or 0, or `scored` without that split"
+        )
+
+
 def _outside(candidate: Candidate, width: int, height: int) -> Iterator[str]:
     # Boxes that reach a little beyond the picture are common, and harmless.
     for box in candidate.boxes:
@@ -170,20 +187,20 @@ def _outside(candidate: Candidate, width: int, height: int) -> Iterator[str]:
             )
 
 
-def _shown(path: Path, record: Record, classes: Sequence[str]) -> set[str]:
-    """Give the names of the classes in a mask."""
+def _values(path: Path, record: Record, classes: Sequence[str]) -> set[int]:
+    """Give the values in a mask that are scored: those of classes, and the background's."""
     mask = read_label(path)
     width, height = record.width, record.height
     if mask.shape != (height, width):
         got = f"{mask.shape[1]}x{mask.shape[0]}"
         raise UserError(f"{path}: mask is {got}, expected {width}x{height} as {record.image}")
-    values = set(np.unique(mask).tolist()) - {BACKGROUND, IGNORE}
+    values = set(np.unique(mask).tolist()) - {IGNORE}
     beyond = sorted(value for value in values if value > len(classes))
     if beyond:
         raise UserError(
             f"{path}: mask has the values {beyond}, expected 0 to {len(classes)} and 255"
         )
-    return {classes[value - 1] for value in values}
+    return values
 
 
 def _problems_of_lists(candidates: Sequence[Candidate], splits: Sequence[str]) -> Iterator[str]:

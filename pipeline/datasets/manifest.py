@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from pipeline.documents import read_scores, read_table, write_table
 from pipeline.errors import UserError
-from pipeline.files import damaged, replacing
+from pipeline.files import content_digest, damaged, replacing
 
-COLUMNS = ("id", "image", "width", "height", "split", "labels")
+COLUMNS = ("id", "image", "width", "height", "split", "labels", "digest")
+MASK_COLUMNS = ("id", "mask", "digest")
 BOX_COLUMNS = ("label", "left", "top", "right", "bottom")
 SEPARATOR = ";"
 
@@ -38,6 +39,8 @@ class Record:
         ``"train"`` or ``"val"``.
     labels : tuple of str
         Class names; empty for an image without foreground.
+    digest : str
+        Of the photograph's bytes, so that the manifest changes where one is replaced in place.
     """
 
     id: str
@@ -46,6 +49,7 @@ class Record:
     height: int
     split: str
     labels: tuple[str, ...]
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -133,8 +137,11 @@ def files_by_id(
 
 
 def write_manifest(path: Path, records: Sequence[Record]) -> None:
-    """Write records as CSV with the columns ``id,image,width,height,split,labels``."""
-    rows = ((r.id, r.image, r.width, r.height, r.split, SEPARATOR.join(r.labels)) for r in records)
+    """Write records as CSV with the columns ``id,image,width,height,split,labels,digest``."""
+    rows = (
+        (r.id, r.image, r.width, r.height, r.split, SEPARATOR.join(r.labels), r.digest)
+        for r in records
+    )
     write_table(path, COLUMNS, rows)
 
 
@@ -175,13 +182,14 @@ def read_classes(path: Path) -> tuple[str, ...]:
 
 
 def write_masks(path: Path, masks: Mapping[str, Path]) -> None:
-    """Write the ground-truth mask of every image that has one, as CSV ``id,mask``."""
-    write_table(path, ("id", "mask"), masks.items())
+    """Write the ground-truth mask of every image that has one, as CSV ``id,mask,digest``."""
+    rows = ((image_id, mask, content_digest(mask)) for image_id, mask in masks.items())
+    write_table(path, MASK_COLUMNS, rows)
 
 
 def read_masks(path: Path) -> dict[str, Path]:
     """Read what :func:`write_masks` wrote. For scoring and the report only."""
-    return {row["id"]: Path(row["mask"]) for row in read_table(path, ("id", "mask"))}
+    return {row["id"]: Path(row["mask"]) for row in read_table(path, MASK_COLUMNS)}
 
 
 def write_boxes(path: Path, boxes: Mapping[str, Sequence[Box]]) -> None:
@@ -213,4 +221,5 @@ def _record(row: Mapping[str, str]) -> Record:
         height=int(row["height"]),
         split=row["split"],
         labels=tuple(name for name in row["labels"].split(SEPARATOR) if name),
+        digest=row["digest"],
     )

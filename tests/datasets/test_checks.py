@@ -99,6 +99,17 @@ def test_a_wanted_split_without_any_mask_is_a_problem(source):
         compare(source)
 
 
+def test_masks_that_are_void_everywhere_are_a_problem(source, tmp_path):
+    first, second = source.candidates
+    void = tmp_path / "void.png"
+    Image.fromarray(np.full((3, 4), 255, np.uint8)).save(void)
+    masked = Candidate(second.id, second.image, "val", ("x",), void)
+    source = Source(source.classes, [first, masked])
+    with pytest.raises(UserError, match="all masks of val are 255 at every pixel"):
+        compare(source)
+    compare(source, splits=["train"])
+
+
 def test_empty_splits_and_missing_labels_are_problems(source):
     assert "split val has no image" in problems(Source(("x",), source.candidates[:1]))
     bare = [Candidate(c.id, c.image, c.split, (), None) for c in source.candidates]

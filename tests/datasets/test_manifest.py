@@ -43,9 +43,16 @@ def test_a_manifest_reads_back_as_written(tmp_path_factory, classes, ids, data):
 
 
 def test_masks_read_back_as_written(tmp_path):
-    masks = {"a": Path("x/a.png"), "b, c": Path("ü/b.png")}
+    (tmp_path / "ü").mkdir()
+    masks = {"a": tmp_path / "a.png", "b, c": tmp_path / "ü/b.png"}
+    for path in masks.values():
+        path.write_bytes(b"one")
     write_masks(tmp_path / "masks.csv", masks)
     assert read_masks(tmp_path / "masks.csv") == masks
+    first = (tmp_path / "masks.csv").read_bytes()
+    masks["a"].write_bytes(b"two")  # as long as before
+    write_masks(tmp_path / "masks.csv", masks)
+    assert (tmp_path / "masks.csv").read_bytes() != first
 
 
 def test_other_columns_are_refused(tmp_path):
@@ -86,8 +93,8 @@ def test_boxes_read_back_as_written(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("manifest", "id,image,width,height,split,labels\na,a.png,4x,5,train,cat\n", "4x"),
-        ("manifest", "id,image,width,height,split,labels\na,a.png,4\n", "row 2 has 3 cells"),
+        ("manifest", "id,image,width,height,split,labels,digest\na,a.png,4x,5,train,cat,\n", "4x"),
+        ("manifest", "id,image,width,height,split,labels,digest\na,a.png,4\n", "row 2 has 3 cells"),
         ("manifest", "id,image\n", "columns are"),
         ("manifest", "", "the file is empty"),
         ("classes", '["cat", "d', "Unterminated string"),

@@ -63,6 +63,21 @@ def test_without_masks_the_list_of_masks_is_empty(demo, tmp_path):
     assert read_masks(prepare(tmp_path / "out", voc(demo, masks=None))["masks"]) == {}
 
 
+def test_what_is_replaced_in_place_by_its_like_changes_its_list_alone(demo, tmp_path):
+    paths = prepare(tmp_path / "out", voc(demo))
+    before = {key: path.read_bytes() for key, path in paths.items()}
+    for folder_name, changed in (("JPEGImages", "manifest"), ("SegmentationClass", "masks")):
+        path = demo / folder_name / "train_00001.png"
+        with Image.open(path) as image:
+            other = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        other.save(path)
+        after = {
+            key: path.read_bytes() for key, path in prepare(tmp_path / "out", voc(demo)).items()
+        }
+        assert [key for key in before if after[key] != before[key]] == [changed]
+        before = after
+
+
 def test_a_scored_split_without_any_mask_is_refused(demo, tmp_path):
     for path in (demo / "SegmentationClass").glob("train_*"):
         path.rename(path.with_name(f"mask_{path.name}"))

@@ -132,8 +132,8 @@ def test_labels_that_equal_the_masks_are_perfect(small_dataset, copies, tmp_path
 
 
 def test_scores_by_hand(small_dataset, copies, tmp_path):
-    write_masks(small_dataset["masks"], {"0": tmp_path / "truth.png"})
     write_label(tmp_path / "truth.png", np.array([[0, 0, 1, 255]], np.uint8))
+    write_masks(small_dataset["masks"], {"0": tmp_path / "truth.png"})
     write_label(copies / "0.png", np.array([[0, 1, 1, 1]], np.uint8))
     scores, rows = scored(small_dataset, [copies], tmp_path)
     assert scores["images"] == 1  # images without a mask are not scored
