@@ -70,6 +70,14 @@ class CamClassifier(nn.Module):
         self.pooling = pooling
         self.mean, self.std = normalisation(backbone)
 
+    @property
+    def class_layer(self) -> nn.Module:
+        """The part that no pretraining knows: the class convolution and the constant."""
+        layer = nn.Module()
+        layer.add_module("convolution", self.head)
+        layer.register_parameter("constant", self.bias)
+        return layer
+
     def forward(self, images: Tensor) -> ClassScores:
         """Map (N, 3, H, W) normalised images to class scores and class maps."""
         maps = self.head(self.backbone.forward_features(images))  # type: ignore[operator]

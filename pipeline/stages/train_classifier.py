@@ -71,7 +71,7 @@ def train_classifier(
     checkpoint = weights.with_name("checkpoint.safetensors")
     state, rows = train(
         model,
-        model.head,
+        model.class_layer,
         samples,
         classification_step(settings["puzzle"]),
         Recipe(settings, seed, "val_map" if settings["selection"] == "best_val_map" else None),

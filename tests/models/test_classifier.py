@@ -7,6 +7,7 @@ from pipeline.models.affinity import load_affinity_network
 from pipeline.models.backbone import create_backbone
 from pipeline.models.classifier import create_classifier, load_classifier, save_classifier
 from pipeline.models.segmenter import Segmenter, load_segmenter, save_segmenter
+from pipeline.optimization import make_optimizer
 
 SETTINGS = {
     "backbone": "test_resnet",
@@ -109,3 +110,16 @@ def test_weights_of_another_network_are_named(model, tmp_path):
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(UserError, match="not a whole safetensors"):
         load_affinity_network(path)
+
+
+def test_the_constant_learns_at_the_class_layers_rate():
+    model = create_classifier(SETTINGS | {"bias": True}, 2)
+    settings = {
+        "name": "sgd", "learning_rate": 0.1, "head_multiplier": 10, "bias_multiplier": 1,
+        "bias_decay": False, "momentum": 0.9, "nesterov": False, "weight_decay": 0.0,
+    }  # fmt: skip
+    groups = make_optimizer(model, model.class_layer, settings).param_groups
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    assert rates[id(model.bias)] == rates[id(model.head.weight)] == 1
+    assert {rates[id(parameter)] for parameter in model.backbone.parameters()} == {0.1}
+    assert [*create_classifier(SETTINGS, 2).class_layer.parameters()] != []
