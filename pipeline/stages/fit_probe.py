@@ -57,7 +57,8 @@ def fit_probe(
     built = {**settings, "pooling": "gap"}
     model = create_classifier(built, len(data.classes), next(iter(pretrained), None))
     applied = on_device(fabric, model, fold=False)  # what is saved is the network as it was
-    features = _features(applied, records, settings["size"], settings["flip"])
+    with fabric.autocast():  # by itself only for calls of the network as a whole
+        features = _features(applied, records, settings["size"], settings["flip"])
     targets = np.repeat(data.targets(records), 2 if settings["flip"] else 1, axis=0)
     how = {"solver": settings["solver"], "c": settings["c"], "constant": settings["bias"]}
     found, bias = fit_linear(features, targets, **how)

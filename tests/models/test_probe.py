@@ -100,3 +100,16 @@ def test_the_stage_writes_a_classifier_of_frozen_features(small_dataset, tmp_pat
     # The bias is in the scores and not in the maps.
     torch.testing.assert_close(logits, maps.mean(dim=(2, 3)) + model.bias)
     assert model.bias.any()
+
+
+def test_features_are_in_the_precision_of_the_settings(small_dataset, tmp_path):
+    heads = []
+    for precision in ("32-true", "bf16-mixed"):
+        path = tmp_path / f"{precision}.safetensors"
+        fit_probe(
+            manifest=small_dataset["manifest"], classes=small_dataset["classes"], pretrained=[],
+            settings=SETTINGS | {"precision": precision}, seed=3, weights=path, threads=1,
+        )  # fmt: skip
+        heads.append(load_classifier(path).head.weight.detach())
+    assert not torch.equal(*heads)
+    torch.testing.assert_close(*heads, rtol=0, atol=0.1 * heads[0].abs().max().item())
