@@ -70,9 +70,17 @@ def evaluate(
     names = ["background", *data.classes]
     pairs = [(truth[image_id], files[image_id]) for image_id in truth]
     work = _Counting(len(names))
-    counted = list(map_images(work, pairs, workers=threads, what=f"scores of {method}"))
-    _write_images(images, names, dict(zip(truth, counted, strict=True)))
-    write_counts(counts, list(truth), image_counts(counted))
+    found = map_images(work, pairs, workers=threads, what=f"scores of {method}")
+    # One image at a time: of many classes, the matrices of all images are gigabytes.
+    total = np.zeros((len(names), len(names) + 1), np.int64)
+    of_images, rows = [], []
+    for image_id, counted in zip(truth, found, strict=True):
+        total += counted
+        of_images.append(image_counts([counted])[0])
+        rows.append(_row(image_id, scores_of(counted, names)))
+    columns = ("id", "miou", "pixel_accuracy", *(f"iou:{name}" for name in names))
+    write_table(images, columns, rows)
+    write_counts(counts, list(truth), np.stack(of_images))
     head = {
         "kind": kind,
         "method": method,
@@ -81,7 +89,7 @@ def evaluate(
         "settings": settings,
         "threshold": _threshold(settings.get("background"), threshold),
     }
-    write_scores(scores, head | scores_of(np.sum(counted, axis=0), names))
+    write_scores(scores, head | scores_of(total, names))
 
 
 def scored_masks(ids: Sequence[str], masks: Path) -> dict[str, Path]:
@@ -123,14 +131,9 @@ def _threshold(
     return {key: background[key] for key in ("value", "chosen")}
 
 
-def _write_images(path: Path, names: Sequence[str], counts: Mapping[str, Counts]) -> None:
-    columns = ("id", "miou", "pixel_accuracy", *(f"iou:{name}" for name in names))
-    rows = []
-    for image_id, count in counts.items():
-        score = scores_of(count, names)
-        shares = (row["iou"] for row in score["classes"])
-        rows.append((image_id, score["miou"], score["pixel_accuracy"], *shares))
-    write_table(path, columns, rows)
+def _row(image_id: str, score: Mapping[str, Any]) -> tuple[Any, ...]:
+    shares = (row["iou"] for row in score["classes"])
+    return (image_id, score["miou"], score["pixel_accuracy"], *shares)
 
 
 if __name__ == "__main__":
