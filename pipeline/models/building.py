@@ -11,7 +11,7 @@ from torch import nn
 
 from pipeline.errors import UserError
 from pipeline.models.affinity import AffinityNetwork
-from pipeline.models.backbone import find_module
+from pipeline.models.backbone import find_module, load_backbone
 from pipeline.models.classifier import create_classifier
 from pipeline.models.segmenter import create_segmenter
 from pipeline.network_check import layers_of_maps
@@ -34,6 +34,11 @@ def network_problems(plan: Plan) -> Iterator[str]:
     str
         One problem, after its place in the configuration.
     """
+    # A file that fits none of several networks is one problem.
+    yield from dict.fromkeys(_problems(plan))
+
+
+def _problems(plan: Plan) -> Iterator[str]:
     yield from _unused_weights(plan.config)
     readable = {}
     for backbone, path in given_weights(plan.config).items():
@@ -83,15 +88,14 @@ def _unreadable(path: Path) -> str:
 
 def _classifier_problems(plan: Plan, name: str, weights: Mapping[str, Path]) -> Iterator[str]:
     place, settings = f"classifiers.{name}", plan.config["classifiers"][name]
-    given = weights.get(settings["backbone"]) if settings["pretrained"] else None
     try:
-        unset = {"pooling": "gap"} | settings | {"pretrained": False}
-        model = create_classifier(unset, CLASSES, given)
+        model = create_classifier({"pooling": "gap"} | settings | {"pretrained": False}, CLASSES)
         if any(path.split("/")[0] == name for path in plan.walked):
             AffinityNetwork(model.backbone)
     except UserError as error:
         yield f"{place}: {error}"
         return
+    yield from _misfit(model.backbone, settings, weights)
     yield from _lacking(f"{place}.frozen", model.backbone, settings.get("frozen", ()))
     for classifier, attribution, layer in layers_of_maps(plan):
         if classifier == name:
@@ -99,13 +103,25 @@ def _classifier_problems(plan: Plan, name: str, weights: Mapping[str, Path]) -> 
 
 
 def _segmenter_problems(settings: dict[str, Any], weights: Mapping[str, Path]) -> Iterator[str]:
-    given = weights.get(settings["backbone"]) if settings["pretrained"] else None
     try:
-        model = create_segmenter(settings | {"pretrained": False}, CLASSES, given)
+        model = create_segmenter(settings | {"pretrained": False}, CLASSES)
     except UserError as error:
         yield f"segmenter: {error}"
         return
+    yield from _misfit(model.encoder, settings, weights)
     yield from _lacking("segmenter.frozen", model.encoder, settings["frozen"])
+
+
+def _misfit(
+    backbone: nn.Module, settings: Mapping[str, Any], weights: Mapping[str, Path]
+) -> Iterator[str]:
+    """Put the user's weights into a backbone that starts from them."""
+    name = settings["backbone"]
+    if settings["pretrained"] and name in weights:
+        try:
+            load_backbone(backbone, weights[name])
+        except UserError as error:
+            yield f"weights.{name}: {error}"
 
 
 def _lacking(place: str, backbone: nn.Module, names: Iterable[str]) -> Iterator[str]:
