@@ -77,10 +77,15 @@ def _lock(path: Path) -> IO[bytes]:
         file.close()
 
 
-def content_digest(path: Path) -> str:
-    """Give the first 16 hexadecimal digits of the SHA-256 of a file's bytes."""
+def sha256_of(path: Path) -> str:
+    """Give the SHA-256 of a file's bytes in hexadecimal digits."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """Give the first 16 digits of a file's SHA-256: enough to see that it was replaced."""
+    return sha256_of(path)[:16]
 
 
 def damaged(path: Path, what: str, error: Exception | str) -> UserError:

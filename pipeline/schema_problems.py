@@ -1,12 +1,13 @@
 """What a configuration's schema finds wrong, in words that name the fix."""
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from typing import Any
 
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError, best_match
+
+from pipeline.errors import did_you_mean
 
 Schema = Mapping[str, Any]
 
@@ -71,7 +72,7 @@ def nearest(key: str, known: Iterable[str]) -> str:
     """Name the known word that is nearest to a misspelt one; all of them, where none is near."""
     words = list(known)
     expected = f": expected {one_of(words)}" if words else ""
-    return _did_you_mean(key, words) or expected
+    return did_you_mean(key, words) or expected
 
 
 def one_of(names: Iterable[Any]) -> str:
@@ -149,11 +150,15 @@ def _expected(error: Any) -> str:
     rule, value = error.validator, error.validator_value
     if rule in {"enum", "const"}:
         allowed = value if rule == "enum" else [value]
-        near = _did_you_mean(error.instance, [word for word in allowed if isinstance(word, str)])
-        return one_of(allowed) + near
+        words = [word for word in allowed if isinstance(word, str)]
+        misspelt = isinstance(error.instance, str)
+        return one_of(allowed) + (did_you_mean(error.instance, words) if misspelt else "")
+    hint = ""
     if rule == "type":
         types = [value] if isinstance(value, str) else value
         text = " or ".join(_TYPES[name] for name in types)
+        if {"integer", "number"} & set(types):
+            hint = _number_hint(error.instance)
     elif rule == "not" and "enum" in value:
         text = _RULES["not"].format(", ".join(value["enum"]))
     elif rule in _RULES:
@@ -161,7 +166,6 @@ def _expected(error: Any) -> str:
     else:
         text = f"{rule} {value}"
     described = error.schema.get("description", "").rstrip(".")
-    hint = _number_hint(error.instance) if "a number" in text or "a whole" in text else ""
     return text + (f" ({described})" if described else "") + hint
 
 
@@ -197,8 +201,3 @@ def _way_to(key: str, schema: Schema, root: Schema, depth: int) -> list[str]:
             if way := _way_to(key, dereference(branch, root), root, depth - 1):
                 return [name, *way]
     return []
-
-
-def _did_you_mean(key: Any, known: list[str]) -> str:
-    near = difflib.get_close_matches(key, known, n=1) if isinstance(key, str) else []
-    return f": did you mean {near[0]!r}?" if near else ""

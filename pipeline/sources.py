@@ -195,9 +195,14 @@ def missing(plan: Plan) -> Iterator[str]:
 
 def given_weights(config: Config) -> dict[str, str]:
     """Give the user's own weights files that networks start from, by backbone."""
+    given = config["weights"]
+    return {name: given[name] for name in pretrained_backbones(config) if name in given}
+
+
+def pretrained_backbones(config: Config) -> list[str]:
+    """Give the backbones of all networks that start from pretrained weights, in order."""
     networks = [*config["classifiers"].values(), config.get("segmenter", {})]
-    used = [settings["backbone"] for settings in networks if settings.get("pretrained")]
-    return {name: config["weights"][name] for name in unique(used) if name in config["weights"]}
+    return unique(settings["backbone"] for settings in networks if settings.get("pretrained"))
 
 
 def _absent(path: str, key: str, *, folder: bool = False) -> Iterator[str]:

@@ -138,11 +138,11 @@ class Plan:
     def classifiers_of(self, kind: str) -> str:
         """Give a regular expression of the names of all classifiers of a kind."""
         names = [name for name in self.config["classifiers"] if self.kind_of(name) == kind]
-        return "|".join(names) or "(?!)"  # which nothing matches
+        return _any_of(names)
 
     def names_of(self, section: str) -> str:
         """Give a regular expression of the names that a section defines."""
-        return "|".join(self.config[section]) or "(?!)"
+        return _any_of(self.config[section])
 
     def names_of_maps(self) -> str:
         """Give a regular expression of ATTRIBUTION and ATTRIBUTION+WALK."""
@@ -364,6 +364,10 @@ def maps_path(wildcards: Any) -> str:
 def labels_path(wildcards: Any) -> str:
     """Give CLASSIFIER/MAPS/REFINEMENT of a job."""
     return f"{maps_path(wildcards)}/{wildcards.refinement}"
+
+
+def _any_of(names: Iterable[str]) -> str:
+    return "|".join(names) or "(?!)"  # which nothing matches
 
 
 def unique(items: Iterable[str]) -> list[str]:

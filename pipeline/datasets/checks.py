@@ -104,7 +104,8 @@ def check_truth(
         for pair, compared in zip(pairs, looked, strict=True):
             problems += compared.problems
             contradictions += compared.contradicts
-            scored |= {pair[1].split} if compared.scored else set()
+            if compared.scored:
+                scored.add(pair[1].split)
     if not problems:
         problems += _void({record.split for _, record in pairs if record.split in splits} - scored)
     if problems:

@@ -1,7 +1,6 @@
 """What a data set holds, in numbers: images, labels, classes together, sizes, equal files."""
 
 import difflib
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import Manifest, Record, evenly_spaced
 from pipeline.errors import UserError
+from pipeline.files import sha256_of
 from pipeline.parallel import map_images
 
 #: Similarity of two words (difflib's ratio) from which on one may be a slip of the other.
@@ -178,8 +178,8 @@ def identical_files(records: Sequence[Record], workers: int) -> list[tuple[Recor
     shared = Counter(lengths)
     suspects = [r for r, length in zip(records, lengths, strict=True) if shared[length] > 1]
     paths = [record.image for record in suspects]
-    digests = map_images(_digest, paths, workers=workers, what="files of equal length compared")
-    groups: dict[bytes, list[Record]] = {}
+    digests = map_images(sha256_of, paths, workers=workers, what="files of equal length compared")
+    groups: dict[str, list[Record]] = {}
     for record, digest in zip(suspects, digests, strict=True):
         groups.setdefault(digest, []).append(record)
     return [tuple(group) for group in groups.values() if len(group) > 1]
@@ -238,8 +238,3 @@ def _length(path: Path) -> int:
         raise UserError(
             f"{path}: no such image, though the manifest names it: run prepare_dataset again"
         ) from error
-
-
-def _digest(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()

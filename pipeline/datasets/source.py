@@ -1,12 +1,12 @@
 """What a reader of a data set returns: records to be checked, and the problems it met."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.artifacts import BACKGROUND, IGNORE
 from pipeline.datasets.manifest import SEPARATOR, Box
+from pipeline.errors import did_you_mean
 
 #: The label images' values that are left by background and ignored pixels.
 MOST_CLASSES = IGNORE - BACKGROUND - 1
@@ -87,6 +87,5 @@ class Source:
 
 def unknown_label(where: str, name: str, classes: Sequence[str]) -> str:
     """Word the problem of a label that the classes lack, with its nearest neighbour."""
-    near = difflib.get_close_matches(name, classes, n=1)
-    hint = f": did you mean {near[0]!r}?" if near else ""
+    hint = did_you_mean(name, classes)
     return f"{where}: unknown label {name!r}, expected one of {', '.join(classes)}{hint}"

@@ -1,6 +1,5 @@
 """Files that several formats have: grey images, class names, the table of images, checksums."""
 
-import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from PIL import Image
 from pipeline.artifacts import BACKGROUND, IGNORE
 from pipeline.documents import write_scores, write_table
 from pipeline.export.job import ExportItem
-from pipeline.files import replacing
+from pipeline.files import replacing, sha256_of
 
 CHECKSUMS = "checksums.sha256"
 
@@ -70,9 +69,7 @@ def write_checksums(root: Path) -> None:
 
 
 def _checksum_line(path: Path, name: str) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     # A name that has to be escaped is announced by a backslash before the digest.
     escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
     mark = "" if escaped == name else "\\"
-    return f"{mark}{digest}  {escaped}\n"
+    return f"{mark}{sha256_of(path)}  {escaped}\n"

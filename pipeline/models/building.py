@@ -15,7 +15,7 @@ from pipeline.models.backbone import find_module, load_backbone
 from pipeline.models.classifier import create_classifier
 from pipeline.models.segmenter import create_segmenter
 from pipeline.network_check import layers_of_maps
-from pipeline.sources import given_weights
+from pipeline.sources import given_weights, pretrained_backbones
 from pipeline.workflow import Plan
 
 #: Any number of classes will do.
@@ -57,8 +57,7 @@ def _unused_weights(config: Mapping[str, Any]) -> Iterator[str]:
 
     A file of paths may be shared by experiments: weights of another network are no mistake.
     """
-    networks = [*config["classifiers"].values(), config.get("segmenter", {})]
-    used = {part["backbone"] for part in networks if part.get("pretrained")}
+    used = set(pretrained_backbones(config))
     without = sorted(used - config["weights"].keys())
     for name in sorted(config["weights"].keys() - used):
         same = [other for other in without if other.partition(".")[0] == name.partition(".")[0]]

@@ -1,7 +1,6 @@
 """Pretrained weights of timm's networks from the Hugging Face hub, verified, as local files."""
 
 import errno
-import hashlib
 import logging
 import os
 import re
@@ -25,7 +24,7 @@ from huggingface_hub.errors import (
 from torch import nn
 
 from pipeline.errors import UserError
-from pipeline.files import locked, replacing
+from pipeline.files import locked, replacing, sha256_of
 from pipeline.models.backbone import create_backbone, load_backbone
 
 logger = logging.getLogger(__name__)
@@ -144,8 +143,7 @@ def _verify(backbone: str, cached: Path, etag: str) -> None:
             f"{cached}: its ETag is {etag!r}, expected a SHA-256 to verify it by: set HF_ENDPOINT "
             f"to a server that states one, or {_give_file(backbone)}"
         )
-    with cached.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = sha256_of(cached)
     if digest != etag:
         cached.resolve().unlink()
         raise UserError(
