@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts import BACKGROUND, IGNORE, ClassMaps
+from pipeline.images import cell_side
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf, label_probabilities
 from pipeline.refinement.graph_cut import GraphCutSettings, combine_cuts, cut_class
 
@@ -34,14 +35,24 @@ def upsampled(maps: ClassMaps) -> Maps:
     Returns
     -------
     (K, H, W) float32 array
-        Bilinear between cell centres.
+        The full maps, where there are some. Of others each cell is enlarged to its pixels, bilinear
+        between the cells' centers, and what reaches over the image is cut off.
+
+    Raises
+    ------
+    UserError
+        If no stride makes that many cells of the image.
     """
+    if maps.full is not None:
+        return maps.full.astype(np.float32)
     height, width = maps.size
+    rows, columns = maps.values.shape[1:]
+    side = cell_side(maps.size, (rows, columns))
     full = np.zeros((len(maps.classes), height, width), np.float32)
     for values, target in zip(maps.values, full, strict=True):
-        cv2.resize(
-            values.astype(np.float32), (width, height), target, interpolation=cv2.INTER_LINEAR
-        )
+        cells = values.astype(np.float32)
+        enlarged = cv2.resize(cells, (side * columns, side * rows), interpolation=cv2.INTER_LINEAR)
+        target[:] = enlarged[:height, :width]
     return full
 
 

@@ -15,7 +15,7 @@ from pipeline.attribution.units import class_units, most_exciting, unit_maps
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.device import channels_last, make_fabric, on_device
 from pipeline.files import replacing
-from pipeline.images import fitted_size, normalise, read_rgb, resize
+from pipeline.images import fitted_size, network_input, read_rgb
 from pipeline.models.classifier import CamClassifier, load_classifier
 from pipeline.progress import progress
 from pipeline.report.pictures import Picture, captioned_grid, framed, with_region
@@ -97,7 +97,7 @@ class _View:
 
     def _maps(self, photograph: NDArray[np.uint8], units: Tensor) -> Tensor:
         size = fitted_size((photograph.shape[0], photograph.shape[1]), self.max_size)
-        scaled = normalise(resize(photograph, size), self.model.mean, self.model.std)
+        scaled = network_input(photograph, size, self.model)
         device = next(self.model.parameters()).device
         return unit_maps(
             self.model, channels_last(torch.from_numpy(scaled)[None].to(device)), units
