@@ -108,10 +108,9 @@ def training_transform(
     """
     jitter = settings["color_jitter"]
     crop = settings["crop"]
+    low, high = settings["resize"]
     fill = {tv_tensors.Image: [round(255 * value) for value in mean], tv_tensors.Mask: IGNORE}
-    steps: list[v2.Transform] = [
-        RandomLongSide(*settings["resize"], interpolation=interpolation_of(settings))
-    ]
+    steps: list[v2.Transform] = [RandomLongSide(low, high, interpolation_of(settings))]
     if settings["flip"]:
         steps.append(v2.RandomHorizontalFlip())
     if jitter:

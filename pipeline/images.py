@@ -1,6 +1,7 @@
 """Photographs: decoding, resizing, normalising and the random transforms of training."""
 
 from collections.abc import Mapping, Sequence
+from math import log2
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,11 @@ def fitted_size(size: tuple[int, int], long_side: int | None) -> tuple[int, int]
     return scaled_size(size, long_side / max(size))
 
 
+def at_least(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return a (height, width) padded to a square of a side, where it is smaller."""
+    return max(size[0], side), max(size[1], side)
+
+
 def strided_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
     """Give the size of a map with one cell per ``stride`` pixels, the last one partial."""
     height, width = size
@@ -145,6 +151,16 @@ def cell_side(size: tuple[int, int], cells: tuple[int, int]) -> int:
             f"partial, for a k of 1 to {MOST_SIDE}"
         )
     return next((side for side in fitting if side & (side - 1) == 0), fitting[-1])
+
+
+def network_stride(size: tuple[int, int], cells: tuple[int, int]) -> int:
+    """Return the stride of a network, a power of two, from the size of what it makes of an image.
+
+    Networks round the number of cells up or down: of an image of three cells a side or more the
+    power of two is the nearest one, of a smaller one it may be half of it.
+    """
+    longest = max(size)
+    return int(2 ** max(0, round(log2(longest / cells[size.index(longest)]))))
 
 
 def normalise(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log2
 from typing import cast
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.attribution import Attribution
-from pipeline.images import fitted_size, scaled_size, strided_size
+from pipeline.images import fitted_size, network_stride, scaled_size, strided_size
 from pipeline.metrics.agreement import map_agreement
 from pipeline.models.classifier import CamClassifier
 from pipeline.views import views_of
@@ -89,8 +88,8 @@ def fuse(
     full = None
     if full_resolution:
         largest = scaled_size(fitted_size(size, max_size), max(scales))
-        side = _side_of_cells(largest, maps[list(scales).index(max(scales))])
-        full = _stored(_full_sum(maps, size, side))
+        rows, columns = maps[list(scales).index(max(scales))].shape[2:]
+        full = _stored(_full_sum(maps, size, network_stride(largest, (rows, columns))))
     return FusedMaps(_stored(single.sum(dim=0)), map_agreement(single.cpu().numpy()), full)
 
 
@@ -111,16 +110,6 @@ def fused_maps(
         scales=scales, flip=flip, max_size=max_size, stride=stride,
     )  # fmt: skip
     return found.values, found.agreement
-
-
-def _side_of_cells(size: tuple[int, int], maps: Tensor) -> int:
-    """Return the pixels along a cell's side, a power of two, of an image's (1 or 2, K, h, w) maps.
-
-    Networks round the number of cells up or down.
-    """
-    longest = max(size)
-    cells = maps.shape[2 + size.index(longest)]
-    return int(2 ** max(0, round(log2(longest / cells))))
 
 
 def _full_sum(views: Sequence[Tensor], size: tuple[int, int], side: int) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pipeline.artifacts import read_network, write_weights
 from pipeline.device import channels_last
-from pipeline.images import FILTER, fitted_size, network_input, strided_size
+from pipeline.images import FILTER, at_least, fitted_size, network_input, strided_size
 from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation, restore
 from pipeline.models.classifier import load_classifier
 
@@ -100,7 +100,7 @@ def _at_stride(branch: nn.Module, features: Tensor, stride: int) -> Tensor:
 def _padded(images: Tensor, multiple: int, least: int = 0) -> Tensor:
     """Pad images right and below with the mean color, zero, to at least a size and a multiple."""
     height, width = images.shape[2:]
-    rows, columns = (-(-max(least, side) // multiple) * multiple for side in (height, width))
+    rows, columns = (-(-side // multiple) * multiple for side in at_least((height, width), least))
     return F.pad(images, (0, columns - width, 0, rows - height))
 
 

@@ -45,14 +45,35 @@ def upsampled(maps: ClassMaps) -> Maps:
     """
     if maps.full is not None:
         return maps.full.astype(np.float32)
-    height, width = maps.size
     rows, columns = maps.values.shape[1:]
-    side = cell_side(maps.size, (rows, columns))
-    full = np.zeros((len(maps.classes), height, width), np.float32)
-    for values, target in zip(maps.values, full, strict=True):
-        cells = values.astype(np.float32)
-        enlarged = cv2.resize(cells, (side * columns, side * rows), interpolation=cv2.INTER_LINEAR)
-        target[:] = enlarged[:height, :width]
+    return enlarged(maps.values, maps.size, cell_side(maps.size, (rows, columns)))
+
+
+def enlarged(values: NDArray[np.floating], size: tuple[int, int], side: int) -> Maps:
+    """Enlarge (K, h, w) maps by a whole factor, bilinear, and cut off what is beyond a size.
+
+    Parameters
+    ----------
+    values : (K, h, w) float array
+    size : (int, int)
+        Height H and width W of the result.
+    side : int
+        Pixels along a cell's side.
+
+    Returns
+    -------
+    (K, H, W) float32 array
+    """
+    height, width = size
+    rows, columns = values.shape[1:]
+    full = np.zeros((len(values), height, width), np.float32)
+    for cells, target in zip(values, full, strict=True):
+        whole = cv2.resize(
+            cells.astype(np.float32),
+            (side * columns, side * rows),
+            interpolation=cv2.INTER_LINEAR,
+        )
+        target[:] = whole[:height, :width]
     return full
 
 
