@@ -76,7 +76,7 @@ def test_maps_that_are_not_numbers_are_refused(tmp_path, value):
         MapShard(path)["a"]
 
 
-def test_maps_may_say_how_much_their_views_agree(tmp_path):
+def test_maps_may_have_full_ones_and_say_how_much_their_views_agree(tmp_path):
     values, agreement = np.ones((2, 1, 1), np.float16), np.array([0.25, 0.75], np.float32)
     full = np.linspace(0, 1, 32).reshape(2, 4, 4).astype(np.float16)
     said = ClassMaps(np.array([1, 2]), values, (4, 4), agreement, full)
@@ -84,7 +84,8 @@ def test_maps_may_say_how_much_their_views_agree(tmp_path):
     write_maps(tmp_path / "1.safetensors", [("b", ClassMaps(np.array([1, 2]), values, (4, 4)))])
     shards = maps_by_id([tmp_path / "0.safetensors", tmp_path / "1.safetensors"], ["b", "a"])
     assert shards["a"]["a"].agreement.tolist() == [0.25, 0.75]
-    assert shards["b"]["b"].agreement is None
+    np.testing.assert_array_equal(shards["a"]["a"].full, full)
+    assert shards["b"]["b"].agreement is None and shards["b"]["b"].full is None
     with pytest.raises(UserError, match="1 of 2 images have no maps, first c"):
         maps_by_id([tmp_path / "0.safetensors"], ["a", "c"])
 

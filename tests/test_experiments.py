@@ -71,7 +71,7 @@ PUBLISHED = {
         },
         "schedule": {"power": 0.9, "warmup": 0},
         "augmentation": {
-            "resize": [320, 640], "crop": 512, "flip": True, "color_jitter": 0,
+            "resize": [320, 640], "interpolation": "bicubic", "crop": 512, "flip": True, "color_jitter": 0,
             "hide_and_seek": None,
         },
         "puzzle": {
@@ -81,7 +81,7 @@ PUBLISHED = {
     },
     # inference_classification.py
     "attributions.cam": {
-        "scales": [0.5, 1.0, 1.5, 2.0], "flip": True, "max_size": None, "stride": 4,
+        "scales": [0.5, 1.0, 1.5, 2.0], "flip": True, "max_size": None, "stride": 4, "full_resolution": True,
     },
     # make_affinity_labels.py with the README's thresholds, train_affinitynet.py
     "affinity": {
@@ -92,7 +92,7 @@ PUBLISHED = {
         },
         "schedule": {"power": 0.9, "warmup": 0},
         "augmentation": {
-            "resize": [320, 640], "crop": 512, "flip": True, "color_jitter": 0,
+            "resize": [320, 640], "interpolation": "bicubic", "crop": 512, "flip": True, "color_jitter": 0,
             "hide_and_seek": None,
         },
     },
@@ -123,7 +123,7 @@ PUBLISHED = {
         },
         "schedule": {"power": 0.9, "warmup": 0},
         "augmentation": {
-            "resize": [256, 1024], "crop": 512, "flip": True, "color_jitter": 0,
+            "resize": [256, 1024], "interpolation": "bicubic", "crop": 512, "flip": True, "color_jitter": 0,
             "hide_and_seek": None,
         },
     },
