@@ -53,7 +53,9 @@ from pipeline.files import replacing
 def test_maps_read_back_as_written(tmp_path_factory, maps):
     path = tmp_path_factory.mktemp("maps") / "0.safetensors"
     items = {
-        name: ClassMaps(np.arange(1, 1 + len(values)), values, (4 * values.shape[1], 9))
+        name: ClassMaps(
+            np.arange(1, 1 + len(values)), values, (4 * values.shape[1], 4 * values.shape[2])
+        )
         for name, values in maps.items()
     }
     write_maps(path, items.items())
@@ -226,6 +228,13 @@ def test_a_label_that_a_job_made_is_named_by_its_folder(tmp_path):
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(UserError, match="delete this folder and run again"):
         read_made_label(path)
+
+
+def test_maps_of_a_layout_without_a_stride_are_refused(tmp_path):
+    maps = ClassMaps(np.array([1]), np.ones((1, 3, 3), np.float16), (9, 30))
+    write_maps(tmp_path / "0.safetensors", [("a", maps)])
+    with pytest.raises(UserError, match=r"0\.safetensors: a: maps are \(3, 3\), .*make them again"):
+        MapShard(tmp_path / "0.safetensors")["a"]
 
 
 def test_maps_of_an_image_of_another_size_are_refused(tmp_path):
