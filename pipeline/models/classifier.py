@@ -98,7 +98,9 @@ def create_classifier(
     ----------
     settings : mapping
         Keys ``backbone``, ``pretrained``, ``output_stride`` and ``pooling``, and possibly
-        ``dilation``, ``last_layer``, ``bias`` and ``adl``.
+        ``dilation``, ``last_layer``, ``bias``, ``adl`` and ``class_layer_init``: ``"uniform"``
+        (PyTorch's) or ``"he"`` (He et al. 2015, "Delving Deep into Rectifiers", eq. 10: normal,
+        of variance 2 / channels), the class layer's weights before training.
     classes : int
         Number of classes without the background.
     weights : Path, optional
@@ -120,13 +122,16 @@ def create_classifier(
     )
     initialise_backbone(backbone, weights, pretrained=settings["pretrained"])
     adl = settings.get("adl")
-    return CamClassifier(
+    model = CamClassifier(
         backbone,
         classes,
         settings["pooling"],
         bias=settings.get("bias", False),
         adl={key: adl[key] for key in ("points", "threshold", "drop_rate")} if adl else None,
     )
+    if settings.get("class_layer_init") == "he":
+        nn.init.kaiming_normal_(model.head.weight)
+    return model
 
 
 def save_classifier(
