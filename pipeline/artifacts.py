@@ -43,19 +43,22 @@ class ClassMaps:
         Height and width of the image in pixels.
     agreement : (K,) float32 array or None
         How much the views that the maps are made of agree, in [0, 1]; None where nobody says.
+    full : (K, H, W) float16 array or None
+        The same maps fused at the image's resolution, where they are kept.
     """
 
     classes: NDArray[np.int64]
     values: NDArray[np.float16]
     size: tuple[int, int]
     agreement: NDArray[np.float32] | None = None
+    full: NDArray[np.float16] | None = None
 
 
 def write_maps(path: Path, maps: Iterable[tuple[str, ClassMaps]]) -> None:
     """Write a shard of maps.
 
     Of every image the tensors ``ID/classes``, ``ID/maps`` and ``ID/size``, and ``ID/agreement``
-    where the maps know it.
+    and ``ID/full`` where the maps have them.
     """
     tensors: dict[str, NDArray[Any]] = {}
     for image_id, item in maps:
@@ -64,6 +67,8 @@ def write_maps(path: Path, maps: Iterable[tuple[str, ClassMaps]]) -> None:
         tensors[f"{image_id}/size"] = np.array(item.size, dtype=np.int64)
         if item.agreement is not None:
             tensors[f"{image_id}/agreement"] = np.asarray(item.agreement, dtype=np.float32)
+        if item.full is not None:
+            tensors[f"{image_id}/full"] = np.ascontiguousarray(item.full, dtype=np.float16)
     with replacing(path) as partial:
         save_file(tensors, partial, metadata={"crc32": json.dumps(_checksums(tensors))})
 
@@ -86,20 +91,25 @@ class MapShard:
         except SafetensorError as error:
             raise damaged(path, "safetensors file of maps", error) from error
         self.ids = sorted(key.removesuffix("/size") for key in keys if key.endswith("/size"))
-        self._says_agreement = {f"{image_id}/agreement" for image_id in self.ids} <= keys
+        #: What all images of the shard have beyond their classes, size and maps.
+        self._more = [
+            name
+            for name in ("agreement", "full")
+            if self.ids and {f"{image_id}/{name}" for image_id in self.ids} <= keys
+        ]
 
     def __getitem__(self, image_id: str) -> ClassMaps:
-        names = ["size", "maps", "classes", *(["agreement"] if self._says_agreement else [])]
+        names = ["size", "maps", "classes", *self._more]
         tensors = self._tensors([f"{image_id}/{name}" for name in names])
         size, values, classes = tensors[:3]
         height, width = size.tolist()
-        agreement = tensors[3] if self._says_agreement else None
-        if not np.isfinite(values).all():
+        more = dict(zip(self._more, tensors[3:], strict=True))
+        if not all(np.isfinite(part).all() for part in (values, *more.values())):
             raise UserError(
                 f"{self._path}: maps of {image_id} hold values that are not finite, expected "
                 "numbers in [0, 1]: make them again, with `precision: 32-true`"
             )
-        return ClassMaps(classes, values, (height, width), agreement)
+        return ClassMaps(classes, values, (height, width), **more)
 
     def _tensors(self, keys: Sequence[str]) -> list[Any]:
         try:

@@ -13,26 +13,31 @@ from torchvision.transforms import InterpolationMode, v2
 from torchvision.transforms.v2 import functional as F
 
 from pipeline.artifacts import IGNORE
+from pipeline.images import FILTER, interpolation_of, scaled_size
 
 
 class RandomLongSide(v2.Transform):  # type: ignore[misc]
-    """Resize so that the long side is a random number of pixels in [low, high]."""
+    """Resize so that the long side is a random number of pixels in [low, high].
 
-    def __init__(self, low: int, high: int) -> None:
+    The other side is rounded, and images are resized by the filter of that name.
+    """
+
+    def __init__(self, low: int, high: int, interpolation: str = FILTER) -> None:
         super().__init__()
         self.low, self.high = low, high
+        self.interpolation = InterpolationMode(interpolation)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the long side, once for an image and its label."""
         return {"long_side": int(torch.randint(self.low, self.high + 1, ()))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resize one input: bilinear for images, nearest for label images."""
-        longest = max(inpt.shape[-2:])
-        size = [max(1, side * params["long_side"] // longest) for side in inpt.shape[-2:]]
+        """Resize one input; label images take the nearest pixel."""
+        height, width = inpt.shape[-2:]
+        size = list(scaled_size((height, width), params["long_side"] / max(height, width)))
         if isinstance(inpt, tv_tensors.Mask):
             return _resize_label(inpt, size)
-        return F.resize(inpt, size=size, antialias=True)
+        return F.resize(inpt, size=size, interpolation=self.interpolation, antialias=True)
 
 
 def _resize_label(label: tv_tensors.Mask, size: list[int]) -> tv_tensors.Mask:
@@ -143,7 +148,8 @@ def training_transform(
         over the edge are filled with the mean colour and with 255 (ignored).
     """
     jitter = settings["color_jitter"]
-    steps: list[v2.Transform] = [RandomLongSide(*settings["resize"])]
+    low, high = settings["resize"]
+    steps: list[v2.Transform] = [RandomLongSide(low, high, interpolation_of(settings))]
     if settings["flip"]:
         steps.append(v2.RandomHorizontalFlip())
     if jitter:

@@ -1,7 +1,9 @@
 """Photographs: decoding, resizing, normalising and the random transforms of training."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from math import log2
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,11 @@ PLAIN_MODES = frozenset(
 )
 #: Grey with 16 bits a pixel: scaled to 8 bits.
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
+#: Filters that images are resized with, by name, and the default one.
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+FILTER = "bilinear"
+#: Most pixels per cell of a map, along a side.
+MOST_SIDE = 32
 
 
 def read_rgb(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -78,11 +85,19 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize an (H, W, 3) image to ``(height, width)``, bilinear and antialiased."""
+def resize(
+    image: NDArray[np.uint8], size: tuple[int, int], interpolation: str = FILTER
+) -> NDArray[np.uint8]:
+    """Resize an (H, W, 3) image to ``(height, width)``, antialiased, by a named filter."""
     height, width = size
-    resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+    resized = Image.fromarray(image).resize((width, height), FILTERS[interpolation])
     return np.asarray(resized)
+
+
+def interpolation_of(settings: Mapping[str, Any]) -> str:
+    """Return the filter of a network's settings: its own, or that of its augmentation."""
+    name: str = settings.get("augmentation", settings).get("interpolation", FILTER)
+    return name
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -98,10 +113,54 @@ def fitted_size(size: tuple[int, int], long_side: int | None) -> tuple[int, int]
     return scaled_size(size, long_side / max(size))
 
 
+def at_least(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """Return a (height, width) padded to a square of a side, where it is smaller."""
+    return max(size[0], side), max(size[1], side)
+
+
 def strided_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
     """Give the size of a map with one cell per ``stride`` pixels, the last one partial."""
     height, width = size
     return -(-height // stride), -(-width // stride)
+
+
+def cell_side(size: tuple[int, int], cells: tuple[int, int]) -> int:
+    """Return the stride of a map: the inverse of :func:`strided_size`.
+
+    Parameters
+    ----------
+    size : (int, int)
+        Height and width of the image.
+    cells : (int, int)
+        Rows and columns of the map.
+
+    Returns
+    -------
+    int
+        A power of two where one fits. Of those at most one does, unless one cell holds the image.
+
+    Raises
+    ------
+    UserError
+        If no stride makes that many cells of the image.
+    """
+    fitting = [side for side in range(1, MOST_SIDE + 1) if strided_size(size, side) == cells]
+    if not fitting:
+        raise UserError(
+            f"maps are {cells}, expected one cell per k pixels of the image {size}, the last ones "
+            f"partial, for a k of 1 to {MOST_SIDE}"
+        )
+    return next((side for side in fitting if side & (side - 1) == 0), fitting[-1])
+
+
+def network_stride(size: tuple[int, int], cells: tuple[int, int]) -> int:
+    """Return the stride of a network, a power of two, from the size of what it makes of an image.
+
+    Networks round the number of cells up or down: of an image of three cells a side or more the
+    power of two is the nearest one, of a smaller one it may be half of it.
+    """
+    longest = max(size)
+    return int(2 ** max(0, round(log2(longest / cells[size.index(longest)]))))
 
 
 def normalise(
@@ -111,3 +170,24 @@ def normalise(
     scaled = image.astype(np.float32) / 255
     standard = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return np.ascontiguousarray(standard.transpose(2, 0, 1))
+
+
+def network_input(
+    image: NDArray[np.uint8], size: tuple[int, int], model: Any
+) -> NDArray[np.float32]:
+    """Return an image as a network saw its training images: resized by the same filter.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 array
+    size : (int, int)
+        Height h and width w that it is resized to.
+    model : nn.Module
+        Its ``interpolation`` is the filter; ``mean`` and ``std`` are what images are brought to.
+
+    Returns
+    -------
+    (3, h, w) float32 array
+        Normalized.
+    """
+    return normalise(resize(image, size, model.interpolation), model.mean, model.std)

@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.datasets.manifest import read_manifest
 from pipeline.errors import UserError
-from pipeline.images import fitted_size
+from pipeline.images import at_least, fitted_size
 
 Config = Mapping[str, Any]
 
@@ -135,14 +135,22 @@ class Job:
     @property
     def view_pixels(self) -> float:
         """Pixels of the largest scale that an image is looked at, with its mirror image."""
-        height, width = fitted_size(self.pictures.size, self.settings.get("max_size"))
+        height, width = self._seen
         return height * width * max(self._scales) ** 2 * self._flips
 
     @property
     def image_pixels(self) -> float:
         """Pixels of all views of an image."""
-        height, width = fitted_size(self.pictures.size, self.settings.get("max_size"))
+        height, width = self._seen
         return height * width * sum(scale**2 for scale in self._scales) * self._flips
+
+    @property
+    def _seen(self) -> tuple[int, int]:
+        """Height and width at scale 1 of what the network is shown."""
+        size = fitted_size(self.pictures.size, self.settings.get("max_size"))
+        if self.rule == "propagate_maps":
+            return at_least(size, self.config["affinity"]["augmentation"]["crop"])
+        return size
 
     @property
     def _scales(self) -> Sequence[float]:

@@ -185,6 +185,10 @@ def _inference_memory(job: Job) -> float:
         planes = 3 * views + (len(settings["scales"]) + 3) * height * width
         host += 4 * (job.pictures.classes + 1) * planes
         host += _crf_bytes(job, job.pictures.classes) if settings["crf"] else 0
+    if job.rule == "make_maps" and settings.get("full_resolution"):
+        # Float16 in memory until the shard is written, twice then; float32 sums of each scale.
+        own = -(-job.pictures.count // job.config["shards"])
+        host += (4 * own + 8 * len(settings["scales"])) * job.pictures.labels * height * width
     if gpus(job.config, job.rule):
         return WITH_CUDA + host / MEBIBYTE
     return WITH_TORCH + MANY_SIZES + (views * kept + host) / MEBIBYTE

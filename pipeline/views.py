@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.device import channels_last
-from pipeline.images import fitted_size, normalise, resize, scaled_size
+from pipeline.images import fitted_size, network_input, scaled_size
 
 
 def views_of(
@@ -26,7 +26,7 @@ def views_of(
     Parameters
     ----------
     model : nn.Module
-        Its ``mean``, ``std`` and device are what images are brought to.
+        Its ``interpolation``, ``mean``, ``std`` and device are what images are brought to.
     image : (H, W, 3) uint8 array
     apply : callable
         Maps (N, 3, h, w) images to (N, C, h', w').
@@ -45,7 +45,7 @@ def views_of(
     device = next(model.parameters()).device
     base = fitted_size((image.shape[0], image.shape[1]), max_size)
     for scale in scales:
-        scaled = normalise(resize(image, scaled_size(base, scale)), model.mean, model.std)
+        scaled = network_input(image, scaled_size(base, scale), model)
         batch = torch.from_numpy(scaled)[None].to(device)
         if flip:
             batch = torch.cat([batch, batch.flip(3)])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.images import fitted_size
+from pipeline.images import at_least, fitted_size
 from pipeline.models.backbone import create_backbone, end_at, find_module
 from pipeline.models.segmenter import Segmenter
 
@@ -245,7 +245,7 @@ def _maps(wildcards: Wildcards, config: Config, images: Images) -> Work:
         config["segmenter"]["backbone"] if segments else _backbone(wildcards, config),
         inference=network.operations * pixels * own,
         refining={"image": own},
-        bytes=_map_bytes(images) * own,
+        bytes=(1 + CELL * settings.get("full_resolution", False)) * _map_bytes(images) * own,
     )
 
 
@@ -253,9 +253,12 @@ def _walk(wildcards: Wildcards, config: Config, images: Images) -> Work:
     settings = config["random_walks"][wildcards["walk"]]
     network, own = _classifier_network(wildcards, config), _own(wildcards, config, images)
     height, width = images.size
+    crop = config["affinity"]["augmentation"]["crop"]
+    seen = at_least(fitted_size(images.size, settings["max_size"]), crop)
+    pixels = seen[0] * seen[1] * (2 if settings["flip"] else 1)
     return Work(
         _backbone(wildcards, config),
-        inference=network.operations * _pixels_of(settings, images) * own,
+        inference=network.operations * pixels * own,
         refining={"image": own, "walk": height * width / CELL * images.labels * own},
         bytes=_map_bytes(images) * own,
     )

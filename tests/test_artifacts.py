@@ -78,7 +78,8 @@ def test_maps_that_are_not_numbers_are_refused(tmp_path, value):
 
 def test_maps_may_say_how_much_their_views_agree(tmp_path):
     values, agreement = np.ones((2, 1, 1), np.float16), np.array([0.25, 0.75], np.float32)
-    said = ClassMaps(np.array([1, 2]), values, (4, 4), agreement)
+    full = np.linspace(0, 1, 32).reshape(2, 4, 4).astype(np.float16)
+    said = ClassMaps(np.array([1, 2]), values, (4, 4), agreement, full)
     write_maps(tmp_path / "0.safetensors", [("a", said)])
     write_maps(tmp_path / "1.safetensors", [("b", ClassMaps(np.array([1, 2]), values, (4, 4)))])
     shards = maps_by_id([tmp_path / "0.safetensors", tmp_path / "1.safetensors"], ["b", "a"])

@@ -11,6 +11,7 @@ from pipeline.augmentation import (
     seeded,
     training_transform,
 )
+from pipeline.images import resize
 
 MEAN, STD = (0.5, 0.25, 0.75), (0.5, 0.5, 0.25)
 SETTINGS = {"resize": [40, 60], "crop": 48, "flip": True, "color_jitter": 0.3}
@@ -46,14 +47,28 @@ def test_image_and_label_move_together(seed):
 @pytest.mark.parametrize("long_side", [17, 20, 49, 60, 100, 180])
 def test_a_labels_pixel_is_that_at_the_centre_of_the_images(long_side):
     label = np.arange(60 * 45, dtype=np.int64).reshape(60, 45)
-    resize = RandomLongSide(long_side, long_side)
-    resized = resize(torch.zeros(3, 60, 45), tv_tensors.Mask(label))[1]
+    transform = RandomLongSide(long_side, long_side)
+    resized = transform(torch.zeros(3, 60, 45), tv_tensors.Mask(label))[1]
     rows, columns = (
         ((np.arange(pixels) + 0.5) * side / pixels).astype(int)
         for side, pixels in zip(label.shape, resized.shape, strict=True)
     )
     assert isinstance(resized, tv_tensors.Mask)
     np.testing.assert_array_equal(resized, label[np.ix_(rows, columns)])
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_training_images_are_resized_as_those_of_inference(interpolation):
+    image = np.random.default_rng(0).integers(0, 256, (60, 45, 3), dtype=np.uint8)
+    resized = RandomLongSide(41, 41, interpolation)(as_image(image)).permute(1, 2, 0).numpy()
+    # 45 * 41 / 60 = 30.75
+    expected = resize(image, (41, 31), interpolation)
+    assert np.abs(resized.astype(int) - expected).max() <= 1
+    settings = {"resize": [41, 41], "crop": 31, "flip": False, "color_jitter": 0}
+    rows = apply(0, settings | {"interpolation": interpolation}, (image, image[..., 0]))[0]
+    red = rows[0] * STD[0] + MEAN[0]
+    gaps = [np.abs(255 * red.numpy() - expected[k : k + 31, :, 0]).max() for k in range(11)]
+    assert min(gaps) < 1.1
 
 
 def test_filling_is_the_mean_colour_and_ignored():

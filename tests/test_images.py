@@ -6,7 +6,11 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.images import (
+    FILTER,
+    cell_side,
     fitted_size,
+    interpolation_of,
+    network_stride,
     normalise,
     read_rgb,
     resize,
@@ -150,3 +154,35 @@ def test_fitting_shrinks_the_long_side_and_never_enlarges():
     assert fitted_size((375, 500), 500) == (375, 500)
     assert fitted_size((10, 20), 500) == (10, 20)
     assert fitted_size((375, 500), None) == (375, 500)
+
+
+@given(
+    st.integers(1, 300), st.integers(1, 300), st.sampled_from([1, 2, 4, 8, 16, 32]),
+)  # fmt: skip
+def test_a_maps_stride_is_found_by_its_size(height, width, stride):
+    cells = strided_size((height, width), stride)
+    found = cell_side((height, width), cells)
+    assert strided_size((height, width), found) == cells
+    assert found == stride or cells == (1, 1)
+
+
+@given(st.integers(96, 300), st.integers(1, 300), st.sampled_from([1, 2, 4, 8, 16, 32]))
+def test_a_networks_stride_is_found_by_its_maps(height, width, stride):
+    up, down = strided_size((height, width), stride), (height // stride, max(1, width // stride))
+    assert network_stride((height, width), up) == network_stride((height, width), down) == stride
+
+
+def test_the_filters_are_pillows():
+    image = np.zeros((1, 8, 3), np.uint8)
+    image[0, 4:] = 200
+    # Halving: the support is twice as wide. Bicubic overshoots at a step, bilinear does not.
+    assert resize(image, (1, 4), "bilinear")[0, :, 0].tolist() == [0, 25, 175, 200]
+    assert resize(image, (1, 4), "bicubic")[0, :, 0].tolist() != [0, 25, 175, 200]
+    large = resize(image, (1, 16), "bicubic")[0, :, 0]
+    assert large.max() > 200 and resize(image, (1, 16), "bilinear")[0, :, 0].max() == 200
+
+
+def test_the_filter_is_a_networks_own_or_its_augmentations():
+    assert interpolation_of({"augmentation": {"interpolation": "bicubic"}}) == "bicubic"
+    assert interpolation_of({"interpolation": "bicubic"}) == "bicubic"
+    assert interpolation_of({}) == FILTER

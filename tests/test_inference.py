@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.images import normalise, resize
+from pipeline.images import FILTER, normalise, resize
 from pipeline.inference import class_probabilities, labelled_probabilities
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.3)
@@ -12,7 +12,7 @@ MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.3)
 class Shading(nn.Module):
     """Three classes by the colour of the pixel and its column, so that a flip matters."""
 
-    mean, std = MEAN, STD
+    mean, std, interpolation = MEAN, STD, FILTER
 
     def __init__(self):
         super().__init__()

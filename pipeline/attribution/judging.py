@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pipeline.artifacts import ClassMaps
 from pipeline.device import channels_last
-from pipeline.images import fitted_size, normalise, resize
+from pipeline.images import fitted_size, network_input
 from pipeline.metrics.faithfulness import (
     curve_area,
     deletion_images,
@@ -66,7 +66,7 @@ class Judge:
     ) -> list[JudgedPair]:
         """Judge the map of every class of an image; ``classes`` are the names of all."""
         size = fitted_size((photograph.shape[0], photograph.shape[1]), self.max_size)
-        scaled = normalise(resize(photograph, size), self.model.mean, self.model.std)
+        scaled = network_input(photograph, size, self.model)
         device = next(self.model.parameters()).device
         image = torch.from_numpy(scaled).to(device)
         values = torch.stack([_resized(full, size) for full in upsampled(maps)]).to(device)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pipeline.artifacts import read_network, write_weights
 from pipeline.device import channels_last
-from pipeline.images import fitted_size, normalise, resize, strided_size
+from pipeline.images import FILTER, at_least, fitted_size, network_input, strided_size
 from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation, restore
 from pipeline.models.classifier import load_classifier
 
@@ -21,6 +21,9 @@ STRIDE = 4
 CHANNELS = 32
 #: Settings of a classifier that rebuild its backbone.
 SHAPE = ("backbone", "output_stride", "dilation", "last_layer")
+#: How the network saw its training images: the side of a crop, and the filter of resizing.
+SEEN = ("crop", "interpolation")
+CROP = 512
 GROUPS = 4
 
 
@@ -28,18 +31,26 @@ class AffinityNetwork(nn.Module):
     """Edges between things from the features of every stage of a frozen backbone.
 
     IRN, section 4.2, figure 4: features of each stage pass a 1x1 convolution, group norm and
-    ReLU, are brought to stride 4 and together give one edge map.
+    ReLU at stride 4 and together give one edge map. Finer stages are max-pooled to stride 4 before
+    their convolution; coarser ones are upsampled between group norm and ReLU, by whole factors,
+    so that a cell lies at the same place of every image.
 
     Parameters
     ----------
     backbone : nn.Module
         A timm network; it is frozen, and stays in evaluation mode.
+    crop : int
+        Side of the crops that the network is trained on. :func:`edge_map` pads to it.
+    interpolation : {"bilinear", "bicubic"}
+        Filter that images are resized with, in training and inference.
     """
 
-    def __init__(self, backbone: Any) -> None:
+    def __init__(self, backbone: Any, *, crop: int = CROP, interpolation: str = FILTER) -> None:
         super().__init__()
         self.backbone = backbone.requires_grad_(False)
         self.mean, self.std = normalisation(backbone)
+        self.crop, self.interpolation = crop, interpolation
+        self.strides = [int(stage["reduction"]) for stage in backbone.feature_info]
         stages = [stage["num_chs"] for stage in backbone.feature_info]
         self.branches = nn.ModuleList(_branch(channels) for channels in stages)
         self.edge = nn.Conv2d(CHANNELS * len(stages), 1, 1)
@@ -55,19 +66,42 @@ class AffinityNetwork(nn.Module):
         self.backbone.eval()
         return self
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Map (N, 3, H, W) normalised images to (N, ceil(H / 4), ceil(W / 4)) edges in [0, 1]."""
-        size = strided_size((images.shape[2], images.shape[3]), STRIDE)
+    def forward(self, images: Tensor, *, logits: bool = False) -> Tensor:
+        """Map (N, 3, H, W) normalised images to (N, ceil(H / 4), ceil(W / 4)) edges in [0, 1].
+
+        With ``logits`` the values are those before the sigmoid.
+        """
+        height, width = strided_size((images.shape[2], images.shape[3]), STRIDE)
         with torch.no_grad():
             stages = self.backbone.forward_intermediates(
-                images, intermediates_only=True, stop_early=True
+                _padded(images, max(self.strides)), intermediates_only=True, stop_early=True
             )
         aligned = [
-            F.interpolate(branch(stage), size, mode="bilinear", align_corners=False)
-            for branch, stage in zip(self.branches, stages, strict=True)
+            _at_stride(branch, stage, stride)[..., :height, :width]
+            for branch, stage, stride in zip(self.branches, stages, self.strides, strict=True)
         ]
-        logits: Tensor = self.edge(torch.cat(aligned, dim=1))
-        return logits[:, 0].float().sigmoid()
+        values: Tensor = self.edge(torch.cat(aligned, dim=1))[:, 0].float()
+        return values if logits else values.sigmoid()
+
+
+def _at_stride(branch: nn.Module, features: Tensor, stride: int) -> Tensor:
+    """Apply a branch to (N, C, h, w) features of a stride, at a stride of 4."""
+    project, norm, activate = branch.children()
+    while stride < STRIDE:
+        features = F.max_pool2d(features, kernel_size=3, stride=2, padding=1)
+        stride *= 2
+    values: Tensor = norm(project(features))
+    if stride > STRIDE:
+        factor = stride / STRIDE
+        values = F.interpolate(values, scale_factor=factor, mode="bilinear", align_corners=False)
+    return cast(Tensor, activate(values))
+
+
+def _padded(images: Tensor, multiple: int, least: int = 0) -> Tensor:
+    """Pad images right and below with the mean color, zero, to at least a size and a multiple."""
+    height, width = images.shape[2:]
+    rows, columns = (-(-side // multiple) * multiple for side in at_least((height, width), least))
+    return F.pad(images, (0, columns - width, 0, rows - height))
 
 
 def _branch(channels: int) -> nn.Module:
@@ -77,7 +111,12 @@ def _branch(channels: int) -> nn.Module:
 
 
 def create_affinity_network(
-    classifier: Path, features: str, weights: Path | None = None
+    classifier: Path,
+    features: str,
+    weights: Path | None = None,
+    *,
+    crop: int = CROP,
+    interpolation: str = FILTER,
 ) -> tuple[AffinityNetwork, dict[str, Any]]:
     """Create the network on a classifier's kind of backbone.
 
@@ -90,6 +129,8 @@ def create_affinity_network(
         this training started from, as the papers do.
     weights : Path, optional
         Pretrained backbone, needed for ``"pretrained"`` features.
+    crop, interpolation
+        Of the training images, as of :class:`AffinityNetwork`.
 
     Returns
     -------
@@ -100,10 +141,12 @@ def create_affinity_network(
     description = read_network(classifier, SHAPE)[1]
     shape = {key: description[key] for key in SHAPE}
     if features == "classifier":
-        return AffinityNetwork(load_classifier(classifier).backbone), shape
-    backbone = _backbone(shape)
-    initialise_backbone(backbone, weights, pretrained=True)
-    return AffinityNetwork(backbone), shape
+        backbone = load_classifier(classifier).backbone
+    else:
+        backbone = _backbone(shape)
+        initialise_backbone(backbone, weights, pretrained=True)
+    network = AffinityNetwork(backbone, crop=crop, interpolation=interpolation)
+    return network, shape | {"crop": crop, "interpolation": interpolation}
 
 
 def save_affinity_network(
@@ -115,8 +158,12 @@ def save_affinity_network(
 
 def load_affinity_network(path: Path) -> AffinityNetwork:
     """Rebuild the network that :func:`save_affinity_network` wrote, in evaluation mode."""
-    state, description = read_network(path, SHAPE)
-    model = AffinityNetwork(_backbone(description))
+    state, description = read_network(path, (*SHAPE, *SEEN))
+    model = AffinityNetwork(
+        _backbone(description),
+        crop=description["crop"],
+        interpolation=description["interpolation"],
+    )
     restore(model, state, path)
     return model.eval()
 
@@ -130,7 +177,10 @@ def edge_map(
     flip: bool,
     max_size: int | None,
 ) -> Tensor:
-    """Give the edges that an affinity network sees.
+    """Compute the edges that an affinity network sees.
+
+    An image that is smaller than the training crop is padded to it, as it was in training: group
+    norm sees the padding. A larger one is looked at whole.
 
     Parameters
     ----------
@@ -140,7 +190,7 @@ def edge_map(
     size : (int, int)
         Height h and width w of the result.
     flip : bool
-        Average with the mirrored image's edges.
+        Average the logits with those of the mirrored image.
     max_size : int or None
         Long side that larger images are shrunk to.
 
@@ -150,13 +200,16 @@ def edge_map(
         In [0, 1], on the model's device.
     """
     device = next(model.parameters()).device
-    fitted = resize(image, fitted_size((image.shape[0], image.shape[1]), max_size))
-    batch = torch.from_numpy(normalise(fitted, model.mean, model.std))[None].to(device)
+    fitted = fitted_size((image.shape[0], image.shape[1]), max_size)
+    batch = torch.from_numpy(network_input(image, fitted, model))[None].to(device)
     if flip:
         batch = torch.cat([batch, batch.flip(3)])
-    edges = model(channels_last(batch))
+    height, width = strided_size(fitted, STRIDE)
+    padded = _padded(batch, 1, least=model.crop)
+    logits = model(channels_last(padded), logits=True)[:, :height, :width]
     if flip:
-        edges = (edges[:1] + edges[1:].flip(2)) / 2
+        logits = (logits[:1] + logits[1:].flip(2)) / 2
+    edges = logits.sigmoid()
     return F.interpolate(edges[None], size, mode="bilinear", align_corners=False)[0, 0]
 
 

@@ -8,11 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.artifacts import read_network, write_weights
+from pipeline.images import FILTER, interpolation_of
 from pipeline.models.adl import insert_adl
 from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation, restore
 
 #: What rebuilds a classifier from its file.
-KEYS = ("backbone", "output_stride", "dilation", "last_layer", "pooling", "bias", "classes")
+KEYS = (
+    "backbone", "output_stride", "dilation", "last_layer", "pooling", "bias", "classes",
+    "interpolation",
+)  # fmt: skip
 
 
 class ClassScores(NamedTuple):
@@ -51,6 +55,8 @@ class CamClassifier(nn.Module):
         paper, whose maps leave the bias of the class layer out.
     adl : mapping, optional
         Arguments of :func:`pipeline.models.adl.insert_adl`.
+    interpolation : {"bilinear", "bicubic"}
+        Filter that images are resized with, in training and inference.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class CamClassifier(nn.Module):
         *,
         bias: bool = False,
         adl: Mapping[str, Any] | None = None,
+        interpolation: str = FILTER,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -69,6 +76,7 @@ class CamClassifier(nn.Module):
         self.adl = insert_adl(backbone, **adl) if adl else None
         self.pooling = pooling
         self.mean, self.std = normalisation(backbone)
+        self.interpolation = interpolation
 
     @property
     def class_layer(self) -> nn.Module:
@@ -98,9 +106,9 @@ def create_classifier(
     ----------
     settings : mapping
         Keys ``backbone``, ``pretrained``, ``output_stride`` and ``pooling``, and possibly
-        ``dilation``, ``last_layer``, ``bias``, ``adl`` and ``class_layer_init``: ``"uniform"``
-        (PyTorch's) or ``"he"`` (He et al. 2015, "Delving Deep into Rectifiers", eq. 10: normal,
-        of variance 2 / channels), the class layer's weights before training.
+        ``dilation``, ``last_layer``, ``bias``, ``adl``, ``augmentation`` or ``interpolation``, and
+        ``class_layer_init``: ``"uniform"`` (PyTorch's) or ``"he"`` (He et al. 2015, "Delving Deep
+        into Rectifiers", eq. 10: normal, of variance 2 / channels).
     classes : int
         Number of classes without the background.
     weights : Path, optional
@@ -128,6 +136,7 @@ def create_classifier(
         settings["pooling"],
         bias=settings.get("bias", False),
         adl={key: adl[key] for key in ("points", "threshold", "drop_rate")} if adl else None,
+        interpolation=interpolation_of(settings),
     )
     if settings.get("class_layer_init") == "he":
         nn.init.kaiming_normal_(model.head.weight)
@@ -147,6 +156,7 @@ def save_classifier(
         "last_layer": settings.get("last_layer"),
         "bias": "bias" in state,
         "classes": classes,
+        "interpolation": interpolation_of(settings),
     }
     write_weights(path, state, description)
 

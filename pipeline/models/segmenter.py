@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from pipeline.artifacts import read_network, write_weights
 from pipeline.errors import UserError
+from pipeline.images import FILTER, interpolation_of
 from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation, restore
 from pipeline.models.decoder import FullDeepLab
 from pipeline.models.strides import lacks_stride, remove_dilation
@@ -50,6 +51,9 @@ class Segmenter(nn.Module):
     UserError
         If there can be no DeepLabV3+ on the backbone.
     """
+
+    #: Filter that images are resized with, in training and inference.
+    interpolation = FILTER
 
     def __init__(
         self,
@@ -132,6 +136,7 @@ def create_segmenter(
         decoder_norm=settings["decoder_norm"],
     )
     initialise_backbone(model.encoder, weights, pretrained=settings["pretrained"])
+    model.interpolation = interpolation_of(settings)
     return model
 
 
@@ -139,12 +144,13 @@ def save_segmenter(
     path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], classes: int
 ) -> None:
     """Write a segmentation network's state with what rebuilds the network."""
-    write_weights(path, state, {key: settings[key] for key in SHAPE} | {"classes": classes})
+    description = {key: settings[key] for key in SHAPE} | {"classes": classes}
+    write_weights(path, state, description | {"interpolation": interpolation_of(settings)})
 
 
 def load_segmenter(path: Path) -> Segmenter:
     """Rebuild the network that :func:`save_segmenter` wrote, in evaluation mode."""
-    state, description = read_network(path, (*SHAPE, "classes"))
+    state, description = read_network(path, (*SHAPE, "classes", "interpolation"))
     model = create_segmenter(description | {"pretrained": False}, description["classes"])
     restore(model, state, path)
     return model.eval()

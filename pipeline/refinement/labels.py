@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.artifacts import BACKGROUND, IGNORE, ClassMaps
+from pipeline.images import cell_side
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf, label_probabilities
 from pipeline.refinement.graph_cut import GraphCutSettings, combine_cuts, cut_class
 
@@ -34,14 +35,45 @@ def upsampled(maps: ClassMaps) -> Maps:
     Returns
     -------
     (K, H, W) float32 array
-        Bilinear between cell centres.
+        The full maps, where there are some. Of others each cell is enlarged to its pixels, bilinear
+        between the cells' centers, and what reaches over the image is cut off.
+
+    Raises
+    ------
+    UserError
+        If no stride makes that many cells of the image.
     """
-    height, width = maps.size
-    full = np.zeros((len(maps.classes), height, width), np.float32)
-    for values, target in zip(maps.values, full, strict=True):
-        cv2.resize(
-            values.astype(np.float32), (width, height), target, interpolation=cv2.INTER_LINEAR
+    if maps.full is not None:
+        return maps.full.astype(np.float32)
+    rows, columns = maps.values.shape[1:]
+    return enlarged(maps.values, maps.size, cell_side(maps.size, (rows, columns)))
+
+
+def enlarged(values: NDArray[np.floating], size: tuple[int, int], side: int) -> Maps:
+    """Enlarge (K, h, w) maps by a whole factor, bilinear, and cut off what is beyond a size.
+
+    Parameters
+    ----------
+    values : (K, h, w) float array
+    size : (int, int)
+        Height H and width W of the result.
+    side : int
+        Pixels along a cell's side.
+
+    Returns
+    -------
+    (K, H, W) float32 array
+    """
+    height, width = size
+    rows, columns = values.shape[1:]
+    full = np.zeros((len(values), height, width), np.float32)
+    for cells, target in zip(values, full, strict=True):
+        whole = cv2.resize(
+            cells.astype(np.float32),
+            (side * columns, side * rows),
+            interpolation=cv2.INTER_LINEAR,
         )
+        target[:] = whole[:height, :width]
     return full
 
 

@@ -138,6 +138,7 @@ def comparison_rows(
 
 def _map_with_box(photograph: Picture, maps: ClassMaps, number: int, threshold: float) -> Picture:
     own = maps.classes == number
-    single = ClassMaps(maps.classes[own], maps.values[own], maps.size)
+    full = None if maps.full is None else maps.full[own]
+    single = ClassMaps(maps.classes[own], maps.values[own], maps.size, full=full)
     box: Boxes = map_boxes(upsampled(single)[0], threshold)[:1]
     return with_boxes(with_map(photograph, single), box, maps.size, PREDICTED)

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pipeline.artifacts import ClassMaps
 from pipeline.datasets.palette import voc_palette
+from pipeline.refinement.labels import upsampled
 
 #: Long side of a thumbnail in pixels.
 SIDE = 224
@@ -39,8 +40,8 @@ def thumbnail(image: Picture) -> Picture:
 def with_map(photograph: Picture, maps: ClassMaps) -> Picture:
     """Lay the strongest class's map over a thumbnail as a heat map."""
     height, width = photograph.shape[:2]
-    strongest = maps.values.astype(np.float32).max(axis=0, initial=0.0)
-    heat = cv2.resize(strongest, (width, height), interpolation=cv2.INTER_LINEAR)
+    strongest = upsampled(maps).max(axis=0, initial=0.0)
+    heat = cv2.resize(strongest, (width, height), interpolation=cv2.INTER_AREA)
     colours = mpl.colormaps["inferno"](heat)[..., :3] * 255
     weight = 0.35 + 0.45 * heat[..., None]
     mixed: Picture = (photograph * (1 - weight) + colours * weight).astype(np.uint8)

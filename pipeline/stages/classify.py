@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.device import channels_last, make_fabric, on_device
 from pipeline.documents import write_class_scores
-from pipeline.images import fitted_size, normalise, read_rgb, resize
+from pipeline.images import fitted_size, network_input, read_rgb
 from pipeline.models.classifier import load_classifier
 from pipeline.progress import progress
 from pipeline.stage import run_stage
@@ -63,8 +63,8 @@ def classify(
     @torch.no_grad()
     def scores_of(record: Record) -> tuple[str, NDArray[np.float32]]:
         image = read_rgb(record.image)
-        scaled = resize(image, fitted_size((image.shape[0], image.shape[1]), max_size))
-        batch = torch.from_numpy(normalise(scaled, model.mean, model.std))[None]
+        size = fitted_size((image.shape[0], image.shape[1]), max_size)
+        batch = torch.from_numpy(network_input(image, size, model))[None]
         logits = model(channels_last(batch.to(fabric.device))).logits
         return record.id, logits[0].float().cpu().numpy()
 

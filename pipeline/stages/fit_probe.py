@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.device import channels_last, make_fabric, on_device
-from pipeline.images import fitted_size, normalise, read_rgb, resize, scaled_size
+from pipeline.images import fitted_size, network_input, read_rgb, scaled_size
 from pipeline.models.classifier import CamClassifier, create_classifier, save_classifier
 from pipeline.models.probe import fit_linear
 from pipeline.progress import progress
@@ -79,8 +79,8 @@ def _features(
     for record in progress(records, total=len(records), what="features of train"):
         image = read_rgb(record.image)
         shape = (image.shape[0], image.shape[1])
-        scaled = resize(image, fitted_size(scaled_size(shape, size / max(shape)), size))
-        batch = torch.from_numpy(normalise(scaled, model.mean, model.std))[None].to(device)
+        fitted = fitted_size(scaled_size(shape, size / max(shape)), size)
+        batch = torch.from_numpy(network_input(image, fitted, model))[None].to(device)
         if flip:
             batch = torch.cat([batch, batch.flip(3)])
         maps = model.backbone.forward_features(channels_last(batch))  # type: ignore[operator]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.artifacts import ClassMaps, MapShard, write_maps
 from pipeline.attribution import METHODS
-from pipeline.attribution.fusion import fused_maps
+from pipeline.attribution.fusion import FusedMaps, fuse
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.device import make_fabric, on_device
 from pipeline.images import read_rgb
@@ -24,12 +24,12 @@ from pipeline.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Makes (K, h, w) maps of an image and its K classes' numbers, and says how much views agree.
-Mapper = Callable[
-    [NDArray[np.uint8], NDArray[np.int64]], tuple[NDArray[np.float16], NDArray[np.float32]]
-]
+#: Makes the maps of an image and its classes' numbers.
+Mapper = Callable[[NDArray[np.uint8], NDArray[np.int64]], FusedMaps]
 #: Settings that all methods share.
 FUSION = ("scales", "flip", "max_size", "stride")
+#: Settings that methods on a classifier share.
+CLASSIFIER_FUSION = (*FUSION, "full_resolution")
 
 
 def make_maps(
@@ -58,8 +58,8 @@ def make_maps(
     earlier : list of Path
         At most one shard of maps of the round before, which the maps become a mean with.
     settings : mapping
-        Keys ``method``, ``scales``, ``flip``, ``max_size`` and ``stride``; all others are the
-        method's own.
+        Keys ``method``, ``scales``, ``flip``, ``max_size``, ``stride`` and, of methods on a
+        classifier, ``full_resolution``; all others are the method's own.
     precision : str
         Arithmetic of the forward pass.
     split : str
@@ -86,23 +86,27 @@ def make_maps(
     def image_maps(record: Record) -> tuple[str, ClassMaps]:
         image, numbers = read_rgb(record.image), data.class_numbers(record)
         size = (image.shape[0], image.shape[1])
-        values, agreement = mapper(image, numbers)
+        found = mapper(image, numbers)
+        values = found.values
         if before is not None:
             values = _mean(values, before.of_size(record.id, size).values, settings["earlier"])
-        return record.id, ClassMaps(numbers, values, size, agreement)
+        return record.id, ClassMaps(numbers, values, size, found.agreement, found.full)
 
     work = progress(records, total=len(records), what=f"maps of {split}, shard {shard}")
     write_maps(maps, (image_maps(record) for record in work))
 
 
 def _mapper(fabric: Fabric, weights: Path, settings: Mapping[str, Any]) -> Mapper:
-    fusion = {key: settings[key] for key in FUSION}
     if settings["method"] == "segmenter":
         network = on_device(fabric, load_segmenter(weights))
-        return partial(labelled_probabilities, network, **fusion)
-    own = {key: value for key, value in settings.items() if key not in {"method", *FUSION}}
+        fusion = {key: settings[key] for key in FUSION}
+        return lambda image, classes: FusedMaps(
+            *labelled_probabilities(network, image, classes, **fusion)
+        )
+    shared = {key: settings[key] for key in CLASSIFIER_FUSION}
+    own = {key: value for key, value in settings.items() if key not in {"method", *shared}}
     model = on_device(fabric, load_classifier(weights), fold=not settings.get("layer"))
-    return partial(fused_maps, partial(METHODS[settings["method"]], **own), model, **fusion)
+    return partial(fuse, partial(METHODS[settings["method"]], **own), model, **shared)
 
 
 def _mean(

@@ -78,7 +78,11 @@ def train_affinity(
     fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
     model, description = create_affinity_network(
-        classifier, settings["features"], next(iter(pretrained), None)
+        classifier,
+        settings["features"],
+        next(iter(pretrained), None),
+        crop=settings["augmentation"]["crop"],
+        interpolation=settings["augmentation"]["interpolation"],
     )
     transform = training_transform(settings["augmentation"], model.mean, model.std)
     logger.info("%d images on %s", len(records), fabric.device)

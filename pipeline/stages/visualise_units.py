@@ -15,9 +15,10 @@ from pipeline.attribution.units import class_units, most_exciting, unit_maps
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.device import channels_last, make_fabric, on_device
 from pipeline.files import replacing
-from pipeline.images import fitted_size, normalise, read_rgb, resize
+from pipeline.images import fitted_size, network_input, network_stride, read_rgb
 from pipeline.models.classifier import CamClassifier, load_classifier
 from pipeline.progress import progress
+from pipeline.refinement.labels import enlarged
 from pipeline.report.pictures import Picture, captioned_grid, framed, with_region
 from pipeline.stage import run_stage
 
@@ -92,16 +93,20 @@ class _View:
     def region(self, record: Record, unit: int, share: float) -> Picture:
         """Draw a photograph, bright where a unit is above a share of its maximum."""
         photograph = read_rgb(record.image)
-        activation = self._maps(photograph, torch.tensor([unit]))[0].clamp(min=0).numpy()
-        return framed(with_region(photograph, activation, share), SIDE)
+        activation = self._maps(photograph, torch.tensor([unit])).clamp(min=0).numpy()
+        size, cells = self._size(photograph), (activation.shape[1], activation.shape[2])
+        full = enlarged(activation, size, network_stride(size, cells))[0]
+        return framed(with_region(photograph, full, share), SIDE)
 
     def _maps(self, photograph: NDArray[np.uint8], units: Tensor) -> Tensor:
-        size = fitted_size((photograph.shape[0], photograph.shape[1]), self.max_size)
-        scaled = normalise(resize(photograph, size), self.model.mean, self.model.std)
+        scaled = network_input(photograph, self._size(photograph), self.model)
         device = next(self.model.parameters()).device
         return unit_maps(
             self.model, channels_last(torch.from_numpy(scaled)[None].to(device)), units
         )
+
+    def _size(self, photograph: NDArray[np.uint8]) -> tuple[int, int]:
+        return fitted_size((photograph.shape[0], photograph.shape[1]), self.max_size)
 
 
 if __name__ == "__main__":

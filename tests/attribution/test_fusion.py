@@ -4,7 +4,8 @@ import torch
 
 from pipeline.attribution import METHODS
 from pipeline.attribution.cam import cam
-from pipeline.attribution.fusion import fused_maps
+from pipeline.attribution.fusion import fuse, fused_maps
+from pipeline.images import normalise, resize
 from pipeline.models.classifier import create_classifier
 
 SETTINGS = {"scales": [1.0], "flip": False, "max_size": None, "stride": 4}
@@ -90,3 +91,49 @@ def test_max_size_shrinks_what_the_network_sees_and_not_the_maps(model):
     maps, _ = fused_maps(spy, model, picture(40, 80), np.array([1]), **settings)
     assert seen == [(10, 20), (5, 10)]
     assert maps.shape == (1, 10, 20)
+
+
+def test_full_maps_reach_over_the_border_by_whole_cells_and_are_cut(model):
+    # Two cells of 16 pixels over a width of 18, the second one's center at 24. At pixel centers
+    # x + .5 the ramp from 8 to 24 is (x - 7.5) / 16: .59375 at x = 17, the maximum.
+    def step(_model, images, classes):
+        maps = torch.zeros(len(images), len(classes), 6, 2)
+        maps[..., 1] = 1
+        return maps
+
+    settings = SETTINGS | {"full_resolution": True}
+    found = fuse(step, model, picture(96, 18), np.array([1]), **settings)
+    ramp = np.clip((np.arange(18) - 7.5) / 16, 0, 1)
+    assert found.full.shape == (1, 96, 18) and found.full.dtype == np.float16
+    assert found.full[0, 50] == pytest.approx(ramp / 0.59375, abs=1e-3)
+
+
+def test_full_maps_of_an_image_without_labels_have_its_size(model):
+    settings = SETTINGS | {"full_resolution": True}
+    found = fuse(METHODS["cam"], model, picture(9, 7), np.array([], np.int64), **settings)
+    assert found.full.shape == (0, 9, 7) and found.values.shape == (0, 3, 2)
+
+
+def test_maps_are_full_only_where_they_are_asked_for(model):
+    found = fuse(METHODS["cam"], model, picture(40, 33), np.array([2]), **SETTINGS)
+    assert found.full is None
+    settings = SETTINGS | {"full_resolution": True, "scales": [0.5, 1.0]}
+    both = fuse(METHODS["cam"], model, picture(40, 33), np.array([2]), **settings)
+    assert both.full.max() == 1 and both.full.min() >= 0
+
+
+def test_a_network_is_shown_images_resized_by_its_own_filter(model, monkeypatch):
+    shown = []
+
+    def spy(_model, images, classes):
+        shown.append(images)
+        return torch.ones(len(images), len(classes), 1, 1)
+
+    image = picture(40, 33)
+    for name in ("bilinear", "bicubic"):
+        monkeypatch.setattr(model, "interpolation", name)
+        fused_maps(spy, model, image, np.array([1]), **SETTINGS | {"scales": [0.5]})
+    for name, seen in zip(("bilinear", "bicubic"), shown, strict=True):
+        expected = normalise(resize(image, (20, 16), name), model.mean, model.std)
+        np.testing.assert_array_equal(seen[0].numpy(), expected)
+    assert not torch.equal(*shown)

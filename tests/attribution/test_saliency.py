@@ -16,7 +16,7 @@ from pipeline.models.classifier import create_classifier
 class Linear(nn.Module):
     """A classifier whose scores are linear in the image: S_c = <w_c, I>."""
 
-    mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    mean, std, interpolation = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), "bilinear"
 
     def __init__(self, weights):
         super().__init__()

@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from pipeline.artifacts import ClassMaps
+from pipeline.errors import UserError
+from pipeline.images import strided_size
 from pipeline.refinement.dense_crf import CrfSettings
 from pipeline.refinement.labels import (
     label_by_scores,
@@ -54,6 +57,35 @@ def test_an_image_without_labels_is_all_background(rule):
     crf = CrfSettings()
     labelling = label_by_scores(empty, image, background=THRESHOLD, crf=crf)
     assert not labelling.label_image(0.9).any()
+
+
+def test_cells_keep_their_place_at_the_border():
+    # Two cells of 4 pixels over a width of 5: the second one's center is at 5.5, beyond the image.
+    # Pixel centers .5 to 4.5 between cell centers 2 and 6: 0, 0, .125, .375, .625. Stretched over
+    # the image, the cells' centers would be at 1.25 and 3.75.
+    full = upsampled(maps([[[0.0, 1.0], [0.0, 1.0]]], [1], (6, 5)))
+    assert full.shape == (1, 6, 5)
+    assert full[0].tolist() == [[0, 0, 0.125, 0.375, 0.625]] * 6
+
+
+@given(st.integers(9, 40), st.integers(9, 40), st.sampled_from([1, 2, 4, 8]))
+def test_a_smaller_image_is_the_corner_of_a_larger_ones_maps(height, width, stride):
+    cells = strided_size((height, width), stride)
+    values = np.random.default_rng(0).random((2, *cells))
+    whole = upsampled(maps(values, [1, 2], (cells[0] * stride, cells[1] * stride)))
+    cut = upsampled(maps(values, [1, 2], (height, width)))
+    np.testing.assert_array_equal(cut, whole[:, :height, :width])
+
+
+def test_full_maps_are_used_as_they_are():
+    full = np.linspace(0, 1, 30).reshape(1, 5, 6).astype(np.float16)
+    item = replace(maps([[[1.0, 1.0], [1.0, 1.0]]], [1], (5, 6)), full=full)
+    np.testing.assert_array_equal(upsampled(item), full.astype(np.float32))
+
+
+def test_maps_of_another_layout_are_refused():
+    with pytest.raises(UserError, match=r"maps are \(3, 3\), expected one cell per k pixels"):
+        upsampled(maps(np.ones((1, 3, 3)), [1], (9, 30)))
 
 
 def test_upsampling_is_bilinear_between_cell_centres():

@@ -1,0 +1,34 @@
+"""Edges of the published boundary network (IRN's, as in Puzzle-CAM's code)."""
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.models.affinity import edge_map
+from tests.published.data import WAYS, affinity_network, load, normalized, settings
+
+#: Three times what rounding does to the published edges.
+TOLERANCE = 5e-5
+
+
+def test_edges_of_a_training_crop():
+    data = load("a_edges")
+    with torch.no_grad():
+        edges = affinity_network()(normalized(data["crop"]))[0]
+    assert np.abs(edges.numpy() - data["edges_crop"]).max() < TOLERANCE
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_edges_of_an_image_padded_to_the_crop(way):
+    data = load("a_edges")
+    augmentation = settings()["affinity"]["augmentation"]
+    seen = {key: augmentation[key] for key in ("crop", "interpolation")}
+    walk = settings()["random_walks"]["rw"]
+    expected = data[f"edges_{way}"]
+
+    edges = edge_map(
+        affinity_network(**seen), data[f"image_{way}"], expected.shape,
+        flip=walk["flip"], max_size=walk["max_size"],
+    )  # fmt: skip
+
+    assert np.abs(edges.numpy() - expected).max() < TOLERANCE
