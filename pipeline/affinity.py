@@ -207,7 +207,12 @@ def _row_of(
 
 
 def affinity_loss(
-    edges: Tensor, labels: Tensor, radius: int, weights: Tensor | None = None
+    edges: Tensor,
+    labels: Tensor,
+    radius: int,
+    weights: Tensor | None = None,
+    *,
+    pairs: str = "inner",
 ) -> dict[str, Tensor]:
     """Teach edges from confident labels: pairs of one label attract, of two labels repel.
 
@@ -226,6 +231,9 @@ def affinity_loss(
     weights : (3,) float tensor, optional
         Of the terms (background, foreground, negative), where these are a part of a step's
         labels: see :func:`pipeline.training.train`.
+    pairs : {"inner", "all"}
+        Leave out pairs whose first cell in reading order has neighbours beyond the left, the
+        right or the lower border, as the published code of IRN does, or take all pairs.
 
     Returns
     -------
@@ -234,12 +242,12 @@ def affinity_loss(
     """
     grid = FlatGrid(edges.shape[1], edges.shape[2], radius)
     affinity = 1 - path_maxima(grid.flatten(edges.float(), wall=1.0), grid)
-    pairs = _pairs(labels, grid)
+    chosen = _pairs(labels, grid, pairs)
     attraction = -torch.log(affinity + EPSILON)
     repulsion = -torch.log(1 + EPSILON - affinity)
-    background = _mean_over(attraction, pairs[0])
-    foreground = _mean_over(attraction, pairs[1])
-    negative = _mean_over(repulsion, pairs[2])
+    background = _mean_over(attraction, chosen[0])
+    foreground = _mean_over(attraction, chosen[1])
+    negative = _mean_over(repulsion, chosen[2])
     if weights is not None:
         background, foreground, negative = torch.stack([background, foreground, negative]) * weights
     return {
@@ -250,7 +258,7 @@ def affinity_loss(
     }
 
 
-def count_pairs(labels: Tensor, radius: int) -> Tensor:
+def count_pairs(labels: Tensor, radius: int, *, pairs: str = "inner") -> Tensor:
     """Give what the terms of :func:`affinity_loss` are means over: a (3,) integer tensor.
 
     Parameters
@@ -259,20 +267,33 @@ def count_pairs(labels: Tensor, radius: int) -> Tensor:
         0 background, class numbers, 255 unknown.
     radius : int
         Pairs nearer than this count.
+    pairs : {"inner", "all"}
+        As of :func:`affinity_loss`.
     """
     grid = FlatGrid(labels.shape[1], labels.shape[2], radius)
-    return torch.stack([pairs.sum() for pairs in _pairs(labels, grid)])
+    return torch.stack([kind.sum() for kind in _pairs(labels, grid, pairs)])
 
 
-def _pairs(labels: Tensor, grid: FlatGrid) -> tuple[Tensor, Tensor, Tensor]:
+def _pairs(labels: Tensor, grid: FlatGrid, pairs: str) -> tuple[Tensor, Tensor, Tensor]:
     """Mark the pairs within the background, within one class, and of two labels: (D, B, cells)."""
-    flat = grid.flatten(labels.to(torch.uint8), wall=UNKNOWN)
-    here = flat[None, :, grid.margin : grid.margin + grid.cells]
+    labels = labels.to(torch.uint8)
+    flat = grid.flatten(labels, wall=UNKNOWN)
+    first = labels if pairs == "all" else _without_border(labels, grid.radius - 1)
+    here = grid.flatten(first, wall=UNKNOWN)[None, :, grid.margin : grid.margin + grid.cells]
     starts = [grid.margin + grid.shift(dy, dx) for dy, dx in grid.directions]
     there = torch.stack([flat[:, start : start + grid.cells] for start in starts])
     known = (here != UNKNOWN) & (there != UNKNOWN)
     same = known & (here == there)
     return same & (here == 0), same & (here != 0), known & (here != there)
+
+
+def _without_border(labels: Tensor, reach: int) -> Tensor:
+    """Make cells unknown that are nearer than ``reach`` to the left, right or lower border."""
+    height, width = labels.shape[-2:]
+    inner = torch.full_like(labels, UNKNOWN)
+    inside = (..., slice(0, max(0, height - reach)), slice(reach, max(reach, width - reach)))
+    inner[inside] = labels[inside]
+    return inner
 
 
 def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:

@@ -120,17 +120,21 @@ def labelled_probabilities(
 
 
 def winning_classes(
-    image: NDArray[np.uint8], probabilities: NDArray[np.float32], crf: CrfSettings | None
+    image: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    crf: CrfSettings | None,
+    crf_classes: str = "winning",
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Keep of a prediction the classes that win somewhere, and refine these with a dense CRF.
-
-    The CRF's cost grows with the number of classes, and so does the size of a file.
+    """Refine a prediction with a dense CRF, and keep the classes that win somewhere.
 
     Parameters
     ----------
     image : (H, W, 3) uint8 array
     probabilities : (C, H, W) float32 array
     crf : CrfSettings or None
+    crf_classes : {"winning", "all"}
+        What the CRF decides between: the classes that win somewhere before it, or all of them,
+        as published code of Puzzle-CAM has it. Its cost grows with their number.
 
     Returns
     -------
@@ -139,6 +143,8 @@ def winning_classes(
     probabilities : (L, H, W) float32 array
         Summing to 1.
     """
+    if crf is not None and crf_classes == "all":
+        probabilities, crf = dense_crf(image, probabilities, crf), None
     winners = np.unique(probabilities.argmax(axis=0))
     kept = probabilities[winners]
     if crf is not None:
@@ -165,7 +171,7 @@ def predictions(
     weights : Path
         The network.
     settings : mapping
-        Keys ``scales``, ``flip``, ``max_size``, ``fuse`` and ``crf``.
+        Keys ``scales``, ``flip``, ``max_size``, ``fuse``, ``crf`` and ``crf_classes``.
     precision : str
         Arithmetic of the forward pass.
     threads : int
@@ -187,4 +193,4 @@ def predictions(
     for record in progress(records, total=len(records), what=what):
         image = read_rgb(record.image)
         scores = class_probabilities(model, image, **fusion)
-        yield record, *winning_classes(image, scores, crf)
+        yield record, *winning_classes(image, scores, crf, settings["crf_classes"])

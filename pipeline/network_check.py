@@ -14,7 +14,7 @@ LIBRARIES = ("timm", "segmentation-models-pytorch")
 #: Settings of a classifier or of the segmenter that decide what is built and looked for.
 SHAPE = (
     "kind", "backbone", "pretrained", "output_stride", "dilation", "last_layer", "pooling", "bias",
-    "adl", "atrous_rates", "decoder_norm", "frozen",
+    "adl", "decoder", "atrous_rates", "decoder_norm", "frozen",
 )  # fmt: skip
 
 

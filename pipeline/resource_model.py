@@ -48,8 +48,8 @@ COSTS = {
 }
 #: Any other backbone: more than most of its size take.
 UNKNOWN = Cost(4500, 512, 100)
-#: The decoder of DeepLabV3+ above the encoder: bytes a pixel (320 to 480), millions.
-DECODER = Cost(480, 168, 4)
+#: The decoders of DeepLabV3+ above the encoder: bytes a pixel (320 to 480, 610 to 680), millions.
+DECODERS = {"separable": Cost(480, 168, 4), "full": Cost(680, 140, 17)}
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Job:
         network = self.config["segmenter"] if segments else self.config["classifiers"][name]
         # A name may have the tag of its weights: resnet50.tv_in1k.
         base = COSTS.get(network["backbone"].split(".")[0], UNKNOWN)
-        more = DECODER if segments else Cost(0, 0, 0)
+        more = DECODERS[network["decoder"]] if segments else Cost(0, 0, 0)
         # 2.1 and 2.0 times as much were seen of mobilenetv2_100 and resnet50 in training.
         dense = 2.2 if network["output_stride"] == 8 else 1.0
         kept = self._kept_share(network["backbone"], network.get("frozen", []))

@@ -151,8 +151,9 @@ def _keep_frozen(
 ) -> None:
     """Take out of training what is to stay as it is; after every ``model.train()``."""
     freeze(frozen)
-    if settings.get("batch_norm") == "frozen":
-        freeze_batch_norm(model, head)
+    batch_norm = settings.get("batch_norm")
+    if batch_norm in ("frozen", "frozen_statistics"):
+        freeze_batch_norm(model, head, affine=batch_norm == "frozen")
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:

@@ -27,8 +27,9 @@ BACK = 2
 CELL, MAP_BYTES = 16, 2
 #: Bytes of a label image's PNG, a pixel (.031 on photographs), and of a weight.
 PNG_BYTES, WEIGHT_BYTES = 0.04, 4
-#: Labels that win somewhere in a prediction, with the background.
-WINNERS = 3
+#: Labels that a prediction's CRF decides between, with the background: of a set as large as VOC's,
+#: those that win somewhere or all.
+CRF_CLASSES = {"winning": 3, "all": 21}
 #: Bytes of the published archives, and of what is unpacked, about.
 DOWNLOADS = {"voc2012": 2.0e9, "sbd": 1.4e9}
 DEVKIT_BYTES = 2.2e9
@@ -153,6 +154,7 @@ def counted(
     output_stride: int,
     *,
     segmenter: bool,
+    decoder: str = "separable",
     last_layer: str | None = None,
     frozen: tuple[str, ...] = (),
 ) -> Counted:
@@ -165,6 +167,8 @@ def counted(
     output_stride : int
     segmenter : bool
         With the decoder of the segmentation network.
+    decoder : {"separable", "full"}
+        As of :class:`pipeline.models.segmenter.Segmenter`.
     last_layer : str, optional
         Where the backbone ends, as of :func:`pipeline.models.backbone.end_at`.
     frozen : tuple of str
@@ -173,7 +177,7 @@ def counted(
     with torch.device("meta"):
         image = torch.zeros(1, 3, PROBE, PROBE)
         if segmenter:
-            model: Any = Segmenter(backbone, 21, output_stride).eval()
+            model: Any = Segmenter(backbone, 21, output_stride, decoder=decoder).eval()
             encoder = model.encoder
         else:
             model = encoder = create_backbone(backbone, output_stride=output_stride).eval()
@@ -301,10 +305,11 @@ def _segmenter(_wildcards: Wildcards, config: Config, images: Images) -> Work:
 def _predictions(wildcards: Wildcards, config: Config, images: Images) -> Work:
     settings, own = config["prediction"], _own(wildcards, config, images)
     operations = _segmenter_network(config).operations * _pixels_of(settings, images)
+    once = _crf(settings["crf"], images, CRF_CLASSES[settings["crf_classes"]])
     return Work(
         config["segmenter"]["backbone"],
         inference=operations * own,
-        refining={"image": own, "crf": own * _crf(settings["crf"], images, WINNERS)},
+        refining={"image": own, "crf": own * once},
         bytes=_png_bytes(images) * own,
     )
 
@@ -362,8 +367,13 @@ def _classifier_network(wildcards: Wildcards, config: Config) -> Counted:
 
 def _segmenter_network(config: Config) -> Counted:
     settings = config["segmenter"]
-    frozen = tuple(settings["frozen"])
-    return counted(settings["backbone"], settings["output_stride"], segmenter=True, frozen=frozen)
+    return counted(
+        settings["backbone"],
+        settings["output_stride"],
+        segmenter=True,
+        decoder=settings["decoder"],
+        frozen=tuple(settings["frozen"]),
+    )
 
 
 def _own(wildcards: Wildcards, config: Config, images: Images) -> float:

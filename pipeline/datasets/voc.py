@@ -39,7 +39,7 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
         where there is a table of true boxes, ``boxes``; paths are relative to the root.
         Without ``labels``, an image's labels are the names of all objects in its
         ``Annotations/ID.xml``, difficult ones included; their boxes are known, unless a table
-        gives others.
+        gives others. With ``empty_boxes: skip``, objects without area have no part in either.
 
     Returns
     -------
@@ -69,7 +69,8 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
             boxes: tuple[Box, ...] = ()
             if table is None:
                 annotation = root / "Annotations" / f"{image_id}.xml"
-                labels, boxes = _annotated(annotation, source, boxed=known is None)
+                skip = dataset.get("empty_boxes") == "skip"
+                labels, boxes = _annotated(annotation, source, boxed=known is None, skip=skip)
             else:
                 labels = _labels_of(image_id, image, table, source)
             boxes = boxes if known is None else known.get(image_id, ())
@@ -111,9 +112,12 @@ def _labels_of(image_id: str, image: Path, table: LabelTable, source: Source) ->
 
 
 def _annotated(
-    path: Path, source: Source, *, boxed: bool
+    path: Path, source: Source, *, boxed: bool, skip: bool
 ) -> tuple[tuple[str, ...], tuple[Box, ...]]:
-    """Give the names of the objects of an annotation and, if wanted, their boxes."""
+    """Give the names of the objects of an annotation and, if wanted, their boxes.
+
+    Objects without area are skipped if wanted.
+    """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -128,18 +132,33 @@ def _annotated(
     except (ElementTree.ParseError, LookupError, ValueError) as error:
         source.problems.append(f"{path}: not well-formed XML ({error}): replace the file")
         return (), ()
-    names = dict.fromkeys((node.text or "").strip() for node in tree.iterfind("object/name"))
+    objects = [node for node in tree.iterfind("object") if not (skip and _is_empty(node))]
+    found = (name for node in objects for name in node.iterfind("name"))
+    names = dict.fromkeys((name.text or "").strip() for name in found)
     for name in names:
         if name not in source.classes:
             source.problems.append(unknown_label(str(path), name, source.classes))
     if not boxed:
         return tuple(names), ()
     try:
-        boxes = [_box(node) for node in tree.iterfind("object") if node.find("bndbox") is not None]
+        boxes = [_box(node) for node in objects if node.find("bndbox") is not None]
     except ValueError as error:
         source.problems.append(f"{path}: a bndbox is no box ({error}): replace the file")
         return tuple(names), ()
     return tuple(names), tuple(boxes)
+
+
+def _is_empty(node: ElementTree.Element) -> bool:
+    """Tell whether an object's box starts and ends in one column or one row of whole pixels.
+
+    The published code of Puzzle-CAM takes the difference of the corners for a length.
+    """
+    corners = [node.findtext(f"bndbox/{name}") for name in ("xmin", "ymin", "xmax", "ymax")]
+    try:
+        left, top, right, bottom = (int(float(corner or "")) for corner in corners)
+    except (ValueError, OverflowError):
+        return False
+    return left == right or top == bottom
 
 
 def _box(node: ElementTree.Element) -> Box:

@@ -162,18 +162,24 @@ def normalisation(backbone: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(settings["mean"]), tuple(settings["std"])
 
 
-def freeze_batch_norm(model: nn.Module, head: nn.Module) -> None:
-    """Keep batch norm at its running statistics and affine parameters, in place.
+def freeze_batch_norm(model: nn.Module, head: nn.Module, *, affine: bool) -> None:
+    """Keep batch norm at its running statistics, in place; call it after every ``model.train()``.
 
-    Layers of the head are left alone: they have no pretrained statistics to keep. Call it
-    after every ``model.train()``.
+    Parameters
+    ----------
+    model : nn.Module
+    head : nn.Module
+        A part of it whose layers are left alone: they have no pretrained statistics to keep.
+    affine : bool
+        Whether scale and shift stay as they are as well. Where they learn, the network is that
+        of Puzzle-CAM's and IRN's published code.
     """
     in_head = set(head.modules())
     for part in model.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm) and part not in in_head:
             part.eval()
-            for parameter in part.parameters(recurse=False):
-                parameter.requires_grad_(False)
+            if affine:
+                part.requires_grad_(False)
 
 
 def freeze(parts: Iterable[nn.Module]) -> None:

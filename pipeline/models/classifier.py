@@ -106,7 +106,9 @@ def create_classifier(
     ----------
     settings : mapping
         Keys ``backbone``, ``pretrained``, ``output_stride`` and ``pooling``, and possibly
-        ``dilation``, ``last_layer``, ``bias``, ``adl`` and ``augmentation`` or ``interpolation``.
+        ``dilation``, ``last_layer``, ``bias``, ``adl``, ``augmentation`` or ``interpolation``, and
+        ``class_layer_init``: ``"uniform"`` (PyTorch's) or ``"he"`` (He et al. 2015, "Delving Deep
+        into Rectifiers", eq. 10: normal, of variance 2 / channels).
     classes : int
         Number of classes without the background.
     weights : Path, optional
@@ -128,7 +130,7 @@ def create_classifier(
     )
     initialise_backbone(backbone, weights, pretrained=settings["pretrained"])
     adl = settings.get("adl")
-    return CamClassifier(
+    model = CamClassifier(
         backbone,
         classes,
         settings["pooling"],
@@ -136,6 +138,9 @@ def create_classifier(
         adl={key: adl[key] for key in ("points", "threshold", "drop_rate")} if adl else None,
         interpolation=interpolation_of(settings),
     )
+    if settings.get("class_layer_init") == "he":
+        nn.init.kaiming_normal_(model.head.weight)
+    return model
 
 
 def save_classifier(

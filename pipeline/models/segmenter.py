@@ -13,10 +13,11 @@ from pipeline.artifacts import read_network, write_weights
 from pipeline.errors import UserError
 from pipeline.images import FILTER, interpolation_of
 from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation, restore
+from pipeline.models.decoder import FullDeepLab
 from pipeline.models.strides import lacks_stride, remove_dilation
 
 #: Settings that rebuild a network.
-SHAPE = ("backbone", "output_stride", "dilation", "atrous_rates", "decoder_norm")
+SHAPE = ("backbone", "output_stride", "dilation", "decoder", "atrous_rates", "decoder_norm")
 #: Groups of channels of group norm, as in the published code of Puzzle-CAM.
 GROUPS = 4
 #: As segmentation-models-pytorch has them.
@@ -24,7 +25,7 @@ ATROUS_RATES = (12, 24, 36)
 
 
 class Segmenter(nn.Module):
-    """DeepLabV3+ from segmentation-models-pytorch for images of any size.
+    """DeepLabV3+ for images of any size.
 
     Parameters
     ----------
@@ -36,6 +37,9 @@ class Segmenter(nn.Module):
         Pixels per cell of the encoder's last feature map, 8 or 16.
     dilation : bool
         As of :func:`pipeline.models.backbone.create_backbone`.
+    decoder : {"separable", "full"}
+        Separable convolutions, as in segmentation-models-pytorch and in the paper's largest
+        networks, or :class:`pipeline.models.decoder.FullDeepLab`.
     atrous_rates : sequence of three int
         Cells between the taps of the parallel convolutions behind the encoder. Chen et al. have
         6, 12 and 18 at an output stride of 16, and twice as much at 8.
@@ -58,6 +62,7 @@ class Segmenter(nn.Module):
         output_stride: int = 16,
         *,
         dilation: bool = True,
+        decoder: str = "separable",
         atrous_rates: Sequence[int] = ATROUS_RATES,
         decoder_norm: str = "batch",
     ) -> None:
@@ -70,13 +75,10 @@ class Segmenter(nn.Module):
         # Names a bad backbone or stride before segmentation-models-pytorch does in its own words.
         probe = create_backbone(backbone, output_stride=output_stride)
         self.mean, self.std = normalisation(probe)
-        self.network = smp.DeepLabV3Plus(
-            encoder_name=f"tu-{backbone}",
-            encoder_weights=None,
-            encoder_output_stride=output_stride,
-            decoder_atrous_rates=tuple(atrous_rates),
-            classes=classes,
-        )
+        make = FullDeepLab if decoder == "full" else _separable
+        self.network = make(backbone, classes, output_stride, atrous_rates)
+        # The separable decoder enlarges by whole factors, and so wants multiples of strides.
+        self.multiple = 1 if decoder == "full" else 32
         if not dilation:
             remove_dilation(self.encoder)
         if decoder_norm == "group":
@@ -85,8 +87,8 @@ class Segmenter(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, 3, H, W) normalised images to (N, classes, H, W) logits."""
         height, width = images.shape[-2:]
-        # The decoder wants multiples of the encoder's stride; zero is the mean colour.
-        padding = (0, -width % 32, 0, -height % 32)
+        # Zero is the mean colour.
+        padding = (0, -width % self.multiple, 0, -height % self.multiple)
         logits: Tensor = self.network(F.pad(images, padding))
         return logits[..., :height, :width]
 
@@ -94,6 +96,19 @@ class Segmenter(nn.Module):
     def encoder(self) -> nn.Module:
         """The timm network inside, with timm's parameter names."""
         return self.network.encoder.model  # type: ignore[no-any-return]
+
+
+def _separable(
+    backbone: str, classes: int, output_stride: int, atrous_rates: Sequence[int]
+) -> nn.Module:
+    network: nn.Module = smp.DeepLabV3Plus(
+        encoder_name=f"tu-{backbone}",
+        encoder_weights=None,
+        encoder_output_stride=output_stride,
+        decoder_atrous_rates=tuple(atrous_rates),
+        classes=classes,
+    )
+    return network
 
 
 def create_segmenter(
@@ -104,8 +119,8 @@ def create_segmenter(
     Parameters
     ----------
     settings : mapping
-        Keys ``backbone``, ``pretrained``, ``output_stride``, ``dilation``, ``atrous_rates`` and
-        ``decoder_norm``.
+        Keys ``backbone``, ``pretrained``, ``output_stride``, ``dilation``, ``decoder``,
+        ``atrous_rates`` and ``decoder_norm``.
     classes : int
         Number of classes with the background.
     weights : Path, optional
@@ -116,6 +131,7 @@ def create_segmenter(
         classes,
         settings["output_stride"],
         dilation=settings["dilation"],
+        decoder=settings["decoder"],
         atrous_rates=settings["atrous_rates"],
         decoder_norm=settings["decoder_norm"],
     )

@@ -36,7 +36,7 @@ def predict_masks(
     weights : Path
         The segmentation network.
     settings : mapping
-        Keys ``scales``, ``flip``, ``max_size`` and ``crf``.
+        Keys ``scales``, ``flip``, ``max_size``, ``fuse``, ``crf`` and ``crf_classes``.
     precision : str
         Arithmetic of the forward pass.
     split : str

@@ -92,13 +92,15 @@ def train_affinity(
         model,
         model.head,
         SegmentedImages(records, files, transform),
-        _step(settings["radius"]),
+        _step(settings["radius"], settings["pairs"]),
         Recipe(settings, seed),
         fabric=fabric,
         checkpoint=checkpoint,
         fingerprint=fingerprint_of(dict(settings), seed, code, *inputs),
         workers=loader_workers(fabric, threads),
-        counts=lambda labels: count_pairs(_cells(labels), settings["radius"]),
+        counts=lambda labels: count_pairs(
+            _cells(labels), settings["radius"], pairs=settings["pairs"]
+        ),
     )
     if not fabric.is_global_zero:
         return
@@ -107,10 +109,10 @@ def train_affinity(
     checkpoint.unlink(missing_ok=True)
 
 
-def _step(radius: int) -> Step:
+def _step(radius: int, pairs: str) -> Step:
     def step(model: nn.Module, batch: Batch, _share: float, weights: Tensor) -> dict[str, Tensor]:
         images, labels = batch
-        return affinity_loss(model(images), _cells(labels), radius, weights)
+        return affinity_loss(model(images), _cells(labels), radius, weights, pairs=pairs)
 
     return step
 
