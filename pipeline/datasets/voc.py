@@ -9,6 +9,7 @@ from pipeline.datasets.manifest import Box
 from pipeline.datasets.source import Candidate, Source, unknown_label
 from pipeline.datasets.tables import LabelTable, read_box_table, read_label_table
 from pipeline.errors import UserError
+from pipeline.user_files import read_user_bytes, read_user_text
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -81,12 +82,7 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
 
 def read_list(path: Path) -> list[str]:
     """Read ids, one a line; of a line of several paths the first names the image."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such list, expected one image id a line") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}): save the list as UTF-8") from error
+    lines = read_user_text(path, "list", ", expected one image id a line").splitlines()
     words = [line.split()[0] for line in lines if line.strip()]
     return [word.rsplit("/", 1)[-1].rsplit(".", 1)[0] if "/" in word else word for word in words]
 
@@ -115,9 +111,9 @@ def _annotated(
 ) -> tuple[tuple[str, ...], tuple[Box, ...]]:
     """Give the names of the objects of an annotation and, if wanted, their boxes."""
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        source.problems.append(f"{path}: no such annotation; give `labels: FILE.csv` instead?")
+        data = read_user_bytes(path, "annotation", "; give `labels: FILE.csv` instead?")
+    except UserError as error:
+        source.problems.append(str(error))
         return (), ()
     try:
         parser = ElementTree.XMLParser(target=_Plain())  # noqa: S314 - no entities, see _Plain

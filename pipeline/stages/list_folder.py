@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     snakemake: Any
 
 
-def list_folder(*, images: str, folder: str, manifest: Path, threads: int) -> None:
+def list_folder(*, images: str, folder: str, max_pixels: int, manifest: Path, threads: int) -> None:
     """Write the manifest of a folder: a split of its own, without labels.
 
     Parameters
@@ -22,6 +22,8 @@ def list_folder(*, images: str, folder: str, manifest: Path, threads: int) -> No
         The folder; its sub-folders are searched.
     folder : str
         Name of the split.
+    max_pixels : int
+        Pixels of a picture at most.
     manifest : Path
         Output.
     threads : int
@@ -33,9 +35,9 @@ def list_folder(*, images: str, folder: str, manifest: Path, threads: int) -> No
         If any picture cannot be read, two have one name, or there is none.
     """
     source = Source()
-    for stem, path in find_images(Path(images), source.problems).items():
+    for stem, path in find_images(Path(images), source).items():
         source.candidates.append(Candidate(image_id(stem), path, folder, (), None))
-    write_manifest(manifest, checked_records(source, threads, splits=(folder,)))
+    write_manifest(manifest, checked_records(source, threads, (folder,), max_pixels))
 
 
 if __name__ == "__main__":
