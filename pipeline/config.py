@@ -56,10 +56,10 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refused(problems: Sequence[str]) -> UserError:
-    """Word all problems, each cut by itself, in one line if they fit."""
+    """Word all problems, each cut by itself, in one line where they are short."""
     listed = [shortened(problem, LONGEST // 2) for problem in problems]
-    line = "configuration: " + "; ".join(listed)
-    return UserError(line if len(line) <= LONGEST else "configuration:\n  " + "\n  ".join(listed))
+    separator = "; " if sum(map(len, listed)) <= LONGEST // 2 else ";\n  "
+    return UserError("configuration: " + separator.join(listed))
 
 
 @cache

@@ -1,16 +1,21 @@
 """Check a folder of pictures that a trained network is to be applied to, and list them."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.checks import checked_records
+from pipeline.datasets.findings import of_depth
 from pipeline.datasets.folder import find_images, image_id
 from pipeline.datasets.manifest import write_manifest
+from pipeline.datasets.overview import dim_pictures
 from pipeline.datasets.source import Candidate, Source
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
+
+logger = logging.getLogger(__name__)
 
 
 def list_folder(*, images: str, folder: str, max_pixels: int, manifest: Path, threads: int) -> None:
@@ -37,7 +42,10 @@ def list_folder(*, images: str, folder: str, max_pixels: int, manifest: Path, th
     source = Source()
     for stem, path in find_images(Path(images), source).items():
         source.candidates.append(Candidate(image_id(stem), path, folder, (), None))
-    write_manifest(manifest, checked_records(source, threads, (folder,), max_pixels))
+    records = checked_records(source, threads, (folder,), max_pixels)
+    for finding in of_depth(dim_pictures(records, threads), len(records)):
+        logger.warning("worth checking: %s", finding)
+    write_manifest(manifest, records)
 
 
 if __name__ == "__main__":

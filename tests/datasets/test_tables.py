@@ -100,7 +100,7 @@ def test_what_is_no_such_table_is_refused(tmp_path, text, message):
 def test_other_encodings_and_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match="save the table as UTF-8"):
         table(tmp_path, "image,labels\nä,x\n", encoding="latin-1")
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="no such table"):
         read_label_table(tmp_path / "absent.csv")
 
 
