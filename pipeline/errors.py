@@ -30,8 +30,10 @@ class UserError(Exception):
 def readable(message: str) -> str:
     """Return a message that is safe to print: escaped, its lines and their number cut."""
     lines = message.split("\n")
-    more = [f"... and {len(lines) - MOST_LINES} more lines"] if len(lines) > MOST_LINES else []
-    return "\n".join([*(printable(shortened(line)) for line in lines[:MOST_LINES]), *more])
+    if len(lines) > MOST_LINES:
+        lines[MOST_LINES - 1 :] = [f"... and {len(lines) - MOST_LINES + 1} more lines"]
+    # Before, since a line may be large; after, since escapes are longer.
+    return "\n".join(shortened(printable(shortened(line, 2 * LONGEST))) for line in lines)
 
 
 def shortened(line: str, longest: int = LONGEST) -> str:

@@ -73,9 +73,8 @@ def open_image(
             f"{' or '.join(formats)}, whatever the name says: convert or replace the file"
         ) from error
     except Exception as error:  # decoders of damaged files raise anything
-        raise UnreadableImageError(
-            f"cannot be decoded ({error or type(error).__name__}): replace the file"
-        ) from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImageError(f"cannot be decoded ({reason}): replace the file") from error
 
 
 def _check_pixels(size: tuple[int, int], what: str, limit: int | None) -> None:

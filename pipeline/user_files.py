@@ -93,9 +93,7 @@ def _absence(path: Path, what: str, error: OSError | ValueError) -> str:
         if path.is_symlink():
             return f"its link leads to {path.readlink()}, where there is no {what}"
         return f"no such {what}"
-    reason = (
-        _reason(error) if isinstance(error, OSError) else f"no file can have that name, {error}"
-    )
+    reason = _reason(error) if isinstance(error, OSError) else "no file can have that name"
     return f"{reason}, expected {with_article(what)}"
 
 

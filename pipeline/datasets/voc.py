@@ -1,5 +1,6 @@
 """The layout of the PASCAL VOC devkit."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
                 labels = _labels_of(image_id, image, table, source)
             boxes = boxes if known is None else known.get(image_id, ())
             mask = root / dataset["masks"] / f"{image_id}.png" if dataset["masks"] else None
-            found = mask if mask is not None and mask.is_file() else None
+            found = mask if mask is not None and os.path.lexists(mask) else None
             source.candidates.append(Candidate(image_id, image, split, labels, found, boxes))
     return source
 
@@ -89,7 +90,7 @@ def read_list(path: Path) -> list[str]:
 
 def _find_image(folder: Path, image_id: str) -> Path | None:
     paths = (folder / f"{image_id}{suffix}" for suffix in SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if os.path.lexists(path)), None)
 
 
 def _names(folder: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ from pipeline.datasets.folder import find_images, image_id
 from pipeline.datasets.manifest import write_manifest
 from pipeline.datasets.overview import dim_pictures
 from pipeline.datasets.source import Candidate, Source
+from pipeline.images import MOST_PIXELS
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def list_folder(*, images: str, folder: str, max_pixels: int, manifest: Path, threads: int) -> None:
+def list_folder(
+    *, images: str, folder: str, manifest: Path, threads: int, max_pixels: int = MOST_PIXELS
+) -> None:
     """Write the manifest of a folder: a split of its own, without labels.
 
     Parameters
@@ -27,12 +30,12 @@ def list_folder(*, images: str, folder: str, max_pixels: int, manifest: Path, th
         The folder; its sub-folders are searched.
     folder : str
         Name of the split.
-    max_pixels : int
-        Pixels of a picture at most.
     manifest : Path
         Output.
     threads : int
         Files decoded at the same time.
+    max_pixels : int
+        Pixels of a picture at most.
 
     Raises
     ------
