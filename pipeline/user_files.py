@@ -106,7 +106,7 @@ def require_file(path: Path, what: str = "file", expected: str = "") -> None:
     what : str
         What the file is.
     expected : str
-        What to say besides, with its comma.
+        What to say of one that is not there, with its comma.
 
     Raises
     ------
@@ -114,7 +114,8 @@ def require_file(path: Path, what: str = "file", expected: str = "") -> None:
         One line, which begins with the path.
     """
     if problem := file_problem(path, what):
-        raise UserError(f"{path}: {problem}{expected}")
+        absent = problem.startswith("no such")
+        raise UserError(f"{path}: {problem}{expected if absent else ''}")
 
 
 def read_user_bytes(path: Path, what: str = "file", expected: str = "") -> bytes:
@@ -129,9 +130,7 @@ def read_user_bytes(path: Path, what: str = "file", expected: str = "") -> bytes
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(
-            f"{path}: {_reason(error)}, expected {with_article(what)}{expected}"
-        ) from error
+        raise UserError(f"{path}: {_reason(error)}, expected {with_article(what)}") from error
 
 
 def read_user_text(path: Path, what: str = "file", expected: str = "") -> str:

@@ -181,7 +181,7 @@ def test_large_photographs_are_refused_by_the_limit_that_is_given(source):
 def test_what_was_skipped_is_told(source, caplog):
     source.skipped = (source.candidates[0].image.with_name("._a.jpg"),)
     checked_records(source, threads=1)
-    assert "1 hidden files and folders of systems were skipped, first" in caplog.text
+    assert "1 entries among the photographs were skipped" in caplog.text
 
 
 def test_pipes_in_the_place_of_images_and_masks_do_not_hang(source, tmp_path):

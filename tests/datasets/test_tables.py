@@ -162,5 +162,5 @@ def test_long_names_are_quoted_in_part(tmp_path):
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
 def test_a_table_that_is_no_file_is_refused(tmp_path, make):
     make(tmp_path / "labels.csv")
-    with pytest.raises(UserError, match=r"labels\.csv: a .*, expected a table, expected a CSV"):
+    with pytest.raises(UserError, match=r"labels\.csv: a .*, expected a table$"):
         read_label_table(tmp_path / "labels.csv")
