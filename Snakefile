@@ -317,6 +317,7 @@ rule list_folder:
     threads: 8
     params:
         images=lambda w: FOLDERS[w.folder]["images"],
+        max_pixels=lambda w: FOLDERS[w.folder]["max_pixels"],
         files=lambda w: sources.state_of_folder(Path(FOLDERS[w.folder]["images"])),
         code=code_digest("list_folder"),
     script:

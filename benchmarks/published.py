@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from pipeline.augmentation import training_transform
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.samples import LabelledImages
+from pipeline.images import PHOTOGRAPHS, open_image
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: As published for crops of 512; other crops get long sides in proportion.
@@ -43,7 +44,8 @@ class PublishedImages(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Give a (3, crop, crop) float32 image and its (C,) float32 labels."""
-        image = self._resized(Image.open(self.files[index]).convert("RGB"))
+        with open_image(self.files[index], PHOTOGRAPHS) as photograph:
+            image = self._resized(photograph.convert("RGB"))
         if random.getrandbits(1):
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         values = (np.asarray(image, np.float32) / 255 - self.mean) / self.std

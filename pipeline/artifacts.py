@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from pipeline.datasets.palette import voc_palette
 from pipeline.errors import UserError
 from pipeline.files import damaged, replacing
-from pipeline.images import cell_side
+from pipeline.images import LABEL_IMAGES, UnreadableImageError, cell_side, open_image
 
 if TYPE_CHECKING:  # the label stages run without torch: importing it costs seconds a job
     from torch import Tensor
@@ -179,8 +179,14 @@ def write_label(path: Path, label: NDArray[np.uint8]) -> None:
         image.save(partial, format="PNG")
 
 
-def read_label(path: Path) -> NDArray[np.uint8]:
+def read_label(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
     """Read a label image of any writer: palette or 8-bit grey PNG.
+
+    Parameters
+    ----------
+    path : Path
+    max_pixels : int, optional
+        Pixels at most, by its header; None for masks that were let in before.
 
     Returns
     -------
@@ -190,25 +196,22 @@ def read_label(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     UserError
-        If the file cannot be decoded or holds colours instead of class numbers.
+        If the file cannot be decoded, is too large or holds colours instead of class numbers.
     """
     try:
-        return _decoded(path)
-    except ValueError as error:
+        return _decoded(path, max_pixels)
+    except UnreadableImageError as error:
         raise UserError(f"{path}: {error}") from error
 
 
-def _decoded(path: Path) -> NDArray[np.uint8]:
-    try:
-        with Image.open(path) as image:
-            if image.mode not in {"P", "L"}:
-                raise ValueError(
-                    f"a mask is {image.mode}, expected one channel of class numbers (palette or "
-                    "8-bit grey PNG): save class numbers, not colours"
-                )
-            return np.array(image, dtype=np.uint8)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"not a whole mask ({error}): replace the file") from error
+def _decoded(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
+    with open_image(path, LABEL_IMAGES, what="mask", max_pixels=max_pixels) as image:
+        if image.mode not in {"P", "L"}:
+            raise UnreadableImageError(
+                f"a mask is {image.mode}, expected one channel of class numbers (palette or "
+                "8-bit grey PNG): save class numbers, not colours"
+            )
+        return np.array(image, dtype=np.uint8)
 
 
 def read_made_label(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -228,7 +231,7 @@ def read_made_label(path: Path, size: tuple[int, int] | None = None) -> NDArray[
     """
     try:
         label = _decoded(path)
-    except ValueError as error:
+    except UnreadableImageError as error:
         raise _bad_label(path, str(error)) from error
     if size is not None and label.shape != tuple(size):
         raise _bad_label(path, f"it is {label.shape}, expected {tuple(size)} as its photograph")

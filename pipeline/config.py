@@ -1,6 +1,6 @@
 """Reading a configuration: presets, defaults and errors that name the fix."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from math import isqrt
@@ -9,7 +9,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.errors import UserError
+from pipeline.config_values import value_problems
+from pipeline.errors import LONGEST, UserError, shortened
 from pipeline.schema_problems import Validator, dereference, nearest, one_of, schema_problems
 
 SCHEMA = Path(__file__).with_name("config.schema.yaml")
@@ -38,18 +39,27 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         If a key is unknown, a value has a wrong type or range, or a name that is used
         (a preset, a classifier, a refinement) is not defined. All problems are listed.
     """
+    if problems := list(value_problems(config)):
+        raise _refused(problems)
     schema = _read(SCHEMA)
     resolved = with_presets({key: part for key, part in config.items() if part is not None})
     _name_kinds(resolved, schema)
     problems = list(schema_problems(resolved, schema))
     if problems:
-        raise UserError("configuration: " + "; ".join(problems))
+        raise _refused(problems)
     _fill_defaults(resolved, schema, schema)
     _expand_home(resolved)
     problems = list(_cross_problems(resolved))
     if problems:
-        raise UserError("configuration: " + "; ".join(problems))
+        raise _refused(problems)
     return resolved
+
+
+def _refused(problems: Sequence[str]) -> UserError:
+    """Word all problems, each cut by itself, in one line where they are short."""
+    listed = [shortened(problem, LONGEST // 2) for problem in problems]
+    separator = "; " if sum(map(len, listed)) <= LONGEST // 2 else ";\n  "
+    return UserError("configuration: " + separator.join(listed))
 
 
 @cache

@@ -1,6 +1,8 @@
 """Photographs: decoding, resizing, normalising and the random transforms of training."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import log2
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,17 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import UserError
+from pipeline.user_files import file_problem, with_article
+
+#: Formats of photographs. Pillow goes by the content, whatever the name: others are never tried,
+#: since some run programs (PostScript: Ghostscript) and many are decoded by code that few use.
+PHOTOGRAPHS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+#: Formats of label images.
+LABEL_IMAGES = ("PNG",)
+#: Pixels of an image at most, unless the configuration allows more: 300 MB as RGB.
+MOST_PIXELS = 100_000_000
+# The limit is this project's own, since Pillow's can neither be set by a user nor be worded.
+Image.MAX_IMAGE_PIXELS = None
 
 #: Modes that Pillow decodes to 8 bits a channel without loss of meaning.
 PLAIN_MODES = frozenset(
@@ -22,20 +35,81 @@ FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BI
 FILTER = "bilinear"
 #: Most pixels per cell of a map, along a side.
 MOST_SIDE = 32
+#: How files of 16 bits a channel are stored, grey or color.
+_DEEP_STORAGE = re.compile(r"\b(I|LA?|RGB[AX]?);16")
 
 
-def read_rgb(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """Decode a photograph as upright 8-bit RGB.
+class UnreadableImageError(ValueError):
+    """The reason why an image cannot be read, without its path."""
 
-    EXIF orientation is applied; grey and palette images become RGB; transparent pixels are
-    laid over white; CMYK is converted; 16-bit grey is scaled to 8 bits.
+
+@contextmanager
+def open_image(
+    path: Path, formats: tuple[str, ...], *, what: str = "image", max_pixels: int | None = None
+) -> Iterator[Image.Image]:
+    """Open an image for the block that decodes it; only its header is read before.
+
+    All reading of images goes through here.
 
     Parameters
     ----------
     path : Path
-        An image file of any format that Pillow reads.
+    formats : tuple of str
+        Pillow's names of the formats that are meant.
+    what : str
+        What the image is, for messages.
+    max_pixels : int, optional
+        Pixels at most, by the header; None for images that were let in before.
+
+    Raises
+    ------
+    UnreadableImageError
+        If it is no plain file, of another format, too large, or if the block's decoding fails.
+    """
+    if problem := file_problem(path, what):
+        raise UnreadableImageError(problem)
+    try:
+        with Image.open(path, formats=formats) as image:
+            _check_pixels(image.size, what, max_pixels)
+            yield image
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(
+            f"not {with_article(what)} of a known format, expected the content to be "
+            f"{' or '.join(formats)}, whatever the name says: convert or replace the file"
+        ) from error
+    except Exception as error:  # decoders of damaged files raise anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UnreadableImageError(f"cannot be decoded ({reason}): replace the file") from error
+
+
+def _check_pixels(size: tuple[int, int], what: str, limit: int | None) -> None:
+    width, height = size
+    if limit is not None and width * height > limit:
+        raise UnreadableImageError(
+            f"the {what} has {width} x {height} = {width * height} pixels, expected at most "
+            f"{limit}: shrink it, or raise the configuration's max_pixels"
+        )
+
+
+def read_rgb(
+    path: Path, size: tuple[int, int] | None = None, *, max_pixels: int | None = None
+) -> NDArray[np.uint8]:
+    """Decode a photograph as upright 8-bit RGB.
+
+    EXIF orientation is applied; grey and palette images become RGB; transparent pixels are
+    laid over white; CMYK is converted. Of 16 bits a channel the upper 8 are taken: 0 is black and
+    65535 white, whatever a file holds, so that equal values are equally bright in all files.
+
+    Parameters
+    ----------
+    path : Path
+        A file of one of the formats :data:`PHOTOGRAPHS`.
     size : (int, int), optional
         Height and width that it had when earlier stages read it.
+    max_pixels : int, optional
+        Pixels at most, by its header; None for images that were let in before.
 
     Returns
     -------
@@ -44,38 +118,52 @@ def read_rgb(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint
     Raises
     ------
     UserError
-        If the file is absent, not an image, truncated, of another size, or of a pixel type
-        without a defined range (32-bit integers, floating point).
+        If the file is absent, not an image, truncated, too large, of another size, or of a pixel
+        type without a defined range (32-bit integers, floating point).
     """
-    image = _decoded(path)
-    if size is not None and image.shape[:2] != tuple(size):
+    try:
+        with open_image(path, PHOTOGRAPHS, max_pixels=max_pixels) as image:
+            image.load()
+            pixels = np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
+    except UnreadableImageError as error:
+        raise UserError(f"{path}: {error}") from error
+    if size is not None and pixels.shape[:2] != tuple(size):
         raise UserError(
-            f"{path}: image is {image.shape[:2]}, expected {tuple(size)}, the size that its maps "
+            f"{path}: image is {pixels.shape[:2]}, expected {tuple(size)}, the size that its maps "
             "were made of: the file was changed, make its maps again"
         )
-    return image
+    return pixels
 
 
-def _decoded(path: Path) -> NDArray[np.uint8]:
+def deep_maximum(path: Path) -> int | None:
+    """Return the largest value of a photograph of 16 bits a channel; None where it has 8.
+
+    Of color, the lower 8 bits of the result are 1: Pillow drops them. Transparency counts as
+    white, as :func:`read_rgb` shows it.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read.
+    """
     try:
-        with Image.open(path) as image:
-            image.load()
-            return np.asarray(_to_rgb(ImageOps.exif_transpose(image), path))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image") from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path}: not an image of a known format") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be decoded ({error}): replace the file") from error
+        with open_image(path, PHOTOGRAPHS) as image:
+            if not any(_DEEP_STORAGE.search(str(tile[3])) for tile in getattr(image, "tile", ())):
+                return None
+            if image.mode in DEEP_MODES:
+                return int(np.asarray(image).astype(np.uint16).max())
+    except UnreadableImageError as error:
+        raise UserError(f"{path}: {error}") from error
+    return int(read_rgb(path).max()) << 8 | 0xFF
 
 
-def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
+def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode in DEEP_MODES:
         deep = np.asarray(image).astype(np.uint16)
         return Image.fromarray((deep >> 8).astype(np.uint8)).convert("RGB")
     if image.mode not in PLAIN_MODES:
-        raise UserError(
-            f"{path}: pixel type {image.mode}, expected 8- or 16-bit grey, RGB, RGBA, palette "
+        raise UnreadableImageError(
+            f"pixel type {image.mode}, expected 8- or 16-bit grey, RGB, RGBA, palette "
             "or CMYK: convert it to 8-bit RGB"
         )
     if image.has_transparency_data:

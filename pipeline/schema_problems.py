@@ -34,6 +34,7 @@ _RULES = {
     "exclusiveMaximum": "a number below {}",
     "exclusiveMinimum": "a number above {}",
     "maxItems": "at most {} entries",
+    "maxLength": "at most {} characters",
     "maximum": "at most {}",
     "minItems": "at least {} of them",
     "minLength": "some text",

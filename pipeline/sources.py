@@ -10,8 +10,10 @@ from pipeline.config import PATHS
 from pipeline.datasets.cub import FILES as CUB_FILES
 from pipeline.datasets.demo import CLASSES as DEMO_CLASSES
 from pipeline.datasets.folder import find_images
+from pipeline.datasets.source import Source
 from pipeline.datasets.voc import read_list
 from pipeline.errors import UserError
+from pipeline.user_files import file_problem, files_below, folder_problem
 from pipeline.workflow import Plan, unique
 
 Config = Mapping[str, Any]
@@ -92,7 +94,7 @@ def state_of_photographs(plan: Plan) -> str:
         return state_of_folder(Path(dataset.get("images") or Path(dataset["root"], "images")))
     root = Path(dataset["root"])
     wanted = _listed_ids(dataset)
-    paths = [path for path in (root / "JPEGImages").iterdir() if path.stem in wanted]
+    paths = [path for path in _listed(root / "JPEGImages") if path.stem in wanted]
     if not dataset["labels"]:
         paths += [root / "Annotations" / f"{image_id}.xml" for image_id in wanted]
     return _state(paths)
@@ -104,7 +106,7 @@ def state_of_truth(plan: Plan) -> str:
     if is_made(plan.config) or not dataset.get("masks"):
         return ""
     folder = Path(dataset.get("root", "")) / dataset["masks"]
-    paths = folder.rglob("*.png")
+    paths = files_below(folder, {".png"}).files
     if dataset["kind"] == "voc":
         wanted = _listed_ids(dataset)
         return _state(path for path in paths if path.stem in wanted)
@@ -113,7 +115,7 @@ def state_of_truth(plan: Plan) -> str:
 
 def state_of_folder(folder: Path) -> str:
     """Digest the names, sizes and times of change of all pictures below a folder."""
-    return _state(find_images(folder, []).values())
+    return _state(find_images(folder, Source()).values())
 
 
 def _listed_ids(dataset: Mapping[str, Any]) -> set[str]:
@@ -125,14 +127,20 @@ def _listed_ids(dataset: Mapping[str, Any]) -> set[str]:
     return ids
 
 
+def _listed(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return list(folder.iterdir())
+    return []
+
+
 def _state(paths: Iterable[Path]) -> str:
     # Content is not read: this is called by every run, and data sets have gigabytes.
     lines = []
     for path in sorted(paths):
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # the rule says what is wrong with it
             status = path.stat()
             lines.append(f"{path} {status.st_size} {status.st_mtime_ns}\n")
-    return hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def is_made(config: Config) -> bool:
@@ -206,11 +214,9 @@ def pretrained_backbones(config: Config) -> list[str]:
 
 
 def _absent(path: str, key: str, *, folder: bool = False) -> Iterator[str]:
-    expected, other = ("folder", "file") if folder else ("file", "folder")
-    if Path(path).is_dir() if folder else Path(path).is_file():
-        return
-    got = f"a {other}, expected a {expected}" if Path(path).exists() else f"no such {expected}"
-    yield f"{path}: {got}, named by the configuration's {key}"
+    problem = folder_problem(Path(path)) if folder else file_problem(Path(path))
+    if problem:
+        yield f"{path}: {problem}, named by the configuration's {key}"
 
 
 def _key(plan: Plan, path: str) -> str:

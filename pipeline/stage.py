@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, printable
 
 logger = logging.getLogger(__name__)
 
@@ -81,10 +81,11 @@ def stage_log(path: Path, name: str) -> Iterator[None]:
     logging.basicConfig(
         # Of several processes that train together one tells the news, all tell their errors.
         level=logging.INFO if first else logging.ERROR,
-        format=f"[{name}] %(message)s",
         handlers=handlers,
         force=True,
     )
+    for handler in handlers:
+        handler.setFormatter(_Printable(f"[{name}] %(message)s"))
     logging.captureWarnings(True)
     warnings.simplefilter("default")
     try:
@@ -103,6 +104,13 @@ def stage_log(path: Path, name: str) -> Iterator[None]:
         sys.exit(1)
     finally:
         logging.shutdown()
+
+
+class _Printable(logging.Formatter):
+    """Escapes control characters: names of files and classes must not reach the terminal raw."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class _LogFile(logging.FileHandler):

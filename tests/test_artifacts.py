@@ -215,7 +215,7 @@ def test_scores_are_plain_json_without_nan(tmp_path):
 def test_a_damaged_label_of_the_users_is_to_be_replaced(tmp_path):
     path = tmp_path / "x.png"
     path.write_bytes(b"\x00\x01damaged")
-    with pytest.raises(UserError, match=r"x\.png: not a whole mask .*replace the file"):
+    with pytest.raises(UserError, match=r"x\.png: not a mask of a known format.*replace the file"):
         read_label(path)
 
 

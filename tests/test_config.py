@@ -326,3 +326,45 @@ def test_the_order_of_settings_does_not_matter(demo):
 
 def test_a_resolved_configuration_resolves_to_itself(demo):
     assert repr(resolve(resolve(demo))) == repr(resolve(demo))
+
+
+def test_aliases_that_unfold_without_end_are_refused_in_one_short_line():
+    bomb = ["lol"] * 9
+    for _ in range(9):
+        bomb = [bomb] * 9
+    knot: list[object] = []
+    knot.append(knot)
+    for value in (bomb, knot, {"a": bomb}):
+        with pytest.raises(UserError) as error:
+            resolve({"dataset": {"kind": "demo"}, "labels": value})
+        assert str(error.value) == (
+            "configuration: it unfolds to more than 100000 values, expected fewer: write it "
+            "without aliases (*name)"
+        )
+
+
+def test_values_are_quoted_in_part(demo_config):
+    with pytest.raises(UserError) as error:
+        resolve(demo_config | {"experiment": "x y" * 3_000_000})
+    message = str(error.value)
+    assert len(message) < 2000 and message.startswith("configuration: experiment is 'x yx y")
+
+
+@pytest.mark.parametrize("text", ["\x1b[31m", "a\x00", "\u202e", "\ud800"])
+def test_control_characters_are_refused_wherever_they_are(demo_config, text):
+    for change in ({"weights": {"resnet18": text}}, {"folders": {text: {}}}, {text: 1}):
+        with pytest.raises(UserError, match="has a control character in ") as error:
+            resolve(demo_config | change)
+        assert text not in str(error.value)
+
+
+def test_many_problems_are_all_listed(demo_config):
+    with pytest.raises(UserError) as error:
+        resolve(demo_config | {f"key{k}": 1 for k in range(60)})
+    message = str(error.value)
+    assert all(f"'key{k}'" in message for k in range(60))
+
+
+def test_long_names_of_parts_are_refused(demo_config):
+    with pytest.raises(UserError, match="expected at most 64 characters"):
+        resolve(demo_config | {"experiment": "x" * 65})

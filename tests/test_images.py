@@ -1,13 +1,23 @@
+import resource
+import struct
+import zlib
+from contextlib import suppress
+from io import BytesIO
+
+import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline.artifacts import read_label
 from pipeline.errors import UserError
 from pipeline.images import (
     FILTER,
+    MOST_PIXELS,
     cell_side,
+    deep_maximum,
     fitted_size,
     interpolation_of,
     network_stride,
@@ -120,6 +130,161 @@ def test_truncated_and_missing_files_are_named(tmp_path, suffix):
         read_rgb(path)
     with pytest.raises(UserError, match="no such image"):
         read_rgb(tmp_path / "absent.png")
+
+
+POSTSCRIPT = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 10 10
+%%EndComments
+showpage
+%%EOF
+"""
+
+
+@pytest.mark.parametrize("read", [read_rgb, read_label, deep_maximum])
+def test_postscript_under_any_name_starts_no_program(tmp_path, monkeypatch, read):
+    # Pillow asks for Ghostscript's version first, then runs it on the file.
+    started = []
+    monkeypatch.setattr("subprocess.check_call", lambda *a, **k: started.append(a))
+    monkeypatch.setattr("subprocess.Popen", lambda *a, **k: started.append(a))
+    for name in ("x.jpg", "x.png", "x.eps"):
+        (tmp_path / name).write_bytes(POSTSCRIPT)
+        with pytest.raises(UserError, match=r"x\.\w+: not an? \w+ of a known format, expected"):
+            read(tmp_path / name)
+    assert started == []
+
+
+@pytest.mark.parametrize("form", ["GIF", "PPM", "ICO", "TGA", "PCX", "JPEG2000"])
+def test_formats_that_are_not_meant_are_refused_under_every_name(tmp_path, form):
+    Image.fromarray(RGB).save(tmp_path / "x.png", format=form)
+    with pytest.raises(UserError, match="expected the content to be JPEG or PNG or TIFF or BMP"):
+        read_rgb(tmp_path / "x.png")
+
+
+@pytest.mark.parametrize("form", ["BMP", "TIFF", "WEBP", "PNG", "JPEG"])
+def test_formats_that_are_meant_are_read_under_every_name(tmp_path, form):
+    flat = np.full((5, 7, 3), 90, np.uint8)
+    Image.fromarray(flat).save(tmp_path / "x.jpg", format=form)
+    assert np.array_equal(read_rgb(tmp_path / "x.jpg"), flat)
+
+
+def test_masks_are_png_whatever_their_name_says(tmp_path):
+    Image.fromarray(RGB[..., 0]).save(tmp_path / "x.png", format="BMP")
+    with pytest.raises(UserError, match=r"not a mask of a known format, expected .* PNG"):
+        read_label(tmp_path / "x.png")
+
+
+def test_phones_pictures_with_a_second_frame_are_read(tmp_path):
+    first, second = Image.new("RGB", (7, 5), (90, 90, 90)), Image.new("RGB", (7, 5))
+    first.save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=[second])
+    assert np.array_equal(read_rgb(tmp_path / "x.jpg"), np.full((5, 7, 3), 90))
+
+
+def write_bomb(path, side):
+    """Write a grey PNG of side x side zeros: about a thousandth of its pixels."""
+
+    def chunk(kind, data):
+        code = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + code
+
+    packer, row = zlib.compressobj(9), bytes(1 + side)
+    data = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", data), chunk(b"IEND", b""))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+
+
+def test_too_many_pixels_are_refused_by_the_header(tmp_path):
+    path = tmp_path / "x.png"
+    write_bomb(path, 13_300)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for read, what in ((read_rgb, "image"), (read_label, "mask")):
+        with pytest.raises(UserError) as caught:
+            read(path, max_pixels=MOST_PIXELS)
+        assert str(caught.value) == (
+            f"{path}: the {what} has 13300 x 13300 = 176890000 pixels, expected at most "
+            "100000000: shrink it, or raise the configuration's max_pixels"
+        )
+    # Decoded it has 177 MB as it is, and 531 MB as RGB.
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # kB
+
+
+def test_the_limit_of_pixels_is_inclusive_and_the_users(tmp_path):
+    Image.fromarray(RGB).save(tmp_path / "x.png")
+    assert read_rgb(tmp_path / "x.png", max_pixels=35).shape == (5, 7, 3)
+    with pytest.raises(UserError, match="7 x 5 = 35 pixels, expected at most 34"):
+        read_rgb(tmp_path / "x.png", max_pixels=34)
+
+
+def whole_files():
+    """Give small files of many kinds, by format."""
+    grey, deep = RGB[..., 0], RGB[..., 0].astype(np.uint16) * 257
+    exif = Image.Exif()
+    exif[274] = 6
+    clear = np.dstack([RGB, RGB[..., :1]])
+    files = [
+        ("JPEG", Image.fromarray(RGB), {"exif": exif}),
+        ("JPEG", Image.fromarray(clear, "CMYK"), {"progressive": True}),
+        ("PNG", Image.fromarray(deep), {}),
+        ("PNG", Image.fromarray(clear), {"exif": exif}),
+        ("PNG", Image.fromarray(grey).quantize(8), {"transparency": 1}),
+        ("TIFF", Image.fromarray(RGB), {"compression": "tiff_lzw"}),
+        ("TIFF", Image.fromarray(deep), {}),
+        ("TIFF", Image.fromarray(RGB), {"compression": "jpeg"}),
+        ("BMP", Image.fromarray(RGB), {}),
+        ("WEBP", Image.fromarray(clear), {"lossless": True}),
+    ]
+    buffers = []
+    for form, image, options in files:
+        buffer = BytesIO()
+        image.save(buffer, format=form, **options)
+        buffers.append(buffer.getvalue())
+    return buffers
+
+
+MUTATION = st.tuples(st.floats(0, 1), st.integers(0, 255))
+
+
+@settings(max_examples=400)
+@given(
+    st.sampled_from(whole_files()),
+    st.lists(MUTATION, max_size=6),
+    st.floats(0, 1) | st.just(1),
+)
+@pytest.mark.filterwarnings("ignore")
+def test_damaged_files_are_read_or_refused(tmp_path_factory, whole, mutations, kept):
+    data = bytearray(whole[: round(kept * len(whole))])
+    for place, value in mutations if data else ():
+        data[round(place * (len(data) - 1))] = value
+    path = tmp_path_factory.mktemp("fuzz") / "x.jpg"
+    path.write_bytes(data)
+    for read in (read_rgb, read_label):
+        try:
+            array = read(path, max_pixels=10_000)
+        except UserError as error:
+            assert str(error).startswith(f"{path}: ") and "\n" not in str(error)
+        else:
+            assert array.dtype == np.uint8 and 0 < array.size <= 30_000
+    with suppress(UserError):
+        deep_maximum(path)
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+def test_the_range_of_deep_pictures_is_known(tmp_path, name):
+    path = tmp_path / name
+    for pixels, most in ((np.array([[7, 4095]], np.uint16), 4095), (RGB, None)):
+        Image.fromarray(pixels).save(path)
+        assert deep_maximum(path) == most
+    big = np.array([[7, 4095]], ">u2")
+    Image.frombytes("I;16B", (2, 1), big.tobytes()).save(tmp_path / "big.tif")
+    assert deep_maximum(tmp_path / "big.tif") == 4095
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+def test_the_range_of_deep_color_is_known_in_steps_of_256(tmp_path, name):
+    color = np.full((4, 4, 3), 100, np.uint16)
+    color[1, 2, 0] = 4000
+    assert cv2.imwrite(str(tmp_path / name), color)
+    assert deep_maximum(tmp_path / name) == 4095  # 15 * 256 + 255
 
 
 def test_images_of_one_pixel_are_read(tmp_path):

@@ -1,5 +1,6 @@
 """What a configuration leads to, by hand."""
 
+import os
 from types import SimpleNamespace
 
 import pytest
@@ -254,3 +255,32 @@ def test_gradients_are_in_32_bits(plan_of, demo_config, settings, expected):
         attributions=demo_config["attributions"] | {"other": settings},
     )
     assert described.map_precision(plan.config, "plain", "other") == expected
+
+
+def test_states_follow_links_and_survive_what_is_no_file(plan_of, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    root = tmp_path / "photographs"
+    root.mkdir()
+    (root / "linked").symlink_to(outside)
+    (root / "circle.jpg").symlink_to("circle.jpg")
+    os.mkfifo(root / "pipe.jpg")
+    (root / os.fsdecode(b"caf\xe9.jpg")).touch()
+    before = sources.state_of_folder(root)
+    (outside / "new.jpg").touch()
+    after = sources.state_of_folder(root)
+    assert before != after
+    (root / "._new.jpg").touch()
+    assert sources.state_of_folder(root) == after
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(os.mkfifo, "a named pipe"), (lambda path: path.symlink_to(path), "its symbolic links lead")],
+)
+def test_a_table_that_is_no_file_is_refused_before_any_job(plan_of, tmp_path, make, words):
+    make(tmp_path / "labels.csv")
+    data = {"kind": "folder", "images": str(tmp_path), "labels": str(tmp_path / "labels.csv")}
+    (problem,) = sources.missing(plan_of(dataset=data))
+    assert problem.startswith(f"{tmp_path}/labels.csv: {words}")
+    assert problem.endswith("named by the configuration's dataset.labels")

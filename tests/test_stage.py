@@ -131,3 +131,15 @@ def test_progress_speaks_at_intervals(caplog):
     with caplog.at_level(logging.INFO):
         list(progress(range(5), total=5, what="x", every=0))
     assert len(caplog.messages) == 5
+
+
+def test_names_never_reach_the_terminal_or_the_log_raw(tmp_path, capsys):
+    def warns(**_arguments: object) -> None:
+        logging.getLogger("x").warning("%s", "\x1b[31mred\udcff")
+        raise ValueError("\x1b]0;title\x07")
+
+    with pytest.raises(SystemExit):
+        run_stage(warns, snakemake(tmp_path))
+    for text in (capsys.readouterr().err, (tmp_path / "logs/x.log").read_text()):
+        assert "\\x1b[31mred\\udcff" in text and "\\x1b]0;title\\x07" in text
+        assert "\x1b" not in text

@@ -5,16 +5,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.artifacts import BACKGROUND, IGNORE, read_label
 from pipeline.datasets.manifest import Record
+from pipeline.datasets.names import image_problem
 from pipeline.datasets.source import Candidate, Source
-from pipeline.errors import UserError
+from pipeline.errors import UserError, shortened
 from pipeline.files import content_digest
-from pipeline.images import read_rgb
+from pipeline.images import MOST_PIXELS, read_rgb
 from pipeline.progress import progress
 
 logger = logging.getLogger(__name__)
@@ -41,7 +43,10 @@ class Compared:
 
 
 def checked_records(
-    source: Source, threads: int, splits: Sequence[str] = ("train", "val")
+    source: Source,
+    threads: int,
+    splits: Sequence[str] = ("train", "val"),
+    max_pixels: int = MOST_PIXELS,
 ) -> list[Record]:
     """Check the photographs of a data set by their content and give their records.
 
@@ -53,6 +58,8 @@ def checked_records(
         Files decoded at the same time.
     splits : sequence of str
         What each must have an image of.
+    max_pixels : int
+        Pixels of a photograph at most.
 
     Raises
     ------
@@ -62,13 +69,19 @@ def checked_records(
     problems = [*source.problems, *_problems_of_lists(source.candidates, splits)]
     records = []
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(look, source.candidates)
+        found = pool.map(partial(look, max_pixels=max_pixels), source.candidates)
         for looked in progress(found, total=len(source.candidates), what="images checked"):
             problems += looked.problems
             records += [looked.record] if looked.record else []
     if problems:
         raise UserError(_listed(problems))
     logger.info("%d images", len(records))
+    if source.skipped:
+        logger.warning(
+            "%d entries among the photographs were skipped (hidden, left by a system, or a link back "
+            "to a folder above it), first %s",
+            len(source.skipped), source.skipped[0],
+        )  # fmt: skip
     return records
 
 
@@ -125,10 +138,10 @@ def check_truth(
         )
 
 
-def look(candidate: Candidate) -> Looked:
+def look(candidate: Candidate, max_pixels: int = MOST_PIXELS) -> Looked:
     """Decode an image."""
     try:
-        height, width = read_rgb(candidate.image).shape[:2]
+        height, width = read_rgb(candidate.image, max_pixels=max_pixels).shape[:2]
     except UserError as error:
         return Looked(None, (str(error),))
     digest = content_digest(candidate.image)
@@ -190,8 +203,8 @@ def _outside(candidate: Candidate, width: int, height: int) -> Iterator[str]:
 
 def _values(path: Path, record: Record, classes: Sequence[str]) -> set[int]:
     """Give the values in a mask that are scored: those of classes, and the background's."""
-    mask = read_label(path)
     width, height = record.width, record.height
+    mask = read_label(path, max(MOST_PIXELS, width * height))
     if mask.shape != (height, width):
         got = f"{mask.shape[1]}x{mask.shape[0]}"
         raise UserError(f"{path}: mask is {got}, expected {width}x{height} as {record.image}")
@@ -207,6 +220,8 @@ def _values(path: Path, record: Record, classes: Sequence[str]) -> set[int]:
 def _problems_of_lists(candidates: Sequence[Candidate], splits: Sequence[str]) -> Iterator[str]:
     listed: dict[str, list[str]] = {}
     for candidate in candidates:
+        if problem := image_problem(candidate.id, candidate.image):
+            yield f"{candidate.image}: {problem}"
         listed.setdefault(candidate.id, []).append(candidate.split)
     for image_id, names in listed.items():
         if len(set(names)) > 1:
@@ -222,6 +237,8 @@ def _problems_of_lists(candidates: Sequence[Candidate], splits: Sequence[str]) -
 
 
 def _listed(problems: Sequence[str]) -> str:
+    # A name with a line break must not look like a problem of its own.
+    problems = [shortened(problem.replace("\n", "\\n")) for problem in problems]
     for problem in problems[SHOWN:]:
         logger.info("%s", problem)
     more = [f"... and {len(problems) - SHOWN} more, in the log"] if len(problems) > SHOWN else []

@@ -1,5 +1,6 @@
 """CUB-200-2011's own files (Wah et al. 2011, "The Caltech-UCSD Birds-200-2011 Dataset")."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pipeline.datasets.manifest import Box
 from pipeline.datasets.source import Candidate, Source
 from pipeline.datasets.tables import box_between, read_pixels
 from pipeline.errors import UserError
+from pipeline.user_files import read_user_text
 
 #: The fields of a row of each file; the first is the id of an image or of a class.
 FILES = {
@@ -57,7 +59,7 @@ def read_cub(dataset: Mapping[str, Any]) -> Source:
         If one of the five files is missing or not UTF-8 text.
     """
     root = Path(dataset["root"])
-    missing = [name for name in FILES if not (root / name).is_file()]
+    missing = [name for name in FILES if not os.path.lexists(root / name)]
     if missing:
         raise UserError(
             f"{root}: there is no {', '.join(missing)}, expected the lists of CUB-200-2011: "
@@ -101,10 +103,7 @@ def _add_candidates(
 
 def _read_rows(path: Path, problems: list[str]) -> dict[str, _Row]:
     """Give the rows of a file by their id."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}): replace the file") from error
+    text = read_user_text(path, "list")
     expected = FILES[path.name]
     rows: dict[str, _Row] = {}
     for number, line in enumerate(text.split("\n"), start=1):

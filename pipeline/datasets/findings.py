@@ -40,7 +40,12 @@ class Finding:
         return " ".join(line.split())  # names from a table may hold line breaks
 
 
-def findings(manifest: Manifest, overview: Overview, twins: Twins) -> list[Finding]:
+def findings(
+    manifest: Manifest,
+    overview: Overview,
+    twins: Twins,
+    dim: Sequence[tuple[Record, int]] = (),
+) -> list[Finding]:
     """List what is worth checking, at most one finding of each name.
 
     Parameters
@@ -50,6 +55,8 @@ def findings(manifest: Manifest, overview: Overview, twins: Twins) -> list[Findi
         Of that manifest.
     twins : sequence of sequence of Record
         Groups of records with identical files.
+    dim : sequence of (Record, int)
+        Pictures of 16 bits that use little of the range, with their largest values.
     """
     return [
         *_of_twins(twins),
@@ -57,6 +64,7 @@ def findings(manifest: Manifest, overview: Overview, twins: Twins) -> list[Findi
         *_of_counts(manifest.classes, overview),
         *_of_company(manifest.classes, overview),
         *_of_sizes(manifest.records),
+        *of_depth(dim, len(manifest.records)),
     ]
 
 
@@ -193,6 +201,30 @@ def _of_sizes(records: Sequence[Record]) -> Iterator[Finding]:
             _listed_sizes(sorted(large, key=lambda record: -max(record.width, record.height))),
             "Maps, random walk and CRF cost time and memory by the pixel",
             "Set max_size of attributions, random_walks and prediction, or shrink the files",
+        )
+
+
+def of_depth(dim: Sequence[tuple[Record, int]], images: int) -> Iterator[Finding]:
+    """Yield a finding if pictures of 16 bits a channel use little of the range.
+
+    Parameters
+    ----------
+    dim : sequence of (Record, int)
+        Those pictures with their largest values.
+    images : int
+        Pictures in all.
+    """
+    if dim:
+        brightest = max(most for _, most in dim)
+        bits = brightest.bit_length()
+        examples = _listed(f"{record.id} (largest value {most})" for record, most in dim)
+        yield Finding(
+            "16-bit pictures that are almost black",
+            f"{len(dim)} of {images}: {examples}",
+            f"0 is read as black and 65535 as white in every file, so that {brightest} becomes "
+            f"{brightest >> 8} of 255",
+            f"If they hold {bits} bits, multiply all values by {2 ** (16 - bits)}, in all files "
+            "alike, and save them again",
         )
 
 

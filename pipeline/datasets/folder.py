@@ -1,12 +1,14 @@
 """The user's own data: a folder of photographs and a table of their labels."""
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.source import Candidate, Source
 from pipeline.datasets.tables import LabelTable, read_box_table, read_label_table
+from pipeline.user_files import file_problem, files_below, is_litter
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 
@@ -37,7 +39,7 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
             f"{masks}: the order of the classes in the masks is not known: "
             "expected `classes: [...]` in the configuration"
         )
-    files = find_images(root, source.problems)
+    files = find_images(root, source)
     names = _names(files)
     rows = _match(files, names, table, Path(dataset["labels"]), root, source.problems)
     boxes = {}
@@ -46,13 +48,14 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
     splits = _splits(rows, table, seed, dataset["val_fraction"])
     for stem, image in rows.items():
         mask = masks / f"{stem}.png" if masks else None
+        # A pipe or a broken link in a mask's place is not no mask: its reader refuses it.
         source.candidates.append(
             Candidate(
                 id=image_id(stem),
                 image=files[stem],
                 split=splits[stem],
                 labels=table.labels[image],
-                mask=mask if mask and mask.is_file() else None,
+                mask=mask if mask and os.path.lexists(mask) else None,
                 boxes=boxes.get(stem, ()),
             )
         )
@@ -64,7 +67,8 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
 def _unused(masks: Path, stems: Mapping[str, str]) -> tuple[Path, ...]:
     """Give the masks that are no image's, sorted."""
     found = {
-        path.relative_to(masks).with_suffix("").as_posix(): path for path in masks.rglob("*.png")
+        path.relative_to(masks).with_suffix("").as_posix(): path
+        for path in files_below(masks, {".png"}).files
     }
     return tuple(found[stem] for stem in sorted(found.keys() - stems.keys()))
 
@@ -74,23 +78,27 @@ def image_id(stem: str) -> str:
     return stem.replace("/", "__")
 
 
-def find_images(root: Path, problems: list[str]) -> dict[str, Path]:
+def find_images(root: Path, source: Source) -> dict[str, Path]:
     """Give the images below a folder by their path without extension, sorted.
 
     Parameters
     ----------
     root : Path
-        Sub-folders are searched; files of :data:`IMAGE_SUFFIXES` count.
-    problems : list of str
-        Grows by a line for every image that shares its name with another.
+        Sub-folders are searched, links to folders too; files of :data:`IMAGE_SUFFIXES` count.
+    source : Source
+        Its problems grow by a line for every image that shares its name with another and every
+        folder that cannot be searched; what was skipped is added to it.
     """
+    found = files_below(root, IMAGE_SUFFIXES)
+    source.problems += found.problems
+    source.skipped += found.skipped
     files: dict[str, Path] = {}
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() not in IMAGE_SUFFIXES:
-            continue
+    for path in found.files:
         stem = path.relative_to(root).with_suffix("").as_posix()
         if stem in files:
-            problems.append(f"{path}: {files[stem].name} has the same name: rename one of them")
+            source.problems.append(
+                f"{path}: {files[stem].name} has the same name: rename one of them"
+            )
         files.setdefault(stem, path)
     return files
 
@@ -109,7 +117,10 @@ def hold_out(ids: Sequence[str], seed: int, fraction: float) -> set[str]:
         Share in (0, 1); rounded, at least one id, and at least one id is left.
     """
     count = min(max(1, round(len(ids) * fraction)), len(ids) - 1)
-    ranked = sorted(ids, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    ranked = sorted(
+        ids,
+        key=lambda name: hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest(),
+    )
     return set(ranked[:count])
 
 
@@ -148,7 +159,14 @@ def _hint(image: str, root: Path, lowered: Mapping[str, Path]) -> str:
     near = lowered.get(Path(image).stem.lower())
     if near is not None:
         return f", expected a name below {root}: did you mean {near.relative_to(root).as_posix()}?"
-    if (root / image).is_file():
+    parts = Path(image).parts
+    if not os.path.lexists(root / image) or ".." in parts or Path(image).is_absolute():
+        return f", expected a file of that name below {root}"
+    if any(map(is_litter, parts)):
+        return ": hidden files and what systems leave in folders are not read: rename it"
+    if problem := file_problem(root / image, "image"):
+        return f": {problem}"
+    if Path(image).suffix.lower() not in IMAGE_SUFFIXES:
         return f": files of that kind are not read, expected {', '.join(sorted(IMAGE_SUFFIXES))}"
     return f", expected a file of that name below {root}"
 

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from pipeline.datasets.manifest import Manifest, Record, evenly_spaced
 from pipeline.errors import UserError
 from pipeline.files import sha256_of
+from pipeline.images import deep_maximum
 from pipeline.parallel import map_images
 
 #: Similarity of two words (difflib's ratio) from which on one may be a slip of the other.
 NEAR = 0.8
+#: Largest value of a picture of 16 bits that uses a quarter of the range: 14 bits.
+DIM = 2**14 - 1
 
 
 @dataclass(frozen=True)
@@ -183,6 +186,33 @@ def identical_files(records: Sequence[Record], workers: int) -> list[tuple[Recor
     for record, digest in zip(suspects, digests, strict=True):
         groups.setdefault(digest, []).append(record)
     return [tuple(group) for group in groups.values() if len(group) > 1]
+
+
+def dim_pictures(records: Sequence[Record], workers: int) -> list[tuple[Record, int]]:
+    """Return the pictures of 16 bits a channel that use a quarter of the range or less.
+
+    Only headers are read of pictures of 8 bits.
+
+    Parameters
+    ----------
+    records : sequence of Record
+    workers : int
+        Processes.
+
+    Returns
+    -------
+    list of (Record, int)
+        With the largest value of each, in the records' order.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be read.
+    """
+    paths = [record.image for record in records]
+    maxima = map_images(deep_maximum, paths, workers=workers, what="depths of pictures read")
+    pairs = zip(records, maxima, strict=True)
+    return [(record, most) for record, most in pairs if most is not None and most <= DIM]
 
 
 def look_alikes(names: Sequence[str]) -> list[tuple[str, str]]:

@@ -1,15 +1,19 @@
 """What a reader of a data set returns: records to be checked, and the problems it met."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.artifacts import BACKGROUND, IGNORE
 from pipeline.datasets.manifest import SEPARATOR, Box
-from pipeline.errors import did_you_mean
+from pipeline.datasets.names import class_problem
+from pipeline.errors import did_you_mean, shortened
 
 #: The label images' values that are left by background and ignored pixels.
 MOST_CLASSES = IGNORE - BACKGROUND - 1
+#: Characters of a name, and number of names, that a message quotes.
+SHOWN, LISTED = 80, 20
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,15 @@ class Source:
         What is wrong, a line each.
     unused_masks : tuple of Path
         Masks of a folder of the user's that are no image's.
+    skipped : tuple of Path
+        Litter among the photographs that was not read.
     """
 
     classes: tuple[str, ...] = ()
     candidates: list[Candidate] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     unused_masks: tuple[Path, ...] = ()
+    skipped: tuple[Path, ...] = ()
 
     def check_names(self) -> None:
         """Add a problem for every class name that cannot be used."""
@@ -69,7 +76,9 @@ class Source:
                     f"class {name!r}: a class name is got with {SEPARATOR!r} or outer spaces, or "
                     "empty: expected a plain name"
                 )
-        for name in {name for name in self.classes if self.classes.count(name) > 1}:
+            elif problem := class_problem(name):
+                self.problems.append(f"class {shortened(name, SHOWN)!r}: {problem}")
+        for name in (name for name, count in Counter(self.classes).items() if count > 1):
             self.problems.append(f"class {name!r} is listed twice, expected distinct names")
         for name in {name for name in self.classes if name.casefold() == "background"}:
             self.problems.append(
@@ -87,5 +96,7 @@ class Source:
 
 def unknown_label(where: str, name: str, classes: Sequence[str]) -> str:
     """Word the problem of a label that the classes lack, with its nearest neighbour."""
+    more = f" or {len(classes) - LISTED} more" if len(classes) > LISTED else ""
+    expected = ", ".join(shortened(known, SHOWN) for known in classes[:LISTED]) + more
     hint = did_you_mean(name, classes)
-    return f"{where}: unknown label {name!r}, expected one of {', '.join(classes)}{hint}"
+    return f"{where}: unknown label {shortened(name, SHOWN)!r}, expected one of {expected}{hint}"

@@ -8,14 +8,17 @@ from itertools import zip_longest
 from pathlib import Path
 
 from pipeline.datasets.manifest import BOX_COLUMNS, SEPARATOR, Box
-from pipeline.datasets.source import Source, unknown_label
-from pipeline.errors import UserError
+from pipeline.datasets.source import MOST_CLASSES, SHOWN, Source, unknown_label
+from pipeline.errors import UserError, shortened
+from pipeline.user_files import read_user_text
 
 SPLITS = ("train", "val")
 #: What a column of labels is called by mistake, in small letters.
 MEANT = frozenset({"label", "labels", "class", "classes", "category", "categories", "tags"})
 #: No picture is as wide or high: what is beyond is no number of pixels.
 MOST_PIXELS = 1e9
+#: Columns of a table: one per class, and some of the user's own.
+MOST_COLUMNS = 1000
 
 
 @dataclass(frozen=True)
@@ -90,14 +93,15 @@ def read_label_table(path: Path, classes: Sequence[str] | None = None) -> LabelT
         table.labels[image] = cells(row, names, where, table.problems)
         if "split" in header:
             if row["split"] not in SPLITS:
-                got = row["split"]
+                got = shortened(row["split"], SHOWN)
                 table.problems.append(f"{where}: split is {got!r}, expected train or val")
             table.splits[image] = row["split"]
     if not known:
         known = tuple(sorted({name for labels in table.labels.values() for name in labels}))
+    allowed = frozenset(known)
     for image, labels in table.labels.items():
         for name in labels:
-            if name not in known:
+            if name not in allowed:
                 table.problems.append(unknown_label(f"{path}, {image}", name, known))
     return LabelTable(known, table.labels, table.splits, one_hot, table.problems)
 
@@ -132,7 +136,8 @@ def read_box_table(
     """
     columns = ("image", *BOX_COLUMNS)
     _, rows = _read_rows(path, "boxes", columns, ",".join(columns), source.problems)
-    boxes: dict[str, tuple[Box, ...]] = {}
+    boxes: dict[str, list[Box]] = {}
+    classes = frozenset(source.classes)
     for number, row in rows:
         where = f"{path}, line {number}"
         key = images.get(row["image"].removeprefix("./"))
@@ -140,14 +145,14 @@ def read_box_table(
             source.problems.append(
                 f"{where}: {row['image'] or 'no name'} has no image, expected a file of that name"
             )
-        if row["label"] not in source.classes:
+        if row["label"] not in classes:
             source.problems.append(unknown_label(where, row["label"], source.classes))
         cells = {name: row[name] for name in BOX_COLUMNS[1:]}
         edges = read_pixels(where, cells, source.problems)
         box = box_between(where, row["label"], edges, source.problems) if edges else None
         if key is not None and box is not None:
-            boxes[key] = (*boxes.get(key, ()), box)
-    return boxes
+            boxes.setdefault(key, []).append(box)
+    return {key: tuple(found) for key, found in boxes.items()}
 
 
 def read_pixels(where: str, cells: Mapping[str, str], problems: list[str]) -> list[float]:
@@ -193,6 +198,11 @@ def _read_rows(
         separators = [repr(mark) for mark in (";", "\t") if mark in found]
         hint = f": columns must be separated by commas, not {separators[0]}" if separators else ""
         raise UserError(f"{path}: its header is {found}, expected {expected}{hint}")
+    if len(named) > MOST_COLUMNS:
+        raise UserError(
+            f"{path}: its header names {len(named)} columns, expected at most {MOST_COLUMNS}: a "
+            f"table may have a column per class, and there are at most {MOST_CLASSES} classes"
+        )
     if len(set(named)) < len(named):
         raise UserError(f"{path}: its header names a column twice: {', '.join(named)}")
     rows = []
@@ -200,7 +210,7 @@ def _read_rows(
         pairs = list(zip_longest(header, cells[: len(header)], fillvalue=""))
         nameless = [cell for name, cell in pairs if not name] + cells[len(header) :]
         if any(nameless):
-            got = ", ".join(cell for cell in nameless if cell)
+            got = shortened(", ".join(cell for cell in nameless if cell), SHOWN)
             problems.append(
                 f"{path}, line {number}: {got} stands in a column without a name, expected "
                 f"{', '.join(named)}: several labels are joined by {SEPARATOR!r}"
@@ -212,12 +222,7 @@ def _read_rows(
 
 def _read_cells(path: Path, what: str) -> list[tuple[int, list[str]]]:
     """Give the stripped cells of every row with the number of its (last) line."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file, expected a CSV table of {what}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}): save the table as UTF-8") from error
+    text = read_user_text(path, "table", f", expected a CSV table of {what}")
     try:
         reader = csv.reader(StringIO(text, newline=""))
         return [(reader.line_num, [cell.strip() for cell in line]) for line in reader]
@@ -235,7 +240,9 @@ def _joined_labels(
 def _one_hot_labels(
     row: dict[str, str], names: Sequence[str], where: str, problems: list[str]
 ) -> tuple[str, ...]:
-    for name in names:
-        if row[name] not in ("0", "1"):
-            problems.append(f"{where}: column {name} is {row[name]!r}, expected 0 or 1")
+    wrong = [name for name in names if row[name] not in ("0", "1")]
+    if wrong:
+        more = f" (and {len(wrong) - 1} more columns)" if len(wrong) > 1 else ""
+        got = shortened(row[wrong[0]], SHOWN)
+        problems.append(f"{where}: column {wrong[0]} is {got!r}, expected 0 or 1{more}")
     return tuple(name for name in names if row[name] == "1")

@@ -1,5 +1,6 @@
 """The layout of the PASCAL VOC devkit."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from pipeline.datasets.manifest import Box
 from pipeline.datasets.source import Candidate, Source, unknown_label
 from pipeline.datasets.tables import LabelTable, read_box_table, read_label_table
 from pipeline.errors import UserError
+from pipeline.user_files import read_user_bytes, read_user_text
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -75,26 +77,21 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
                 labels = _labels_of(image_id, image, table, source)
             boxes = boxes if known is None else known.get(image_id, ())
             mask = root / dataset["masks"] / f"{image_id}.png" if dataset["masks"] else None
-            found = mask if mask is not None and mask.is_file() else None
+            found = mask if mask is not None and os.path.lexists(mask) else None
             source.candidates.append(Candidate(image_id, image, split, labels, found, boxes))
     return source
 
 
 def read_list(path: Path) -> list[str]:
     """Read ids, one a line; of a line of several paths the first names the image."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such list, expected one image id a line") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 text ({error}): save the list as UTF-8") from error
+    lines = read_user_text(path, "list", ", expected one image id a line").splitlines()
     words = [line.split()[0] for line in lines if line.strip()]
     return [word.rsplit("/", 1)[-1].rsplit(".", 1)[0] if "/" in word else word for word in words]
 
 
 def _find_image(folder: Path, image_id: str) -> Path | None:
     paths = (folder / f"{image_id}{suffix}" for suffix in SUFFIXES)
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if os.path.lexists(path)), None)
 
 
 def _names(folder: Path) -> dict[str, str]:
@@ -119,9 +116,9 @@ def _annotated(
     Objects without area are skipped if wanted.
     """
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        source.problems.append(f"{path}: no such annotation; give `labels: FILE.csv` instead?")
+        data = read_user_bytes(path, "annotation", "; give `labels: FILE.csv` instead?")
+    except UserError as error:
+        source.problems.append(str(error))
         return (), ()
     try:
         parser = ElementTree.XMLParser(target=_Plain())  # noqa: S314 - no entities, see _Plain

@@ -2,6 +2,7 @@
 
 import json
 import platform
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ def readme(card: Mapping[str, Any], loading: str) -> str:
         "",
         "## How the labels were made",
         "",
-        *(f"- {key}: `{_plain(value)}`" for key, value in card["settings"].items()),
+        *(f"- {key}: {_code(_plain(value))}" for key, value in card["settings"].items()),
         "",
         "Versions: " + ", ".join(f"{name} {number}" for name, number in card["versions"].items()),
     ]
@@ -180,11 +181,23 @@ def _class_table(card: Mapping[str, Any]) -> list[str]:
         ious = [row["iou"] for row in card["scores"][split]["classes"] or ()]
         for k, row in enumerate(part["classes"]):
             iou = f"{100 * ious[k]:.1f} %" if ious and ious[k] is not None else "-"
-            name = row["name"].replace("|", "\\|")
+            name = _text(row["name"])
             counts = f"{row['images']} | {row['pixels']}"
             rows.append(f"| {split} | {row['value']} | {name} | {counts} | {iou} |")
         rows.append(f"| {split} | 255 | ignore | | {100 * part['ignored_share']:.1f} % | |")
     return rows
+
+
+def _text(name: str) -> str:
+    """Escape what Markdown, HTML or formulas in Markdown would make of a name."""
+    return re.sub(r"([\\`*_{}\[\]<>()#!|&$~])", r"\\\1", name)
+
+
+def _code(text: str) -> str:
+    """Return a code span that no backtick of the text ends."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence, space = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{space}{text}{space}{fence}"
 
 
 def _plain(value: Any) -> str:

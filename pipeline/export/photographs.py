@@ -8,7 +8,7 @@ from PIL import ExifTags, Image
 
 from pipeline.datasets.manifest import Record
 from pipeline.files import replacing
-from pipeline.images import read_rgb
+from pipeline.images import PHOTOGRAPHS, UnreadableImageError, open_image, read_rgb
 
 #: Of photographs that are written anew.
 JPEG_QUALITY = 95
@@ -54,14 +54,14 @@ def place_photograph(record: Record, path: Path, how: str) -> bool:
 
 def _is_plain(record: Record) -> bool:
     try:
-        with Image.open(record.image) as image:
+        with open_image(record.image, PHOTOGRAPHS) as image:
             return (
                 image.format == "JPEG"
                 and image.mode in {"L", "RGB"}
                 and image.size == (record.width, record.height)
                 and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
             )
-    except (OSError, SyntaxError, ValueError):
+    except UnreadableImageError:
         return False  # read_rgb says what is wrong with it
 
 

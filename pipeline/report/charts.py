@@ -26,6 +26,7 @@ STYLE: Any = {
     "svg.hashsalt": "wsss",
     "font.family": "sans-serif",
     "font.size": 10,
+    "text.parse_math": False,  # a class may be called $x$
     "text.color": INK,
     "axes.edgecolor": INK,
     "axes.labelcolor": INK,

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.findings import Finding, findings
 from pipeline.datasets.manifest import Manifest, Record, read_manifest
-from pipeline.datasets.overview import Overview, identical_files, pictures_of_classes, summarise
+from pipeline.datasets.overview import (
+    Overview,
+    dim_pictures,
+    identical_files,
+    pictures_of_classes,
+    summarise,
+)
 from pipeline.files import replacing
 from pipeline.images import read_rgb
 from pipeline.parallel import map_images
@@ -53,7 +59,8 @@ def check_dataset(
     del masks
     data = read_manifest(manifest, classes)
     overview = summarise(data)
-    found = findings(data, overview, identical_files(data.records, threads))
+    twins, dim = identical_files(data.records, threads), dim_pictures(data.records, threads)
+    found = findings(data, overview, twins, dim)
     chosen, unlabelled = pictures_of_classes(data, pictures, MOST_PICTURES)
     shots = _shots([*chain(*chosen.values()), *unlabelled], threads)
     sheet = {name: [shots[record.id] for record in group] for name, group in chosen.items()}

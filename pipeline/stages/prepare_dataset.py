@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.datasets.checks import checked_records
 from pipeline.datasets.manifest import write_classes, write_manifest
 from pipeline.datasets.readers import read_dataset
+from pipeline.images import MOST_PIXELS
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -44,7 +45,8 @@ def prepare_dataset(
     """
     del sources
     source = read_dataset(dataset, seed)
-    records = checked_records(source, threads)
+    limit = dataset.get("max_pixels", MOST_PIXELS)
+    records = checked_records(source, threads, max_pixels=limit)
     write_manifest(manifest, records)
     write_classes(classes, source.classes)
 

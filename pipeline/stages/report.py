@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from PIL import Image
-
 from pipeline.datasets.manifest import (
     Manifest,
     evenly_spaced,
@@ -16,6 +13,7 @@ from pipeline.datasets.manifest import (
 )
 from pipeline.documents import read_scores
 from pipeline.files import replacing
+from pipeline.images import read_rgb
 from pipeline.refinement.graph_cut import GraphCutSettings
 from pipeline.report.comparison import Comparison, comparison_rows, read_table
 from pipeline.report.gallery import Split, gallery_cards, gallery_choices
@@ -174,7 +172,7 @@ def _spent(compared: Comparison | None, *sheets: Mapping[str, str]) -> int:
 
 def _pictures(paths: Sequence[Path]) -> dict[str, str]:
     """Give the data URL of each classifier's picture."""
-    return {path.stem: data_url(np.asarray(Image.open(path))) for path in paths}
+    return {path.stem: data_url(read_rgb(path)) for path in paths}
 
 
 def _comparison(

@@ -81,7 +81,9 @@ def test_what_is_no_such_table_is_refused(tmp_path, text, message):
 
 
 def test_a_missing_table_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"absent.csv: no such file, expected a CSV table of boxes"):
+    with pytest.raises(
+        UserError, match=r"absent.csv: no such table, expected a CSV table of boxes"
+    ):
         read_box_table(tmp_path / "absent.csv", NAMES, Source())
 
 

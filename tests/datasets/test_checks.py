@@ -1,4 +1,6 @@
 import logging
+import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -141,3 +143,51 @@ def test_labels_that_contradict_the_mask_stay_and_are_counted(source, caplog):
     with caplog.at_level(logging.WARNING):
         compare(source)
     assert "1 masks show other classes" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("a\nb", "control character U+000A"),
+        ("\x1b[31m", "control character U+001B"),
+        (b"\xff".decode("utf-8", "surrogateescape"), "not UTF-8"),
+        ("x" * 240, "has 240 bytes, expected at most"),
+    ],
+)
+def test_names_that_results_cannot_have_are_refused_in_one_line_each(source, name, words):
+    image = source.candidates[0].image
+    source.candidates.append(Candidate(name, image, "train", ("x",), None))
+    title, *lines = problems(source).split("\n")
+    assert title == "the data set has 1 problem:" and len(lines) == 1
+    assert words in lines[0]
+
+
+def test_class_names_with_control_characters_are_refused():
+    source = Source(classes=("cat\nx: y", "$\\frac{$", "x" * 10_000, "cat\nx: y"))
+    source.check_names()
+    assert [problem.split(":")[0] for problem in source.problems] == [
+        "class 'cat\\nx", f"class '{'x' * 49} ... {'x' * 26}'", "class 'cat\\nx", "class 'cat\\nx",
+    ]  # fmt: skip
+    assert "U+000A" in source.problems[0]
+
+
+def test_large_photographs_are_refused_by_the_limit_that_is_given(source):
+    records = checked_records(source, 1, max_pixels=12)
+    assert len(records) == 2
+    with pytest.raises(UserError, match="4 x 3 = 12 pixels, expected at most 11"):
+        checked_records(source, 1, max_pixels=11)
+
+
+def test_what_was_skipped_is_told(source, caplog):
+    source.skipped = (source.candidates[0].image.with_name("._a.jpg"),)
+    checked_records(source, threads=1)
+    assert "1 entries among the photographs were skipped" in caplog.text
+
+
+def test_pipes_in_the_place_of_images_and_masks_do_not_hang(source, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    source.candidates.append(Candidate("c", tmp_path / "pipe.png", "train", ("x",), None))
+    assert "pipe.png: a named pipe, expected an image" in problems(source)
+    source.candidates[-1] = replace(source.candidates[0], mask=tmp_path / "pipe.png", id="c")
+    with pytest.raises(UserError, match=r"pipe\.png: a named pipe, expected a mask"):
+        compare(source)

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -152,3 +154,56 @@ def test_holding_out_is_exact_and_goes_by_ids_alone(ids, fraction, seed):
 def test_another_seed_holds_out_others():
     ids = [str(k) for k in range(100)]
     assert hold_out(ids, 0, 0.5) != hold_out(ids, 1, 0.5)
+
+
+def test_linked_folders_belong_to_the_data_set(folder):
+    (folder / "images/deep").rename(folder / "elsewhere")
+    (folder / "images/deep").symlink_to(folder / "elsewhere")
+    (folder / "elsewhere/er/up").symlink_to(folder / "images")
+    source = read(folder, ROWS)
+    # The link back to the root is followed once, since its target is not above it by path.
+    ids = {candidate.id for candidate in source.candidates}
+    assert "deep__er__c" in ids and source.problems == []
+    assert [path.name for path in source.skipped] == ["up"]
+
+
+def test_masks_in_linked_folders_are_found(folder):
+    (folder / "true").mkdir()
+    (folder / "masks").symlink_to(folder / "true")
+    (folder / "linked/er").mkdir(parents=True)
+    (folder / "true/deep").symlink_to(folder / "linked")
+    (folder / "linked/er/c.png").touch()
+    (folder / "linked/er/other.png").touch()
+    (folder / "true/._a.png").touch()
+    source = read(folder, ROWS, masks=str(folder / "masks"), classes=["x", "y"])
+    masks = {c.id: c.mask for c in source.candidates if c.mask}
+    assert masks == {"deep__er__c": folder / "masks/deep/er/c.png"}
+    assert source.unused_masks == (folder / "masks/deep/er/other.png",)
+
+
+def test_a_mask_that_is_no_file_is_not_left_out(folder):
+    (folder / "masks").mkdir()
+    os.mkfifo(folder / "masks/a.png")
+    (folder / "masks/b.png").symlink_to("nowhere")
+    source = read(folder, ROWS, masks=str(folder / "masks"), classes=["x", "y"])
+    assert {c.id for c in source.candidates if c.mask} == {"a", "b"}
+
+
+def test_litter_is_no_image_and_counted(folder):
+    for name in ("._a.jpg", ".ipynb_checkpoints/a-checkpoint.jpg", "@eaDir/d.jpg/big.jpg"):
+        path = folder / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"not an image")
+    source = read(folder, ROWS)
+    assert source.problems == [] and len(source.candidates) == 4
+    assert [path.name for path in source.skipped] == ["._a.jpg", ".ipynb_checkpoints", "@eaDir"]
+    (problem,) = read(folder, ROWS + "._a.jpg,x\n").problems
+    assert "row ._a.jpg has no image: hidden files" in problem
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 5000, "nul\0.jpg", "../labels.csv", "/etc/hostname", "\x1b"]
+)
+def test_any_name_in_a_row_is_named_in_one_line(folder, name):
+    (problem,) = read(folder, ROWS + f"{name},x\n").problems
+    assert "has no image, expected a file of that name below" in problem

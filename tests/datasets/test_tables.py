@@ -1,3 +1,7 @@
+import os
+import time
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,7 +104,7 @@ def test_what_is_no_such_table_is_refused(tmp_path, text, message):
 def test_other_encodings_and_missing_files_are_named(tmp_path):
     with pytest.raises(UserError, match="save the table as UTF-8"):
         table(tmp_path, "image,labels\nä,x\n", encoding="latin-1")
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="no such table"):
         read_label_table(tmp_path / "absent.csv")
 
 
@@ -115,3 +119,48 @@ def test_any_text_is_a_table_or_refused(tmp_path_factory, text):
             assert str(path) in str(error)
         else:
             assert set(read.classes) >= {n for labels in read.labels.values() for n in labels}
+
+
+def test_a_hundred_thousand_columns_are_refused_at_once(tmp_path):
+    names = [f"class{k}" for k in range(100_000)]
+    text = (
+        "image,"
+        + ",".join(names)
+        + "\n"
+        + "".join(f"{k}.jpg" + ",0" * 100_000 + "\n" for k in "ab")
+    )
+    start = time.monotonic()
+    with pytest.raises(
+        UserError, match=r"names 100001 columns, expected at most 1000: .* 254"
+    ) as error:
+        table(tmp_path, text)
+    assert time.monotonic() - start < 5 and len(str(error.value)) < 1000
+
+
+def test_wide_tables_with_unknown_labels_are_read_in_linear_time(tmp_path):
+    names = [f"class {k}" for k in range(990)]
+    header = "image," + ",".join(names) + "\n"
+    rows = "".join(f"{k}.jpg" + ",1" * len(names) + "\n" for k in range(200))
+    start = time.monotonic()
+    read = table(tmp_path, header + rows)
+    assert len(read.labels) == 200 and len(read.labels["7.jpg"]) == 990 and not read.problems
+    read = table(tmp_path, header + rows.replace(",1", ",2"))
+    assert len(read.problems) == 200
+    assert "column class 0 is '2', expected 0 or 1 (and 989 more columns)" in read.problems[0]
+    joined = "image,labels\n" + "".join(f"{k}.jpg,{';'.join(names)}\n" for k in range(200))
+    read = table(tmp_path, joined, classes=["class"])
+    assert len(read.problems) == 200 * 990
+    assert time.monotonic() - start < 10
+
+
+def test_long_names_are_quoted_in_part(tmp_path):
+    read = table(tmp_path, f"image,labels\na,{'x' * 100_000}\n", classes=["cat"] * 1000)
+    (problem,) = read.problems
+    assert len(problem) < 600 and "expected one of cat, cat" in problem and "or 980 more" in problem
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
+def test_a_table_that_is_no_file_is_refused(tmp_path, make):
+    make(tmp_path / "labels.csv")
+    with pytest.raises(UserError, match=r"labels\.csv: a .*, expected a table$"):
+        read_label_table(tmp_path / "labels.csv")

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -5,6 +8,7 @@ from PIL import Image
 from pipeline.datasets.manifest import Box
 from pipeline.datasets.voc import CLASSES, read_list, read_voc
 from pipeline.errors import UserError
+from pipeline.user_files import file_problem
 
 XML = "<annotation>{}</annotation>"
 OBJECT = "<object><name>{}</name><difficult>{}</difficult></object>"
@@ -163,3 +167,37 @@ def test_real_photographs_are_read(voc_subset):
     assert (splits.count("train"), splits.count("val")) == (799, 250)
     assert all(c.mask and c.labels for c in source.candidates)
     assert {name for c in source.candidates for name in c.labels} == set(CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (os.mkfifo, "a named pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "a device"),
+        (lambda path: path.symlink_to(path), "its symbolic links lead in a circle"),
+        (Path.mkdir, "a folder"),
+    ],
+)
+def test_what_is_no_file_is_refused_in_the_place_of_every_file(root, make, words):
+    def replace(name):
+        (root / name).unlink()
+        make(root / name)
+
+    replace("Annotations/a.xml")
+    (problem,) = read_voc(settings(root)).problems
+    assert f"a.xml: {words}, expected an annotation" in problem
+    # Photographs and masks are no problem of the lists: they are refused when they are decoded.
+    replace("JPEGImages/a.jpg")
+    replace("SegmentationClass/a.png")
+    candidate = read_voc(settings(root)).candidates[0]
+    assert file_problem(candidate.image) == f"{words}, expected a file"
+    assert candidate.mask is not None and words in (file_problem(candidate.mask) or "")
+    replace("ImageSets/Segmentation/val.txt")
+    with pytest.raises(UserError, match=rf"val\.txt: {words}, expected a list$"):
+        read_voc(settings(root))
+
+
+def test_an_id_that_no_file_can_have_is_a_problem(root):
+    (root / "ImageSets/Segmentation/val.txt").write_text("c\n" + "x" * 300 + "\nnul\0\n")
+    problems = read_voc(settings(root)).problems
+    assert len(problems) == 2 and all("no such image" in problem for problem in problems)

@@ -1,5 +1,7 @@
 import re
 
+import pytest
+
 from pipeline.report.charts import confusion_chart, threshold_chart
 
 CURVE = [{"threshold": t, "miou": v} for t, v in ((0.2, 0.1), (0.4, 0.3), (0.6, 0.2))]
@@ -33,3 +35,12 @@ def test_a_rule_at_the_best_place_rings_its_dot():
 def test_names_too_long_for_an_axis_are_cut():
     svg = confusion_chart([[1, 0], [0, 1]], ["background", "x" * 60], "labels")
     assert f">{'x' * 19}…<" in svg and "x" * 20 not in svg
+
+
+@pytest.mark.parametrize("name", ["$\\frac{$", "US$ and CA$", "$x^2$", "a_b"])
+def test_names_are_no_formulas(name):
+    for svg in (
+        confusion_chart([[1, 0], [0, 1]], ["background", name], name),
+        threshold_chart({name: [{"threshold": 0.5, "x": 0.5}]}, value="x", xlabel="t", ylabel="x"),
+    ):
+        assert f">{name}</text>" in svg

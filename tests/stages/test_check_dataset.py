@@ -91,3 +91,25 @@ def test_real_photographs_make_a_page_of_bounded_size(voc_subset, tmp_path):
     shown = captions(page.read_text(encoding="utf-8"))
     assert len(shown) >= 20
     assert page.stat().st_size < 60_000 + 20_000 * len(shown)
+
+
+def test_deep_pictures_that_are_almost_black_are_found(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    records = []
+    for name, most in (("a", 4095), ("b", 1000), ("c", 65535), ("d", 16384)):
+        pixels = rng.integers(0, most, (80, 90), np.uint16)
+        pixels[3, 4] = most
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+        records.append(Record(name, tmp_path / f"{name}.png", 90, 80, "train", ("cat",)))
+    write_manifest(tmp_path / "m.csv", records)
+    write_classes(tmp_path / "c.json", ["cat"])
+    paths = {"manifest": tmp_path / "m.csv", "classes": tmp_path / "c.json", "masks": tmp_path}
+    check_dataset(**paths, pictures=2, page=tmp_path / "check.html", threads=1)
+    line = (
+        "16-bit pictures that are almost black: 2 of 4: a (largest value 4095), b (largest value "
+        "1000). 0 is read as black and 65535 as white in every file, so that 4095 becomes 15 of "
+        "255. If they hold 12 bits, multiply all values by 16, in all files alike, and save them "
+        "again."
+    )
+    assert line in caplog.text
+    assert "16-bit pictures that are almost black" in (tmp_path / "check.html").read_text()

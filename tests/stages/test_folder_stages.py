@@ -127,3 +127,21 @@ def test_soft_predictions_are_the_probabilities_of_the_predictions(listed, netwo
         ranked = np.sort(values, axis=0)
         clear = np.ones(label.shape, bool) if len(numbers) == 1 else ranked[-1] - ranked[-2] > 2e-3
         assert np.array_equal(numbers[values.argmax(axis=0)][clear], label[clear])
+
+
+def test_links_litter_and_deep_pictures_of_a_folder_are_told(folder, tmp_path, caplog):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    Image.fromarray(np.full((70, 70), 900, np.uint16)).save(outside / "dim.png")
+    (folder / "linked").symlink_to(outside)
+    (folder / "._a.png").write_bytes(b"litter")
+    list_folder(images=folder, folder="holiday", manifest=tmp_path / "list.csv", threads=1)
+    ids = [row["id"] for row in read_table(tmp_path / "list.csv")]
+    assert ids == ["a", "b", "linked__dim", "sea side__ä.1"]
+    assert "1 entries among the photographs were skipped" in caplog.text
+    assert "almost black: 1 of 4: linked__dim (largest value 900)" in caplog.text
+
+
+def test_the_limit_of_pixels_holds_for_folders_too(folder, tmp_path):
+    with pytest.raises(UserError, match=r"30 x 40 = 1200 pixels, expected at most 9"):
+        list_folder(images=folder, folder="x", manifest=tmp_path / "l.csv", threads=1, max_pixels=9)

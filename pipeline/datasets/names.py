@@ -1,0 +1,56 @@
+"""Names that images and classes may have, since they go into file names, lists and pages."""
+
+import os
+from pathlib import Path
+
+from pipeline.errors import CONTROL
+
+#: Bytes of a file name, and of a path, on Linux.
+MOST_BYTES, MOST_PATH_BYTES = 255, 4095
+#: The longest name that a stage makes of an id: soft labels while they are written.
+LONGEST_NAME = ".{}.safetensors.partial"
+#: Bytes of an id.
+MOST_ID_BYTES = MOST_BYTES - len(LONGEST_NAME.format(""))
+#: Characters of a class name: it stands in legends and tables.
+MOST_CLASS_CHARACTERS = 200
+
+
+def text_problem(name: str) -> str | None:
+    """Return why a name is no plain text, in words; None where it is.
+
+    Names with control characters would shift the lines of lists, and be obeyed by terminals;
+    those that override the direction of text read as others.
+    """
+    if any("\udc80" <= character <= "\udcff" for character in name):
+        return "its bytes are not UTF-8, expected a name in UTF-8: rename it"
+    if found := CONTROL.search(name):
+        code = f"U+{ord(found.group()):04X}"
+        return f"it has the control character {code}, expected printable characters: rename it"
+    return None
+
+
+def image_problem(image_id: str, path: Path) -> str | None:
+    """Return why an image cannot have its id or its path, in words; None where it can."""
+    if problem := text_problem(image_id):
+        return problem
+    length = len(os.fsencode(image_id))
+    if length > MOST_ID_BYTES:
+        return (
+            f"its name (folders included, joined by __) has {length} bytes, expected at most "
+            f"{MOST_ID_BYTES}, since names of results are longer by "
+            f"{MOST_BYTES - MOST_ID_BYTES} and a file name has at most {MOST_BYTES}: shorten it"
+        )
+    whole = len(os.fsencode(path.absolute()))
+    if whole > MOST_PATH_BYTES:
+        return f"its whole path has {whole} bytes, expected at most {MOST_PATH_BYTES}: shorten it"
+    return None
+
+
+def class_problem(name: str) -> str | None:
+    """Return why a class cannot have a name, in words; None where it can."""
+    if len(name) > MOST_CLASS_CHARACTERS:
+        return (
+            f"its name has {len(name)} characters, expected at most {MOST_CLASS_CHARACTERS}: "
+            "shorten it"
+        )
+    return text_problem(name)

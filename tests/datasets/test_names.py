@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.artifacts import write_label, write_soft_label
+from pipeline.datasets.names import (
+    LONGEST_NAME,
+    MOST_BYTES,
+    MOST_ID_BYTES,
+    class_problem,
+    image_problem,
+    text_problem,
+)
+from pipeline.errors import CONTROL
+
+HERE = Path("x.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("a\nb", "U+000A"), ("\x1b[2J", "U+001B"), ("\u202eb", "U+202E"), ("a\u2028", "U+2028"),
+     ("\ud800", "U+D800"), ("a\x85", "U+0085"), ("\t", "U+0009"), ("\x7f", "U+007F")],
+)  # fmt: skip
+def test_control_characters_are_refused_by_their_code(name, code):
+    for problem in (text_problem(name), class_problem(name), image_problem(name, HERE)):
+        assert problem is not None and code in problem
+
+
+def test_a_name_of_other_bytes_than_utf8_is_refused():
+    assert "not UTF-8" in (image_problem(b"caf\xe9".decode("utf-8", "surrogateescape"), HERE) or "")
+
+
+@pytest.mark.parametrize("name", ["猫", "É.a b", "$x$", "<b>", "קצת", "x" * 200, "👩\u200d🔬"])
+def test_letters_and_signs_of_all_scripts_are_names(name):
+    assert class_problem(name) is None and image_problem(name, HERE) is None
+
+
+def test_long_names_are_refused_with_the_limit():
+    assert class_problem("x" * 201) == (
+        "its name has 201 characters, expected at most 200: shorten it"
+    )
+    assert image_problem("x" * MOST_ID_BYTES, HERE) is None
+    problem = image_problem("é" * MOST_ID_BYTES, HERE)
+    assert problem is not None
+    assert f"has {2 * MOST_ID_BYTES} bytes, expected at most {MOST_ID_BYTES}" in problem
+    assert "4095" in (image_problem("a", Path("/".join(["x" * 200] * 21), "a.jpg")) or "")
+
+
+def test_the_longest_id_is_the_longest_that_every_file_of_results_can_have(tmp_path):
+    name = "x" * MOST_ID_BYTES
+    assert len(LONGEST_NAME.format(name)) == MOST_BYTES
+    write_label(tmp_path / f"{name}.png", np.zeros((2, 2), np.uint8))
+    soft = np.array([0]), np.ones((1, 2, 2), np.float32)
+    write_soft_label(tmp_path / f"{name}.safetensors", *soft)
+    with pytest.raises(OSError, match="too long"):
+        write_soft_label(tmp_path / f"{name}y.safetensors", *soft)
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=[]), min_size=1, max_size=40))
+def test_a_name_is_refused_or_can_be_printed_and_written(name):
+    if text_problem(name) is None:
+        assert name.encode("utf-8").decode() == name and not CONTROL.search(name)
+        assert len(name.splitlines()) == 1
