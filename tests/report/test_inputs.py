@@ -77,3 +77,20 @@ def test_tables_are_read(tree):
     assert history.columns["loss"] == [0.7, 0.4]
     (stage,) = read_times(arguments["times"])
     assert (stage.rule, stage.jobs, stage.seconds, stage.memory) == ("make_maps", 2, 123, 2048)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "s\th:m:s\tmax_rss\n", "s\tmax_rss\n1", "s\tmax_rss\nx\t2\n", "s\n1\n",
+     "s\tmax_rss\nnan\t2\n", "s\tmax_rss\n1\tinf\n", "\0\n\0\n"],
+)  # fmt: skip
+def test_a_damaged_benchmark_is_named_and_left_out(tmp_path, caplog, text):
+    folder = tmp_path / "benchmarks/make_maps"
+    folder.mkdir(parents=True)
+    (folder / "0.tsv").write_text("s\tmax_rss\n2.5\t-\n")
+    (folder / "1.tsv").write_text(text)
+    (stage,) = read_times([folder / "0.tsv", folder / "1.tsv"])
+    assert (stage.jobs, stage.seconds, stage.memory) == (1, 2.5, 0)
+    (line,) = caplog.messages
+    assert f"{folder / '1.tsv'}: not a whole benchmark table" in line
+    assert read_times([folder / "1.tsv"]) == []
