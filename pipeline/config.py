@@ -375,6 +375,8 @@ def _training_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]
             f"{settings['accumulate']}, expected two images or more in each part: the decoder's "
             "batch norm needs them (or set decoder_norm: group)"
         )
+    if settings.get("validate_every") == 0 and settings["selection"] == "best_val_map":
+        yield f"{place}.validate_every is 0, expected 1 or more to select by best_val_map, or null"
     if settings.get("puzzle"):
         step = settings["output_stride"] * isqrt(settings["puzzle"]["pieces"])
         crop = settings["augmentation"]["crop"]

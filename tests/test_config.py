@@ -180,6 +180,11 @@ BAD = [
     (["classifiers", "plain", "preset"], ["a"], "plain.preset is ['a'], expected one of puzzle-"),
     (["segmenter", "preset"], {"a": 1}, "segmenter.preset is {'a': 1}, expected one of"),
     (["weights"], {"r": "~nosuchuser/x"}, "weights.r is '~nosuchuser/x', expected a path: ~nosuch"),
+    (
+        ["classifiers", "plain"],
+        {"backbone": "x", "validate_every": 0, "selection": "best_val_map"},
+        "plain.validate_every is 0, expected 1 or more to select by best_val_map",
+    ),
     (["seed"], 2**64, "seed is 18446744073709551616, expected at most 4294967295 (Seed"),
     (["seeds"], [0, 2**64], "seeds.1 is 18446744073709551616, expected at most 4294967295"),
     (

@@ -156,7 +156,7 @@ def test_the_papers_recipe_has_the_published_values(experiment, place):
     assert {key: section[key] for key in expected} == expected
     # Whatever else there is says nothing of the method.
     besides = {
-        "preset", "kind", "eval_size", "accumulate", "compile", "method", "tolerance", "chosen",
+        "preset", "kind", "eval_size", "validate_every", "accumulate", "compile", "method", "tolerance", "chosen",
         "labels", "crf", "background", "precision", "unary", "gt_prob",
     }  # fmt: skip
     assert section.keys() - expected.keys() <= besides

@@ -63,7 +63,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class History:
-    """Training history of one network: the columns of its CSV by name."""
+    """Training history of one network: the columns of its CSV by name, NaN for an empty cell."""
 
     method: str
     columns: Mapping[str, list[float]]
@@ -156,7 +156,7 @@ def read_history(path: Path) -> History:
     """Read a training history."""
     rows = read_table(path)
     names = list(rows[0]) if rows else []
-    columns = {name: [float(row[name]) for row in rows] for name in names}
+    columns = {name: [float(row[name] or "nan") for row in rows] for name in names}
     return History(method_of(path)[1], columns)
 
 

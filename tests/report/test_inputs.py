@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.report.inputs import (
@@ -94,3 +95,12 @@ def test_a_damaged_benchmark_is_named_and_left_out(tmp_path, caplog, text):
     (line,) = caplog.messages
     assert f"{folder / '1.tsv'}: not a whole benchmark table" in line
     assert read_times([folder / "1.tsv"]) == []
+
+
+def test_an_epoch_without_a_validation_has_an_empty_cell(tmp_path):
+    path = tmp_path / "classifiers/plain/history.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("epoch,loss,val_map\n1,0.5,\n2,0.25,0.75\n")
+    history = read_history(path)
+    assert history.columns["loss"] == [0.5, 0.25]
+    assert np.isnan(history.columns["val_map"][0]) and history.columns["val_map"][1] == 0.75
