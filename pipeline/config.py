@@ -15,7 +15,7 @@ from pipeline.schema_problems import Validator, dereference, nearest, one_of, sc
 SCHEMA = Path(__file__).with_name("config.schema.yaml")
 PRESETS = Path(__file__).with_name("presets.yaml")
 #: Keys of a data set that name files or folders.
-PATHS = ("root", "images", "labels", "masks", "boxes", "train_list", "val_list")
+PATHS = ("root", "images", "labels", "masks", "boxes", "train_list", "val_list", "score_list")
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -230,6 +230,8 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield "nothing is wanted: expected labels, segmenters, or a comparison of maps"
     if config["segmenters"] and "segmenter" not in config:
         yield "segmenters are listed, but there is no section 'segmenter'"
+    if config["dataset"].get("score_list") and config["dataset"]["masks"] is None:
+        yield "dataset.score_list is a list to score on, expected masks beside it"
     yield from _network_problems(config)
     yield from _start_problems(config["classifiers"])
     yield from _round_problems(config)
