@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from pipeline.datasets.palette import voc_palette
 from pipeline.errors import UserError
 from pipeline.files import damaged, replacing
+from pipeline.mending import how_to_mend
 
 if TYPE_CHECKING:  # the label stages run without torch: importing it costs seconds a job
     from torch import Tensor
@@ -178,8 +179,14 @@ def read_label(path: Path) -> NDArray[np.uint8]:
     """
     try:
         return _decoded(path)
+    except _DamagedError as error:
+        raise UserError(f"{path}: {error}: {how_to_mend(path)}") from error
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+class _DamagedError(ValueError):
+    """A label image is no whole image."""
 
 
 def _decoded(path: Path) -> NDArray[np.uint8]:
@@ -192,7 +199,7 @@ def _decoded(path: Path) -> NDArray[np.uint8]:
                 )
             return np.array(image, dtype=np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"not a whole mask ({error}): replace the file") from error
+        raise _DamagedError(f"not a whole mask ({error})") from error
 
 
 def read_made_label(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:

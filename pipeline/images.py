@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import UserError
+from pipeline.mending import how_to_mend
 
 #: Modes that Pillow decodes to 8 bits a channel without loss of meaning.
 PLAIN_MODES = frozenset(
@@ -57,9 +58,10 @@ def _decoded(path: Path) -> NDArray[np.uint8]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path}: not an image of a known format") from error
+        mend = how_to_mend(path)
+        raise UserError(f"{path}: not an image of a known format: {mend}") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: cannot be decoded ({error}): replace the file") from error
+        raise UserError(f"{path}: cannot be decoded ({error}): {how_to_mend(path)}") from error
 
 
 def _to_rgb(image: Image.Image, path: Path) -> Image.Image:

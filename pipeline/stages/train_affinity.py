@@ -19,6 +19,7 @@ from pipeline.datasets.samples import SegmentedImages
 from pipeline.device import loader_workers, make_fabric
 from pipeline.images import strided_size
 from pipeline.models.affinity import STRIDE, create_affinity_network, save_affinity_network
+from pipeline.progress import progress
 from pipeline.stage import run_stage
 from pipeline.supervision import require_pairs
 from pipeline.training import Recipe, Step, train, write_history
@@ -78,7 +79,8 @@ def train_affinity(
     records = data.of_split("train")
     files = files_by_id([record.id for record in records], labels)
     long_side = settings["augmentation"]["resize"][1]
-    require_pairs(map(read_made_label, files.values()), settings["radius"], STRIDE, long_side)
+    looked = progress(files.values(), total=len(files), what="confident labels checked")
+    require_pairs(map(read_made_label, looked), settings["radius"], STRIDE, long_side)
     fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
     model, description = create_affinity_network(

@@ -81,7 +81,8 @@ def train_segmenter(
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
     files = files_by_id([record.id for record in records], labels)
-    require_foreground(map(read_made_label, files.values()))
+    looked = progress(files.values(), total=len(files), what="pseudo-labels checked")
+    require_foreground(map(read_made_label, looked))
     fabric = make_fabric(settings["precision"], threads, gpu)
     if settings["decoder_norm"] == "batch":
         _require_two_together(settings, len(records), fabric.world_size)
