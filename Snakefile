@@ -7,7 +7,7 @@ from snakemake.utils import min_version
 sys.path.insert(0, str(workflow.current_basedir))
 
 from pipeline import described, jobs, sources
-from pipeline.config import resolve
+from pipeline.config import refuse_repeated_keys, resolve
 from pipeline.digest import code_digest
 from pipeline.errors import UserError
 from pipeline.network_check import check_networks
@@ -26,6 +26,7 @@ if "dataset" not in config:
 
 
 try:
+    refuse_repeated_keys(workflow.configfiles)
     plan = Plan(resolve(config))
 except UserError as error:
     raise WorkflowError(error)

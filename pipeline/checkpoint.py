@@ -44,7 +44,7 @@ class Progress:
         self.epoch += 1
         self.history.append(row)
         logger.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
-        if select_by is not None and row[select_by] > self.best_score:
+        if select_by is not None and row.get(select_by, float("-inf")) > self.best_score:
             self.best_score, self.best = row[select_by], state_of(model)
 
 

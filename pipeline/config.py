@@ -1,6 +1,6 @@
 """Reading a configuration: presets, defaults and errors that name the fix."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from math import isqrt
@@ -16,7 +16,7 @@ from pipeline.schema_problems import Validator, dereference, nearest, one_of, sc
 SCHEMA = Path(__file__).with_name("config.schema.yaml")
 PRESETS = Path(__file__).with_name("presets.yaml")
 #: Keys of a data set that name files or folders.
-PATHS = ("root", "images", "labels", "masks", "boxes", "train_list", "val_list")
+PATHS = ("root", "images", "labels", "masks", "boxes", "train_list", "val_list", "score_list")
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,8 +48,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     if problems:
         raise _refused(problems)
     _fill_defaults(resolved, schema, schema)
-    _expand_home(resolved)
-    problems = list(_cross_problems(resolved))
+    problems = [*_expand_home(resolved), *_cross_problems(resolved)]
     if problems:
         raise _refused(problems)
     return resolved
@@ -60,6 +59,58 @@ def _refused(problems: Sequence[str]) -> UserError:
     listed = [shortened(problem, LONGEST // 2) for problem in problems]
     separator = "; " if sum(map(len, listed)) <= LONGEST // 2 else ";\n  "
     return UserError("configuration: " + separator.join(listed))
+
+
+def refuse_repeated_keys(paths: Iterable[str | Path]) -> None:
+    """Refuse configuration files in which a section has a key twice: YAML would take the last one.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Files that were read as YAML; those that are no files here are left out.
+
+    Raises
+    ------
+    UserError
+        If a key stands twice in a section of a file: all of them, with their lines.
+    """
+    problems = []
+    for path in dict.fromkeys(map(str, paths)):
+        if Path(path).is_file():
+            try:
+                root = yaml.compose(Path(path).read_text(encoding="utf-8"), yaml.SafeLoader)
+            except (yaml.YAMLError, UnicodeDecodeError):
+                continue  # JSON with tabs, and whatever Snakemake refuses in its own words
+            problems += [f"{path}: {problem}" for problem in _repeated_keys(root)]
+    if problems:
+        raise _refused(problems)
+
+
+def _repeated_keys(root: yaml.Node | None) -> Iterator[str]:
+    """Yield the keys that a mapping below a node has twice; one that is aliased counts once."""
+    waiting = [] if root is None else [(root, "the top level")]
+    seen = set()
+    while waiting:
+        node, place = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(part, place) for part in node.value]
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        first: dict[tuple[str, str], int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue  # a list or a section as a key is refused by its type
+            word, line = str(key.value), key.start_mark.line + 1
+            waiting.append((value, word if place == "the top level" else f"{place}.{word}"))
+            if (key.tag, word) in first:
+                yield (
+                    f"{place} has the key {word!r} twice, in lines {first[key.tag, word]} and "
+                    f"{line}, expected once: only the last one would count"
+                )
+            first.setdefault((key.tag, word), line)
 
 
 @cache
@@ -105,7 +156,7 @@ def _with_preset(settings: Any, presets: Mapping[str, Any], place: str) -> Any:
     if not isinstance(settings, dict) or settings.get("preset") is None:
         return settings
     name = settings["preset"]
-    if name not in presets:
+    if name not in list(presets):  # as a list also of what cannot be hashed
         raise UserError(f"configuration: {place}.preset is {name!r}, expected {one_of(presets)}")
     return _merge(presets[name], settings)
 
@@ -143,15 +194,24 @@ def _fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any
 _ABSENT = object()
 
 
-def _expand_home(config: dict[str, Any]) -> None:
-    """Expand "~" in the paths that a configuration names, in place."""
-    places = [(config["dataset"], PATHS), (config["downloads"], ["folder"])]
-    places += [(config["weights"], [*config["weights"]])]
-    places += [(folder, ["images"]) for folder in config["folders"].values()]
-    for section, keys in places:
+def _expand_home(config: dict[str, Any]) -> Iterator[str]:
+    """Expand "~" in the paths that a configuration names, in place; yield what has no home."""
+    sections: list[tuple[str, dict[str, Any], Iterable[str]]] = [
+        ("dataset", config["dataset"], PATHS),
+        ("downloads", config["downloads"], ["folder"]),
+        ("weights", config["weights"], [*config["weights"]]),
+        *((f"folders.{name}", part, ["images"]) for name, part in config["folders"].items()),
+    ]
+    for place, section, keys in sections:
         for key in keys:
-            if (section.get(key) or "").startswith("~"):
-                section[key] = str(Path(section[key]).expanduser())
+            path = section.get(key) or ""
+            if not path.startswith("~"):
+                continue
+            try:
+                section[key] = str(Path(path).expanduser())
+            except RuntimeError:
+                user = Path(path).parts[0]
+                yield f"{place}.{key} is {path!r}, expected a path: {user} is nobody's home here"
 
 
 def _parts(
@@ -180,6 +240,8 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield "nothing is wanted: expected labels, segmenters, or a comparison of maps"
     if config["segmenters"] and "segmenter" not in config:
         yield "segmenters are listed, but there is no section 'segmenter'"
+    if config["dataset"].get("score_list") and config["dataset"]["masks"] is None:
+        yield "dataset.score_list is a list to score on, expected masks beside it"
     yield from _network_problems(config)
     yield from _start_problems(config["classifiers"])
     yield from _round_problems(config)
@@ -325,6 +387,8 @@ def _training_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]
             f"{settings['accumulate']}, expected two images or more in each part: the decoder's "
             "batch norm needs them (or set decoder_norm: group)"
         )
+    if settings.get("validate_every") == 0 and settings["selection"] == "best_val_map":
+        yield f"{place}.validate_every is 0, expected 1 or more to select by best_val_map, or null"
     if settings.get("puzzle"):
         step = settings["output_stride"] * isqrt(settings["puzzle"]["pieces"])
         crop = settings["augmentation"]["crop"]

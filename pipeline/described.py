@@ -40,6 +40,8 @@ def map_settings(config: Config, maps: str) -> dict[str, Any]:
     shown["long side at most"] = settings.pop("max_size")
     if "labels" in settings:
         shown["network trained on"] = settings.pop("labels")
+    if config["dataset"].get("score_list"):
+        shown["train split scored on"] = config["dataset"]["score_list"]
     walked = config["random_walks"][walk] if walk else None
     return shown | settings | {"random walk": walked, "crf": None}
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import UserError
+from pipeline.mending import how_to_mend
 from pipeline.user_files import file_problem, with_article
 
 #: Formats of photographs. Pillow goes by the content, whatever the name: others are never tried,
@@ -77,11 +78,12 @@ def open_image(
     except UnidentifiedImageError as error:
         raise UnreadableImageError(
             f"not {with_article(what)} of a known format, expected the content to be "
-            f"{' or '.join(formats)}, whatever the name says: convert or replace the file"
+            f"{' or '.join(formats)}, whatever the name says: convert the file, or "
+            f"{how_to_mend(path)}"
         ) from error
     except Exception as error:  # decoders of damaged files raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"cannot be decoded ({reason}): replace the file") from error
+        raise UnreadableImageError(f"cannot be decoded ({reason}): {how_to_mend(path)}") from error
 
 
 def _check_pixels(size: tuple[int, int], what: str, limit: int | None) -> None:

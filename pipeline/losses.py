@@ -1,10 +1,11 @@
 """What a classifier is trained for, and how it is judged without masks."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from pipeline.batches import Batch
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.device import channels_last
 from pipeline.images import normalise, read_rgb, resize
+from pipeline.progress import progress
 from pipeline.puzzle import alpha_at, merge, reconstruction_loss, tile
 from pipeline.training import Step
 
@@ -66,8 +68,28 @@ def _puzzle_step(puzzle: Mapping[str, Any]) -> Step:
     return step
 
 
+def validated_epochs(settings: Mapping[str, Any]) -> set[int]:
+    """Choose the epochs after which a classifier is scored by the labels of the val split.
+
+    Parameters
+    ----------
+    settings : mapping
+        Keys ``epochs``, ``selection`` and ``validate_every``: a number of epochs, 0 for never, or
+        None for every epoch where they are compared, and the last one alone otherwise.
+
+    Returns
+    -------
+    set of int
+        Numbers from 0. The last epoch is among them, unless none is.
+    """
+    epochs, every = settings["epochs"], settings["validate_every"]
+    if every is None:
+        every = 1 if settings["selection"] == "best_val_map" else epochs
+    return {*range(every - 1, epochs, every), epochs - 1} if every else set()
+
+
 def label_validation(
-    manifest: Manifest, records: Sequence[Record], size: int
+    manifest: Manifest, records: Sequence[Record], size: int, fabric: Fabric
 ) -> Callable[[nn.Module], dict[str, float]]:
     """Give a function that scores a classifier by the image-level labels of held-out images.
 
@@ -78,26 +100,39 @@ def label_validation(
         Held-out images.
     size : int
         Side of the square that images are resized to.
+    fabric : Fabric
+        The processes that share the images.
 
     Returns
     -------
     callable
-        Maps a classifier in evaluation mode to ``{"val_map": mAP}``.
+        Maps a classifier in evaluation mode to ``{"val_map": mAP}``, the same in every process.
     """
     targets = manifest.targets(records)
+    own = records[fabric.global_rank :: fabric.world_size]
 
     @torch.no_grad()
     def validate(model: nn.Module) -> dict[str, float]:
-        scores = []
-        for start in range(0, len(records), VALIDATION_BATCH):
-            batch = [_square(model, r, size) for r in records[start : start + VALIDATION_BATCH]]
-            device = next(model.parameters()).device
-            images = channels_last(torch.from_numpy(np.stack(batch)).to(device))
-            logits = model(images).logits
-            scores.append(logits.float().cpu().numpy())
-        return {"val_map": mean_average_precision(targets, np.concatenate(scores))}
+        # Of every process as many rows, so that they can be gathered.
+        scores = torch.zeros(-(-len(records) // fabric.world_size), targets.shape[1])
+        starts = range(0, len(own), VALIDATION_BATCH)
+        unit = f"batches of {VALIDATION_BATCH}"
+        for start in progress(starts, total=len(starts), what="validation", unit=unit):
+            batch = [_square(model, r, size) for r in own[start : start + VALIDATION_BATCH]]
+            images = channels_last(torch.from_numpy(np.stack(batch)).to(fabric.device))
+            scores[start : start + len(batch)] = model(images).logits.float().cpu()
+        found = _gathered(scores, len(records), fabric)
+        return {"val_map": mean_average_precision(targets, found)}
 
     return validate
+
+
+def _gathered(rows: Tensor, total: int, fabric: Fabric) -> NDArray[np.float32]:
+    """Put the rows that processes have in turns into one (total, C) array."""
+    if fabric.world_size == 1:
+        return rows.numpy()
+    everyone = cast(Tensor, fabric.all_gather(rows.to(fabric.device)))
+    return everyone.transpose(0, 1).flatten(0, 1)[:total].cpu().numpy()
 
 
 def mean_average_precision(targets: NDArray[np.float32], scores: NDArray[np.float32]) -> float:

@@ -11,11 +11,46 @@ from pipeline.errors import did_you_mean
 
 Schema = Mapping[str, Any]
 
-# To a schema 2.0 is an integer; to Python's `range` it is none.
+#: Bounds of numbers for which the schema states none of its own, so that later arithmetic in 32
+#: bits cannot overflow: the largest whole number, and the magnitudes of all others beside 0.
+LARGEST_INTEGER = 2**31 - 1
+LARGEST, SMALLEST = 10**9, 1e-9
+
+
+def _is_integer(_checker: Any, value: Any) -> bool:
+    # To a schema 2.0 is an integer; to Python's `range` it is none.
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(checker: Any, value: Any) -> bool:
+    return _is_integer(checker, value) or (isinstance(value, float) and isfinite(value))
+
+
+def _in_range(validator: Any, types: Any, value: Any, schema: Schema) -> Iterator[ValidationError]:
+    """Check the type of a value and, of a number, its magnitude."""
+    wrong = list(Draft202012Validator.VALIDATORS["type"](validator, types, value, schema))
+    yield from wrong
+    if wrong or not _is_number(None, value):
+        return
+    of_integers = "number" not in types and "integer" in types
+    largest = LARGEST_INTEGER if of_integers else LARGEST
+    if not {"maximum", "exclusiveMaximum"} & set(schema) and value > largest:
+        yield _beyond("maximum", largest)
+    elif not {"minimum", "exclusiveMinimum"} & set(schema) and value < -largest:
+        yield _beyond("minimum", -largest)
+    elif 0 < abs(value) < SMALLEST and value > schema.get("minimum", 0) - SMALLEST:
+        yield _beyond("magnitude", SMALLEST)
+
+
+def _beyond(rule: str, bound: float) -> ValidationError:
+    return ValidationError(f"not within the {rule} {bound}", validator=rule, validator_value=bound)
+
+
 Validator = validators.extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
-    type_checker=Draft202012Validator.TYPE_CHECKER.redefine(
-        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    validators={"type": _in_range},
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {"integer": _is_integer, "number": _is_number}
     ),
 )
 
@@ -26,7 +61,7 @@ _TYPES = {
     "boolean": "true or false",
     "integer": "a whole number",
     "null": "null",
-    "number": "a number",
+    "number": "a finite number",
     "object": "keys with values",
     "string": "text",
 }
@@ -35,6 +70,7 @@ _RULES = {
     "exclusiveMinimum": "a number above {}",
     "maxItems": "at most {} entries",
     "maxLength": "at most {} characters",
+    "magnitude": "a magnitude of at least {}, or 0",
     "maximum": "at most {}",
     "minItems": "at least {} of them",
     "minLength": "some text",

@@ -12,7 +12,7 @@ from pipeline.artifacts import read_counts
 from pipeline.documents import read_scores
 from pipeline.errors import UserError
 from pipeline.metrics.segmentation import Counts, mean_iou
-from pipeline.report.inputs import KINDS, read_times
+from pipeline.report.inputs import KINDS, read_benchmark
 
 #: Where records are, below the folder of all results: of one run, and of each seed of several.
 PLACES = ("*/experiment.json", "*/seed-*/experiment.json")
@@ -301,7 +301,6 @@ def _background(document: Mapping[str, Any]) -> Background | None:
 
 
 def _hours(times: Sequence[Path]) -> float | None:
-    try:
-        return sum(stage.seconds for stage in read_times(times)) / 3600 if times else None
-    except (*FOREIGN, StopIteration):
-        return None
+    taken = [read_benchmark(path) for path in times]
+    known = [item for item in taken if item is not None]
+    return sum(s for s, _ in known) / 3600 if known and len(known) == len(taken) else None

@@ -43,7 +43,7 @@ def dataset_section(plan: Plan) -> dict[str, Any]:
 def photographs_section(plan: Plan) -> dict[str, Any]:
     """Give the data set without its masks and boxes, on which no training depends."""
     section = dataset_section(plan)
-    known = {key: None for key in ("masks", "boxes") if key in section}
+    known = {key: None for key in ("masks", "boxes", "score_list") if key in section}
     return {key: value for key, value in section.items() if key != "scored"} | known
 
 
@@ -69,7 +69,8 @@ def truth_sources(plan: Plan) -> list[str]:
     dataset = dataset_section(plan)
     if is_made(plan.config):
         return dataset_sources(plan)
-    return [str(Path(dataset.get("root", ""), dataset["boxes"]))] if dataset.get("boxes") else []
+    named = [dataset[key] for key in ("boxes", "score_list") if dataset.get(key)]
+    return [str(Path(dataset.get("root", ""), name)) for name in named]
 
 
 def _folders(plan: Plan) -> list[str]:

@@ -6,7 +6,7 @@ run that was killed goes on from its last whole epoch to the very same result.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -67,6 +67,7 @@ def train(
     workers: int,
     frozen: Sequence[nn.Module] = (),
     validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    validated: Collection[int] | None = None,
     counts: Counts | None = None,
 ) -> tuple[State, list[dict[str, float]]]:
     """Train a network, or go on with a training that was interrupted.
@@ -97,7 +98,10 @@ def train(
     frozen : sequence of nn.Module
         Parts of the network that keep the weights and statistics that they have.
     validate : callable, optional
-        Gives further columns of the history after an epoch.
+        Gives further columns of the history after an epoch. All processes call it, with the
+        network itself, in evaluation mode and with the statistics of the first process.
+    validated : collection of int, optional
+        Numbers, from 0, of the epochs after which that is done; all of them without it.
     counts : callable, optional
         Gives what each mean in the loss of a part is over: pixels, or pairs. The step multiplies
         each mean by its weight, the part's share of the whole step's count times the number of
@@ -109,7 +113,8 @@ def train(
     state : dict of str to Tensor
         Weights of the kept epoch, on the CPU.
     history : list of dict
-        One row an epoch: mean losses, learning rate, seconds, images per second.
+        One row an epoch: mean losses, learning rate, seconds, images per second; of those that
+        were validated also what ``validate`` gave, and its seconds (``val_seconds``).
 
     Raises
     ------
@@ -137,13 +142,29 @@ def train(
         network.train()
         _keep_frozen(model, head, frozen, settings)
         row = loop.run_epoch(epoch)
-        if validate is not None:
-            network.eval()
-            row |= validate(network)
+        if validate is not None and (validated is None or epoch in validated):
+            row |= _validate(validate, model, fabric)
         done.note(row, model, recipe.select_by)
         if fabric.is_global_zero:
             save_checkpoint(checkpoint, fingerprint, model, optimizer, done, fabric)
     return done.best or state_of(model), done.history
+
+
+def _validate(
+    validate: Callable[[nn.Module], dict[str, float]], model: nn.Module, fabric: Fabric
+) -> dict[str, float]:
+    """Give what a validation finds, and the seconds that it took.
+
+    The network is called without its wrapper, so that processes may call it differently often.
+    """
+    started = time.monotonic()
+    if fabric.world_size > 1:
+        for statistic in model.buffers():  # the first process's are those that are kept
+            torch.distributed.broadcast(statistic, src=0)
+    model.eval()
+    with fabric.autocast():
+        found = validate(model)
+    return {**found, "val_seconds": time.monotonic() - started}
 
 
 def _keep_frozen(
@@ -157,8 +178,9 @@ def _keep_frozen(
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write one CSV row per epoch."""
-    write_table(path, list(history[0]), (row.values() for row in history))
+    """Write one CSV row per epoch; what an epoch lacks, such as a validation, is left empty."""
+    columns = list(dict.fromkeys(name for row in history for name in row))
+    write_table(path, columns, ([row.get(name) for name in columns] for row in history))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.images import at_least, fitted_size
+from pipeline.losses import validated_epochs
 from pipeline.models.backbone import create_backbone, end_at, find_module
 from pipeline.models.segmenter import Segmenter
 
@@ -207,11 +208,11 @@ def _classifier(wildcards: Wildcards, config: Config, images: Images) -> Work:
     network = _classifier_network(wildcards, config)
     passes = 2 if settings["puzzle"] else 1
     seen = settings["augmentation"]["crop"] ** 2 * images.train * passes
-    validated = settings["eval_size"] ** 2 * images.val
+    validated = settings["eval_size"] ** 2 * images.val * len(validated_epochs(settings))
     return Work(
         settings["backbone"],
         training=network.step * seen * settings["epochs"],
-        inference=network.operations * validated * settings["epochs"],
+        inference=network.operations * validated,
         bytes=WEIGHT_BYTES * network.parameters,
     )
 

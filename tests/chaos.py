@@ -99,7 +99,7 @@ SCRIPTS = {"evaluate_labels": "evaluate", "evaluate_predictions": "evaluate"}
 TRAINERS = frozenset({"train_classifier", "train_affinity", "train_segmenter"})
 DAMAGED = frozenset({".safetensors", ".png", ".csv", ".json"})
 #: Columns that hold what a run took.
-TIMED = frozenset({"seconds", "images_per_second", "seconds_per_image", "hours"})
+TIMED = frozenset({"seconds", "val_seconds", "images_per_second", "seconds_per_image", "hours"})
 #: Cells of pages with a duration or a peak of memory.
 _TIMED_CELL = re.compile(r'(?: data-value="[^"]*")?>(?:\d+ (?:h|min) \d\d (?:min|s)|[\d.]+ GiB)<')
 _BLOCK = re.compile(r"^(?:local)?rule (\w+):\n((?:    .*\n)+)", re.MULTILINE)

@@ -1,15 +1,22 @@
+import math
+import re
+from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from pipeline.attribution import METHODS
-from pipeline.config import PRESETS, SCHEMA, resolve
+from pipeline.config import PRESETS, SCHEMA, refuse_repeated_keys, resolve
 from pipeline.errors import UserError
+from pipeline.schema_problems import schema_problems
 from tests.conftest import REPOSITORY
 
 CONFIGURATIONS = [REPOSITORY / "config.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
@@ -171,6 +178,23 @@ BAD = [
     ),
     (["classifiers", "plain", "augmentation", "resize"], [300, 200], "the smaller first"),
     (["classifiers", "a b"], {"backbone": "x"}, "expected pattern"),
+    (["classifiers", "plain", "preset"], ["a"], "plain.preset is ['a'], expected one of puzzle-"),
+    (["segmenter", "preset"], {"a": 1}, "segmenter.preset is {'a': 1}, expected one of"),
+    (["weights"], {"r": "~nosuchuser/x"}, "weights.r is '~nosuchuser/x', expected a path: ~nosuch"),
+    (
+        ["classifiers", "plain"],
+        {"backbone": "x", "validate_every": 0, "selection": "best_val_map"},
+        "plain.validate_every is 0, expected 1 or more to select by best_val_map",
+    ),
+    (["seed"], 2**64, "seed is 18446744073709551616, expected at most 4294967295 (Seed"),
+    (["seeds"], [0, 2**64], "seeds.1 is 18446744073709551616, expected at most 4294967295"),
+    (
+        ["refinements", "crf", "crf", "gaussian_sxy"], math.nan,
+        "refinements.crf.crf.gaussian_sxy is nan, expected a finite number (Position",
+    ),
+    (["refinements", "crf", "background"], {"value": math.inf}, "is inf, expected a finite number"),
+    (["refinements", "crf", "crf", "gaussian_sxy"], 1e-6, "1e-06, expected at least 0.01 (Pos"),
+    (["attributions", "cam", "scales"], [1.0, math.nan], "scales.1 is nan, expected a finite"),
 ]  # fmt: skip
 
 
@@ -274,7 +298,9 @@ def test_all_mistakes_are_named_at_once(demo):
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["kind", "dataset", "classifiers", "seed", "plain", "puzzle", "x"]),
+                st.sampled_from(
+                    ["kind", "dataset", "classifiers", "seed", "plain", "puzzle", "preset", "x"]
+                ),
                 inner,
                 max_size=4,
             )
@@ -368,3 +394,124 @@ def test_many_problems_are_all_listed(demo_config):
 def test_long_names_of_parts_are_refused(demo_config):
     with pytest.raises(UserError, match="expected at most 64 characters"):
         resolve(demo_config | {"experiment": "x" * 65})
+
+
+NUMBER_TYPES = {"number", "integer"}
+NO_NUMBERS = [math.nan, math.inf, -math.inf, 1e300, -1e300, 5e-324, 10**400]
+
+
+def numeric_parts(part: Any, place: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every part of the schema whose value may be a number."""
+    if isinstance(part, dict):
+        types = part.get("type", [])
+        named = {types} if isinstance(types, str) else set(types)
+        listed = part.get("enum", [part.get("const")])
+        if named & NUMBER_TYPES or any(type(value) in {int, float} for value in listed):
+            yield place, part
+        for key, value in part.items():
+            if key not in {"default", "enum"}:
+                yield from numeric_parts(value, f"{place}/{key}")
+    elif isinstance(part, list):
+        for number, value in enumerate(part):
+            yield from numeric_parts(value, f"{place}/{number}")
+
+
+ROOT = yaml.safe_load(SCHEMA.read_text())
+NUMERIC = dict(numeric_parts(ROOT))
+
+
+def test_the_walk_over_the_schema_finds_its_numbers():
+    text = SCHEMA.read_text()
+    written = re.findall(r"type: (?:number|integer|\[(?:number|integer), )", text)
+    listed = re.findall(r"enum: \[\d+[],]", text)
+    assert len(NUMERIC) == len(written) + len(listed) > 80
+    assert "/$defs/crf/properties/gaussian_sxy" in NUMERIC
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=["nan", "inf", "-inf", *"ABCD"])
+def test_every_number_is_finite_and_fits_32_bits(value):
+    for place, part in NUMERIC.items():
+        problems = list(schema_problems(value, part | {"$defs": ROOT["$defs"]}))
+        assert problems, place
+        assert all("expected" in problem for problem in problems), place
+
+
+def test_every_default_number_is_allowed():
+    for place, part in NUMERIC.items():
+        if "default" in part:
+            assert list(schema_problems(part["default"], part)) == [], place
+
+
+@given(st.floats(-1e9, 1e9).filter(lambda value: value == 0 or abs(value) >= 1e-9))
+def test_a_number_without_bounds_of_its_own_may_have_any_usual_magnitude(value):
+    assert list(schema_problems(value, {"type": "number"})) == []
+
+
+def test_the_bounds_of_numbers_by_hand():
+    assert list(schema_problems(2**31 - 1, {"type": "integer"})) == []
+    (problem,) = schema_problems(2**31, {"type": "integer"})
+    assert problem == "the top level is 2147483648, expected at most 2147483647"
+    (problem,) = schema_problems(-1e-10, {"type": "number"})
+    assert problem.endswith("expected a magnitude of at least 1e-09, or 0")
+    (problem,) = schema_problems(1e-10, {"type": "number", "minimum": 0.01})
+    assert problem == "the top level is 1e-10, expected at least 0.01"
+    (problem,) = schema_problems(math.nan, {"type": ["number", "null"]})
+    assert problem == "the top level is nan, expected a finite number or null"
+    seed = ROOT["properties"]["seed"]
+    assert list(schema_problems(2**32 - 1, seed)) == []
+    torch.manual_seed(2**32 - 1)  # what generators take
+    np.random.RandomState(2**32 - 1)
+    assert list(schema_problems(2**32, seed)) != []
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path):
+    text = "seed: 1\ndataset:\n  kind: voc\n  masks: a\n  masks: b\nlabels: []\nseed: 2\n"
+    path = write(tmp_path / "mine.yaml", text)
+    with pytest.raises(UserError) as caught:
+        refuse_repeated_keys([path, str(path)])
+    said = str(caught.value)
+    assert f"{path}: the top level has the key 'seed' twice, in lines 1 and 7" in said
+    assert f"{path}: dataset has the key 'masks' twice, in lines 4 and 5, expected once" in said
+    assert said.count("' twice, in") == 2
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a": 1, "b": {"a": 2, "a": 3}}',
+        "{a: 1, b: {a: 2, a: 3}}",
+        "b: [{a: 2}, {a: 2, a: 3}]",
+        "x: &x {a: 1, a: 2}\nb: *x\nc: *x",
+        "a:\n  ? x\n  : 1\n  ? x\n  : 2",
+        "b:\n  'a': 1\n  a: 2",
+    ],
+)
+def test_keys_that_stand_twice_are_found_wherever_they_are(tmp_path, text):
+    with pytest.raises(UserError) as caught:
+        refuse_repeated_keys([write(tmp_path / "x", text)])
+    assert str(caught.value).count("' twice, in") == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a: 1", "a: &x {b: 1, c: 2}\nd: {<<: *x, b: 3}\ne: {b: 1}", "a: {b: 1}\nb: {b: 1}",
+     "1: a\n'1': b", "a: !unknown {b: 1}", "a: [", "\t{}", "a: &a [*a]"],
+)  # fmt: skip
+def test_what_has_no_key_twice_is_left_to_others(tmp_path, text):
+    refuse_repeated_keys([write(tmp_path / "x", text), tmp_path / "none", tmp_path])
+
+
+def test_no_shipped_file_has_a_key_twice():
+    refuse_repeated_keys([SCHEMA, PRESETS, *CONFIGURATIONS])
+
+
+def test_keys_that_stand_twice_are_found_in_time_linear_in_aliases(tmp_path):
+    lines = ["a0: &a0 {x: 1}"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]
+    refuse_repeated_keys([write(tmp_path / "bomb.yaml", "\n".join(lines))])

@@ -1,5 +1,6 @@
 """Trainings of two processes over gloo, each in a script as Snakemake runs one."""
 
+import json
 import os
 import signal
 import subprocess
@@ -64,6 +65,36 @@ def main(processes, batch_norm, accumulate, epochs, out, uneven):
 if __name__ == "__main__":
     main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5],
          sys.argv[6] == "True")
+"""
+
+VALIDATION = """
+import json, sys
+from pathlib import Path
+import torch
+
+sys.path.insert(0, {repository!r})
+from pipeline import losses
+from pipeline.datasets.manifest import read_manifest
+from pipeline.device import launch
+from pipeline.models.classifier import create_classifier
+from pipeline.training import _validate
+
+def main(processes, folder):
+    fabric = launch("cpu", processes, "32-true", processes)
+    data = read_manifest(folder / "manifest", folder / "classes")
+    torch.manual_seed(0)
+    network = dict(backbone="test_resnet", pretrained=False, output_stride=16, pooling="gap")
+    model = create_classifier(network, 2)
+    if fabric.global_rank:  # the other processes' statistics are not those that are kept
+        for statistic in model.buffers():
+            statistic.fill_(7)
+    losses.VALIDATION_BATCH = 2  # of three and two images: as many batches in no two processes
+    validate = losses.label_validation(data, data.records[:5], 32, fabric)
+    found = _validate(validate, model, fabric)
+    (folder / f"found-{{processes}}-{{fabric.global_rank}}.json").write_text(json.dumps(found))
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
@@ -164,3 +195,18 @@ def test_a_killed_training_leaves_no_process_and_goes_on(script, tmp_path):
     wait_until(lambda: not any(map(alive, children)), seconds=10)
     assert not out.exists()
     assert_close(whole, trained(script, out, processes=2, epochs=6), tolerance=0)
+
+
+def test_validation_shared_by_two_processes_is_that_of_one(small_dataset, tmp_path):
+    script, folder = tmp_path / "script.py", small_dataset["manifest"].parent
+    script.write_text(VALIDATION.format(repository=str(REPOSITORY)))
+    clean = {key: value for key, value in os.environ.items() if key not in {"LOCAL_RANK"}}
+    for processes in ("1", "2"):
+        command = [sys.executable, str(script), processes, str(folder)]
+        done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    alone, first, second = (
+        json.loads((folder / f"found-{name}.json").read_text()) for name in ("1-0", "2-0", "2-1")
+    )
+    assert 0 < alone["val_map"] == first["val_map"] == second["val_map"]
+    assert first["val_seconds"] > 0

@@ -109,7 +109,11 @@ def test_a_training_sees_every_crop_three_times_and_its_tiles_as_well():
     per_pixel = counted("resnet18", 16, segmenter=False).operations
     plain = work_of("train_classifier", {"classifier": "plain"}, config(), IMAGES)
     assert plain.training == pytest.approx(3 * per_pixel * 64**2 * 100 * 3)
-    assert plain.inference == pytest.approx(per_pixel * 32**2 * 20 * 3)
+    assert plain.inference == pytest.approx(per_pixel * 32**2 * 20)  # after the last epoch alone
+    every = config()
+    every["classifiers"]["plain"]["validate_every"] = 1
+    often = work_of("train_classifier", {"classifier": "plain"}, every, IMAGES)
+    assert often.inference == pytest.approx(3 * plain.inference)
     puzzle = work_of("train_classifier", {"classifier": "puzzle"}, config(), IMAGES)
     assert puzzle.training == pytest.approx(2 * plain.training)
 

@@ -158,7 +158,7 @@ def test_the_papers_recipe_has_the_published_values(experiment, place):
     # Whatever else there is says nothing of the method.
     besides = {
         "preset", "kind", "eval_size", "accumulate", "compile", "method", "tolerance", "chosen",
-        "labels", "crf", "background", "precision", "unary", "gt_prob",
+        "validate_every", "labels", "crf", "background", "precision", "unary", "gt_prob",
     }  # fmt: skip
     assert section.keys() - expected.keys() <= besides
 
@@ -181,6 +181,13 @@ def test_full_voc_needs_no_paths(experiment):
     name = config["segmenter"]["backbone"]
     assert sources.pretrained(config, config["segmenter"]) == [f"data/weights/{name}.safetensors"]
     assert config["dataset"]["train_list"].endswith("train_aug.txt")
+
+
+@pytest.mark.parametrize("experiment", BACKBONES)
+def test_train_figures_are_of_the_papers_images_by_vocs_own_masks(experiment):
+    dataset = shipped(experiment)["dataset"]
+    assert dataset["score_list"] == "ImageSets/Segmentation/train.txt"
+    assert dataset["masks"] == "SegmentationClass"
 
 
 def test_the_modern_recipe_looks_at_no_masks():

@@ -27,6 +27,7 @@ from pipeline.images import (
     scaled_size,
     strided_size,
 )
+from pipeline.mending import how_to_mend
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 #: EXIF orientation n is undone by these steps (TIFF 6.0, tag 274).
@@ -351,3 +352,16 @@ def test_the_filter_is_a_networks_own_or_its_augmentations():
     assert interpolation_of({"augmentation": {"interpolation": "bicubic"}}) == "bicubic"
     assert interpolation_of({"interpolation": "bicubic"}) == "bicubic"
     assert interpolation_of({}) == FILTER
+
+
+def test_a_damaged_file_of_the_workflows_own_is_not_for_the_user_to_replace(tmp_path):
+    image = tmp_path / "demo/JPEGImages/a.jpg"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"\xff\xd8\xff")
+    assert how_to_mend(image) == "replace the file"
+    (tmp_path / "demo/.snakemake_timestamp").touch()
+    expected = f"delete the folder {tmp_path / 'demo'}, which the workflow makes again, and run"
+    assert how_to_mend(image).startswith(expected)
+    with pytest.raises(UserError, match=f"a.jpg: .*: {expected}"):
+        read_rgb(image)
+    assert how_to_mend(tmp_path / "a.jpg") == "replace the file"

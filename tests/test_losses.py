@@ -1,3 +1,4 @@
+import logging
 import math
 
 import numpy as np
@@ -7,7 +8,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.datasets.manifest import read_manifest
-from pipeline.losses import classification_step, label_validation, mean_average_precision
+from pipeline.device import make_fabric
+from pipeline.images import normalise, read_rgb, resize
+from pipeline.losses import (
+    classification_step,
+    label_validation,
+    mean_average_precision,
+    validated_epochs,
+)
 from pipeline.models.classifier import create_classifier
 
 ONE = torch.ones(1)
@@ -68,7 +76,35 @@ def test_mean_average_precision_by_hand():
     assert math.isnan(mean_average_precision(np.zeros((2, 2), np.float32), scores[:2, :2]))
 
 
-def test_validation_scores_all_images_by_their_labels(model, small_dataset):
+def test_validation_scores_all_images_by_their_labels(model, small_dataset, caplog, monkeypatch):
+    monkeypatch.setattr("pipeline.losses.VALIDATION_BATCH", 4)
     data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
-    validate = label_validation(data, data.of_split("train"), 32)
-    assert 0 < validate(model)["val_map"] <= 1
+    records = data.records  # a batch of four, and one of two
+    with caplog.at_level(logging.INFO):
+        validate = label_validation(data, records, 32, make_fabric("32-true", 1, gpus=0))
+        found = validate(model)["val_map"]
+    images = [resize(read_rgb(record.image), (32, 32)) for record in records]
+    batch = np.stack([normalise(image, model.mean, model.std) for image in images])
+    with torch.no_grad():
+        scores = model(torch.from_numpy(batch)).logits.numpy()
+    expected = mean_average_precision(data.targets(records), scores)
+    assert found == pytest.approx(expected)
+    assert caplog.messages[-1].startswith("validation: 2 of 2 batches of 4")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "selection", "expected"),
+    [
+        (4, None, "last", {3}),
+        (4, None, "best_val_map", {0, 1, 2, 3}),
+        (7, 3, "last", {2, 5, 6}),
+        (7, 3, "best_val_map", {2, 5, 6}),
+        (6, 3, "last", {2, 5}),
+        (3, 1, "last", {0, 1, 2}),
+        (2, 100, "last", {1}),
+        (4, 0, "last", set()),
+    ],
+)
+def test_epochs_that_are_validated_by_hand(epochs, every, selection, expected):
+    settings = {"epochs": epochs, "validate_every": every, "selection": selection}
+    assert validated_epochs(settings) == expected

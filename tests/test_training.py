@@ -178,6 +178,26 @@ def test_the_best_epoch_is_kept_also_across_a_kill(tmp_path):
     assert_same(state, resumed)
 
 
+def test_epochs_are_compared_where_they_are_validated(tmp_path):
+    scores = iter([0.2, 0.1])
+    kept = []
+
+    def validate(model):
+        assert not model.training
+        kept.append(model.head.weight.detach().clone())
+        return {"val_map": next(scores)}
+
+    select = {"select_by": "val_map", "validate": validate, "validated": {1, 3}}
+    state, history = run(tmp_path / "a", **select)
+    assert torch.equal(state["head.weight"], kept[0])
+    assert ["val_map" in row for row in history] == [False, True, False, True]
+    write_history(tmp_path / "history.csv", history)
+    header, *rows = [line.split(",") for line in (tmp_path / "history.csv").read_text().split()]
+    assert header[-2:] == ["val_map", "val_seconds"]
+    assert [row[-2] for row in rows] == ["", "0.2", "", "0.1"]
+    assert float(rows[1][-1]) >= 0 and rows[0][-1] == ""
+
+
 def test_frozen_batch_norm_keeps_statistics_and_affine_parameters(tmp_path):
     torch.manual_seed(0)
     before = Net().state_dict()

@@ -486,6 +486,18 @@ def test_mistakes_end_the_run_before_anything_runs(tmp_path, config, message):
     assert not (tmp_path / "results").exists()
 
 
+def test_a_key_that_stands_twice_ends_the_run(tmp_path):
+    twice = tmp_path / "twice.yaml"
+    twice.write_text("seed: 1\nshards: 2\nseed: 2\n")
+    done = subprocess.run(
+        [*command(tmp_path, TINY, "--dry-run"), str(twice)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    message = f"{twice}: the top level has the key 'seed' twice, in lines 1 and 3"
+    assert message in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     "result",
     [

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.documents import read_table
 from tests.datasets.test_devkit import (
+    TRAIN,
     TRAIN_AUG,
     VAL,
     assert_assembled,
@@ -35,6 +36,7 @@ def configured(voc, sbd):
     dataset = {
         "kind": "voc",
         "train_list": "ImageSets/Segmentation/train_aug.txt",
+        "score_list": "ImageSets/Segmentation/train.txt",
         "masks": "SegmentationClassAug",
     }
     return TINY | {"dataset": dataset, "downloads": downloads}
@@ -59,7 +61,7 @@ def test_voc_and_sbd_come_by_themselves(tmp_path, servers):
     }
     with (tmp_path / "results/tiny/dataset/masks.csv").open(newline="") as file:
         masks = {row["id"]: row["mask"] for row in csv.DictReader(file)}
-    assert masks.keys() == {row["id"] for row in rows}
+    assert masks.keys() == {*TRAIN, *VAL}  # train_aug is learned from, train is scored
     assert all("SegmentationClassAug" in mask for mask in masks.values())
     config["downloads"]["voc2012"]["url"] = "http://127.0.0.1:1/another-mirror"
     assert planned(tmp_path, config, "list_truth") == {}

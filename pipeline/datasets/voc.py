@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -38,7 +39,8 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     ----------
     dataset : mapping
         Keys ``root``, ``train_list``, ``val_list``, ``labels``, ``masks``, ``classes`` and,
-        where there is a table of true boxes, ``boxes``; paths are relative to the root.
+        where there is a table of true boxes, ``boxes``; paths are relative to the root. With
+        ``score_list``, other training images than those listed have neither mask nor boxes.
         Without ``labels``, an image's labels are the names of all objects in its
         ``Annotations/ID.xml``, difficult ones included; their boxes are known, unless a table
         gives others. With ``empty_boxes: skip``, objects without area have no part in either.
@@ -79,7 +81,37 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
             mask = root / dataset["masks"] / f"{image_id}.png" if dataset["masks"] else None
             found = mask if mask is not None and os.path.lexists(mask) else None
             source.candidates.append(Candidate(image_id, image, split, labels, found, boxes))
+    if dataset.get("score_list") and dataset["masks"]:
+        _keep_scored(source, root / dataset["score_list"], root / dataset["masks"])
     return source
+
+
+def _keep_scored(source: Source, path: Path, masks: Path) -> None:
+    """Take the truth from all training images but those on a list, which have to have a mask."""
+    listed = dict.fromkeys(read_list(path))
+    train = {
+        candidate.id: candidate for candidate in source.candidates if candidate.split == "train"
+    }
+    unknown = [image_id for image_id in listed if image_id not in train]
+    unmasked = [image_id for image_id in listed if image_id in train and not train[image_id].mask]
+    if not listed:
+        source.problems.append(f"{path}: an empty list, expected ids of training images to score")
+    if unknown:
+        source.problems.append(
+            f"{path}: {len(unknown)} of {len(listed)} ids are not in the training list, first "
+            f"{unknown[0]}, expected training images to score: correct the dataset's score_list"
+        )
+    if unmasked:
+        source.problems.append(
+            f"{path}: {len(unmasked)} of {len(listed)} ids have no mask in {masks}, first "
+            f"{unmasked[0]}.png, expected one of each that is scored"
+        )
+    source.candidates = [
+        candidate
+        if candidate.split == "val" or candidate.id in listed
+        else replace(candidate, mask=None, boxes=())
+        for candidate in source.candidates
+    ]
 
 
 def read_list(path: Path) -> list[str]:

@@ -8,6 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+from pipeline.progress import progress
+
 #: Solvers by name; each takes the inverse strength of the regularisation, and
 #: whether there is a constant.
 SOLVERS: dict[str, Callable[[float, bool], LogisticRegression | LinearSVC]] = {
@@ -54,7 +56,8 @@ def fit_linear(
     scaled = scaler.fit_transform(features.astype(np.float64))
     weights = np.zeros((targets.shape[1], features.shape[1]))
     bias = np.zeros(targets.shape[1])
-    for number, own in enumerate(targets.T):
+    classes = progress(targets.T, total=targets.shape[1], what="classes fitted", unit="classes")
+    for number, own in enumerate(classes):
         count = own.sum()
         if 0 < count < len(own):
             fitted = SOLVERS[solver](c, constant).fit(scaled, own > 0)

@@ -55,16 +55,22 @@ def choose_thresholds(maps: Iterable[ClassMaps]) -> dict[str, float]:
     Raises
     ------
     UserError
-        If no image has a class.
+        If no image has a class, or the maps of all images are 0 everywhere.
     """
-    histogram = np.zeros(BINS)
+    histogram, highest = np.zeros(BINS), 0.0
     for item in maps:
         if len(item.classes):
+            highest = max(highest, float(item.values.max()))
             strongest = item.values.max(axis=0).astype(np.float64).ravel()
             places = np.minimum((strongest * BINS).astype(np.intp), BINS - 1)
             histogram += np.bincount(places, minlength=BINS) / places.size
     if not histogram.any():
         raise UserError("no image has a label, so that no background threshold can be chosen")
+    if highest <= 0:
+        raise UserError(
+            "the class maps of all images are 0 everywhere, expected some above 0: the network "
+            "has found no evidence of any class; train it for longer, or at a lower learning rate"
+        )
     return {name: rule(histogram) for name, rule in RULES.items()}
 
 

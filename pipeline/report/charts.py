@@ -96,10 +96,13 @@ def history_chart(history: History) -> str:
     titles = ["loss", "learning rate", "mAP of val labels"]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(9, 2.4), layout="constrained")
-        grid: Sequence[Axes] = figure.subplots(1, 3)
+        grid: Sequence[Axes] = figure.subplots(1, 3, sharex=True)
         for axes, names, title in zip(grid, panels, titles, strict=False):
             for name in names:
-                axes.plot(columns["epoch"], columns[name], ".-", label=name)
+                # An epoch without a validation is left out, so that a line joins those around it.
+                known = np.isfinite(columns[name])
+                epochs, values = np.array(columns["epoch"])[known], np.array(columns[name])[known]
+                axes.plot(epochs, values, ".-", label=name)
             axes.set(title=title, xlabel="epoch")
             if len(names) > 1:
                 axes.legend(fontsize=8)

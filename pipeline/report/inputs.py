@@ -1,6 +1,8 @@
 """What the report is made of, read from the workflow's files."""
 
 import csv
+import logging
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.documents import read_scores, read_table
+
+logger = logging.getLogger(__name__)
 
 #: Path segments that name a method, after the folder of each kind of file.
 METHOD_LENGTH = {
@@ -59,7 +63,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class History:
-    """Training history of one network: the columns of its CSV by name."""
+    """Training history of one network: the columns of its CSV by name, NaN for an empty cell."""
 
     method: str
     columns: Mapping[str, list[float]]
@@ -152,24 +156,44 @@ def read_history(path: Path) -> History:
     """Read a training history."""
     rows = read_table(path)
     names = list(rows[0]) if rows else []
-    columns = {name: [float(row[name]) for row in rows] for name in names}
+    columns = {name: [float(row[name] or "nan") for row in rows] for name in names}
     return History(method_of(path)[1], columns)
 
 
 def read_times(paths: Sequence[Path]) -> list[StageTime]:
-    """Add up Snakemake's benchmark files by rule, in the given order."""
+    """Add up Snakemake's benchmark files by rule, in the given order.
+
+    A damaged file is left out with a warning: it decides nothing, and to make it again its job
+    would have to run again.
+    """
     jobs: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for path in paths:
-        with path.open(newline="") as file:
-            row = next(csv.DictReader(file, delimiter="\t"))
-        parts = path.with_suffix("").parts
-        rule = parts[len(parts) - parts[::-1].index("benchmarks")]
-        memory = float(row["max_rss"]) if row["max_rss"] not in ("-", "NA") else 0.0
-        jobs[rule].append((float(row["s"]), memory))
+        if (taken := read_benchmark(path)) is not None:
+            parts = path.with_suffix("").parts
+            jobs[parts[len(parts) - parts[::-1].index("benchmarks")]].append(taken)
     return [
         StageTime(rule, len(rows), sum(s for s, _ in rows), max(m for _, m in rows))
         for rule, rows in jobs.items()
     ]
+
+
+def read_benchmark(path: Path) -> tuple[float, float] | None:
+    """Return the seconds and the highest memory in MB of a job; None of a damaged file."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            row = next(csv.DictReader(file, delimiter="\t"))
+        seconds = float(row["s"])
+        memory = 0.0 if row["max_rss"] in ("-", "NA") else float(row["max_rss"])
+    except (OSError, ValueError, TypeError, KeyError, StopIteration, csv.Error):
+        seconds = memory = math.nan
+    if math.isfinite(seconds) and math.isfinite(memory):
+        return seconds, memory
+    logger.warning(
+        "%s: not a whole benchmark table, expected columns s and max_rss with numbers: "
+        "the times are shown without this job",
+        path,
+    )
+    return None
 
 
 def representative_ids(scores: Mapping[str, float], count: int) -> dict[str, list[str]]:

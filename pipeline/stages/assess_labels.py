@@ -10,6 +10,7 @@ from pipeline.artifacts import maps_by_id
 from pipeline.datasets.manifest import read_manifest
 from pipeline.documents import read_class_scores, read_table, write_table
 from pipeline.metrics.quality import doubts
+from pipeline.progress import progress
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ def assess_labels(
     made = {row["id"]: row for path in figures for row in read_table(path)}
     others = {row["id"]: row[method] for path in agreement for row in read_table(path)}
     table = np.full((len(records), len(FIGURES)), np.nan)
-    for row, record in zip(table, records, strict=True):
+    work = progress(records, total=len(records), what=f"figures of {method}")
+    for row, record in zip(table, work, strict=True):
         numbers = data.class_numbers(record)
         views = shards[record.id][record.id].agreement
         row[:] = (

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.artifacts import ClassMaps, MapShard
 from pipeline.documents import write_scores
+from pipeline.progress import progress
 from pipeline.refinement.thresholds import choose_thresholds
 from pipeline.stage import run_stage
 
@@ -28,9 +29,12 @@ def choose_threshold(*, maps: list[Path], method: str, thresholds: Path) -> None
     Raises
     ------
     UserError
-        If no image has a label.
+        If no image has a label, or the maps of all images are 0 everywhere.
     """
-    every: Iterator[ClassMaps] = (item for shard in map(MapShard, maps) for _, item in shard)
+    shards = list(map(MapShard, maps))
+    count = sum(len(shard.ids) for shard in shards)
+    items: Iterator[ClassMaps] = (item for shard in shards for _, item in shard)
+    every = progress(items, total=count, what=f"values of {method}")
     write_scores(thresholds, {"method": method, "thresholds": choose_thresholds(every)})
 
 

@@ -1,6 +1,5 @@
 """Put what every metric says of the compared maps into one table."""
 
-import csv
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from pipeline.datasets.manifest import read_manifest
 from pipeline.documents import read_scores, read_table, write_table
 from pipeline.metrics.faithfulness import drops, win_shares
+from pipeline.report.inputs import read_benchmark
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -71,7 +71,10 @@ def compare_attributions(
         rows[name]["win"] = share
     images = len(read_manifest(manifest, classes).of_split(split))
     for name in methods:
-        rows[name]["seconds_per_image"] = sum(map(_seconds, _of_method(times, name))) / images
+        taken = [read_benchmark(path) for path in _of_method(times, name)]
+        seconds = [item[0] for item in taken if item is not None]
+        if len(seconds) == len(taken):
+            rows[name]["seconds_per_image"] = sum(seconds) / images
     write_table(table, COLUMNS, ([row[name] for name in COLUMNS] for row in rows.values()))
 
 
@@ -97,11 +100,6 @@ def _of_method(times: Sequence[Path], method: str) -> list[Path]:
     classifier, maps = method.split("/")
     sources = {maps, maps.split("+")[0]}
     return [path for path in times if path.parts[-4] == classifier and path.parts[-3] in sources]
-
-
-def _seconds(path: Path) -> float:
-    with path.open(newline="") as file:
-        return float(next(csv.DictReader(file, delimiter="\t"))["s"])
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ def evaluate(
         If a scored image has no label image or one of another size.
     """
     data = read_manifest(manifest, classes)
-    truth = scored_masks([record.id for record in data.of_split(split)], masks)
+    ids = [record.id for record in data.of_split(split)]
+    truth = scored_masks(ids, masks)
     files = files_by_id(list(truth), labels)
     names = ["background", *data.classes]
     pairs = [(truth[image_id], files[image_id]) for image_id in truth]
@@ -86,6 +87,7 @@ def evaluate(
         "method": method,
         "split": split,
         "images": len(truth),
+        "images in split": len(ids),
         "settings": settings,
         "threshold": _threshold(settings.get("background"), threshold),
     }

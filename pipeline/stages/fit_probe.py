@@ -15,6 +15,7 @@ from pipeline.models.classifier import CamClassifier, create_classifier, save_cl
 from pipeline.models.probe import fit_linear
 from pipeline.progress import progress
 from pipeline.stage import run_stage
+from pipeline.supervision import require_contrast
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -49,9 +50,15 @@ def fit_probe(
         CPU threads.
     gpu : int
         1 to compute on a GPU where there is one, 0 to keep to the CPU.
+
+    Raises
+    ------
+    UserError
+        If all train images have the same labels.
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
+    require_contrast(data.targets(records), data.classes)
     fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
     built = {**settings, "pooling": "gap"}

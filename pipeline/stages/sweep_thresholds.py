@@ -71,7 +71,8 @@ def sweep_thresholds(
         If a scored image has no maps, or maps of another size than its mask.
     """
     data = read_manifest(manifest, classes)
-    truth = scored_masks([record.id for record in data.of_split(split)], masks)
+    ids = [record.id for record in data.of_split(split)]
+    truth = scored_masks(ids, masks)
     shards = maps_by_id(maps, list(truth))
     names = ["background", *data.classes]
     levels = np.arange(1, thresholds + 1) / (thresholds + 1)
@@ -94,6 +95,7 @@ def sweep_thresholds(
         "method": method,
         "split": split,
         "images": len(truth),
+        "images in split": len(ids),
         "settings": settings,
         "threshold": {
             "value": float(levels[best]),

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.affinity import affinity_loss, count_pairs
+from pipeline.artifacts import read_made_label
 from pipeline.augmentation import training_transform
 from pipeline.batches import Batch
 from pipeline.checkpoint import fingerprint_of
@@ -18,7 +19,9 @@ from pipeline.datasets.samples import SegmentedImages
 from pipeline.device import loader_workers, make_fabric
 from pipeline.images import strided_size
 from pipeline.models.affinity import STRIDE, create_affinity_network, save_affinity_network
+from pipeline.progress import progress
 from pipeline.stage import run_stage
+from pipeline.supervision import require_pairs
 from pipeline.training import Recipe, Step, train, write_history
 
 if TYPE_CHECKING:
@@ -70,11 +73,14 @@ def train_affinity(
     Raises
     ------
     UserError
-        If an image has no label.
+        If an image has no label, or the labels have no pairs to learn from.
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
     files = files_by_id([record.id for record in records], labels)
+    long_side = settings["augmentation"]["resize"][1]
+    looked = progress(files.values(), total=len(files), what="confident labels checked")
+    require_pairs(map(read_made_label, looked), settings["radius"], STRIDE, long_side)
     fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
     model, description = create_affinity_network(

@@ -9,13 +9,15 @@ import torch
 
 from pipeline.augmentation import training_transform
 from pipeline.checkpoint import fingerprint_of
-from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.manifest import Manifest, read_manifest
 from pipeline.datasets.samples import LabelledImages
 from pipeline.device import loader_workers, make_fabric
-from pipeline.losses import classification_step, label_validation
+from pipeline.errors import UserError
+from pipeline.losses import classification_step, label_validation, validated_epochs
 from pipeline.models.backbone import find_module
 from pipeline.models.classifier import continue_classifier, create_classifier, save_classifier
 from pipeline.stage import run_stage
+from pipeline.supervision import require_contrast
 from pipeline.training import Recipe, train, write_history
 
 if TYPE_CHECKING:
@@ -57,8 +59,16 @@ def train_classifier(
         Digest of the code; a checkpoint of other code is not used.
     gpu : int
         Number of GPUs that share the work; the CPU does it where there is none.
+
+    Raises
+    ------
+    UserError
+        If all train images have the same labels, or epochs are compared by a val split
+        without labels.
     """
     data = read_manifest(manifest, classes)
+    require_contrast(data.targets(data.of_split("train")), data.classes)
+    validated = _validated_epochs(data, settings)
     fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
     if settings["start"]:
@@ -80,13 +90,27 @@ def train_classifier(
         fingerprint=fingerprint_of(dict(settings), seed, code, manifest, classes, *pretrained),
         workers=loader_workers(fabric, threads),
         frozen=[find_module(model.backbone, name) for name in settings["frozen"]],
-        validate=label_validation(data, data.of_split("val"), settings["eval_size"]),
+        validate=label_validation(data, data.of_split("val"), settings["eval_size"], fabric),
+        validated=validated,
     )
     if not fabric.is_global_zero:
         return
     save_classifier(weights, state, settings, len(data.classes))
     write_history(history, rows)
     checkpoint.unlink(missing_ok=True)
+
+
+def _validated_epochs(data: Manifest, settings: Mapping[str, Any]) -> set[int]:
+    """Choose the epochs that are validated: none where no val image has a label."""
+    if any(record.labels for record in data.of_split("val")):
+        return validated_epochs(settings)
+    if settings["selection"] == "best_val_map":
+        raise UserError(
+            "selection is best_val_map and no val image has a label, expected labels to compare "
+            "epochs by: label val images, or set `selection: last`"
+        )
+    logger.info("no val image has a label: nothing to validate by")
+    return set()
 
 
 if __name__ == "__main__":

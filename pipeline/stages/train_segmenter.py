@@ -26,6 +26,7 @@ from pipeline.models.segmenter import (
 )
 from pipeline.progress import progress
 from pipeline.stage import run_stage
+from pipeline.supervision import require_foreground
 from pipeline.training import Recipe, Step, train, write_history
 
 if TYPE_CHECKING:
@@ -74,11 +75,14 @@ def train_segmenter(
     Raises
     ------
     UserError
-        If an image has no pseudo-label, or batch norm would see one image at a time.
+        If an image has no pseudo-label, the pseudo-labels show no class at all, or batch norm
+        would see one image at a time.
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
     files = files_by_id([record.id for record in records], labels)
+    looked = progress(files.values(), total=len(files), what="pseudo-labels checked")
+    require_foreground(map(read_made_label, looked))
     fabric = make_fabric(settings["precision"], threads, gpu)
     if settings["decoder_norm"] == "batch":
         _require_two_together(settings, len(records), fabric.world_size)

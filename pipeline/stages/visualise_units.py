@@ -70,7 +70,10 @@ def visualise_units(
     means = (view.maps(record, wanted).mean(dim=(1, 2)) for record in work)
     chosen = dict(zip(wanted.tolist(), most_exciting(means, settings["pictures"]), strict=True))
     strips, captions = [], []
-    for name, own, values in zip(data.classes, units.tolist(), strengths.tolist(), strict=True):
+    names = progress(
+        data.classes, total=len(data.classes), what="pictures of units", unit="classes"
+    )
+    for name, own, values in zip(names, units.tolist(), strengths.tolist(), strict=True):
         for unit, strength in zip(own, values, strict=True):
             pictures = [view.region(records[i], unit, settings["region"]) for i in chosen[unit]]
             strips.append(np.concatenate(pictures, axis=1))

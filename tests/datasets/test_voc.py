@@ -201,3 +201,36 @@ def test_an_id_that_no_file_can_have_is_a_problem(root):
     (root / "ImageSets/Segmentation/val.txt").write_text("c\n" + "x" * 300 + "\nnul\0\n")
     problems = read_voc(settings(root)).problems
     assert len(problems) == 2 and all("no such image" in problem for problem in problems)
+
+
+def test_a_list_to_score_on_takes_the_truth_from_all_other_training_images(root):
+    for name in ("b", "c"):
+        (root / f"SegmentationClass/{name}.png").symlink_to(root / "SegmentationClass/a.png")
+    (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(2)))
+    (root / "Annotations/b.xml").write_text(XML.format(BOXED.format(2)))
+    (root / "scored.txt").write_text("b\nb\n")
+    whole, source = (
+        read_voc(settings(root, **more)) for more in ({}, {"score_list": "scored.txt"})
+    )
+    assert source.problems == []
+    known = {c.id: (c.mask is not None, len(c.boxes)) for c in source.candidates}
+    assert known == {"a": (False, 0), "b": (True, 1), "c": (True, 0)}
+    # What is learned from is the same.
+    assert [(c.id, c.labels) for c in source.candidates] == [
+        (c.id, c.labels) for c in whole.candidates
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "scored.txt: an empty list, expected ids of training images to score"),
+        ("a\nc\nz\n", "scored.txt: 2 of 3 ids are not in the training list, first c, expected"),
+        ("a\nb\n", "scored.txt: 1 of 2 ids have no mask in {}, first b.png, expected one of each"),
+    ],
+)
+def test_a_list_to_score_on_names_what_cannot_be_scored(root, text, message):
+    (root / "scored.txt").write_text(text)
+    (problem,) = read_voc(settings(root, score_list="scored.txt")).problems
+    assert problem.startswith(str(root))
+    assert message.format(root / "SegmentationClass") in problem

@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -24,9 +26,11 @@ def data(seed=0, count=60):
     return features.astype(np.float32), targets
 
 
-def test_the_weights_minimise_the_logistic_loss_of_scaled_features():
+def test_the_weights_minimise_the_logistic_loss_of_scaled_features(caplog):
     features, targets = data()
-    weights, bias = fit_linear(features, targets, solver="logistic", c=0.5)
+    with caplog.at_level(logging.INFO):
+        weights, bias = fit_linear(features, targets, solver="logistic", c=0.5)
+    assert caplog.messages[-1].startswith("classes fitted: 2 of 2 classes")
     mean, deviation = features.mean(0, dtype=float), features.std(0, dtype=float)
     scaled = (features - mean) / deviation
     for k in range(2):

@@ -58,6 +58,10 @@ def test_otsu_is_the_best_of_all_partings(histogram):
 
 @given(hnp.arrays(np.float32, (2, 3, 4), elements=st.floats(0, 1, width=16)))
 def test_any_maps_have_thresholds_that_labels_can_be_made_with(values):
+    if not values.any():
+        with pytest.raises(UserError, match="class maps of all images are 0 everywhere, expected"):
+            choose_thresholds([maps(values)])
+        return
     for threshold in choose_thresholds([maps(values)]).values():
         assert 0 < threshold < 1
 

@@ -1,8 +1,10 @@
+import math
 import re
 
 import pytest
 
-from pipeline.report.charts import confusion_chart, threshold_chart
+from pipeline.report.charts import confusion_chart, history_chart, threshold_chart
+from pipeline.report.inputs import History
 
 CURVE = [{"threshold": t, "miou": v} for t, v in ((0.2, 0.1), (0.4, 0.3), (0.6, 0.2))]
 
@@ -30,6 +32,20 @@ def test_a_rule_is_a_hollow_dot_on_the_curve():
 def test_a_rule_at_the_best_place_rings_its_dot():
     full, hollow = drawn({"plain/cam": {"value": 0.4, "miou": 0.3}})
     assert hollow[:2] == full[:2] and hollow[2]
+
+
+def marks(columns):
+    """Count the points of the chart of a history that are drawn over all panels."""
+    svg = history_chart(History("plain", columns))
+    return len(re.findall(r'<use [^>]*?style="[^"]*stroke: #0072b2', svg))
+
+
+def test_epochs_without_a_validation_are_left_out_of_its_curve():
+    columns = {"epoch": [1.0, 2.0, 3.0], "loss": [3.0, 2.0, 1.0], "learning_rate": [0.1, 0.1, 0.0]}
+    assert marks(columns) == 6
+    assert marks(columns | {"val_map": [math.nan, math.nan, 0.5]}) == 7
+    assert marks(columns | {"val_map": [0.1, math.nan, 0.5]}) == 8
+    assert marks(columns | {"val_map": [0.1, 0.2, 0.5]}) == 9
 
 
 def test_names_too_long_for_an_axis_are_cut():

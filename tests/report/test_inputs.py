@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.report.inputs import (
@@ -77,3 +78,29 @@ def test_tables_are_read(tree):
     assert history.columns["loss"] == [0.7, 0.4]
     (stage,) = read_times(arguments["times"])
     assert (stage.rule, stage.jobs, stage.seconds, stage.memory) == ("make_maps", 2, 123, 2048)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "s\th:m:s\tmax_rss\n", "s\tmax_rss\n1", "s\tmax_rss\nx\t2\n", "s\n1\n",
+     "s\tmax_rss\nnan\t2\n", "s\tmax_rss\n1\tinf\n", "\0\n\0\n"],
+)  # fmt: skip
+def test_a_damaged_benchmark_is_named_and_left_out(tmp_path, caplog, text):
+    folder = tmp_path / "benchmarks/make_maps"
+    folder.mkdir(parents=True)
+    (folder / "0.tsv").write_text("s\tmax_rss\n2.5\t-\n")
+    (folder / "1.tsv").write_text(text)
+    (stage,) = read_times([folder / "0.tsv", folder / "1.tsv"])
+    assert (stage.jobs, stage.seconds, stage.memory) == (1, 2.5, 0)
+    (line,) = caplog.messages
+    assert f"{folder / '1.tsv'}: not a whole benchmark table" in line
+    assert read_times([folder / "1.tsv"]) == []
+
+
+def test_an_epoch_without_a_validation_has_an_empty_cell(tmp_path):
+    path = tmp_path / "classifiers/plain/history.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("epoch,loss,val_map\n1,0.5,\n2,0.25,0.75\n")
+    history = read_history(path)
+    assert history.columns["loss"] == [0.5, 0.25]
+    assert np.isnan(history.columns["val_map"][0]) and history.columns["val_map"][1] == 0.75

@@ -262,3 +262,11 @@ def test_words_for_values():
     assert percent(0.1234) == "12.3" and percent(None) == "n/a"
     assert duration(59.6) == "1 min 00 s" and duration(3700) == "1 h 01 min"
     assert plain({"a": None, "b": [1, True]}) == "a none, b 1, yes"
+
+
+def test_a_score_of_a_part_of_its_split_says_so(tree):
+    place = next(path for path in tree.arguments["scores"] if "labels" in path.parts)
+    write_scores(place, read_scores(place) | {"images": 2})
+    html, _ = rendered(tree)
+    assert '<td class="number" data-value="2">2 of 3</td>' in html
+    assert '<td class="number" data-value="3">3</td>' in html

@@ -53,7 +53,8 @@ def classifier(tmp_path):
 @pytest.fixture
 def settings(demo_config):
     section = {key: value for key, value in demo_config["affinity"].items() if key != "labels"}
-    section |= {"epochs": 8, "batch_size": 4, "radius": 3}
+    # Further than the unsure pixels between foreground and background are wide.
+    section |= {"epochs": 8, "batch_size": 4, "radius": 6}
     section["augmentation"] |= {"resize": [40, 40], "crop": 32}
     return section
 
@@ -145,6 +146,22 @@ def test_an_image_without_a_label_stops_the_training(
     (labels / "2.png").unlink()
     with pytest.raises(UserError, match=r"1 of 4 images have no label in .*, first 2.png"):
         trained(small_dataset, classifier, labels, tmp_path / "a", settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "radius", "lacking"),
+    [
+        ({"foreground": 0.999, "background": 1e-6}, 6, "no pairs of two labels"),
+        ({}, 2, "no pairs of two labels"),  # nearer than the unsure pixels are wide
+    ],
+)
+def test_labels_without_pairs_to_learn_from_stop_the_training(
+    small_dataset, maps, classifier, settings, tmp_path, changes, radius, lacking
+):
+    labels = labelled(small_dataset, maps, tmp_path / "labels", **changes)
+    with pytest.raises(UserError, match=f"the 4 confident labels have {lacking} nearer than"):
+        trained(small_dataset, classifier, labels, tmp_path / "a", settings | {"radius": radius})
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.fixture

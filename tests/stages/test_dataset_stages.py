@@ -2,11 +2,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.artifacts import read_label, write_label
 from pipeline.config import resolve
 from pipeline.datasets.demo import CLASSES
 from pipeline.datasets.manifest import Box, read_boxes, read_manifest, read_masks
+from pipeline.described import label_settings
+from pipeline.documents import read_scores, read_table
 from pipeline.errors import UserError
-from pipeline.sources import dataset_sources, missing, truth_sources
+from pipeline.sources import dataset_sources, missing, photographs_section, truth_sources
+from pipeline.stages.evaluate import evaluate
 from pipeline.stages.generate_demo import generate_demo
 from pipeline.stages.list_truth import list_truth
 from pipeline.stages.prepare_dataset import prepare_dataset
@@ -57,6 +61,58 @@ def test_the_demo_passes_the_checks_and_gives_labels_apart_from_masks(demo, tmp_
     )
     assert read_masks(paths["masks"]).keys() == {record.id for record in data.records}
     assert "SegmentationClass" not in paths["manifest"].read_text()
+
+
+def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
+    whole = prepare(tmp_path / "whole", voc(demo))
+    (demo / "scored.txt").write_text("train_00003\ntrain_00001\n")
+    paths = prepare(tmp_path / "out", voc(demo, score_list="scored.txt"))
+    assert paths["manifest"].read_bytes() == whole["manifest"].read_bytes()
+    truth = read_masks(paths["masks"])
+    assert list(truth) == ["train_00001", "train_00003", "val_00000", "val_00001"]
+    write_label(tmp_path / "labels/train_00001.png", read_label(truth["train_00001"]))
+    for index in (0, 2, 3):  # wrong, but only the last of them is scored
+        blank = np.zeros((32, 32), np.uint8)
+        write_label(tmp_path / f"labels/train_0000{index}.png", blank)
+    out = {name: tmp_path / name for name in ("scores", "images", "counts")}
+    evaluate(
+        manifest=paths["manifest"], classes=paths["classes"], masks=paths["masks"],
+        labels=[tmp_path / "labels"], split="train", kind="labels", method="a/b/c", settings={},
+        threshold=[], threads=1, **out,
+    )  # fmt: skip
+    scores = read_scores(out["scores"])
+    assert (scores["images"], scores["images in split"]) == (2, 4)
+    rows = read_table(out["images"])
+    assert [row["id"] for row in rows] == ["train_00001", "train_00003"]
+    assert float(rows[0]["miou"]) == 1 > float(rows[1]["miou"])
+    confusion = np.array([read_label(truth[name]) for name in list(truth)[:2]])
+    shown = read_label(tmp_path / "labels/train_00001.png"), np.zeros((32, 32), np.uint8)
+    assert scores["pixel_accuracy"] == (confusion == np.array(shown)).mean()
+
+
+def test_a_list_to_score_on_is_named_and_no_training_depends_on_it(demo, demo_config):
+    def planned(**more):
+        dataset = voc(demo, score_list="scored.txt") | more
+        return Plan(resolve(demo_config | {"dataset": dataset}))
+
+    plan = planned()
+    (problem,) = missing(plan)
+    assert problem.endswith(
+        "scored.txt: no such file, named by the configuration's dataset.score_list"
+    )
+    (demo / "scored.txt").write_text("train_00003\n")
+    assert list(missing(plan)) == []
+    assert str(demo / "scored.txt") in truth_sources(plan)
+    assert str(demo / "scored.txt") not in dataset_sources(plan)
+    other = planned(score_list=None)
+    assert photographs_section(plan) == photographs_section(other)
+    settings = label_settings(plan.config, "cam", "crf")
+    assert settings["train split scored on"] == "scored.txt"
+    assert label_settings(other.config, "cam", "crf") == {
+        key: value for key, value in settings.items() if key != "train split scored on"
+    }
+    with pytest.raises(UserError, match="score_list is a list to score on, expected masks beside"):
+        planned(masks=None)
 
 
 def test_without_masks_the_list_of_masks_is_empty(demo, tmp_path):

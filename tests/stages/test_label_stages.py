@@ -198,6 +198,17 @@ def test_the_sweep_agrees_with_labels_at_its_thresholds(small_dataset, maps, tmp
     # The maps are 0.8 or 0: every threshold below 0.8 gives the same labels.
     assert len({point["miou"] for point in sweep["sweep"][:7]}) == 1
     assert sweep["miou"] == max(point["miou"] for point in sweep["sweep"])
+    assert (sweep["images"], sweep["images in split"]) == (4, 4)
+
+
+def test_the_sweep_is_of_the_images_that_have_a_mask(small_dataset, maps, tmp_path):
+    kept = {name: path for name, path in read_masks(small_dataset["masks"]).items() if name == "2"}
+    write_masks(small_dataset["masks"], kept)
+    sweep = swept(small_dataset, maps, tmp_path)
+    assert (sweep["images"], sweep["images in split"]) == (1, 4)
+    labels, rows = scored(small_dataset, labelled(small_dataset, maps, tmp_path / "l"), tmp_path)
+    assert sweep["sweep"][4]["miou"] == pytest.approx(labels["miou"])
+    assert [row["id"] for row in rows] == ["2"]
     assert sweep["threshold"]["chosen"] == "best of 9 in a sweep against the masks of this split"
 
 

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load
 from torch import nn
 
 from pipeline.artifacts import MapShard, read_label, read_weights, write_label, write_maps
+from pipeline.datasets.manifest import read_manifest, write_manifest
 from pipeline.errors import UserError
 from pipeline.models.classifier import load_classifier
 from pipeline.refinement.labels import label_by_scores
@@ -22,6 +24,10 @@ from pipeline.stages.train_segmenter import train_segmenter
 from pipeline.stages.visualise_classes import visualise_classes
 
 PUZZLE = {"pieces": 4, "alpha": 1.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
+PROBE = {
+    "backbone": "test_resnet", "pretrained": False, "output_stride": 16, "size": 32, "bias": True,
+    "solver": "logistic", "c": 0.1, "flip": True, "precision": "32-true", "last_layer": None,
+}  # fmt: skip
 CAM = {
     "method": "cam", "scales": [1.0, 0.5], "flip": True, "max_size": None, "stride": 4,
     "full_resolution": False,
@@ -52,7 +58,8 @@ def test_a_classifier_is_trained_and_rebuilt(small_dataset, classifier_settings,
     assert model(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 2)
     header, *rows = (tmp_path / "c/history.csv").read_text().splitlines()
     assert len(rows) == 3
-    expected = {"epoch", "loss", "learning_rate", "seconds", "images_per_second", "val_map"}
+    expected = {"epoch", "loss", "learning_rate", "seconds", "images_per_second"}
+    expected |= {"val_map", "val_seconds"}
     if puzzle:
         expected |= {"loss_cls", "loss_p_cls", "loss_re", "alpha"}
     assert set(header.split(",")) == expected
@@ -81,6 +88,61 @@ def test_the_best_epoch_by_val_labels_is_kept(small_dataset, classifier_settings
     settings = classifier_settings | {"selection": "best_val_map"}
     weights = train(small_dataset, tmp_path / "c", settings)
     assert "head.weight" in read_weights(weights)[0]
+    assert all(row["val_map"] and float(row["val_seconds"]) > 0 for row in history(tmp_path / "c"))
+
+
+def history(folder):
+    with (folder / "history.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_validation_is_as_rare_as_wanted_and_changes_nothing(
+    small_dataset, classifier_settings, tmp_path
+):
+    weights, columns = [], []
+    for every in (None, 0, 1, 2):
+        settings = classifier_settings | {"validate_every": every}
+        weights.append(train(small_dataset, tmp_path / str(every), settings).read_bytes())
+        columns.append([row.get("val_map") for row in history(tmp_path / str(every))])
+    last, never, always, second = columns
+    assert never == [None] * 3
+    assert [bool(value) for value in last] == [False, False, True]
+    assert all(always) and second == ["", *always[1:]] and last[2] == always[2]
+    states = [load(data) for data in weights]
+    for state in states:
+        for name, tensor in state.items():
+            assert torch.equal(tensor, states[0][name]), name
+
+
+def relabelled(dataset, split, names):
+    data = read_manifest(dataset["manifest"], dataset["classes"])
+    records = [replace(r, labels=names) if r.split == split else r for r in data.records]
+    write_manifest(dataset["manifest"], records)
+    return dataset
+
+
+@pytest.mark.parametrize("names", [("cat",), ("cat", "dog"), ()], ids=["one", "both", "none"])
+def test_labels_that_never_differ_are_refused(small_dataset, classifier_settings, tmp_path, names):
+    relabelled(small_dataset, "train", names)
+    expected = f"all 4 training images have the same labels .{', '.join(names) or 'none'}., expe"
+    with pytest.raises(UserError, match=expected):
+        train(small_dataset, tmp_path / "c", classifier_settings)
+    with pytest.raises(UserError, match=expected):
+        fit_probe(
+            manifest=small_dataset["manifest"], classes=small_dataset["classes"], pretrained=[],
+            settings=PROBE, seed=3, weights=tmp_path / "probe.safetensors", threads=1,
+        )  # fmt: skip
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_val_split_without_labels_compares_no_epochs(
+    small_dataset, classifier_settings, tmp_path
+):
+    relabelled(small_dataset, "val", ())
+    with pytest.raises(UserError, match="no val image has a label, expected labels to compare"):
+        train(small_dataset, tmp_path / "a", classifier_settings | {"selection": "best_val_map"})
+    train(small_dataset, tmp_path / "b", classifier_settings | {"validate_every": 1})
+    assert "val_map" not in history(tmp_path / "b")[0]
 
 
 def test_pretrained_weights_come_from_a_local_file(small_dataset, classifier_settings, tmp_path):
@@ -105,9 +167,7 @@ def test_pretrained_weights_come_from_a_local_file(small_dataset, classifier_set
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_classifier_goes_on_from_a_probe(small_dataset, classifier_settings, tmp_path, bias):
-    probe = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16, "size": 32,
-             "bias": bias, "solver": "logistic", "c": 0.1, "flip": True, "precision": "32-true",
-             "last_layer": None}  # fmt: skip
+    probe = PROBE | {"bias": bias}
     fit_probe(
         manifest=small_dataset["manifest"], classes=small_dataset["classes"], pretrained=[],
         settings=probe, seed=3, weights=tmp_path / "probe.safetensors", threads=1,
@@ -333,6 +393,30 @@ def test_parts_of_a_step_are_weighted_by_their_labelled_pixels(
     for state in states[1:]:
         for name, tensor in states[0].items():
             torch.testing.assert_close(state[name], tensor, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (255, r"no pixel of the 4 pseudo-labels is known .all are 255., .* lower .* unsure_below"),
+        (0, r"the 4 pseudo-labels show background alone, expected .* lower .* background.value"),
+    ],
+)
+def test_pseudo_labels_without_a_class_are_refused_before_training(
+    small_dataset, segmenter_settings, tmp_path, value, message
+):
+    pseudo_labels(small_dataset, tmp_path / "labels", range(4))
+    for index in range(4):
+        label = np.full_like(read_label(tmp_path / f"labels/{index}.png"), 255)
+        label[5, 5] = value
+        write_label(tmp_path / f"labels/{index}.png", label)
+    with pytest.raises(UserError, match=message):
+        segmented(small_dataset, tmp_path / "s", segmenter_settings, [tmp_path / "labels"])
+    assert not (tmp_path / "s").exists()
+    label[5, 5] = 2
+    write_label(tmp_path / "labels/3.png", label)
+    settings = segmenter_settings | {"epochs": 1}
+    assert segmented(small_dataset, tmp_path / "s", settings, [tmp_path / "labels"]).is_file()
 
 
 def test_a_missing_pseudo_label_is_named(small_dataset, segmenter_settings, tmp_path):
