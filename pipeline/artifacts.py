@@ -1,11 +1,10 @@
 """The only codec of arrays: class maps, label images, counts and weights on disk.
 
 Two formats carry all data between stages: safetensors for floating-point arrays and
-8-bit palette PNG for label images. Both know a damaged file: PNG has checksums of its
-own, and a safetensors file has one of every tensor in its description.
+8-bit palette PNG for label images. Both know a damaged file: a PNG has a checksum of every
+chunk, and a safetensors file has those of :mod:`pipeline.tensors`.
 """
 
-import json
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,17 +14,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from pipeline.datasets.palette import voc_palette
 from pipeline.errors import UserError
 from pipeline.files import damaged, replacing
 from pipeline.images import LABEL_IMAGES, UnreadableImageError, cell_side, open_image
+from pipeline.tensors import TensorFile, write_arrays, write_tensors
 
 if TYPE_CHECKING:  # the label stages run without torch: importing it costs seconds a job
     from torch import Tensor
 
+#: The bytes that a PNG begins with.
+PNG = b"\x89PNG\r\n\x1a\n"
 BACKGROUND = 0
 IGNORE = 255
 
@@ -70,8 +70,7 @@ def write_maps(path: Path, maps: Iterable[tuple[str, ClassMaps]]) -> None:
             tensors[f"{image_id}/agreement"] = np.asarray(item.agreement, dtype=np.float32)
         if item.full is not None:
             tensors[f"{image_id}/full"] = np.ascontiguousarray(item.full, dtype=np.float16)
-    with replacing(path) as partial:
-        save_file(tensors, partial, metadata={"crc32": json.dumps(_checksums(tensors))})
+    write_arrays(path, tensors)
 
 
 class MapShard:
@@ -86,12 +85,8 @@ class MapShard:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        try:
-            with safe_open(path, framework="np") as file:
-                keys = set(file.keys())
-                self._checksums = _checksums_in(file)
-        except SafetensorError as error:
-            raise damaged(path, "safetensors file of maps", error) from error
+        self._file = TensorFile(path, "safetensors file of maps")
+        keys = self._file.names
         self.ids = sorted(key.removesuffix("/size") for key in keys if key.endswith("/size"))
         #: What all images of the shard have beyond their classes, size and maps.
         self._more = [
@@ -102,7 +97,7 @@ class MapShard:
 
     def __getitem__(self, image_id: str) -> ClassMaps:
         names = ["size", "maps", "classes", *self._more]
-        tensors = self._tensors([f"{image_id}/{name}" for name in names])
+        tensors = list(self._file.read(f"{image_id}/{name}" for name in names).values())
         size, values, classes = tensors[:3]
         height, width = size.tolist()
         more = dict(zip(self._more, tensors[3:], strict=True))
@@ -116,15 +111,6 @@ class MapShard:
         except UserError as error:
             raise UserError(f"{self._path}: {image_id}: {error}: make them again") from error
         return ClassMaps(classes, values, (height, width), **more)
-
-    def _tensors(self, keys: Sequence[str]) -> list[Any]:
-        try:
-            with safe_open(self._path, framework="np") as file:
-                tensors = {key: file.get_tensor(key) for key in keys}
-            _verify(tensors, self._checksums)
-        except (SafetensorError, ValueError) as error:
-            raise damaged(self._path, "safetensors file of maps", error) from error
-        return list(tensors.values())
 
     def of_size(self, image_id: str, size: tuple[int, int]) -> ClassMaps:
         """Give the maps of an image whose height and width are known from elsewhere.
@@ -206,12 +192,30 @@ def read_label(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
 
 def _decoded(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
     with open_image(path, LABEL_IMAGES, what="mask", max_pixels=max_pixels) as image:
+        _check_chunks(path.read_bytes())
         if image.mode not in {"P", "L"}:
             raise UnreadableImageError(
                 f"a mask is {image.mode}, expected one channel of class numbers (palette or "
                 "8-bit grey PNG): save class numbers, not colours"
             )
         return np.array(image, dtype=np.uint8)
+
+
+def _check_chunks(content: bytes) -> None:
+    """Raise ValueError if a chunk of a PNG is damaged, which Pillow overlooks in pixels.
+
+    A chunk is the length of its data, four letters, the data and the CRC-32 of letters and data
+    (PNG specification, 5.3).
+    """
+    at, kind = len(PNG), b""
+    while content.startswith(PNG) and kind != b"IEND":
+        length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
+        end = at + 8 + length
+        if end + 4 > len(content):
+            raise ValueError("it ends early")
+        if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
+            raise ValueError("a checksum of it is wrong")
+        at = end + 4
 
 
 def read_made_label(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
@@ -256,18 +260,23 @@ def write_counts(path: Path, ids: Sequence[str], counts: NDArray[np.int64]) -> N
     counts : (N, 3, C) int64 array
         As :func:`pipeline.metrics.segmentation.image_counts` gives them.
     """
-    with replacing(path) as partial:
-        tensors = {"counts": np.ascontiguousarray(counts, dtype=np.int64)}
-        save_file(tensors, partial, metadata={"ids": json.dumps(list(ids))})
+    tensors = {"counts": np.ascontiguousarray(counts, dtype=np.int64)}
+    write_arrays(path, tensors, {"ids": list(ids)})
 
 
 def read_counts(path: Path) -> tuple[list[str], NDArray[np.int64]]:
-    """Read what :func:`write_counts` wrote: N ids, and an (N, 3, C) array."""
-    try:
-        with safe_open(path, framework="np") as file:
-            return json.loads(file.metadata()["ids"]), file.get_tensor("counts")
-    except SafetensorError as error:
-        raise damaged(path, "safetensors file of counts", error) from error
+    """Read what :func:`write_counts` wrote: N ids, and an (N, 3, C) array.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, or has no ids.
+    """
+    what = "safetensors file of counts"
+    file = TensorFile(path, what)
+    if "ids" not in file.description:
+        raise damaged(path, what, "it names no images")
+    return file.description["ids"], file.read(["counts"])["counts"]
 
 
 def write_soft_label(
@@ -283,35 +292,31 @@ def write_soft_label(
     probabilities : (L, H, W) float array
         Rounded to float16; they sum to 1 over the labels up to that rounding.
     """
-    with replacing(path) as partial:
-        tensors: dict[str, NDArray[Any]] = {
-            "classes": np.ascontiguousarray(numbers, dtype=np.uint8),
-            "probabilities": np.ascontiguousarray(probabilities, dtype=np.float16),
-        }
-        save_file(tensors, partial)
+    tensors: dict[str, NDArray[Any]] = {
+        "classes": np.ascontiguousarray(numbers, dtype=np.uint8),
+        "probabilities": np.ascontiguousarray(probabilities, dtype=np.float16),
+    }
+    write_arrays(path, tensors)
 
 
 def read_soft_label(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-    """Read what :func:`write_soft_label` wrote: (L,) label values, (L, H, W) probabilities."""
-    try:
-        with safe_open(path, framework="np") as file:
-            return file.get_tensor("classes"), file.get_tensor("probabilities")
-    except SafetensorError as error:
-        raise damaged(path, "safetensors file of probabilities", error) from error
+    """Read what :func:`write_soft_label` wrote: (L,) label values, (L, H, W) probabilities.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
+    file = TensorFile(path, "safetensors file of probabilities")
+    numbers, probabilities = file.read(["classes", "probabilities"]).values()
+    return numbers, probabilities
 
 
 def write_weights(
     path: Path, tensors: Mapping[str, "Tensor"], description: Mapping[str, Any]
 ) -> None:
     """Write named tensors with a JSON description of what rebuilds the model that holds them."""
-    from safetensors.torch import save_file as save_tensors
-
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    arrays = {name: tensor.numpy() for name, tensor in whole.items()}
-    # One entry: safetensors writes several in a random order, and other bytes each time.
-    metadata = {"description": json.dumps({**description, "crc32": _checksums(arrays)})}
-    with replacing(path) as partial:
-        save_tensors(whole, partial, metadata=metadata)
+    write_tensors(path, tensors, description)
 
 
 def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
@@ -324,15 +329,8 @@ def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such weights file: expected a .safetensors file there")
-    try:
-        with safe_open(path, framework="pt") as file:
-            description = json.loads((file.metadata() or {}).get("description", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        checksums = description.pop("crc32", {})
-        _verify({name: tensors[name].numpy() for name in checksums.keys() & tensors}, checksums)
-        return tensors, description
-    except (SafetensorError, ValueError) as error:
-        raise damaged(path, "safetensors weights file", error) from error
+    file = TensorFile(path, "safetensors weights file", framework="pt")
+    return file.read(file.names), file.description
 
 
 def read_network(path: Path, keys: Sequence[str]) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
@@ -351,25 +349,3 @@ def read_network(path: Path, keys: Sequence[str]) -> tuple[dict[str, "Tensor"], 
             f"{', '.join(keys)}: of another kind? delete it and run again"
         )
     return tensors, description
-
-
-def _checksums(tensors: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-    """Give the CRC-32 of every tensor's bytes."""
-    return {name: _crc32(tensor) for name, tensor in tensors.items()}
-
-
-def _checksums_in(file: Any) -> dict[str, int]:
-    """Read the checksums of a file; files of other writers have none."""
-    found: dict[str, int] = json.loads((file.metadata() or {}).get("crc32", "{}"))
-    return found
-
-
-def _verify(tensors: Mapping[str, NDArray[Any]], checksums: Mapping[str, int]) -> None:
-    """Raise ValueError if a tensor is not what was written."""
-    for name, tensor in tensors.items():
-        if name in checksums and _crc32(tensor) != checksums[name]:
-            raise ValueError(f"{name} is not what was written")
-
-
-def _crc32(tensor: NDArray[Any]) -> int:
-    return zlib.crc32(np.ascontiguousarray(tensor).view(np.uint8).data if tensor.size else b"")

@@ -19,6 +19,7 @@ from pipeline.artifacts import (
     read_counts,
     read_label,
     read_made_label,
+    read_network,
     read_soft_label,
     read_weights,
     write_counts,
@@ -247,25 +248,137 @@ def test_maps_of_an_image_of_another_size_are_refused(tmp_path):
         shard.of_size("a", (6, 5))
 
 
-def flipped(path, at):
-    """Change one bit of a file."""
+def write_some_maps(path):
+    values = np.linspace(0, 1, 24).reshape(2, 3, 4)
+    agreement = np.array([0.25, 0.75], np.float32)
+    maps = ClassMaps(np.array([1, 300]), values, (12, 16), agreement)
+    empty = ClassMaps(np.array([], np.int64), np.zeros((0, 3, 4)), (12, 16), np.zeros(0))
+    write_maps(path, [("ä", maps), ("none", empty)])
+
+
+def contents_of_maps(path):
+    maps = dict(iter(MapShard(path)))
+    return {k: (m.classes, m.values, np.array(m.size), m.agreement) for k, m in maps.items()}
+
+
+def write_some_weights(path):
+    tensors = {
+        "w": torch.linspace(-1, 1, 21).reshape(3, 7),
+        "scale": torch.tensor(3),
+        "half": torch.ones(2, dtype=torch.bfloat16),
+    }
+    write_weights(path, tensors, {"kind": "ä", "nested": [1, {"a": 0.5}]})
+
+
+def write_a_label(path):
+    label = np.zeros((20, 30), np.uint8)
+    label[3:9, 4:20], label[15:] = 7, 255
+    label[np.random.default_rng(0).random(label.shape) < 0.1] = 1
+    write_label(path, label)
+
+
+PROBABILITIES = np.random.default_rng(0).random((2, 3, 4))
+#: How every kind of file is written, and what is in it.
+KINDS = {
+    "maps": (write_some_maps, contents_of_maps),
+    "counts": (
+        lambda path: write_counts(path, ["a", "ä"], np.arange(12).reshape(2, 3, 2)),
+        read_counts,
+    ),
+    "soft": (
+        lambda path: write_soft_label(path, np.array([0, 7]), PROBABILITIES),
+        read_soft_label,
+    ),
+    "weights": (write_some_weights, read_weights),
+    "label": (write_a_label, read_made_label),
+}
+
+
+def plain(content):
+    """Make what files hold comparable: types, shapes and bytes of arrays."""
+    if isinstance(content, torch.Tensor):
+        return str(content.dtype), tuple(content.shape), content.tolist()
+    if isinstance(content, np.ndarray):
+        return str(content.dtype), content.shape, content.tobytes()
+    if isinstance(content, dict):
+        return {key: plain(value) for key, value in content.items()}
+    if isinstance(content, (tuple, list)):
+        return [plain(value) for value in content]
+    return content
+
+
+def content_or_refusal(read, path):
+    """Read a file that may be damaged; anything but a UserError is a fault of the reader."""
+    try:
+        return plain(read(path))
+    except UserError as error:
+        assert path.stem in str(error) and "\n" not in str(error)
+        return None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_byte_that_is_not_as_it_was_written_is_noticed_or_changes_nothing(tmp_path, kind):
+    write, read = KINDS[kind]
+    path = tmp_path / f"{kind}.file"
+    write(path)
+    whole, rng = path.read_bytes(), np.random.default_rng(1)
+    expected = content_or_refusal(read, path)
+    assert expected is not None
+    refused = 0
+    for at, by in enumerate(rng.integers(1, 256, len(whole)).tolist()):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ by]) + whole[at + 1 :])
+        found = content_or_refusal(read, path)
+        assert found in (None, expected), f"byte {at}"
+        refused += found is None
+    assert refused > 0.95 * len(whole)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_ends_early_or_lost_a_block_is_noticed(tmp_path, kind):
+    write, read = KINDS[kind]
+    path = tmp_path / f"{kind}.file"
+    write(path)
+    whole, rng = path.read_bytes(), np.random.default_rng(2)
+    expected = content_or_refusal(read, path)
+    for length in rng.integers(0, len(whole), 50).tolist():
+        path.write_bytes(whole[:length])
+        assert content_or_refusal(read, path) is None
+    for start, length in zip(
+        rng.integers(0, len(whole), 200), rng.integers(1, 99, 200), strict=True
+    ):
+        for block in (bytes(length), rng.bytes(length)):
+            content = whole[:start] + block + whole[start + length :]
+            path.write_bytes(content[: len(whole)])
+            assert content_or_refusal(read, path) in (None, expected)
+
+
+def test_the_tensor_that_is_damaged_is_named(tmp_path):
+    path = tmp_path / "w.safetensors"
+    write_weights(path, {"w": torch.zeros(50, 7), "n": torch.ones(1)}, {})
     content = bytearray(path.read_bytes())
-    content[at] ^= 1
+    content[-100] ^= 1
     path.write_bytes(content)
-
-
-def test_a_bit_that_is_not_as_it_was_written_is_noticed(tmp_path):
-    path = tmp_path / "0.safetensors"
-    maps = ClassMaps(np.array([1]), np.linspace(0, 1, 400).reshape(1, 20, 20), (80, 80))
-    write_maps(path, [("a", maps)])
-    flipped(path, -100)
-    with pytest.raises(UserError, match=r"is not what was written.*delete it"):
-        MapShard(path)["a"]
-    write_weights(path, {"w": torch.randn(50, 7), "n": torch.tensor(3)}, {"kind": "x"})
-    assert read_weights(path)[1] == {"kind": "x"}
-    flipped(path, -100)
-    with pytest.raises(UserError, match="w is not what was written"):
+    with pytest.raises(UserError, match=r"w is not what was written.*delete it"):
         read_weights(path)
+
+
+@pytest.mark.parametrize("described", ["[1, 2]", '"x"', "3", "text", "{", "null", "crc32:0 {}"])
+def test_a_description_of_another_writer_is_a_json_object(tmp_path, described):
+    path = tmp_path / "w.safetensors"
+    save_file({"w": np.ones(3)}, path, metadata={"description": described, "format": "pt"})
+    with pytest.raises(UserError, match=r"w\.safetensors: .*its description is.*delete it"):
+        read_weights(path)
+    save_file({"w": np.ones(3)}, path, metadata={"description": '{"kind": 3}', "format": "pt"})
+    assert read_network(path, ["kind"])[1] == {"kind": 3}
+    save_file({"w": np.ones(3)}, path, metadata={"format": "pt"})
+    with pytest.raises(UserError, match="a network's file without kind, expected kind"):
+        read_network(path, ["kind"])
+
+
+def test_counts_of_other_writers_need_their_ids(tmp_path):
+    save_file({"counts": np.ones((1, 3, 2), np.int64)}, tmp_path / "c.safetensors")
+    with pytest.raises(UserError, match=r"c\.safetensors: .*it names no images"):
+        read_counts(tmp_path / "c.safetensors")
 
 
 def test_files_of_other_writers_have_no_checksums(tmp_path):

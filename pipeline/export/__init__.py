@@ -19,6 +19,8 @@ class Format:
     write : callable
     loading : str
         How to load it, in Markdown; ``{split}`` stands for a split.
+    readers : str
+        The readers of other projects that it was tried with, and how far it was the same to them.
     options : tuple of str
         The options that it obeys.
     soft : bool
@@ -27,15 +29,18 @@ class Format:
 
     write: Writer
     loading: str
+    readers: str
     options: tuple[str, ...] = ()
     soft: bool = False
 
 
 #: Formats by the name they have in the configuration.
 FORMATS: dict[str, Format] = {
-    "voc": Format(voc.write_voc, voc.LOADING, ("images",)),
-    "coco": Format(coco.write_coco, coco.LOADING, ("images", "polygons", "tolerance")),
-    "yolo": Format(yolo.write_yolo, yolo.LOADING, ("images", "tolerance")),
-    "png": Format(png.write_png, png.LOADING),
-    "soft": Format(soft.write_soft, soft.LOADING, ("unsure_below",), soft=True),
+    "voc": Format(voc.write_voc, voc.LOADING, voc.READERS, ("images",)),
+    "coco": Format(
+        coco.write_coco, coco.LOADING, coco.READERS, ("images", "polygons", "tolerance")
+    ),
+    "yolo": Format(yolo.write_yolo, yolo.LOADING, yolo.READERS, ("images", "tolerance")),
+    "png": Format(png.write_png, png.LOADING, png.READERS),
+    "soft": Format(soft.write_soft, soft.LOADING, soft.READERS, ("unsure_below",), soft=True),
 }

@@ -120,7 +120,7 @@ def _project_version() -> str:
     return version(PROJECT)
 
 
-def readme(card: Mapping[str, Any], loading: str) -> str:
+def readme(card: Mapping[str, Any], loading: str, readers: str) -> str:
     """Say in Markdown what a data card says, and how to load the export.
 
     Parameters
@@ -129,6 +129,8 @@ def readme(card: Mapping[str, Any], loading: str) -> str:
         As :func:`data_card` gives it.
     loading : str
         The format's own words; ``{split}`` stands for a split.
+    readers : str
+        The readers that the format was tried with.
     """
     splits = card["splits"]
     counts = ", ".join(f"{part['images']} of {split}" for split, part in splits.items())
@@ -143,6 +145,8 @@ def readme(card: Mapping[str, Any], loading: str) -> str:
         "## Loading",
         "",
         loading.replace("{split}", next(iter(splits))),
+        f"Tried with {readers}.",
+        "",
         "`sha256sum --check checksums.sha256` checks every file but links to photographs.",
         "",
         "## Contents",

@@ -30,18 +30,25 @@ LOADING = """\
 One annotation for each class of an image, as run lengths or polygons, all regions together;
 `area` and `bbox` are those of the mask. COCO has no word for pixels to ignore: every entry of
 `images` has a further key `ignore`, the run lengths of the pixels whose class is unknown. Leave
-these out of losses and scores: they are no background.
+these out of losses and scores: they are no background. Files are named as
+Datumaro and CVAT look for them. Both, and supervision, refuse photographs that are links out of the
+export: write it with `images: copy` for them.
 
 ```python
 from pycocotools import mask
 from pycocotools.coco import COCO
 
-coco = COCO("annotations/{split}.json")  # photographs: images/{split}/FILE_NAME
+coco = COCO("annotations/instances_{split}.json")  # photographs: images/{split}/FILE_NAME
 image = coco.loadImgs(coco.getImgIds())[0]
 masks = {a["category_id"]: coco.annToMask(a) for a in coco.imgToAnns[image["id"]]}
 ignore = mask.decode(image["ignore"])
 ```
 """
+
+READERS = (
+    "pycocotools 2.0.11, torchvision 0.29.2, Datumaro 1.13.12 (CVAT's reader), supervision 0.31.2: "
+    "names and masks are the same"
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,9 @@ def write_coco(items: Sequence[ExportItem], target: Target, workers: int) -> lis
     for split, document in documents.items():
         # ASCII and without spaces: readers open it in any encoding, and it is large.
         text = json.dumps(document, separators=(",", ":"))
-        write_text(target.root / f"annotations/{split}.json", f"{text}\n")
+        write_text(target.root / f"annotations/instances_{split}.json", f"{text}\n")
+        # Where the reader looks for photographs, and refuses annotations without such a folder.
+        (target.root / f"images/{split}").mkdir(parents=True, exist_ok=True)
     return [one.exported for one in described]
 
 

@@ -22,6 +22,8 @@ mask = np.asarray(Image.open(row["mask"]))
 ```
 """
 
+READERS = "Pillow, NumPy"
+
 
 def write_png(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
     """Write label images without a palette, ``classes.json`` and ``images.csv``."""

@@ -37,6 +37,8 @@ mask = soft["classes"][soft["probabilities"].argmax(axis=0)]
 ```
 """
 
+READERS = "safetensors, NumPy"
+
 
 def write_soft(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
     """Write probabilities, pictures of confidence and doubt, ``classes.json``, ``images.csv``."""

@@ -32,10 +32,16 @@ from ultralytics import YOLO
 YOLO("yolo11n-seg.pt").train(data="path/to/this/folder/data.yaml")
 ```
 
+Datumaro (1.13) reads boxes only of this format, no polygons: give it `coco` or `voc`.
+
 Ultralytics wants both a train and a val split: where one was not exported, `data.yaml` names the
 other one twice; put a split of your own there. It also repairs JPEGs that lack their end marker
 in place, through links too: export with `images: copy` to keep your originals out of its reach.
 """
+
+READERS = (
+    "Ultralytics 8.4.190, supervision 0.31.2: names are the same, outlines to their own rounding"
+)
 
 
 def write_yolo(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:

@@ -79,7 +79,7 @@ def export_labels(
     provenance = Provenance(kind, method, settings, [read_scores(path) for path in scores])
     card = data_card(format, provenance, obeyed, data.classes, done)
     write_scores(export / "data_card.json", card)
-    write_text(export / "README.md", readme(card, chosen.loading))
+    write_text(export / "README.md", readme(card, chosen.loading, chosen.readers))
     write_checksums(export)
 
 

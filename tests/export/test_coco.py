@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pycocotools import mask as run_lengths
 from pycocotools.coco import COCO
+from torchvision.datasets import CocoDetection
 
 from pipeline.export.coco import write_coco
 from tests.export.conftest import CLASSES, GREY
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 def read_masks(case, split):
     """Give (category, mask, annotation) by image id, and the ignored pixels, read by COCO."""
-    coco = COCO(case.root / f"annotations/{split}.json")
+    coco = COCO(case.root / f"annotations/instances_{split}.json")
     masks, ignored = {}, {}
     for image in coco.loadImgs(coco.getImgIds()):
         assert (case.root / f"images/{split}" / image["file_name"]).is_file()
@@ -45,6 +46,24 @@ def test_masks_boxes_and_areas_come_back(case):
     assert coco.getCatIds(catNms=[CLASSES[1]]) == [2]
 
 
+def test_torchvision_reads_photographs_and_masks(case):
+    write_coco(case.items, case.target(), 1)
+    images, annotations = case.root / "images/train", "annotations/instances_train.json"
+    data = CocoDetection(images, case.root / annotations)
+    assert len(data) == 3
+    for number, (image, found) in zip(data.ids, data, strict=True):
+        label = case.labels[data.coco.imgs[number]["file_name"].removesuffix(".jpg")]
+        assert image.size == (44, 30)
+        for annotation in found:
+            mask = data.coco.annToMask(annotation)
+            assert np.array_equal(mask, label == annotation["category_id"])
+
+
+def test_readers_find_a_folder_of_photographs_even_if_there_are_none(case):
+    write_coco(case.items, case.target(images="none"), 1)
+    assert [*(case.root / "images/train").iterdir()] == []
+
+
 def test_an_image_without_classes_is_listed_without_annotations(case):
     write_coco(case.items, case.target(), 1)
     masks, ignored, coco = read_masks(case, "val")
@@ -56,7 +75,8 @@ def test_ids_are_unique_over_the_splits(case):
     case.labels[GREY][:] = 1
     write_coco([*case.items[::-1]], case.target(images="none"), 1)
     documents = [
-        json.loads((case.root / f"annotations/{s}.json").read_text()) for s in ("train", "val")
+        json.loads((case.root / f"annotations/instances_{s}.json").read_text())
+        for s in ("train", "val")
     ]
     for part in ("images", "annotations"):
         ids = [row["id"] for document in documents for row in document[part]]

@@ -1,5 +1,9 @@
+import json
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets import VOCSegmentation
 
@@ -8,7 +12,7 @@ from pipeline.datasets.manifest import Record
 from pipeline.datasets.palette import voc_palette
 from pipeline.datasets.voc import CLASSES as VOC_CLASSES
 from pipeline.export.job import ExportItem, ExportOptions, Target, export_items
-from pipeline.export.voc import write_voc
+from pipeline.export.voc import _without_colons, write_voc
 from pipeline.images import read_rgb
 from tests.export.conftest import CLASSES, CLEAR, GREY, PLAIN, ROTATED
 
@@ -46,6 +50,39 @@ def test_class_names_are_in_the_order_of_their_values(case):
     names = (devkit / "classes.txt").read_text(encoding="utf-8").splitlines()
     assert names == ["background", *CLASSES]
     assert not (devkit / "JPEGImages").exists()
+
+
+def test_label_maps_name_every_value_and_the_color_it_is_shown_in(case):
+    write_voc(case.items, case.target(images="none"), 1)
+    devkit = case.root / "VOCdevkit/VOC2012"
+    # The colors are those of the VOC devkit.
+    assert (devkit / "labelmap.txt").read_text(encoding="utf-8").splitlines() == [
+        "# label:color_rgb:parts:actions",
+        "background:0,0,0::",
+        "cat:128,0,0::",
+        'dog; "big" | small, #1:0,128,0::',
+        "ignored:224,224,192::",
+    ]
+    meta = json.loads((devkit / "dataset_meta.json").read_text(encoding="utf-8"))
+    assert meta["labels"] == ["background", *CLASSES, "ignored"]
+    assert meta["label_map"] == dict(zip("0123", meta["labels"], strict=True))
+    assert meta["segmentation_colors"] == [[0, 0, 0], [128, 0, 0], [0, 128, 0], [224, 224, 192]]
+
+
+@given(st.lists(st.text("ab:;#_", min_size=1, max_size=4), unique=True, max_size=8))
+def test_names_in_a_label_map_stay_different_and_are_changed_only_where_they_must_be(names):
+    written = _without_colons(names)
+    assert len(set(written)) == len(names) == len(written)
+    for name, one in zip(names, written, strict=True):
+        assert ":" not in one and not one.startswith("#")
+        assert one == name or ":" in name or name.startswith("#")
+
+
+def test_a_class_may_be_named_as_the_pixels_to_ignore(case):
+    target = case.target(images="none")
+    write_voc(case.items, Target(target.root, ("ignored", "cat"), target.options), 1)
+    lines = (case.root / "VOCdevkit/VOC2012/labelmap.txt").read_text().splitlines()
+    assert lines[2] == "ignored:128,0,0::" and lines[-1] == "ignored_:224,224,192::"
 
 
 @pytest.fixture

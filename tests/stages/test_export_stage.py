@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from pipeline.artifacts import read_label, write_label, write_soft_label
+from pipeline.artifacts import read_label, read_soft_label, write_label, write_soft_label
 from pipeline.datasets.manifest import (
     Record,
     read_manifest,
@@ -199,6 +199,46 @@ def test_a_split_without_images_is_an_error(export):
         export(splits=["test"])
 
 
+#: What the lines of a README leave behind, of every format that needs no trained network.
+READ = {
+    "voc": lambda read: np.asarray(read["mask"]),
+    "coco": lambda read: (
+        sum(number * mask for number, mask in read["masks"].items()) + 255 * read["ignore"]
+    ),
+    "png": lambda read: read["mask"],
+    "soft": lambda read: read["mask"],
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_the_lines_of_a_readme_read_the_first_image(export, labels, name, monkeypatch, tmp_path):
+    folder = export(format=name)
+    code = re.search("```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
+    monkeypatch.chdir(folder)
+    read = {}
+    exec(code.replace("path/to/this/folder", "."), read)
+    expected = read_label(labels[0] / "0.png")
+    if name == "soft":  # which of two labels is likelier
+        numbers, probabilities = read_soft_label(tmp_path / "soft/0/0.safetensors")
+        expected = numbers[probabilities.argmax(axis=0)]
+    assert np.array_equal(READ[name](read), expected)
+
+
+def test_readers_are_named_with_the_versions_they_are_tested_in(export):
+    """Ultralytics is too large to be tested with each time: its rules are."""
+    pins = [
+        line
+        for path in ("requirements.txt", "tests/export/readers.txt")
+        for line in (REPOSITORY / path).read_text().splitlines()
+    ]
+    for name, chosen in FORMATS.items():
+        for reader, version in re.findall(r"(\w+) (\d+\.\S+?)(?=[,:; ]|$)", chosen.readers):
+            assert reader == "Ultralytics" or f"{reader.lower()}=={version}" in pins
+        assert (
+            f"Tried with {chosen.readers}." in (export(name, format=name) / "README.md").read_text()
+        )
+
+
 def test_names_with_marks_survive(export, small_dataset):
     write_classes(small_dataset["classes"], ['a: "b" | c', "- d'é #1"])
     data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
@@ -225,7 +265,7 @@ def test_real_masks_come_back_from_coco(voc_subset, tmp_path):
         kind="labels", method="plain/cam/crf", splits=["val"], settings={}, options=OPTIONS,
         export=tmp_path / "export", threads=1,
     )  # fmt: skip
-    coco = COCO(tmp_path / "export/annotations/val.json")
+    coco = COCO(tmp_path / "export/annotations/instances_val.json")
     for image in coco.loadImgs(coco.getImgIds()):
         name = image["file_name"].removesuffix(".jpg")
         drawn = np.zeros((image["height"], image["width"]), np.uint8)
