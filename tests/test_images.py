@@ -7,6 +7,7 @@ from io import BytesIO
 import cv2
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -15,6 +16,7 @@ from pipeline.artifacts import read_label
 from pipeline.errors import UserError
 from pipeline.images import (
     FILTER,
+    FILTERS,
     MOST_PIXELS,
     cell_side,
     deep_maximum,
@@ -28,6 +30,7 @@ from pipeline.images import (
     strided_size,
 )
 from pipeline.mending import how_to_mend
+from tests.conftest import REPOSITORY
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 #: EXIF orientation n is undone by these steps (TIFF 6.0, tag 274).
@@ -365,3 +368,9 @@ def test_a_damaged_file_of_the_workflows_own_is_not_for_the_user_to_replace(tmp_
     with pytest.raises(UserError, match=f"a.jpg: .*: {expected}"):
         read_rgb(image)
     assert how_to_mend(tmp_path / "a.jpg") == "replace the file"
+
+
+def test_the_configuration_has_the_same_default_filter():
+    schema = yaml.safe_load((REPOSITORY / "pipeline/config.schema.yaml").read_text("utf-8"))
+    section = schema["$defs"]["interpolation"]
+    assert section["default"] == FILTER and set(section["enum"]) == set(FILTERS)
