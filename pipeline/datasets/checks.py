@@ -78,8 +78,8 @@ def checked_records(
     logger.info("%d images", len(records))
     if source.skipped:
         logger.warning(
-            "%d entries among the photographs were skipped (hidden, left by a system, or a link back "
-            "to a folder above it), first %s",
+            "%d entries among the photographs were skipped (hidden, left by a system, or a link "
+            "back to a folder above it), first %s",
             len(source.skipped), source.skipped[0],
         )  # fmt: skip
     return records
