@@ -9,7 +9,7 @@ sys.path.insert(0, str(workflow.current_basedir))
 from pipeline import described, jobs, sources
 from pipeline.config import refuse_repeated_keys, resolve
 from pipeline.digest import code_digest
-from pipeline.errors import UserError
+from pipeline.errors import UserError, readable
 from pipeline.network_check import check_networks
 from pipeline.resources import needs
 from pipeline.scoreboard import known_records
@@ -31,7 +31,7 @@ try:
 except UserError as error:
     raise WorkflowError(error)
 if missing := list(sources.missing(plan)):
-    raise WorkflowError("; ".join(missing))
+    raise WorkflowError(readable("; ".join(missing)))
 if workflow.is_main_process:
     try:
         check_networks(plan, Path(".snakemake/wsss-networks"))
