@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
@@ -164,7 +164,7 @@ def write_label(path: Path, label: NDArray[np.uint8]) -> None:
 
 
 def read_label(path: Path) -> NDArray[np.uint8]:
-    """Read a label image of any writer: palette or 8-bit grey PNG.
+    """Read a label image of any writer: palette, 8-bit grey or black-and-white (0 and 1) PNG.
 
     Returns
     -------
@@ -174,7 +174,8 @@ def read_label(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     UserError
-        If the file cannot be decoded or holds colours instead of class numbers.
+        If the file cannot be decoded, holds colours instead of class numbers, or is grey of 2 or
+        4 bits a pixel, which readers scale in different ways.
     """
     try:
         return _decoded(path)
@@ -185,14 +186,25 @@ def read_label(path: Path) -> NDArray[np.uint8]:
 def _decoded(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
-            if image.mode not in {"P", "L"}:
-                raise ValueError(
-                    f"a mask is {image.mode}, expected one channel of class numbers (palette or "
-                    "8-bit grey PNG): save class numbers, not colours"
-                )
+            _check_pixel_type(image)
             return np.array(image, dtype=np.uint8)
     except (UnidentifiedImageError, OSError, SyntaxError) as error:
         raise ValueError(f"not a whole mask ({error}): replace the file") from error
+
+
+def _check_pixel_type(image: ImageFile.ImageFile) -> None:
+    """Refuse a mask, before it is decoded, whose values are no class numbers."""
+    if image.mode not in {"P", "L", "1"}:
+        raise ValueError(
+            f"a mask is {image.mode}, expected one channel of class numbers (palette or "
+            "8-bit grey PNG): save class numbers, not colours"
+        )
+    stored = str(image.tile[0].args) if image.tile else ""
+    if stored in {"L;2", "L;4"}:
+        raise ValueError(
+            f"a mask is grey of {stored[-1]} bits a pixel, whose values some readers scale to 255 "
+            "and others do not, expected 8 bits: save it as a palette or 8-bit grey PNG"
+        )
 
 
 def read_made_label(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:

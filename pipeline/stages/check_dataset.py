@@ -6,7 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets.findings import Finding, findings
+from pipeline.datasets.findings import Finding, read_findings
+from pipeline.datasets.findings import findings as list_findings
 from pipeline.datasets.manifest import Manifest, Record, read_manifest
 from pipeline.datasets.overview import Overview, identical_files, pictures_of_classes, summarise
 from pipeline.files import replacing
@@ -26,18 +27,18 @@ MOST_PICTURES = 600
 
 
 def check_dataset(
-    *, manifest: Path, classes: Path, masks: Path, pictures: int, page: Path, threads: int
+    *, manifest: Path, classes: Path, findings: Path, pictures: int, page: Path, threads: int
 ) -> None:
     """Write a page about a data set, and log its counts and what is worth checking.
 
-    Masks and boxes are not looked at.
+    What is worth checking of masks and boxes was found by their own check.
 
     Parameters
     ----------
     manifest, classes : Path
         Images and class names.
-    masks : Path
-        The list of masks: it is there if they passed their own check.
+    findings : Path
+        Findings of the check of masks and boxes.
     pictures : int
         Pictures of each class; fewer where there are very many classes.
     page : Path
@@ -50,10 +51,10 @@ def check_dataset(
     UserError
         If a file that the manifest names is gone.
     """
-    del masks
     data = read_manifest(manifest, classes)
     overview = summarise(data)
-    found = findings(data, overview, identical_files(data.records, threads))
+    twins = identical_files(data.records, threads)
+    found = [*read_findings(findings), *list_findings(data, overview, twins)]
     chosen, unlabelled = pictures_of_classes(data, pictures, MOST_PICTURES)
     shots = _shots([*chain(*chosen.values()), *unlabelled], threads)
     sheet = {name: [shots[record.id] for record in group] for name, group in chosen.items()}

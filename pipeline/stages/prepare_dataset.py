@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.checks import checked_records
 from pipeline.datasets.manifest import write_classes, write_manifest
+from pipeline.datasets.orientation import without_orientation
 from pipeline.datasets.readers import read_dataset
 from pipeline.stage import run_stage
 
@@ -20,6 +21,7 @@ def prepare_dataset(
     seed: int,
     manifest: Path,
     classes: Path,
+    photographs: Path,
     threads: int,
 ) -> None:
     """Write what training may see. Masks and boxes are listed apart, by ``list_truth``.
@@ -34,6 +36,8 @@ def prepare_dataset(
         Seed of a split that the data set does not give.
     manifest, classes : Path
         Outputs.
+    photographs : Path
+        Output: folder of the photographs that the data set's ``exif: ignore`` leaves unturned.
     threads : int
         Files decoded at the same time.
 
@@ -45,6 +49,9 @@ def prepare_dataset(
     del sources
     source = read_dataset(dataset, seed)
     records = checked_records(source, threads)
+    photographs.mkdir(parents=True, exist_ok=True)
+    if dataset.get("exif") == "ignore":
+        records = without_orientation(records, photographs, workers=threads)
     write_manifest(manifest, records)
     write_classes(classes, source.classes)
 
