@@ -96,10 +96,7 @@ def _text_keys(dataset: dict[str, Any]) -> None:
     """Turn the values of masks into text, in place: to YAML 255 is a number, to JSON no key."""
     given = dataset.get("mask_values")
     if isinstance(given, dict):
-        dataset["mask_values"] = {
-            str(key) if isinstance(key, int) and not isinstance(key, bool) else key: name
-            for key, name in given.items()
-        }
+        dataset["mask_values"] = {str(key): name for key, name in given.items()}
 
 
 def _with_preset(settings: Any, presets: Mapping[str, Any], place: str) -> Any:

@@ -325,3 +325,18 @@ def test_the_order_of_settings_does_not_matter(demo):
 
 def test_a_resolved_configuration_resolves_to_itself(demo):
     assert repr(resolve(resolve(demo))) == repr(resolve(demo))
+
+
+def own_folder(demo, **dataset):
+    given = {"kind": "folder", "images": "photographs", "labels": "labels.csv"}
+    return demo | {"dataset": given | dataset}
+
+
+def test_the_values_of_masks_are_text_and_their_names_too(demo):
+    given = resolve(own_folder(demo, mask_values={255: "cat", "7": "ignore"}))["dataset"]
+    assert given["mask_values"] == {"255": "cat", "7": "ignore"} and given["exif"] == "apply"
+    for wrong in ({256: "cat"}, {-1: "cat"}, {True: "cat"}, {"a": "cat"}, {255: 1}, {}, [255]):
+        with pytest.raises(UserError, match=r"dataset\.mask_values"):
+            resolve(own_folder(demo, mask_values=wrong))
+    with pytest.raises(UserError, match=r"dataset\.exif is 'no', expected one of apply, ignore"):
+        resolve(own_folder(demo, exif="no"))

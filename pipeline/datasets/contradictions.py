@@ -51,7 +51,7 @@ class Seen:
 def meaningless(
     seen: Sequence[Seen], splits: Sequence[str], classes: Sequence[str], *, mapped: bool
 ) -> Iterator[str]:
-    """Yield a problem for every split in which no mask shows a class that its image has.
+    """Yield a problem if in some split no mask shows a class that its image has.
 
     Parameters
     ----------
@@ -64,16 +64,18 @@ def meaningless(
     mapped : bool
         Whether the configuration says what the values mean.
     """
-    for split in splits:
-        labelled = [item for item in seen if item.record.split == split and item.record.labels]
-        readable = [item for item in labelled if item.shown is not None]
-        if not readable or any(item.agrees for item in readable):
-            continue
-        found = sorted(frozenset().union(*(item.stored for item in readable)))
+    of_split = {
+        split: [item for item in seen if item.record.split == split and item.record.labels]
+        for split in splits
+    }
+    failed = [s for s, items in of_split.items() if items and not any(i.agrees for i in items)]
+    if failed:
+        masks = [item for split in failed for item in of_split[split]]
+        found = sorted(frozenset().union(*(item.stored for item in masks)))
         yield (
-            f"none of the {len(readable)} masks of labelled {split} images shows a class that its "
-            f"image is labelled with: {_described(found, mapped)}, expected "
-            f"{_expected(readable, classes, mapped)}{advice(labelled, classes, mapped=mapped)}"
+            f"none of the {len(masks)} masks of labelled {' and '.join(failed)} images shows a "
+            f"class that its image is labelled with: {_described(found, mapped)}, expected "
+            f"{_expected(masks, classes, mapped)}{advice(seen, classes, mapped=mapped)}"
         )
 
 
@@ -134,6 +136,8 @@ def suggested_values(seen: Sequence[Seen], classes: Sequence[str]) -> dict[int, 
         for name in item.record.labels:
             labelled.setdefault(name, set()).add(item.record.id)
     for reserved in _RESERVED:
+        if BACKGROUND not in reserved and IGNORE not in images:
+            continue  # something has to be the background
         values = sorted(images.keys() - set(reserved))
         means = {
             value: [name for name in labelled if _overlap(images[value], labelled[name])]
