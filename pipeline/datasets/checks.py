@@ -116,10 +116,10 @@ def check_truth(
         *_unmasked(pairs, splits),
         *(problem for item in compared for problem in item.problems),
     ]
-    if not problems:
+    if all(item.shown is not None for item in seen):
         wanted = [split for split in splits if any(r.split == split for _, r in pairs)]
-        problems += _void(seen, wanted, source.mask_values)
-        problems += [] if problems else meaningless(seen, wanted, source.classes, mapped=mapped)
+        void = list(_void(seen, wanted, source.mask_values))
+        problems += void or meaningless(seen, wanted, source.classes, mapped=mapped)
     if problems:
         raise UserError(_listed(problems))
     for split, (masks, images) in _masks_of_splits(pairs).items():
@@ -200,7 +200,8 @@ def _void(
     values = (mask_values or {IGNORE: IGNORE}).items()
     ignored = {value for value, number in values if number == IGNORE}
     for split in sorted(splits):
-        if all(item.stored <= ignored for item in seen if item.record.split == split):
+        masks = [item.stored for item in seen if item.record.split == split]
+        if masks and all(stored <= ignored for stored in masks):
             listing = " or ".join(map(str, sorted(ignored)))
             yield (
                 f"all masks of {split} are {listing} at every pixel, which is never scored: "

@@ -161,6 +161,17 @@ def test_masks_whose_values_mean_something_else_are_refused_with_the_setting(sou
     assert compare(source).findings == ()
 
 
+def test_a_mask_that_fits_no_picture_hides_no_other_problem(source, tmp_path):
+    source = binary(source)
+    small = tmp_path / "small.png"
+    Image.fromarray(np.zeros((2, 4), np.uint8)).save(small)
+    source.candidates.append(Candidate("c", tmp_path / "a.png", "val", ("x",), small))
+    with pytest.raises(UserError, match="2 problems:") as caught:
+        compare(source)
+    assert "small.png: mask is 4x2" in str(caught.value)
+    assert "none of the 2 masks of labelled train and val images" in str(caught.value)
+
+
 def test_contradictions_of_a_split_that_is_not_scored_are_a_finding(source):
     first = source.candidates[0]
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(first.mask)
