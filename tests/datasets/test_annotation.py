@@ -1,6 +1,8 @@
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.datasets.annotation import objects_of
 
@@ -72,3 +74,24 @@ def test_what_may_be_an_object_is_refused(text, reason):
     with pytest.raises(ValueError, match="expected") as caught:
         read(text)
     assert reason in str(caught.value)
+
+
+TAGS = ("annotation", "object", "name", "Object", "NAME", "objects", "label", "thing", "bndbox")
+TREES = st.recursive(
+    st.just("dog"),
+    lambda inside: st.builds(
+        lambda tag, parts: f"<{tag}>{''.join(parts)}</{tag}>",
+        st.sampled_from(TAGS),
+        st.lists(inside, min_size=1, max_size=3),
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.lists(TREES, min_size=1, max_size=3))
+def test_an_annotation_that_holds_a_word_is_never_read_as_no_label(parts):
+    try:
+        names = read(f"<annotation>{''.join(parts)}</annotation>")
+    except ValueError:
+        return
+    assert names and not any(name.replace("dog", "") for name in names)
