@@ -167,6 +167,7 @@ rule prepare_dataset:
     output:
         manifest=f"{HOME}/dataset/manifest.csv",
         classes=f"{HOME}/dataset/classes.json",
+        photographs=directory(f"{HOME}/dataset/photographs"),
     log:
         f"{HOME}/logs/prepare_dataset.log",
     benchmark:
@@ -191,6 +192,7 @@ rule list_truth:
     output:
         masks=f"{HOME}/dataset/masks.csv",
         boxes=f"{HOME}/dataset/boxes.csv",
+        findings=f"{HOME}/dataset/findings.json",
     log:
         f"{HOME}/logs/list_truth.log",
     benchmark:
@@ -212,7 +214,7 @@ rule check_dataset:
     input:
         manifest=f"{HOME}/dataset/manifest.csv",
         classes=f"{HOME}/dataset/classes.json",
-        masks=f"{HOME}/dataset/masks.csv",
+        findings=f"{HOME}/dataset/findings.json",
     output:
         page=f"{HOME}/dataset/check.html",
     log:
@@ -960,6 +962,7 @@ rule report:
         manifest=f"{HOME}/dataset/manifest.csv",
         classes=f"{HOME}/dataset/classes.json",
         masks=f"{HOME}/dataset/masks.csv",
+        findings=f"{HOME}/dataset/findings.json",
         histories=plan.histories(),
         scores=plan.scores(),
         boxes=plan.box_scores(),

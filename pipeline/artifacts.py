@@ -166,7 +166,7 @@ def write_label(path: Path, label: NDArray[np.uint8]) -> None:
 
 
 def read_label(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
-    """Read a label image of any writer: palette or 8-bit grey PNG.
+    """Read a label image of any writer: palette, 8-bit grey or black-and-white (0 and 1) PNG.
 
     Parameters
     ----------
@@ -182,7 +182,8 @@ def read_label(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
     Raises
     ------
     UserError
-        If the file cannot be decoded, is too large or holds colours instead of class numbers.
+        If the file cannot be decoded, is too large, holds colours instead of class numbers, or is
+        grey of 2 or 4 bits a pixel, which readers scale in different ways.
     """
     try:
         return _decoded(path, max_pixels)
@@ -193,11 +194,7 @@ def read_label(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
 def _decoded(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
     with open_image(path, LABEL_IMAGES, what="mask", max_pixels=max_pixels) as image:
         _check_chunks(path.read_bytes())
-        if image.mode not in {"P", "L"}:
-            raise UnreadableImageError(
-                f"a mask is {image.mode}, expected one channel of class numbers (palette or "
-                "8-bit grey PNG): save class numbers, not colours"
-            )
+        _check_pixel_type(image)
         return np.array(image, dtype=np.uint8)
 
 
@@ -216,6 +213,22 @@ def _check_chunks(content: bytes) -> None:
         if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
             raise ValueError("a checksum of it is wrong")
         at = end + 4
+
+
+def _check_pixel_type(image: Image.Image) -> None:
+    """Refuse a mask, before it is decoded, whose values are no class numbers."""
+    if image.mode not in {"P", "L", "1"}:
+        raise UnreadableImageError(
+            f"a mask is {image.mode}, expected one channel of class numbers (palette or "
+            "8-bit grey PNG): save class numbers, not colours"
+        )
+    stored = str([tile[3] for tile in getattr(image, "tile", ())][:1])
+    bits = next((bits for bits in (2, 4) if f"L;{bits}" in stored), None)
+    if bits is not None:
+        raise UnreadableImageError(
+            f"a mask is grey of {bits} bits a pixel, whose values some readers scale to 255 and "
+            "others do not, expected 8 bits: save it as a palette or 8-bit grey PNG"
+        )
 
 
 def read_made_label(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:

@@ -44,6 +44,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     schema = _read(SCHEMA)
     resolved = with_presets({key: part for key, part in config.items() if part is not None})
     _name_kinds(resolved, schema)
+    _text_keys(resolved["dataset"] if isinstance(resolved.get("dataset"), dict) else {})
     problems = list(schema_problems(resolved, schema))
     if problems:
         raise _refused(problems)
@@ -150,6 +151,13 @@ def _name_kinds(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
         for name, settings in attributions.items():
             if isinstance(settings, dict) and name in known["enum"]:
                 settings.setdefault("method", name)
+
+
+def _text_keys(dataset: dict[str, Any]) -> None:
+    """Turn the values of masks into text, in place: to YAML 255 is a number, to JSON no key."""
+    given = dataset.get("mask_values")
+    if isinstance(given, dict):
+        dataset["mask_values"] = {str(key): name for key, name in given.items()}
 
 
 def _with_preset(settings: Any, presets: Mapping[str, Any], place: str) -> Any:

@@ -1,7 +1,7 @@
 """The user's own files that a configuration names."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,11 @@ from pipeline.config import PATHS
 from pipeline.datasets.cub import FILES as CUB_FILES
 from pipeline.datasets.demo import CLASSES as DEMO_CLASSES
 from pipeline.datasets.folder import find_images
+from pipeline.datasets.masks import find_masks
 from pipeline.datasets.source import Source
-from pipeline.datasets.voc import read_list
+from pipeline.datasets.voc import find_photographs, read_list
 from pipeline.errors import UserError
-from pipeline.user_files import file_problem, files_below, folder_problem
+from pipeline.user_files import file_problem, folder_problem
 from pipeline.workflow import Plan, unique
 
 Config = Mapping[str, Any]
@@ -43,7 +44,8 @@ def dataset_section(plan: Plan) -> dict[str, Any]:
 def photographs_section(plan: Plan) -> dict[str, Any]:
     """Give the data set without its masks and boxes, on which no training depends."""
     section = dataset_section(plan)
-    known = {key: None for key in ("masks", "boxes", "score_list") if key in section}
+    hidden = ("masks", "mask_values", "boxes", "score_list")
+    known = {key: None for key in hidden if key in section}
     return {key: value for key, value in section.items() if key != "scored"} | known
 
 
@@ -94,8 +96,9 @@ def state_of_photographs(plan: Plan) -> str:
     if dataset["kind"] != "voc":
         return state_of_folder(Path(dataset.get("images") or Path(dataset["root"], "images")))
     root = Path(dataset["root"])
-    wanted = _listed_ids(dataset)
-    paths = [path for path in _listed(root / "JPEGImages") if path.stem in wanted]
+    photographs = find_photographs(root)
+    wanted = _listed_ids(dataset, photographs)
+    paths = [path for stem in wanted for path in photographs.get(stem, [])]
     if not dataset["labels"]:
         paths += [root / "Annotations" / f"{image_id}.xml" for image_id in wanted]
     return _state(paths)
@@ -107,11 +110,11 @@ def state_of_truth(plan: Plan) -> str:
     if is_made(plan.config) or not dataset.get("masks"):
         return ""
     folder = Path(dataset.get("root", "")) / dataset["masks"]
-    paths = files_below(folder, {".png"}).files
+    found = find_masks(folder)
     if dataset["kind"] == "voc":
-        wanted = _listed_ids(dataset)
-        return _state(path for path in paths if path.stem in wanted)
-    return _state(paths)
+        wanted = _listed_ids(dataset, find_photographs(Path(dataset["root"])))
+        found = {stem: found[stem] for stem in wanted & found.keys()}
+    return _state(path for paths in found.values() for path in paths)
 
 
 def state_of_folder(folder: Path) -> str:
@@ -119,12 +122,12 @@ def state_of_folder(folder: Path) -> str:
     return _state(find_images(folder, Source()).values())
 
 
-def _listed_ids(dataset: Mapping[str, Any]) -> set[str]:
+def _listed_ids(dataset: Mapping[str, Any], known: Container[str]) -> set[str]:
     """Give the ids of both lists of a VOC; none of a list that `prepare_dataset` will refuse."""
     ids: set[str] = set()
     for key in ("train_list", "val_list"):
         with suppress(UserError):
-            ids.update(read_list(Path(dataset["root"], dataset[key])))
+            ids.update(read_list(Path(dataset["root"], dataset[key]), known))
     return ids
 
 

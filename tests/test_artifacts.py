@@ -1,6 +1,8 @@
 import errno
 import json
 import os
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -153,6 +155,30 @@ def test_grey_masks_of_other_writers_are_read(tmp_path):
     label = np.array([[0, 7, 255]], np.uint8)
     Image.fromarray(label).save(tmp_path / "x.png")
     assert np.array_equal(read_label(tmp_path / "x.png"), label)
+
+
+def grey_png(path, depth, row, width):
+    """Write one row of a grey PNG with less than 8 bits a pixel."""
+
+    def chunk(kind, data):
+        checksum = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + checksum
+
+    header = struct.pack(">IIBBBBB", width, 1, depth, 0, 0, 0, 0)
+    rows = zlib.compress(b"\0" + bytes(row))
+    parts = [chunk(b"IHDR", header), chunk(b"IDAT", rows), chunk(b"IEND", b"")]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    return path
+
+
+def test_black_and_white_masks_are_0_and_1(tmp_path):
+    assert read_label(grey_png(tmp_path / "a.png", 1, [0b01100000], 4)).tolist() == [[0, 1, 1, 0]]
+
+
+@pytest.mark.parametrize(("depth", "row"), [(2, [0b00011000]), (4, [0x01, 0x20])])
+def test_grey_masks_that_readers_scale_are_refused(tmp_path, depth, row):
+    with pytest.raises(UserError, match=rf"a\.png: a mask is grey of {depth} bits a pixel"):
+        read_label(grey_png(tmp_path / "a.png", depth, row, 3))
 
 
 def test_masks_in_colour_are_refused(tmp_path):

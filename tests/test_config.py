@@ -515,3 +515,18 @@ def test_keys_that_stand_twice_are_found_in_time_linear_in_aliases(tmp_path):
     lines = ["a0: &a0 {x: 1}"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]
     refuse_repeated_keys([write(tmp_path / "bomb.yaml", "\n".join(lines))])
+
+
+def own_folder(demo, **dataset):
+    given = {"kind": "folder", "images": "photographs", "labels": "labels.csv"}
+    return demo | {"dataset": given | dataset}
+
+
+def test_the_values_of_masks_are_text_and_their_names_too(demo):
+    given = resolve(own_folder(demo, mask_values={255: "cat", "7": "ignore"}))["dataset"]
+    assert given["mask_values"] == {"255": "cat", "7": "ignore"} and given["exif"] == "apply"
+    for wrong in ({256: "cat"}, {-1: "cat"}, {True: "cat"}, {"a": "cat"}, {255: 1}, {}, [255]):
+        with pytest.raises(UserError, match=r"dataset\.mask_values"):
+            resolve(own_folder(demo, mask_values=wrong))
+    with pytest.raises(UserError, match=r"dataset\.exif is 'no', expected one of apply, ignore"):
+        resolve(own_folder(demo, exif="no"))

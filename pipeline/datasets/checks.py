@@ -2,18 +2,19 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
-from pipeline.artifacts import BACKGROUND, IGNORE, read_label
-from pipeline.datasets.manifest import Record
+from pipeline.artifacts import IGNORE
+from pipeline.datasets.contradictions import Seen, contradiction_findings, meaningless, unread
+from pipeline.datasets.findings import Finding
+from pipeline.datasets.manifest import Box, Record
 from pipeline.datasets.names import image_problem
 from pipeline.datasets.source import Candidate, Source
+from pipeline.datasets.truth_checks import Compared, compare, orientation_findings
 from pipeline.errors import UserError, shortened
 from pipeline.files import content_digest
 from pipeline.images import MOST_PIXELS, read_rgb
@@ -34,12 +35,21 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class Compared:
-    """What a look at the mask and the boxes of one image found."""
+class Truth:
+    """What scoring may see of a data set, and what is worth checking about it.
 
-    problems: tuple[str, ...]
-    contradicts: bool = False
-    scored: bool = False
+    Attributes
+    ----------
+    masks : dict of str to Path
+        By image id.
+    boxes : dict of str to tuple of Box
+        By image id; empty where they are not known.
+    findings : tuple of Finding
+    """
+
+    masks: dict[str, Path]
+    boxes: dict[str, tuple[Box, ...]]
+    findings: tuple[Finding, ...]
 
 
 def checked_records(
@@ -87,7 +97,7 @@ def checked_records(
 
 def check_truth(
     source: Source, records: Sequence[Record], splits: Sequence[str], threads: int
-) -> None:
+) -> Truth:
     """Check the masks and the boxes of a data set by their content.
 
     Parameters
@@ -97,7 +107,7 @@ def check_truth(
     records : sequence of Record
         The photographs, as :func:`checked_records` gave them.
     splits : sequence of str
-        What each must have a mask of.
+        Those that are scored: what each must have a mask of that shows a class of its image.
     threads : int
         Files decoded at the same time.
 
@@ -108,33 +118,61 @@ def check_truth(
     """
     truths = {candidate.id: candidate for candidate in source.candidates}
     pairs = [(truths[record.id], record) for record in records if record.id in truths]
-    problems = [*source.problems, *_unmasked(pairs, splits)]
-    contradictions = 0
-    scored = set()
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda pair: compare(pair[0], pair[1], source.classes), pairs)
-        looked = progress(found, total=len(pairs), what="masks checked")
-        for pair, compared in zip(pairs, looked, strict=True):
-            problems += compared.problems
-            contradictions += compared.contradicts
-            if compared.scored:
-                scored.add(pair[1].split)
-    if not problems:
-        problems += _void({record.split for _, record in pairs if record.split in splits} - scored)
+        found = pool.map(lambda pair: compare(pair[0], pair[1], source), pairs)
+        compared = list(progress(found, total=len(pairs), what="masks checked"))
+    seen = [item.seen for item in compared if item.seen is not None]
+    mapped = source.mask_values is not None
+    problems = [
+        *source.problems,
+        *unread(seen, source.classes, mapped=mapped),
+        *_unmasked(pairs, splits),
+        *(problem for item in compared for problem in item.problems),
+    ]
+    if all(item.shown is not None for item in seen):
+        wanted = [split for split in splits if any(r.split == split for _, r in pairs)]
+        void = list(_void(seen, wanted, source.mask_values))
+        problems += void or meaningless(seen, wanted, source.classes, mapped=mapped)
     if problems:
         raise UserError(_listed(problems))
     for split, (masks, images) in _masks_of_splits(pairs).items():
         logger.info("%s: %d of %d images have a mask to score against", split, masks, images)
-    if source.unused_masks and any(not candidate.mask for candidate in source.candidates):
-        logger.warning(
-            "%d masks are no image's, first %s: expected PNG files with the images' names",
-            len(source.unused_masks),
-            source.unused_masks[0],
+    worth_checking = (
+        *contradiction_findings(seen, source.classes, mapped=mapped),
+        *orientation_findings(compared),
+        *_of_unused_masks(source),
+        *_of_unusable_boxes([*(source.unusable_boxes or ()), *_unusable(compared)]),
+    )
+    for finding in worth_checking:
+        logger.warning("worth checking: %s", finding)
+    return Truth(
+        {item.id: item.mask for item, _ in pairs if item.mask is not None},
+        {item.id: of.boxes for (item, _), of in zip(pairs, compared, strict=True)},
+        worth_checking,
+    )
+
+
+def _unusable(compared: Sequence[Compared]) -> Iterator[str]:
+    return (line for item in compared for line in item.unusable)
+
+
+def _of_unusable_boxes(lines: Sequence[str]) -> Iterator[Finding]:
+    if lines:
+        yield Finding(
+            "boxes that cannot be used",
+            f"{len(lines)}, the first in {lines[0]}",
+            "Their images are scored by the boxes around the parts of their masks, if at all",
+            "Mend the boxes, or give true boxes as a table, `boxes: FILE.csv`",
         )
-    if contradictions:
-        logger.warning(
-            "%d masks show other classes than their image's labels; the labels stay as they are",
-            contradictions,
+
+
+def _of_unused_masks(source: Source) -> Iterator[Finding]:
+    if source.unused_masks and any(not candidate.mask for candidate in source.candidates):
+        yield Finding(
+            "masks of no image",
+            f"{len(source.unused_masks)}, the first {source.unused_masks[0]}",
+            "Images without a mask are not scored",
+            "Give the masks the names of their images, NAME.png",
         )
 
 
@@ -147,19 +185,6 @@ def look(candidate: Candidate, max_pixels: int = MOST_PIXELS) -> Looked:
     digest = content_digest(candidate.image)
     named = (candidate.id, candidate.image, width, height, candidate.split, candidate.labels)
     return Looked(Record(*named, digest), ())
-
-
-def compare(candidate: Candidate, record: Record, classes: Sequence[str]) -> Compared:
-    """Decode the mask of an image and compare it, and the boxes, with what is known of it."""
-    problems = tuple(_outside(candidate, record.width, record.height))
-    if candidate.mask is None:
-        return Compared(problems)
-    try:
-        values = _values(candidate.mask, record, classes)
-    except UserError as error:
-        return Compared((*problems, str(error)))
-    shown = {classes[value - 1] for value in values - {BACKGROUND}}
-    return Compared(problems, contradicts=shown != set(record.labels), scored=bool(values))
 
 
 def _masks_of_splits(
@@ -182,39 +207,19 @@ def _unmasked(pairs: Sequence[tuple[Candidate, Record]], splits: Sequence[str]) 
             )
 
 
-def _void(splits: set[str]) -> Iterator[str]:
+def _void(
+    seen: Sequence[Seen], splits: Sequence[str], mask_values: Mapping[int, int] | None
+) -> Iterator[str]:
+    values = (mask_values or {IGNORE: IGNORE}).items()
+    ignored = {value for value, number in values if number == IGNORE}
     for split in sorted(splits):
-        yield (
-            f"all masks of {split} are {IGNORE} at every pixel, which is never scored: expected "
-            "values of classes or 0, or `scored` without that split"
-        )
-
-
-def _outside(candidate: Candidate, width: int, height: int) -> Iterator[str]:
-    # Boxes that reach a little beyond the picture are common, and harmless.
-    for box in candidate.boxes:
-        if not (box.left < width and box.right > 0 and box.top < height and box.bottom > 0):
-            edges = f"{box.left}, {box.top}, {box.right}, {box.bottom}"
+        masks = [item.stored for item in seen if item.record.split == split]
+        if masks and all(stored <= ignored for stored in masks):
+            listing = " or ".join(map(str, sorted(ignored)))
             yield (
-                f"{candidate.image}: the box of {box.label} (left, top, right, bottom: {edges}) "
-                f"is wholly outside the picture, expected edges in pixels of {width}x{height}"
+                f"all masks of {split} are {listing} at every pixel, which is never scored: "
+                "expected values of classes or 0, or `scored` without that split"
             )
-
-
-def _values(path: Path, record: Record, classes: Sequence[str]) -> set[int]:
-    """Give the values in a mask that are scored: those of classes, and the background's."""
-    width, height = record.width, record.height
-    mask = read_label(path, max(MOST_PIXELS, width * height))
-    if mask.shape != (height, width):
-        got = f"{mask.shape[1]}x{mask.shape[0]}"
-        raise UserError(f"{path}: mask is {got}, expected {width}x{height} as {record.image}")
-    values = set(np.unique(mask).tolist()) - {IGNORE}
-    beyond = sorted(value for value in values if value > len(classes))
-    if beyond:
-        raise UserError(
-            f"{path}: mask has the values {beyond}, expected 0 to {len(classes)} and 255"
-        )
-    return values
 
 
 def _problems_of_lists(candidates: Sequence[Candidate], splits: Sequence[str]) -> Iterator[str]:

@@ -159,6 +159,13 @@ def _check_ids(root: Path, files: Mapping[str, Mapping[str, _Row]], problems: li
 def _image(root: Path, row: _Row, problems: list[str]) -> Path | None:
     if not row.fields:
         return None
+    given = PurePosixPath(row.fields[0])
+    if given.is_absolute() or ".." in given.parts:
+        problems.append(
+            f"{row.where}: the path is {row.fields[0]!r}, expected one below {root / 'images'}, "
+            "without a leading / and without .."
+        )
+        return None
     path = root / "images" / row.fields[0]
     try:
         if path.is_file():

@@ -167,7 +167,9 @@ def _unpack(archive: Path, wanted: re.Pattern[str], folder: Path) -> None:
                     # The filter's check of links has been outwitted (CVE-2025-4517): none is made.
                     if not member.isreg():
                         raise _refused(archive, member, "not a plain file")
-                    tar.extract(member, folder, filter="data")
+                    # Times may be NaN or infinite, which no file can have: none is restored.
+                    timeless = member.replace(mtime=None, deep=False)  # type: ignore[arg-type]
+                    tar.extract(timeless, folder, filter="data")
     except (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         reason = str(error).partition(":\n")[0]  # then follows a line for every compression
         raise UserError(

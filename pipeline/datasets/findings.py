@@ -1,12 +1,15 @@
 """What is worth checking in a data set: traps of weak supervision, named with their fix."""
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import Overview, elongation, joined_names, look_alikes
+from pipeline.files import damaged, replacing
 
 #: Train images of a class below which it is rare.
 RARE = 10
@@ -74,21 +77,21 @@ def _of_twins(twins: Twins) -> Iterator[Finding]:
     if leaks:
         yield Finding(
             "same picture in train and val",
-            _listed(_equals(group, key=lambda record: record.split) for group in leaks),
+            listed(_equals(group, key=lambda record: record.split) for group in leaks),
             "Scores on val then reward memory",
             "Keep one of each, or put all of them into one split",
         )
     if torn:
         yield Finding(
             "same picture, other labels",
-            _listed(_equals(group, key=lambda record: frozenset(record.labels)) for group in torn),
+            listed(_equals(group, key=lambda record: frozenset(record.labels)) for group in torn),
             "At least one of the rows is wrong, and training is told both",
             "Keep the picture once, with all that it shows",
         )
     if rest := [group for group in twins if group not in leaks and group not in torn]:
         yield Finding(
             "same picture twice",
-            _listed(_equals(group, key=lambda record: record.id) for group in rest),
+            listed(_equals(group, key=lambda record: record.id) for group in rest),
             "It counts twice, in training or in the scores",
             "Delete the copies and their rows",
         )
@@ -99,14 +102,14 @@ def _of_names(classes: Sequence[str]) -> Iterator[Finding]:
     if joined:
         yield Finding(
             "classes that read as several",
-            _listed(f"“{name}”" for name in joined),
+            listed(f"“{name}”" for name in joined),
             "Labels that are not joined by “;” are one class, which is taught against its parts",
             "If they are several labels, join them by “;” in the table",
         )
     if pairs := look_alikes([name for name in classes if name not in joined]):
         yield Finding(
             "similar class names",
-            _listed(f"“{one}” and “{other}”" for one, other in pairs),
+            listed(f"“{one}” and “{other}”" for one, other in pairs),
             "Where both mean one thing, each is taught not to be the other",
             "If so, give them one spelling in the labels",
         )
@@ -118,21 +121,21 @@ def _of_counts(classes: Sequence[str], overview: Overview) -> Iterator[Finding]:
     if never := [name for name in classes if name not in counted]:
         yield Finding(
             "classes without a train image",
-            _listed(never),
+            listed(never),
             "Nothing is learned of them, and they are in no mask",
             "Label train images with them, or take them out of the classes",
         )
     if few := {name: count for name, count in counted.items() if count < RARE}:
         yield Finding(
             f"classes with fewer than {RARE} train images",
-            _listed(f"{name} ({count})" for name, count in few.items()),
+            listed(f"{name} ({count})" for name, count in few.items()),
             "So few teach the surroundings rather than the object",
             "Add pictures of them, or merge them into a wider class",
         )
     if unseen := [name for name, n in zip(classes, val, strict=True) if name in counted and not n]:
         yield Finding(
             "classes without a val image",
-            _listed(unseen),
+            listed(unseen),
             "Nothing measures how well they are learned",
             "Move some of their pictures to val, by a column split in the table of labels",
         )
@@ -152,7 +155,7 @@ def _of_company(classes: Sequence[str], overview: Overview) -> Iterator[Finding]
     if everywhere.any():
         yield Finding(
             "classes on nearly every image",
-            _listed(
+            listed(
                 f"{classes[k]} ({counts[k]} of {images})" for k in everywhere.nonzero()[0].tolist()
             ),
             "Without counter-examples a classifier is right without looking at the object",
@@ -174,7 +177,7 @@ def _of_company(classes: Sequence[str], overview: Overview) -> Iterator[Finding]
     if pairs:
         yield Finding(
             "classes never seen without another",
-            _listed(f"{classes[a]} ({counts[a]}, always with {classes[b]})" for a, b in pairs),
+            listed(f"{classes[a]} ({counts[a]}, always with {classes[b]})" for a, b in pairs),
             "Image labels cannot tell which pixels are whose, so that maps cover both",
             "Add pictures that show them without it, or merge the two",
         )
@@ -217,7 +220,7 @@ def of_depth(dim: Sequence[tuple[Record, int]], images: int) -> Iterator[Finding
     if dim:
         brightest = max(most for _, most in dim)
         bits = brightest.bit_length()
-        examples = _listed(f"{record.id} (largest value {most})" for record, most in dim)
+        examples = listed(f"{record.id} (largest value {most})" for record, most in dim)
         yield Finding(
             "16-bit pictures that are almost black",
             f"{len(dim)} of {images}: {examples}",
@@ -229,7 +232,7 @@ def of_depth(dim: Sequence[tuple[Record, int]], images: int) -> Iterator[Finding
 
 
 def _listed_sizes(records: Sequence[Record]) -> str:
-    return _listed(f"{record.id} ({record.width} x {record.height})" for record in records)
+    return listed(f"{record.id} ({record.width} x {record.height})" for record in records)
 
 
 def _equals(group: Sequence[Record], key: Callable[[Record], object]) -> str:
@@ -239,7 +242,29 @@ def _equals(group: Sequence[Record], key: Callable[[Record], object]) -> str:
     return " = ".join(words) + (f" and {len(group) - 2} more" if len(group) > 2 else "")
 
 
-def _listed(items: Iterable[str]) -> str:
-    listed = list(items)
-    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
-    return ", ".join(listed[:NAMED]) + more
+def listed(items: Iterable[str]) -> str:
+    """Name the first few items, and count the others."""
+    names = list(items)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def write_findings(path: Path, found: Sequence[Finding]) -> None:
+    """Write findings as a JSON list."""
+    with replacing(path) as partial:
+        text = json.dumps([asdict(finding) for finding in found], indent=1, ensure_ascii=False)
+        partial.write_text(text + "\n", encoding="utf-8")
+
+
+def read_findings(path: Path) -> list[Finding]:
+    """Read what :func:`write_findings` wrote.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged.
+    """
+    try:
+        return [Finding(**item) for item in json.loads(path.read_text(encoding="utf-8"))]
+    except (TypeError, ValueError) as error:
+        raise damaged(path, "list of findings", error) from error

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pipeline.datasets.masks import SUFFIX, find_masks, mask_of, read_mask_values
 from pipeline.datasets.source import Candidate, Source
 from pipeline.datasets.tables import LabelTable, read_box_table, read_label_table
 from pipeline.user_files import file_problem, files_below, is_litter
@@ -19,8 +20,8 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
     Parameters
     ----------
     dataset : mapping
-        Keys ``images``, ``labels``, ``masks``, ``classes``, ``val_fraction`` and, where
-        there is a table of true boxes, ``boxes``.
+        Keys ``images``, ``labels``, ``masks``, ``classes``, ``val_fraction`` and, where they
+        are given, ``boxes`` (a table of true boxes) and ``mask_values``.
     seed : int
         Seed of the split, where the table has none.
 
@@ -46,31 +47,29 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
     if dataset.get("boxes"):
         boxes = read_box_table(Path(dataset["boxes"]), names, source)
     splits = _splits(rows, table, seed, dataset["val_fraction"])
+    found = find_masks(masks) if masks else {}
+    if masks:
+        source.mask_values = read_mask_values(
+            dataset.get("mask_values"), source.classes, source.problems
+        )
     for stem, image in rows.items():
-        mask = masks / f"{stem}.png" if masks else None
-        # A pipe or a broken link in a mask's place is not no mask: its reader refuses it.
         source.candidates.append(
             Candidate(
                 id=image_id(stem),
                 image=files[stem],
                 split=splits[stem],
                 labels=table.labels[image],
-                mask=mask if mask and os.path.lexists(mask) else None,
+                mask=mask_of(stem, found, source.problems),
                 boxes=boxes.get(stem, ()),
             )
         )
-    if masks:
-        source.unused_masks = _unused(masks, rows)
+    source.unused_masks = tuple(
+        path
+        for stem in sorted(found.keys() - rows.keys())
+        for path in found[stem]
+        if path.suffix.lower() == SUFFIX
+    )
     return source
-
-
-def _unused(masks: Path, stems: Mapping[str, str]) -> tuple[Path, ...]:
-    """Give the masks that are no image's, sorted."""
-    found = {
-        path.relative_to(masks).with_suffix("").as_posix(): path
-        for path in files_below(masks, {".png"}).files
-    }
-    return tuple(found[stem] for stem in sorted(found.keys() - stems.keys()))
 
 
 def image_id(stem: str) -> str:

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.datasets.masks import Mask
 from pipeline.documents import read_scores, read_table, write_table
 from pipeline.errors import UserError
 from pipeline.files import content_digest, damaged, replacing
 
 COLUMNS = ("id", "image", "width", "height", "split", "labels", "digest")
-MASK_COLUMNS = ("id", "mask", "digest")
+MASK_COLUMNS = ("id", "mask", "digest", "values")
 BOX_COLUMNS = ("label", "left", "top", "right", "bottom")
 SEPARATOR = ";"
 
@@ -181,15 +182,49 @@ def read_classes(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def write_masks(path: Path, masks: Mapping[str, Path]) -> None:
-    """Write the ground-truth mask of every image that has one, as CSV ``id,mask,digest``."""
-    rows = ((image_id, mask, content_digest(mask)) for image_id, mask in masks.items())
+def write_masks(
+    path: Path, masks: Mapping[str, Path], values: Mapping[int, int] | None = None
+) -> None:
+    """Write the ground-truth mask of every image that has one, as CSV ``id,mask,digest,values``.
+
+    Parameters
+    ----------
+    path : Path
+        Output.
+    masks : mapping of str to Path
+        Mask by image id.
+    values : mapping of int to int, optional
+        Label value by stored value, written as ``255=1 0=0`` into every row; empty where the
+        stored values are the label values.
+    """
+    meaning = " ".join(f"{value}={number}" for value, number in (values or {}).items())
+    rows = ((image_id, mask, content_digest(mask), meaning) for image_id, mask in masks.items())
     write_table(path, MASK_COLUMNS, rows)
 
 
-def read_masks(path: Path) -> dict[str, Path]:
-    """Read what :func:`write_masks` wrote. For scoring and the report only."""
-    return {row["id"]: Path(row["mask"]) for row in read_table(path, MASK_COLUMNS)}
+def read_masks(path: Path) -> dict[str, Mask]:
+    """Read what :func:`write_masks` wrote. For scoring and the report only.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, or has other columns.
+    """
+    try:
+        return {
+            row["id"]: Mask(Path(row["mask"]), _values(row["values"]))
+            for row in read_table(path, MASK_COLUMNS)
+        }
+    except ValueError as error:
+        raise damaged(path, "list of masks", error) from error
+
+
+def _values(text: str) -> dict[int, int] | None:
+    pairs = [pair.split("=") for pair in text.split()]
+    values = {int(value): int(number) for value, number in pairs}
+    if not all(0 <= part <= 255 for pair in values.items() for part in pair):
+        raise ValueError(f"values are {text!r}, expected numbers from 0 to 255")
+    return values or None
 
 
 def write_boxes(path: Path, boxes: Mapping[str, Sequence[Box]]) -> None:

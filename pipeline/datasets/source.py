@@ -60,6 +60,12 @@ class Source:
         Masks of a folder of the user's that are no image's.
     skipped : tuple of Path
         Litter among the photographs that was not read.
+    mask_values : dict of int to int, or None
+        Label value (0 background, k class, 255 ignore) by the value in a mask; None where these
+        are the same.
+    unusable_boxes : list of str or None
+        What is wrong with boxes that the data set has beside its labels, a line each; their
+        images count as images without boxes. None where wrong boxes are problems.
     """
 
     classes: tuple[str, ...] = ()
@@ -67,6 +73,8 @@ class Source:
     problems: list[str] = field(default_factory=list)
     unused_masks: tuple[Path, ...] = ()
     skipped: tuple[Path, ...] = ()
+    mask_values: dict[int, int] | None = None
+    unusable_boxes: list[str] | None = None
 
     def check_names(self) -> None:
         """Add a problem for every class name that cannot be used."""

@@ -1,17 +1,20 @@
 """The layout of the PASCAL VOC devkit."""
 
-import os
-from collections.abc import Mapping
+import re
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from pipeline.datasets.annotation import objects_of
 from pipeline.datasets.manifest import Box
+from pipeline.datasets.masks import find_masks, mask_of, read_mask_values
 from pipeline.datasets.source import Candidate, Source, unknown_label
-from pipeline.datasets.tables import LabelTable, read_box_table, read_label_table
+from pipeline.datasets.tables import MOST_PIXELS, LabelTable, read_box_table, read_label_table
 from pipeline.errors import UserError
-from pipeline.user_files import read_user_bytes, read_user_text
+from pipeline.user_files import is_litter, read_user_bytes, read_user_text
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -19,6 +22,9 @@ CLASSES = (
     "train", "tvmonitor",
 )  # fmt: skip
 SUFFIXES = (".jpg", ".jpeg", ".png")
+#: What a list may write behind an id.
+_LISTED_SUFFIXES = (*SUFFIXES, ".xml")
+_QUOTED = re.compile(r"""(["'])(.*?)\1""")
 
 
 class _DocumentTypeError(Exception):
@@ -39,56 +45,59 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     ----------
     dataset : mapping
         Keys ``root``, ``train_list``, ``val_list``, ``labels``, ``masks``, ``classes`` and,
-        where there is a table of true boxes, ``boxes``; paths are relative to the root. With
-        ``score_list``, other training images than those listed have neither mask nor boxes.
-        Without ``labels``, an image's labels are the names of all objects in its
-        ``Annotations/ID.xml``, difficult ones included; their boxes are known, unless a table
-        gives others. With ``empty_boxes: skip``, objects without area have no part in either.
+        where they are given, ``boxes`` (a table of true boxes) and ``mask_values``; paths are
+        relative to the root. With ``score_list``, other training images than those listed have
+        neither mask nor boxes. Without ``labels``, an image's labels are the names of all objects
+        in its ``Annotations/ID.xml``, difficult ones included; their boxes are known, unless a
+        table gives others. With ``empty_boxes: skip``, objects without area have no part in either.
 
     Returns
     -------
     Source
-        A listed image without a mask file has none: it is not scored.
+        A listed image without a mask file has none: it is not scored. Nor are annotated boxes
+        that cannot be used: they are no reason to refuse the labels.
     """
     root = Path(dataset["root"])
     classes = tuple(dataset["classes"] or CLASSES)
     source = Source(classes=classes)
     source.check_names()
-    table = None
+    files = find_photographs(root)
+    rows: dict[str, tuple[str, ...]] | None = None
     if dataset["labels"]:
         table = read_label_table(root / dataset["labels"], classes)
         source.problems += table.problems
+        rows = _rows(table, files, source)
     known = None
     if dataset.get("boxes"):
-        known = read_box_table(root / dataset["boxes"], _names(root / "JPEGImages"), source)
-    for split in ("train", "val"):
-        for image_id in read_list(root / dataset[f"{split}_list"]):
-            image = _find_image(root / "JPEGImages", image_id)
-            if image is None:
-                source.problems.append(
-                    f"{root / 'JPEGImages' / image_id}: no such image (.jpg, .jpeg or .png), "
-                    f"listed in {dataset[f'{split}_list']}"
-                )
-                continue
-            boxes: tuple[Box, ...] = ()
-            if table is None:
-                annotation = root / "Annotations" / f"{image_id}.xml"
-                skip = dataset.get("empty_boxes") == "skip"
-                labels, boxes = _annotated(annotation, source, boxed=known is None, skip=skip)
-            else:
-                labels = _labels_of(image_id, image, table, source)
-            boxes = boxes if known is None else known.get(image_id, ())
-            mask = root / dataset["masks"] / f"{image_id}.png" if dataset["masks"] else None
-            found = mask if mask is not None and os.path.lexists(mask) else None
-            source.candidates.append(Candidate(image_id, image, split, labels, found, boxes))
+        known = read_box_table(root / dataset["boxes"], _names(files), source)
+    elif rows is None:
+        source.unusable_boxes = []
+    masks = {}
+    if dataset["masks"]:
+        masks = find_masks(root / dataset["masks"])
+        source.mask_values = read_mask_values(dataset.get("mask_values"), classes, source.problems)
+    for split, image_id in _listed(dataset, files):
+        image = _photograph(root, image_id, files, dataset[f"{split}_list"], source)
+        if image is None:
+            continue
+        boxes: tuple[Box, ...] = ()
+        if rows is None:
+            annotation = root / "Annotations" / f"{image_id}.xml"
+            skip = dataset.get("empty_boxes") == "skip"
+            labels, boxes = _annotated(annotation, source, skip_empty=skip)
+        else:
+            labels = _labels_of(image_id, image, rows, source)
+        boxes = boxes if known is None else known.get(image_id, ())
+        mask = mask_of(image_id, masks, source.problems)
+        source.candidates.append(Candidate(image_id, image, split, labels, mask, boxes))
     if dataset.get("score_list") and dataset["masks"]:
-        _keep_scored(source, root / dataset["score_list"], root / dataset["masks"])
+        listed = dict.fromkeys(read_list(root / dataset["score_list"], files))
+        _keep_scored(source, root / dataset["score_list"], listed, root / dataset["masks"])
     return source
 
 
-def _keep_scored(source: Source, path: Path, masks: Path) -> None:
+def _keep_scored(source: Source, path: Path, listed: Mapping[str, None], masks: Path) -> None:
     """Take the truth from all training images but those on a list, which have to have a mask."""
-    listed = dict.fromkeys(read_list(path))
     train = {
         candidate.id: candidate for candidate in source.candidates if candidate.split == "train"
     }
@@ -114,67 +123,137 @@ def _keep_scored(source: Source, path: Path, masks: Path) -> None:
     ]
 
 
-def read_list(path: Path) -> list[str]:
-    """Read ids, one a line; of a line of several paths the first names the image."""
+def find_photographs(root: Path) -> dict[str, list[Path]]:
+    """Find the photographs of a devkit by id: ``JPEGImages/ID`` with any of its suffixes."""
+    files: dict[str, list[Path]] = {}
+    for path in sorted((root / "JPEGImages").glob("*")):
+        if path.suffix.lower() in SUFFIXES and not is_litter(path.name):
+            files.setdefault(path.stem, []).append(path)
+    return files
+
+
+def read_list(path: Path, known: Container[str] = ()) -> list[str]:
+    """Read the ids of a list, one a line.
+
+    Parameters
+    ----------
+    path : Path
+        UTF-8. Of a line of several fields the first names the image, by its id or by a path.
+        Ids may have spaces, quotation marks around them and the suffix of an image.
+    known : container of str
+        The ids of images that are there, which decide where an id ends.
+    """
     lines = read_user_text(path, "list", ", expected one image id a line").splitlines()
-    words = [line.split()[0] for line in lines if line.strip()]
-    return [word.rsplit("/", 1)[-1].rsplit(".", 1)[0] if "/" in word else word for word in words]
+    return [_id_of(line.strip(), known) for line in lines if line.strip()]
 
 
-def _find_image(folder: Path, image_id: str) -> Path | None:
-    paths = (folder / f"{image_id}{suffix}" for suffix in SUFFIXES)
-    return next((path for path in paths if os.path.lexists(path)), None)
+def _listed(dataset: Mapping[str, Any], known: Container[str]) -> Iterator[tuple[str, str]]:
+    """Yield the split and the id of every image of both lists."""
+    for split in ("train", "val"):
+        for image_id in read_list(Path(dataset["root"], dataset[f"{split}_list"]), known):
+            yield split, image_id
 
 
-def _names(folder: Path) -> dict[str, str]:
-    """Give the id of an image by what a table may call it; the lists may leave images out."""
-    paths = [path for path in sorted(folder.glob("*")) if path.suffix in SUFFIXES]
-    return {path.stem: path.stem for path in paths} | {path.name: path.stem for path in paths}
+def _id_of(line: str, known: Container[str]) -> str:
+    """Return the id that a line names: the longest that is known, else its first word."""
+    quoted = _QUOTED.match(line)
+    fields = len(line.split())
+    texts = [line.rsplit(maxsplit=count)[0] for count in range(fields)]
+    for text in [*texts, *([quoted[2]] if quoted else [])]:
+        if (found := _known_id(text, known)) is not None:
+            return found
+    word = quoted[2] if quoted else line.split(maxsplit=1)[0]
+    name = word.rsplit("/", 1)[-1]
+    return name.rsplit(".", 1)[0] if name != word else name
 
 
-def _labels_of(image_id: str, image: Path, table: LabelTable, source: Source) -> tuple[str, ...]:
-    for name in (image.name, image_id):
-        if name in table.labels:
-            return table.labels[name]
-    source.problems.append(f"{image}: image without a row in the table of labels, expected one")
-    return ()
+def _known_id(text: str, known: Container[str]) -> str | None:
+    """Return the known id that a name or a path means, with or without suffix."""
+    name = text.strip().rsplit("/", 1)[-1]
+    stem, _, suffix = name.rpartition(".")
+    candidates = [name, stem] if f".{suffix.lower()}" in _LISTED_SUFFIXES else [name]
+    return next((candidate for candidate in candidates if candidate in known), None)
+
+
+def _photograph(
+    root: Path, image_id: str, files: Mapping[str, list[Path]], listed_in: str, source: Source
+) -> Path | None:
+    paths = files.get(image_id, [])
+    if not paths:
+        source.problems.append(
+            f"{root / 'JPEGImages' / image_id}: no such image (.jpg, .jpeg or .png), "
+            f"listed in {listed_in}"
+        )
+        return None
+    if len(paths) > 1:
+        source.problems.append(
+            f"{paths[1]}: {paths[0].name} has the same name: rename or remove one of them"
+        )
+    return paths[0]
+
+
+def _names(files: Mapping[str, list[Path]]) -> dict[str, str]:
+    """Return the id of an image by what a table may call it; the lists may leave images out."""
+    names = {f"{stem}{suffix}": stem for stem in files for suffix in SUFFIXES}
+    return (
+        names
+        | {path.name: stem for stem, paths in files.items() for path in paths}
+        | {stem: stem for stem in files}
+    )
+
+
+def _rows(
+    table: LabelTable, files: Mapping[str, list[Path]], source: Source
+) -> dict[str, tuple[str, ...]]:
+    """Return the labels of a table by image id."""
+    rows: dict[str, tuple[str, ...]] = {}
+    named: dict[str, str] = {}
+    for image, labels in table.labels.items():
+        image_id = _known_id(image, files)
+        if image_id is None:
+            continue  # the table may have rows of images that are not here
+        if image_id in named:
+            source.problems.append(
+                f"rows {named[image_id]} and {image} of the table of labels name the same image"
+            )
+        named[image_id] = image
+        rows[image_id] = labels
+    return rows
+
+
+def _labels_of(
+    image_id: str, image: Path, rows: Mapping[str, tuple[str, ...]], source: Source
+) -> tuple[str, ...]:
+    if image_id not in rows:
+        source.problems.append(f"{image}: image without a row in the table of labels, expected one")
+    return rows.get(image_id, ())
 
 
 def _annotated(
-    path: Path, source: Source, *, boxed: bool, skip: bool
+    path: Path, source: Source, *, skip_empty: bool
 ) -> tuple[tuple[str, ...], tuple[Box, ...]]:
-    """Give the names of the objects of an annotation and, if wanted, their boxes.
-
-    Objects without area are skipped if wanted.
-    """
+    """Return the names of the objects of an annotation, and their boxes where they can be used."""
     try:
-        data = read_user_bytes(path, "annotation", "; give `labels: FILE.csv` instead?")
+        objects = objects_of(_parsed(path))
     except UserError as error:
         source.problems.append(str(error))
         return (), ()
-    try:
-        parser = ElementTree.XMLParser(target=_Plain())  # noqa: S314 - no entities, see _Plain
-        tree: ElementTree.Element = ElementTree.fromstring(data, parser)  # noqa: S314 - as above
-    except _DocumentTypeError:
-        source.problems.append(f"{path}: got a document type, expected a plain annotation")
+    except ValueError as error:
+        source.problems.append(f"{path}: {error}: mend the file, or give `labels: FILE.csv`")
         return (), ()
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        source.problems.append(f"{path}: not well-formed XML ({error}): replace the file")
-        return (), ()
-    objects = [node for node in tree.iterfind("object") if not (skip and _is_empty(node))]
-    found = (name for node in objects for name in node.iterfind("name"))
-    names = dict.fromkeys((name.text or "").strip() for name in found)
+    objects = [(name, node) for name, node in objects if not (skip_empty and _is_empty(node))]
+    names = tuple(dict.fromkeys(name for name, _ in objects))
     for name in names:
         if name not in source.classes:
             source.problems.append(unknown_label(str(path), name, source.classes))
-    if not boxed:
-        return tuple(names), ()
+    if source.unusable_boxes is None:
+        return names, ()
     try:
-        boxes = [_box(node) for node in objects if node.find("bndbox") is not None]
+        boxes = [_box(name, node) for name, node in objects if node.find("bndbox") is not None]
     except ValueError as error:
-        source.problems.append(f"{path}: a bndbox is no box ({error}): replace the file")
-        return tuple(names), ()
-    return tuple(names), tuple(boxes)
+        source.unusable_boxes.append(f"{path}: a bndbox is no box ({error})")
+        return names, ()
+    return names, tuple(boxes)
 
 
 def _is_empty(node: ElementTree.Element) -> bool:
@@ -190,10 +269,25 @@ def _is_empty(node: ElementTree.Element) -> bool:
     return left == right or top == bottom
 
 
-def _box(node: ElementTree.Element) -> Box:
-    """Read one object; VOC counts pixels from 1 and includes the last one."""
+def _parsed(path: Path) -> ElementTree.Element:
+    """Parse an annotation; ValueError where it is not plain XML."""
+    data = read_user_bytes(path, "annotation", "; give `labels: FILE.csv` instead?")
+    try:
+        parser = ElementTree.XMLParser(target=_Plain())  # noqa: S314 - no entities, see _Plain
+        return ElementTree.fromstring(data, parser)  # noqa: S314 - as above
+    except _DocumentTypeError as error:
+        raise ValueError("got a document type, expected an annotation without one") from error
+    except (ElementTree.ParseError, LookupError, ValueError) as error:
+        raise ValueError(f"not well-formed XML ({error}), expected an <annotation>") from error
+
+
+def _box(name: str, node: ElementTree.Element) -> Box:
+    """Read the box of one object; VOC counts pixels from 1 and includes the last one."""
     corners = ("xmin", "ymin", "xmax", "ymax")
-    left, top, right, bottom = (float(node.findtext(f"bndbox/{name}") or "") for name in corners)
+    edges = [float(node.findtext(f"bndbox/{corner}") or "") for corner in corners]
+    if not all(isfinite(edge) and abs(edge) < MOST_PIXELS for edge in edges):
+        raise ValueError(f"its edges are {edges}, expected numbers of pixels")
+    left, top, right, bottom = edges
     if right < left or bottom < top:
         raise ValueError(f"it ends at {right}, {bottom} before it starts at {left}, {top}")
-    return Box((node.findtext("name") or "").strip(), left - 1, top - 1, right, bottom)
+    return Box(name, left - 1, top - 1, right, bottom)

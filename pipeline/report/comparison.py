@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifacts import ClassMaps, maps_by_id, read_label
+from pipeline.artifacts import ClassMaps, maps_by_id
 from pipeline.datasets.manifest import Box, Manifest, Record
+from pipeline.datasets.masks import Mask
 from pipeline.datasets.truth import true_boxes
 from pipeline.images import read_rgb
 from pipeline.metrics.localization import Boxes, map_boxes
@@ -98,7 +99,7 @@ def comparison_rows(
     records: Sequence[Record],
     maps: Mapping[str, Sequence[Path]],
     *,
-    masks: Mapping[str, Path],
+    masks: Mapping[str, Mask],
     boxes: Mapping[str, Sequence[Box]],
     threshold: float,
 ) -> list[Row]:
@@ -121,7 +122,7 @@ def comparison_rows(
     for record in records:
         if not record.labels:
             continue
-        mask = read_label(masks[record.id]) if record.id in masks else None
+        mask = masks[record.id].read() if record.id in masks else None
         true = true_boxes(record, manifest.classes, boxes.get(record.id), mask)
         number = min(true or manifest.class_numbers(record).tolist())
         photograph = thumbnail(read_rgb(record.image))

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.artifacts import ClassMaps, MapShard, maps_by_id, read_label, read_made_label
+from pipeline.artifacts import ClassMaps, MapShard, maps_by_id, read_made_label
 from pipeline.datasets.manifest import Manifest, Record
+from pipeline.datasets.masks import Mask
 from pipeline.images import read_rgb
 from pipeline.progress import progress
 from pipeline.refinement.graph_cut import GraphCutSettings, tag_pixels
@@ -118,7 +119,7 @@ def gallery_choices(manifest: Manifest, splits: Mapping[str, Split], count: int)
 
 def gallery_cards(
     manifest: Manifest,
-    masks: Mapping[str, Path],
+    masks: Mapping[str, Mask],
     splits: Mapping[str, Split],
     choices: Sequence[Choice],
     budget: int,
@@ -128,7 +129,7 @@ def gallery_cards(
     Parameters
     ----------
     manifest : Manifest
-    masks : mapping of str to Path
+    masks : mapping of str to Mask
         Ground truth by image id.
     splits : mapping of str to Split
     choices : sequence of Choice
@@ -166,10 +167,10 @@ def gallery_cards(
     return cards
 
 
-def _truth(masks: Mapping[str, Path], record: Record, size: tuple[int, int]) -> list[Layer]:
+def _truth(masks: Mapping[str, Mask], record: Record, size: tuple[int, int]) -> list[Layer]:
     if record.id not in masks:
         return []
-    return [Layer("truth", "", "truth", label_layer(read_label(masks[record.id]), size))]
+    return [Layer("truth", "", "truth", label_layer(masks[record.id].read(), size))]
 
 
 def _maps(

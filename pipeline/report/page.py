@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from pipeline.datasets.findings import Finding
 from pipeline.datasets.manifest import Manifest
 from pipeline.report.charts import confusion_chart, history_chart, threshold_chart
 from pipeline.report.comparison import Comparison
@@ -47,6 +48,8 @@ class Content:
         The gallery's pictures by split.
     quality : sequence of Quality
         Figures of labels that need no masks.
+    findings : sequence of Finding
+        What is worth checking of the masks and boxes that scores are against.
     config : mapping
         The resolved configuration.
     """
@@ -63,6 +66,7 @@ class Content:
     splits: Mapping[str, Split]
     cards: Mapping[str, Sequence[Card]]
     quality: Sequence[Quality]
+    findings: Sequence[Finding]
     config: Mapping[str, Any]
 
 

@@ -6,7 +6,8 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets.findings import Finding, findings
+from pipeline.datasets.findings import Finding, read_findings
+from pipeline.datasets.findings import findings as list_findings
 from pipeline.datasets.manifest import Manifest, Record, read_manifest
 from pipeline.datasets.overview import (
     Overview,
@@ -32,18 +33,18 @@ MOST_PICTURES = 600
 
 
 def check_dataset(
-    *, manifest: Path, classes: Path, masks: Path, pictures: int, page: Path, threads: int
+    *, manifest: Path, classes: Path, findings: Path, pictures: int, page: Path, threads: int
 ) -> None:
     """Write a page about a data set, and log its counts and what is worth checking.
 
-    Masks and boxes are not looked at.
+    What is worth checking of masks and boxes was found by their own check.
 
     Parameters
     ----------
     manifest, classes : Path
         Images and class names.
-    masks : Path
-        The list of masks: it is there if they passed their own check.
+    findings : Path
+        Findings of the check of masks and boxes.
     pictures : int
         Pictures of each class; fewer where there are very many classes.
     page : Path
@@ -56,11 +57,10 @@ def check_dataset(
     UserError
         If a file that the manifest names is gone.
     """
-    del masks
     data = read_manifest(manifest, classes)
     overview = summarise(data)
     twins, dim = identical_files(data.records, threads), dim_pictures(data.records, threads)
-    found = findings(data, overview, twins, dim)
+    found = [*read_findings(findings), *list_findings(data, overview, twins, dim)]
     chosen, unlabelled = pictures_of_classes(data, pictures, MOST_PICTURES)
     shots = _shots([*chain(*chosen.values()), *unlabelled], threads)
     sheet = {name: [shots[record.id] for record in group] for name, group in chosen.items()}

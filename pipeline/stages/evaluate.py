@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.artifacts import read_label, read_made_label, write_counts
+from pipeline.artifacts import read_made_label, write_counts
 from pipeline.datasets.manifest import files_by_id, read_manifest, read_masks
+from pipeline.datasets.masks import Mask
 from pipeline.documents import write_scores, write_table
 from pipeline.errors import UserError
 from pipeline.metrics.segmentation import Counts, confusion_matrix, image_counts, scores_of
@@ -94,7 +95,7 @@ def evaluate(
     write_scores(scores, head | scores_of(total, names))
 
 
-def scored_masks(ids: Sequence[str], masks: Path) -> dict[str, Path]:
+def scored_masks(ids: Sequence[str], masks: Path) -> dict[str, Mask]:
     """Give the masks of a split's images, in order.
 
     Raises
@@ -113,12 +114,12 @@ def scored_masks(ids: Sequence[str], masks: Path) -> dict[str, Path]:
 class _Counting:
     classes: int
 
-    def __call__(self, pair: tuple[Path, Path]) -> Counts:
-        truth, predicted = read_label(pair[0]), read_made_label(pair[1])
+    def __call__(self, pair: tuple[Mask, Path]) -> Counts:
+        truth, predicted = pair[0].read(), read_made_label(pair[1])
         try:
             return confusion_matrix(truth, predicted, self.classes)
         except ValueError as error:
-            raise UserError(f"{pair[1]}: against {pair[0]}: {error}") from error
+            raise UserError(f"{pair[1]}: against {pair[0].path}: {error}") from error
 
 
 def _threshold(

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import read_label, read_made_label
+from pipeline.artifacts import read_made_label
 from pipeline.datasets.manifest import (
     Box,
     Record,
@@ -13,6 +13,7 @@ from pipeline.datasets.manifest import (
     read_manifest,
     read_masks,
 )
+from pipeline.datasets.masks import Mask
 from pipeline.datasets.truth import true_boxes
 from pipeline.documents import write_scores
 from pipeline.metrics.localization import best_overlap, localization_errors
@@ -96,12 +97,12 @@ class _Comparison:
     classes: tuple[str, ...]
 
     def __call__(
-        self, item: tuple[Record, Path, list[Box] | None, Path | None]
+        self, item: tuple[Record, Path, list[Box] | None, Mask | None]
     ) -> list[tuple[str, float]]:
         """Give the best overlap of every labelled class that has a true box."""
         record, file, known, mask = item
         label = read_made_label(file, (record.height, record.width))
-        truth = read_label(mask) if known is None and mask is not None else None
+        truth = mask.read() if known is None and mask is not None else None
         return [
             (self.classes[number - 1], best_overlap(label == number, true))
             for number, true in true_boxes(record, self.classes, known, truth).items()

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.checks import check_truth
+from pipeline.datasets.findings import write_findings
 from pipeline.datasets.manifest import read_manifest, write_boxes, write_masks
 from pipeline.datasets.readers import read_dataset
 from pipeline.stage import run_stage
@@ -22,6 +23,7 @@ def list_truth(
     seed: int,
     masks: Path,
     boxes: Path,
+    findings: Path,
     threads: int,
 ) -> None:
     """Write what only scoring may see, so that no other stage depends on it.
@@ -38,21 +40,24 @@ def list_truth(
         Seed of a split that the data set does not give.
     masks, boxes : Path
         Outputs. Either list may be empty.
+    findings : Path
+        Output: what is worth checking about both.
     threads : int
         Files decoded at the same time.
 
     Raises
     ------
     UserError
-        If anything is wrong with a mask or a box, or a scored split has no mask at all;
-        nothing is written then.
+        If anything is wrong with a mask or a box, or a scored split has no mask that shows a
+        class of its image; nothing is written then.
     """
     del sources
     source = read_dataset(dataset, seed)
     records = read_manifest(manifest, classes).records
-    check_truth(source, records, dataset["scored"] if dataset.get("masks") else [], threads)
-    write_masks(masks, {item.id: item.mask for item in source.candidates if item.mask is not None})
-    write_boxes(boxes, {item.id: item.boxes for item in source.candidates})
+    truth = check_truth(source, records, dataset["scored"] if dataset.get("masks") else [], threads)
+    write_masks(masks, truth.masks, source.mask_values)
+    write_boxes(boxes, truth.boxes)
+    write_findings(findings, truth.findings)
 
 
 if __name__ == "__main__":

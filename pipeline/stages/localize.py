@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import IGNORE, MapShard, maps_by_id, read_label
+from pipeline.artifacts import IGNORE, MapShard, maps_by_id
 from pipeline.datasets.manifest import Box, Record, read_boxes, read_manifest, read_masks
+from pipeline.datasets.masks import Mask
 from pipeline.datasets.truth import true_boxes
 from pipeline.documents import read_class_scores, write_scores, write_table
 from pipeline.metrics.localization import label_ranks, pixel_histograms, threshold_overlaps
@@ -104,11 +105,11 @@ class _Localization:
 
     def __call__(
         self,
-        item: tuple[Record, MapShard, list[Box] | None, Path | None, NDArray[np.float64]],
+        item: tuple[Record, MapShard, list[Box] | None, Mask | None, NDArray[np.float64]],
     ) -> Found:
         record, shard, known, mask, logits = item
         maps = shard.of_size(record.id, (record.height, record.width))
-        truth = None if mask is None else read_label(mask)
+        truth = None if mask is None else mask.read()
         full = upsampled(maps)
         pixels = np.zeros((2, BINS), np.int64)
         if truth is not None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.checks import checked_records
 from pipeline.datasets.manifest import write_classes, write_manifest
+from pipeline.datasets.orientation import without_orientation
 from pipeline.datasets.readers import read_dataset
 from pipeline.images import MOST_PIXELS
 from pipeline.stage import run_stage
@@ -21,6 +22,7 @@ def prepare_dataset(
     seed: int,
     manifest: Path,
     classes: Path,
+    photographs: Path,
     threads: int,
 ) -> None:
     """Write what training may see. Masks and boxes are listed apart, by ``list_truth``.
@@ -35,6 +37,8 @@ def prepare_dataset(
         Seed of a split that the data set does not give.
     manifest, classes : Path
         Outputs.
+    photographs : Path
+        Output: folder of the photographs that the data set's ``exif: ignore`` leaves unturned.
     threads : int
         Files decoded at the same time.
 
@@ -47,6 +51,9 @@ def prepare_dataset(
     source = read_dataset(dataset, seed)
     limit = dataset.get("max_pixels", MOST_PIXELS)
     records = checked_records(source, threads, max_pixels=limit)
+    photographs.mkdir(parents=True, exist_ok=True)
+    if dataset.get("exif") == "ignore":
+        records = without_orientation(records, photographs, workers=threads)
     write_manifest(manifest, records)
     write_classes(classes, source.classes)
 

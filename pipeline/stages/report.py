@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.datasets.findings import read_findings
 from pipeline.datasets.manifest import (
     Manifest,
     evenly_spaced,
@@ -11,6 +12,7 @@ from pipeline.datasets.manifest import (
     read_manifest,
     read_masks,
 )
+from pipeline.datasets.masks import Mask
 from pipeline.documents import read_scores
 from pipeline.files import replacing
 from pipeline.images import read_rgb
@@ -45,6 +47,7 @@ def report(
     manifest: Path,
     classes: Path,
     masks: Path,
+    findings: Path,
     histories: list[Path],
     scores: list[Path],
     boxes: list[Path],
@@ -71,6 +74,8 @@ def report(
     ----------
     manifest, classes, masks : Path
         Images, class names, and the ground truth (possibly of no image).
+    findings : Path
+        What is worth checking of the ground truth.
     histories : list of Path
         Training histories.
     scores, image_scores : list of Path
@@ -129,6 +134,7 @@ def report(
             PICTURE_BUDGET - _spent(compared, *sheets),
         ),
         quality=judged,
+        findings=read_findings(findings),
         config=config,
     )
     with replacing(report) as partial:
@@ -180,7 +186,7 @@ def _comparison(
     data: Manifest,
     config: Mapping[str, Any],
     maps: Mapping[str, Sequence[Path]],
-    masks: Mapping[str, Path],
+    masks: Mapping[str, Mask],
     boxes: Path,
 ) -> Comparison | None:
     if not tables:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import MapShard, maps_by_id, read_label, write_counts
+from pipeline.artifacts import MapShard, maps_by_id, write_counts
 from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.masks import Mask
 from pipeline.documents import write_scores
 from pipeline.metrics.segmentation import Counts, image_counts, scores_of, threshold_counts
 from pipeline.parallel import map_images
@@ -120,9 +121,9 @@ class _Sweep:
     thresholds: NDArray[np.float64]
     classes: int
 
-    def __call__(self, item: tuple[str, MapShard, Path]) -> Counts:
+    def __call__(self, item: tuple[str, MapShard, Mask]) -> Counts:
         image_id, shard, mask = item
-        truth = read_label(mask)
+        truth = mask.read()
         maps = shard.of_size(image_id, (truth.shape[0], truth.shape[1]))
         full = upsampled(maps)
         return threshold_counts(truth, full, maps.classes, self.thresholds, self.classes)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets.checks import SHOWN, check_truth, checked_records
-from pipeline.datasets.manifest import Record
+from pipeline.datasets.manifest import Box, Record
 from pipeline.datasets.source import Candidate, Source
 from pipeline.errors import UserError
 
@@ -33,7 +33,7 @@ def problems(source):
 def compare(source, splits=("train", "val")):
     """Check the truth of pictures of 4x3 pixels."""
     records = [Record(c.id, c.image, 4, 3, c.split, c.labels) for c in source.candidates]
-    check_truth(source, records, splits, threads=2)
+    return check_truth(source, records, splits, threads=2)
 
 
 def test_a_good_data_set_gives_records_with_sizes(source):
@@ -129,20 +129,87 @@ def test_many_problems_are_cut_and_counted(source):
 
 def test_masks_of_no_image_are_worth_a_warning_where_images_lack_one(source, tmp_path, caplog):
     source.unused_masks = (tmp_path / "a_mask.png",)
-    compare(source)
-    assert "are no image's" not in caplog.text  # every image has its own
+    assert compare(source).findings == ()  # every image has its own
     first = source.candidates[0]
     source.candidates[0] = Candidate(first.id, first.image, "train", first.labels, None)
-    compare(source, splits=["val"])
-    assert f"1 masks are no image's, first {tmp_path / 'a_mask.png'}: expected" in caplog.text
+    (finding,) = compare(source, splits=["val"]).findings
+    assert finding.got == f"1, the first {tmp_path / 'a_mask.png'}"
+    assert f"worth checking: {finding}" in caplog.text
 
 
 def test_labels_that_contradict_the_mask_stay_and_are_counted(source, caplog):
     first = source.candidates[0]
     source.candidates[0] = Candidate(first.id, first.image, "train", ("x", "y"), first.mask)
     with caplog.at_level(logging.WARNING):
+        (finding,) = compare(source).findings
+    assert finding.got == "1 of 2 (50.0 %), such as a (labels: x, y; mask: x)"
+    assert f"worth checking: {finding}" in caplog.text
+
+
+def binary(source, values=(0, 255)):
+    """Give every mask the values of a tool that writes 0 and 255."""
+    for candidate in source.candidates:
+        Image.fromarray(np.array([values * 2] * 3, np.uint8)).save(candidate.mask)
+    return Source(("x",), source.candidates)
+
+
+def test_masks_whose_values_mean_something_else_are_refused_with_the_setting(source):
+    source = binary(source)
+    with pytest.raises(UserError, match="1 problem:") as caught:
         compare(source)
-    assert "1 masks show other classes" in caplog.text
+    assert "their values are 0, 255 (0 is the background, 255 is ignored)" in str(caught.value)
+    assert "save x as 1, or set `mask_values: {255: x}`" in str(caught.value)
+    source.mask_values = {0: 0, 255: 1}
+    assert compare(source).findings == ()
+
+
+def test_a_mask_that_fits_no_picture_hides_no_other_problem(source, tmp_path):
+    source = binary(source)
+    small = tmp_path / "small.png"
+    Image.fromarray(np.zeros((2, 4), np.uint8)).save(small)
+    source.candidates.append(Candidate("c", tmp_path / "a.png", "val", ("x",), small))
+    with pytest.raises(UserError, match="2 problems:") as caught:
+        compare(source)
+    assert "small.png: mask is 4x2" in str(caught.value)
+    assert "none of the 2 masks of labelled train and val images" in str(caught.value)
+
+
+def test_contradictions_of_a_split_that_is_not_scored_are_a_finding(source):
+    first = source.candidates[0]
+    Image.fromarray(np.zeros((3, 4), np.uint8)).save(first.mask)
+    with pytest.raises(UserError, match="none of the 1 masks of labelled train images"):
+        compare(source)
+    assert [f.name for f in compare(source, splits=["val"]).findings] == [
+        "masks that contradict the labels"
+    ]
+
+
+def test_values_that_no_class_has_are_listed_with_what_they_may_mean(source):
+    source = binary(source, (0, 200))
+    with pytest.raises(UserError, match="3 problems:") as caught:
+        compare(source)
+    lines = str(caught.value).split("\n  ")
+    assert lines[1].startswith("the masks agree with the labels if their values mean `mask_values")
+    assert "{200: x}" in lines[1] and lines[2].endswith("the values [200], expected 0 to 1 and 255")
+    source.mask_values = {0: 0, 255: 1}
+    with pytest.raises(UserError, match="2 problems:") as caught:
+        compare(source)
+    assert "has the values [200], expected those of `mask_values`, 0 and 255: 0, 255" in str(
+        caught.value
+    )
+
+
+def test_boxes_that_labels_do_not_need_are_left_out_and_named(source):
+    first = source.candidates[0]
+    boxes = (Box("x", 0, 0, 2, 2), Box("x", 9, 9, 12, 12))
+    source.candidates[0] = Candidate(first.id, first.image, "train", ("x",), first.mask, boxes)
+    with pytest.raises(UserError, match="wholly outside the picture"):
+        compare(source)
+    source.unusable_boxes = ["b.xml: said before"]
+    truth = compare(source)
+    assert truth.boxes == {"a": (), "b": ()}
+    (finding,) = truth.findings
+    assert finding.got == "2, the first in b.xml: said before"
 
 
 @pytest.mark.parametrize(

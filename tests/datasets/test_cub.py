@@ -163,3 +163,18 @@ def test_any_text_is_read_or_has_problems(tmp_path_factory, texts):
         assert source.problems or (len(candidate.labels), len(candidate.boxes)) == (1, 1)
         for box in candidate.boxes:
             assert -1e9 < box.left < box.right < 2e9 and -1e9 < box.top < box.bottom < 2e9
+
+
+@pytest.mark.parametrize("path", ["/etc/x.jpg", "../x.jpg", "001.Crow/../../x.jpg", ".."])
+def test_a_path_out_of_the_folder_is_named(root, path):
+    _, rest = (root / "images.txt").read_text().split("\n", 1)
+    (root / "x.jpg").touch()
+    source = read(root, images=f"1 {path}\n{rest}")
+    (problem,) = source.problems
+    assert problem == (
+        f"{root / 'images.txt'}, line 1: the path is {path!r}, expected one below "
+        f"{root / 'images'}, without a leading / and without .."
+    )
+    assert [candidate.id for candidate in source.candidates] == [
+        "002.Wren__Wren_1", "002.Wren__Wren 2",
+    ]  # fmt: skip

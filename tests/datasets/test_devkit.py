@@ -228,6 +228,17 @@ def test_a_dangerous_entry_is_named_and_nothing_is_left(archives, folder, danger
     assert_assembled(folder)
 
 
+@pytest.mark.parametrize("time", ["nan", "inf", "-1e308", "1e30"])
+def test_times_that_no_file_can_have_are_not_restored(archives, folder, time):
+    with tarfile.open(archives[0], "w", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in voc_files().items():
+            made = entry(name)
+            made.size, made.pax_headers = len(content), {"mtime": time}
+            tar.addfile(made, io.BytesIO(content))
+    assemble_devkit(*archives, folder)
+    assert_assembled(folder)
+
+
 def test_a_harmless_link_that_is_not_wanted_is_left_out(archives, folder):
     link = entry(f"{VOC}/JPEGImages/latest", tarfile.SYMTYPE, "2007_1.jpg")
     write_archive(archives[0], voc_files(), link)

@@ -16,6 +16,7 @@ from pipeline.datasets.manifest import (
     write_manifest,
     write_masks,
 )
+from pipeline.datasets.masks import Mask
 from pipeline.errors import UserError
 
 NAMES = st.text(
@@ -48,11 +49,23 @@ def test_masks_read_back_as_written(tmp_path):
     for path in masks.values():
         path.write_bytes(b"one")
     write_masks(tmp_path / "masks.csv", masks)
-    assert read_masks(tmp_path / "masks.csv") == masks
+    assert read_masks(tmp_path / "masks.csv") == {key: Mask(path) for key, path in masks.items()}
     first = (tmp_path / "masks.csv").read_bytes()
     masks["a"].write_bytes(b"two")  # as long as before
     write_masks(tmp_path / "masks.csv", masks)
     assert (tmp_path / "masks.csv").read_bytes() != first
+
+
+def test_what_the_values_of_masks_mean_is_read_back(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"")
+    write_masks(tmp_path / "masks.csv", {"a": path}, {255: 1, 0: 0, 7: 255})
+    assert read_masks(tmp_path / "masks.csv") == {"a": Mask(path, {255: 1, 0: 0, 7: 255})}
+    text = (tmp_path / "masks.csv").read_text()
+    for wrong in ("255", "255=1=2", "256=1", "a=1", "0=-1"):
+        (tmp_path / "masks.csv").write_text(text.replace("255=1 0=0 7=255", wrong))
+        with pytest.raises(UserError, match=r"masks\.csv: not a whole list of masks"):
+            read_masks(tmp_path / "masks.csv")
 
 
 def test_other_columns_are_refused(tmp_path):

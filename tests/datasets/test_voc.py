@@ -69,11 +69,14 @@ def test_boxes_count_pixels_from_zero_and_end_after_the_last_one(root):
     assert source.candidates[1].boxes == ()
 
 
-@pytest.mark.parametrize("value", ["", "x", "9"])
-def test_a_box_that_is_none_is_a_problem(root, value):
+@pytest.mark.parametrize("value", ["", "x", "9", "inf", "-1e308", "nan", "1e999"])
+def test_a_box_that_is_none_leaves_the_labels(root, value):
     (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(value)))
-    (problem,) = read_voc(settings(root)).problems
-    assert "a.xml: a bndbox is no box" in problem
+    source = read_voc(settings(root))
+    assert source.problems == []
+    assert (source.candidates[0].labels, source.candidates[0].boxes) == (("dog",), ())
+    (line,) = source.unusable_boxes
+    assert "a.xml: a bndbox is no box" in line
 
 
 def test_labels_come_from_a_table(root):
@@ -143,6 +146,92 @@ def test_an_annotation_is_read_in_the_encoding_that_it_declares(root, encoding):
     assert next(c.labels for c in source.candidates if c.id == "a") == ("dog",)
     (root / "Annotations/a.xml").write_text("<!DOCTYPE x><annotation/>", encoding=encoding)
     assert any("got a document type" in problem for problem in read_voc(settings(root)).problems)
+
+
+OTHER_WRITERS = {
+    "YOLO": "0 0.5 0.5 0.2 0.2\n",
+    "JSON": '{"shapes": [{"label": "dog"}]}',
+    "nothing": "",
+    "truncated": XML.format(OBJECT.format("dog", 0))[:40],
+    "two documents": XML.format("") + XML.format(OBJECT.format("dog", 0)),
+    "multi-byte": "<?xml version='1.0' encoding='gb2312'?><annotation/>",
+    "wrapper": XML.format(f"<objects>{OBJECT.format('dog', 0)}</objects>"),
+}
+
+
+@pytest.mark.parametrize("writer", OTHER_WRITERS)
+def test_annotations_of_other_writers_are_refused_instead_of_read_as_no_label(root, writer):
+    (root / "Annotations/b.xml").write_text(OTHER_WRITERS[writer])
+    (problem,) = read_voc(settings(root)).problems
+    assert problem.startswith(f"{root / 'Annotations/b.xml'}: ") and "expected" in problem
+    assert "\n" not in problem and problem.endswith("or give `labels: FILE.csv`")
+
+
+def test_photographs_and_masks_may_have_capital_suffixes(root):
+    for name, other in (("a.jpg", "a.JPG"), ("b.jpg", "b.Jpeg"), ("c.jpg", "c.PNG")):
+        (root / "JPEGImages" / name).rename(root / "JPEGImages" / other)
+    (root / "SegmentationClass/a.png").rename(root / "SegmentationClass/a.PNG")
+    (root / "labels.csv").write_text("image,labels\na.jpg,cow\nb.Jpeg,sofa\nc,\n")
+    boxes = "image,label,left,top,right,bottom\na.jpg,cow,0,0,1,1\n"
+    (root / "boxes.csv").write_text(boxes)
+    source = read_voc(settings(root, labels="labels.csv", boxes="boxes.csv"))
+    assert source.problems == []
+    assert [c.image.name for c in source.candidates] == ["a.JPG", "b.Jpeg", "c.PNG"]
+    assert [c.labels for c in source.candidates] == [("cow",), ("sofa",), ()]
+    assert source.candidates[0].mask == root / "SegmentationClass/a.PNG"
+    assert source.candidates[0].boxes == (Box("cow", 0, 0, 1, 1),)
+
+
+def test_two_photographs_or_rows_of_one_id_are_named(root):
+    (root / "JPEGImages/a.PNG").touch()
+    (root / "JPEGImages/unlisted.jpg").touch()
+    (root / "JPEGImages/unlisted.png").touch()
+    (root / "labels.csv").write_text("image,labels\na,cow\nb,\nc,\nb.jpg,sofa\n")
+    rows, images = read_voc(settings(root, labels="labels.csv")).problems
+    assert rows == "rows b and b.jpg of the table of labels name the same image"
+    assert images.startswith(f"{root / 'JPEGImages/a.jpg'}: a.PNG has the same name")
+
+
+KNOWN = {"a", "my photo", "my photo 1", "2007.5", "b"}
+
+
+@pytest.mark.parametrize(
+    ("line", "image_id"),
+    [
+        ("a", "a"),
+        ("a.jpg", "a"),
+        ("a.JPEG", "a"),
+        ("a.xml", "a"),
+        ("a -1", "a"),
+        ("JPEGImages/a.jpg SegmentationClass/a.png", "a"),
+        ('"a"', "a"),
+        ("'a.jpg'", "a"),
+        ("my photo", "my photo"),
+        ("my photo.jpg", "my photo"),
+        ("/JPEGImages/my photo.jpg /SegmentationClass/my photo.png", "my photo"),
+        ('"my photo" "masks/my photo.png"', "my photo"),
+        ("my photo 1", "my photo 1"),
+        ("my photo  -1", "my photo"),
+        ("2007.5", "2007.5"),
+        ("2007.5.png", "2007.5"),
+        ("  b\t1 ", "b"),
+        ("zz", "zz"),
+        ("zz yy", "zz"),
+        ("a.txt", "a.txt"),
+        ("x/zz.jpg", "zz"),
+    ],
+)
+def test_an_id_may_have_a_suffix_quotes_and_spaces(tmp_path, line, image_id):
+    (tmp_path / "list.txt").write_text(f"{line}\n")
+    assert read_list(tmp_path / "list.txt", KNOWN) == [image_id]
+
+
+def test_what_values_of_masks_mean_is_for_masks_only(root):
+    classes = ["bird", "cat", "dog"]
+    given = settings(root, classes=classes, mask_values={"0": "bird", "255": "background"})
+    assert read_voc(given).mask_values == {0: 1, 255: 0}
+    assert read_voc(given | {"masks": None, "mask_values": None}).mask_values is None
+    assert read_voc(settings(root)).mask_values is None
 
 
 def test_a_list_may_have_a_byte_order_mark_and_no_other_encoding(root):

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from pipeline.artifacts import ClassMaps, write_label, write_maps
+from pipeline.datasets.findings import write_findings
 from pipeline.datasets.manifest import (
     Box,
     Record,
@@ -69,6 +70,7 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
     write_manifest(root / "dataset/manifest.csv", records)
     write_classes(root / "dataset/classes.json", classes)
     write_masks(root / "dataset/masks.csv", masks)
+    write_findings(root / "dataset/findings.json", [])
     write_boxes(root / "dataset/boxes.csv", {"i1": [Box(classes[0], 3, 4, 21, 16)]})
     write_maps(root / "maps/plain/cam/train/0.safetensors", maps)
     truth = rng.integers(0, 2, (9, 9)).astype(np.uint8)
@@ -120,6 +122,7 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
         "manifest": root / "dataset/manifest.csv",
         "classes": root / "dataset/classes.json",
         "masks": root / "dataset/masks.csv",
+        "findings": root / "dataset/findings.json",
         "histories": [history],
         "scores": [root / f"scores/{stem}.json" for stem in files],
         "boxes": [root / f"scores/boxes/{METHOD}/train.json"],

@@ -60,7 +60,7 @@ def widen(tree):
         for method in (METHOD, OTHER):
             write_label(root / f"labels/{method}/train/0/more{k}.png", label)
         rows.append(f"more{k},{image},30,20,train,dog,")
-        truths.append(f"more{k},{root / f'masks/more{k}.png'},")
+        truths.append(f"more{k},{root / f'masks/more{k}.png'},,")
         lines.append(f"more{k},{0.21 + 0.02 * k:.2f},0.5,0.9,,{0.9 - 0.03 * k:.2f}")
     manifest.write_text("\n".join(rows) + "\n")
     masks.write_text("\n".join(truths) + "\n")

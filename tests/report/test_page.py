@@ -2,6 +2,7 @@ import json
 import re
 from html.parser import HTMLParser
 
+from pipeline.datasets.findings import Finding, write_findings
 from pipeline.datasets.manifest import write_masks
 from pipeline.documents import read_scores, write_scores
 from pipeline.report.html import duration, percent, plain
@@ -225,6 +226,16 @@ def test_the_same_inputs_give_the_same_bytes(tree):
     one, _ = rendered(tree)
     two, _ = rendered(tree)
     assert one == two
+
+
+def test_what_is_worth_checking_of_the_masks_stands_beside_the_scores(tree):
+    html, _ = rendered(tree)
+    assert 'class="warning"' not in html
+    found = [Finding("masks <that> contradict", "3 of 4", "They score", "Mend them")]
+    write_findings(tree.arguments["findings"], found)
+    html, _ = rendered(tree)
+    text = "<strong>Masks &lt;that&gt; contradict:</strong> 3 of 4. They score. Mend them.</p>"
+    assert text in html[html.index('id="ladder"') : html.index("</section>")]
 
 
 def test_without_masks_the_page_says_so_and_shows_pictures(tree):

@@ -5,18 +5,22 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline.datasets.findings import Finding, write_findings
 from pipeline.datasets.manifest import Record, write_classes, write_manifest
 from pipeline.errors import UserError
 from pipeline.stages.check_dataset import check_dataset
 
+FINDINGS = [Finding("masks <that> contradict", "3 of 4", "They score", "Mend them")]
+
 
 @pytest.fixture
 def check(small_dataset, tmp_path):
-    page = tmp_path / "dataset/check.html"
+    page, found = tmp_path / "dataset/check.html", tmp_path / "dataset/findings.json"
+    write_findings(found, FINDINGS)
 
     def run(pictures=6, threads=1):
-        paths = {name: small_dataset[name] for name in ("manifest", "classes", "masks")}
-        check_dataset(**paths, pictures=pictures, page=page, threads=threads)
+        paths = {name: small_dataset[name] for name in ("manifest", "classes")}
+        check_dataset(**paths, findings=found, pictures=pictures, page=page, threads=threads)
         return page.read_text(encoding="utf-8")
 
     return run
@@ -31,6 +35,11 @@ def test_the_page_shows_pictures_of_every_class(check):
         "cat: 0", "cat: 2", "cat: 5", "dog: 1", "dog: 2", "dog: 4", "no label: 3",
     ]  # fmt: skip
     assert captions(check(pictures=1)) == ["cat: 0", "dog: 1", "no label: 3"]
+
+
+def test_findings_about_masks_are_on_the_page(check):
+    text = "<h3>masks &lt;that&gt; contradict</h3><div><p>3 of 4.</p>"
+    assert text in check()
 
 
 def test_without_pictures_there_are_none(check):
@@ -50,7 +59,9 @@ def test_a_terminal_has_counts_and_warnings(check, caplog):
     assert "2 classes, from cat (2 train images) to dog (2)" in lines
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [line.split(":")[1] for line in warned] == [
-        " classes with fewer than 10 train images", " pictures below 64 pixels a side",
+        " masks <that> contradict",
+        " classes with fewer than 10 train images",
+        " pictures below 64 pixels a side",
     ]  # fmt: skip
 
 
@@ -63,7 +74,9 @@ def test_a_copy_in_val_of_a_train_image_is_found(tmp_path, caplog):
     ]
     write_manifest(tmp_path / "m.csv", records)
     write_classes(tmp_path / "c.json", ["cat"])
-    paths = {"manifest": tmp_path / "m.csv", "classes": tmp_path / "c.json", "masks": tmp_path}
+    write_findings(tmp_path / "f.json", [])
+    files = {"manifest": "m.csv", "classes": "c.json", "findings": "f.json"}
+    paths = {name: tmp_path / file for name, file in files.items()}
     check_dataset(**paths, pictures=2, page=tmp_path / "check.html", threads=1)
     assert "same picture in train and val: a (train: cat) = b (val: cat)." in caplog.text
 
@@ -85,9 +98,11 @@ def test_real_photographs_make_a_page_of_bounded_size(voc_subset, tmp_path):
         (tmp_path / name).write_text("\n".join(ids))
     dataset = {"kind": "voc", "root": voc_subset, "labels": "labels.csv", "masks": None}
     dataset |= {"classes": None} | {name: tmp_path / name for name in lists}
-    prepare_dataset(sources=[], dataset=dataset, seed=0, threads=1, **paths)
+    made = {"photographs": tmp_path / "photographs"}
+    prepare_dataset(sources=[], dataset=dataset, seed=0, threads=1, **paths, **made)
+    write_findings(tmp_path / "f.json", [])
     page = tmp_path / "check.html"
-    check_dataset(**paths, masks=tmp_path, pictures=6, page=page, threads=1)
+    check_dataset(**paths, findings=tmp_path / "f.json", pictures=6, page=page, threads=1)
     shown = captions(page.read_text(encoding="utf-8"))
     assert len(shown) >= 20
     assert page.stat().st_size < 60_000 + 20_000 * len(shown)

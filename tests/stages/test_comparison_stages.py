@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from pipeline.artifacts import ClassMaps, write_maps
-from pipeline.datasets.manifest import Box, read_manifest, read_masks, write_boxes
+from pipeline.datasets.manifest import Box, read_manifest, read_masks, write_boxes, write_masks
 from pipeline.documents import read_class_scores, write_class_scores
 from pipeline.errors import UserError
 from pipeline.images import normalise, read_rgb
@@ -54,7 +54,7 @@ def write_split(path, data, values_of):
 @pytest.fixture
 def perfect(small_dataset, data, tmp_path):
     """Give maps that are the masks themselves."""
-    masks = {k: np.asarray(Image.open(p)) for k, p in read_masks(small_dataset["masks"]).items()}
+    masks = {k: mask.read() for k, mask in read_masks(small_dataset["masks"]).items()}
     return write_split(
         tmp_path / "perfect.safetensors",
         data,
@@ -281,3 +281,14 @@ def test_units_are_drawn_a_row_a_class(small_dataset, tmp_path, weights):
     # Two strips of three pictures of 112 pixels beside each other, for each of two classes.
     with Image.open(tmp_path / "units.png") as sheet:
         assert sheet.size == (2 * 336 + 8, 2 * (112 + 18) + 8)
+
+
+def test_localization_is_the_same_whatever_the_masks_values_are(small_dataset, tmp_path, perfect):
+    expected = located(small_dataset, tmp_path, perfect, RIGHT)
+    stored = np.array([255, 0, 1], np.uint8)
+    masks = {}
+    for name, mask in read_masks(small_dataset["masks"]).items():
+        masks[name] = tmp_path / f"stored{name}.png"
+        Image.fromarray(stored[mask.read()]).save(masks[name])
+    write_masks(small_dataset["masks"], masks, {255: 0, 0: 1, 1: 2})
+    assert located(small_dataset, tmp_path, perfect, RIGHT) == expected

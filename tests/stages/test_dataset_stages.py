@@ -1,14 +1,17 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pipeline.artifacts import read_label, write_label
 from pipeline.config import resolve
 from pipeline.datasets.demo import CLASSES
+from pipeline.datasets.findings import read_findings
 from pipeline.datasets.manifest import Box, read_boxes, read_manifest, read_masks
 from pipeline.described import label_settings
 from pipeline.documents import read_scores, read_table
 from pipeline.errors import UserError
+from pipeline.export.photographs import place_photograph
+from pipeline.images import read_rgb
 from pipeline.sources import dataset_sources, missing, photographs_section, truth_sources
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.generate_demo import generate_demo
@@ -19,9 +22,10 @@ from pipeline.workflow import Plan
 
 def prepare(out, dataset):
     seen = {name: out / name for name in ("manifest", "classes")}
-    bare = dataset | {key: None for key in ("masks", "boxes") if key in dataset}
-    prepare_dataset(sources=[], dataset=bare, seed=0, threads=2, **seen)
-    truth = {name: out / name for name in ("masks", "boxes")}
+    bare = dataset | {key: None for key in ("masks", "mask_values", "boxes") if key in dataset}
+    made = {"photographs": out / "photographs"}
+    prepare_dataset(sources=[], dataset=bare, seed=0, threads=2, **seen, **made)
+    truth = {name: out / name for name in ("masks", "boxes", "findings")}
     list_truth(
         sources=[],
         dataset={"scored": ["train", "val"]} | dataset,
@@ -305,3 +309,52 @@ def test_a_table_and_a_folder_in_each_others_place_are_named(demo, demo_config):
     named = "named by the configuration's dataset"
     assert table == f"{given['images']}: a folder, expected a file, {named}.labels"
     assert images == f"{given['labels']}: a file, expected a folder, {named}.images"
+
+
+def test_what_masks_and_boxes_are_like_is_no_matter_of_the_photographs(demo, demo_config):
+    bare = Plan(resolve(demo_config | {"dataset": folder(demo)}))
+    values = {255: "redcap"}
+    masks = str(demo / "SegmentationClass")
+    given = folder(demo, masks=masks, mask_values=values, classes=list(CLASSES))
+    section = photographs_section(Plan(resolve(demo_config | {"dataset": given})))
+    assert section == photographs_section(bare) | {"classes": list(CLASSES)}
+
+
+def test_bad_boxes_of_annotations_refuse_neither_the_labels_nor_the_truth(demo, tmp_path):
+    box = "<bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>3</xmax><ymax>9</ymax></bndbox>"
+    text = "<annotation><object><name>redcap</name>{}</object></annotation>"
+    (demo / "Annotations").mkdir()
+    images = sorted((demo / "JPEGImages").iterdir())
+    for image, edge in zip(images, ("1", "9", "-1e308", "inf", "1", "1"), strict=True):
+        (demo / f"Annotations/{image.stem}.xml").write_text(text.format(box.format(edge)))
+    paths = prepare(tmp_path / "out", voc(demo, labels=None, masks=None))
+    data = read_manifest(paths["manifest"], paths["classes"])
+    assert all(record.labels == ("redcap",) for record in data.records)
+    assert len(read_boxes(paths["boxes"])) == 3
+    (finding,) = read_findings(paths["findings"])
+    assert finding.name == "boxes that cannot be used" and finding.got.startswith("3, the first")
+
+
+def test_a_photograph_is_used_as_stored_where_the_data_set_says_so(demo, tmp_path):
+    path = demo / "JPEGImages/train_00001.png"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(path) as image:
+        stored = np.asarray(image)[:, :20].copy()
+    Image.fromarray(stored).save(path, exif=exif)
+    mask = demo / "SegmentationClass/train_00001.png"
+    with Image.open(mask) as image:
+        Image.fromarray(np.asarray(image)[:, :20].copy()).save(mask)
+    with pytest.raises(UserError, match=r"mask is 20x32, expected 32x20 .* set `exif: ignore`"):
+        prepare(tmp_path / "out", voc(demo))
+    paths = prepare(tmp_path / "out", voc(demo, exif="ignore"))
+    records = read_manifest(paths["manifest"], paths["classes"]).records
+    (record,) = [record for record in records if record.image.parent.name == "photographs"]
+    assert (record.id, record.width, record.height) == ("train_00001", 20, 32)
+    assert np.array_equal(read_rgb(record.image), stored)
+    place_photograph(record, tmp_path / "export.jpg", "link")  # of the size that labels have
+    with Image.open(tmp_path / "export.jpg") as image:
+        assert image.size == (20, 32) and not image.getexif()
+    # What an export or another program does with the manifest's file changes nothing.
+    with Image.open(record.image) as image:
+        assert np.array_equal(np.asarray(ImageOps.exif_transpose(image)), stored)

@@ -36,7 +36,7 @@ OPTIONS = {"images": "link", "polygons": False, "tolerance": 0.5, "unsure_below"
 def labels(small_dataset, tmp_path):
     """Label images in two shards: the masks, with a row of 255; a soft label of each."""
     for number, (name, mask) in enumerate(read_masks(small_dataset["masks"]).items()):
-        label = np.array(Image.open(mask))
+        label = mask.read()
         label[0] = 255
         write_label(tmp_path / f"labels/{number % 2}/{name}.png", label)
         share = (label == 1) * 0.5 + 0.25

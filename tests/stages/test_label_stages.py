@@ -117,8 +117,8 @@ def scored(small_dataset, folders, tmp_path, **changes):
 @pytest.fixture
 def copies(small_dataset, tmp_path):
     """Give a folder of labels that equal the masks."""
-    for name, path in read_masks(small_dataset["masks"]).items():
-        write_label(tmp_path / f"copies/{name}.png", read_label(path))
+    for name, mask in read_masks(small_dataset["masks"]).items():
+        write_label(tmp_path / f"copies/{name}.png", mask.read())
     return tmp_path / "copies"
 
 
@@ -238,7 +238,7 @@ def boxed(small_dataset, folders, tmp_path, boxes=None):
 def test_boxes_around_masks_are_found_by_the_masks_themselves(small_dataset, tmp_path):
     truth = read_masks(small_dataset["masks"])
     for image_id in ("0", "1", "2", "3"):
-        write_label(tmp_path / f"copy/{image_id}.png", read_label(truth[image_id]))
+        write_label(tmp_path / f"copy/{image_id}.png", truth[image_id].read())
     document = boxed(small_dataset, [tmp_path / "copy"], tmp_path)
     # Labels 1 + 1 + 2 + 0; the largest region of a label is one of the mask's own.
     assert (document["images"], document["pairs"]) == (4, 4)
@@ -263,3 +263,22 @@ def test_an_image_without_a_label_image_is_an_error_of_boxes_too(small_dataset, 
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"4 of 4 images have no label in .*empty, first 0.png"):
         boxed(small_dataset, [tmp_path / "empty"], tmp_path)
+
+
+def remapped(small_dataset, tmp_path):
+    """Give the same masks as another tool writes them, and what its values mean."""
+    stored = np.array([7, 255, 0], np.uint8)
+    masks = {}
+    for name, mask in read_masks(small_dataset["masks"]).items():
+        masks[name] = tmp_path / f"stored/{name}.png"
+        masks[name].parent.mkdir(exist_ok=True)
+        Image.fromarray(stored[mask.read()]).save(masks[name])
+    write_masks(tmp_path / "stored.csv", masks, {7: 0, 255: 1, 0: 2})
+    return small_dataset | {"masks": tmp_path / "stored.csv"}
+
+
+@pytest.mark.parametrize("of", [scored, swept, boxed])
+def test_scores_are_the_same_whatever_the_masks_values_are(small_dataset, maps, tmp_path, of):
+    folders = maps if of is swept else labelled(small_dataset, maps, tmp_path / "labels")
+    expected = of(small_dataset, folders, tmp_path)
+    assert of(remapped(small_dataset, tmp_path), folders, tmp_path) == expected

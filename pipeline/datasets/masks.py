@@ -1,0 +1,136 @@
+"""Ground-truth masks: where they are, and what the values in them mean."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.artifacts import BACKGROUND, IGNORE, read_label
+from pipeline.errors import UserError, did_you_mean
+from pipeline.user_files import files_below
+
+SUFFIX = ".png"
+#: Suffixes of pictures that may be meant as masks, though they are not read as such.
+OTHER_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".tif", ".tiff", ".webp"})
+#: What a value may mean besides a class.
+BACKGROUND_NAME, IGNORE_NAME = "background", "ignore"
+
+
+@dataclass(frozen=True)
+class Mask:
+    """The ground-truth mask of one image.
+
+    Attributes
+    ----------
+    path : Path
+        The user's file.
+    values : mapping of int to int, optional
+        Label value (0 background, k class, 255 ignore) by stored value; None where the stored
+        values are the label values.
+    """
+
+    path: Path
+    values: Mapping[int, int] | None = None
+
+    def read(self) -> NDArray[np.uint8]:
+        """Read the mask as a label image.
+
+        Returns
+        -------
+        (H, W) uint8 array
+            0 background, 1 to 254 classes, 255 ignore.
+
+        Raises
+        ------
+        UserError
+            If the file cannot be decoded, or holds a value without a meaning.
+        """
+        stored = read_label(self.path)
+        if self.values is None:
+            return stored
+        lacking = sorted(set(np.unique(stored).tolist()) - self.values.keys())
+        if lacking:
+            raise UserError(f"{self.path}: {unnamed(lacking, self.values)}")
+        table = np.zeros(256, np.uint8)
+        for value, number in self.values.items():
+            table[value] = number
+        return table[stored]
+
+
+def unnamed(values: list[int], known: Mapping[int, int]) -> str:
+    """Word the problem of values that ``mask_values`` does not name."""
+    expected = ", ".join(map(str, sorted(known)))
+    return f"mask has the values {values}, expected those of `mask_values`, 0 and 255: {expected}"
+
+
+def read_mask_values(
+    given: Mapping[str, str] | None, classes: tuple[str, ...], problems: list[str]
+) -> dict[int, int] | None:
+    """Return what stored values mean, as the configuration's ``mask_values`` says.
+
+    Parameters
+    ----------
+    given : mapping of str to str, or None
+        A class name, ``background`` or ``ignore`` by stored value in decimal digits.
+    classes : tuple of str
+        Class number k is ``classes[k - 1]``.
+    problems : list of str
+        Grows by a line for every name that is unknown or ambiguous.
+
+    Returns
+    -------
+    dict of int to int, or None
+        Label value by stored value. 0 is the background and 255 ignored unless they are given.
+        None without the setting.
+    """
+    if not given:
+        return None
+    numbers = {name: number for number, name in enumerate(classes, start=1)}
+    if IGNORE_NAME in numbers and IGNORE_NAME in given.values():
+        problems.append(
+            f"mask_values: {IGNORE_NAME!r} is a class and the word for ignored pixels, expected "
+            "another name of the class"
+        )
+    numbers |= {BACKGROUND_NAME: BACKGROUND, IGNORE_NAME: IGNORE}
+    values = {BACKGROUND: BACKGROUND, IGNORE: IGNORE}
+    for value, name in given.items():
+        if name in numbers:
+            values[int(value)] = numbers[name]
+        else:
+            problems.append(
+                f"mask_values: {value} is {name!r}, expected background, ignore or one of "
+                f"{', '.join(classes)}{did_you_mean(name, list(numbers))}"
+            )
+    return values
+
+
+def find_masks(folder: Path) -> dict[str, list[Path]]:
+    """Find the pictures below a folder that may be masks, in any case of their suffix.
+
+    Returns
+    -------
+    dict of str to list of Path
+        By path below the folder without the suffix; PNG files and :data:`OTHER_SUFFIXES`.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in files_below(folder, {SUFFIX, *OTHER_SUFFIXES}).files:
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        found.setdefault(stem, []).append(path)
+    return found
+
+
+def mask_of(stem: str, found: Mapping[str, list[Path]], problems: list[str]) -> Path | None:
+    """Return the mask of an image, and add a problem where its file cannot be meant as one."""
+    files = found.get(stem, [])
+    masks = [path for path in files if path.suffix.lower() == SUFFIX]
+    if len(masks) > 1:
+        names = " and ".join(path.name for path in masks)
+        problems.append(f"{masks[0].parent}: {names} are masks of one image, expected one of them")
+    elif files and not masks:
+        problems.append(
+            f"{files[0]}: a mask of this kind is not read, expected {files[0].stem}{SUFFIX}: "
+            "convert it without loss to a PNG of class numbers"
+        )
+    return masks[0] if masks else None

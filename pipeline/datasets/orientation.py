@@ -1,0 +1,94 @@
+"""EXIF orientation of photographs, and photographs that are used as they are stored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image
+
+from pipeline.datasets.manifest import Record
+from pipeline.files import replacing
+from pipeline.images import PHOTOGRAPHS, UnreadableImageError, open_image, read_rgb
+from pipeline.parallel import map_images
+
+#: The orientation of a photograph that is stored upright.
+UPRIGHT = 1
+#: Orientations that exchange width and height.
+SIDEWAYS = frozenset({5, 6, 7, 8})
+#: What turns an upright picture back into the stored one, by orientation.
+_INVERSE = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+def exif_orientation(path: Path) -> int:
+    """Return the EXIF orientation of an image file, 1 (upright) to 8; 1 where there is none."""
+    try:
+        with open_image(path, PHOTOGRAPHS) as image:
+            found = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
+    except UnreadableImageError:
+        return UPRIGHT  # whoever decodes it says what is wrong with the file
+    return found if found in _INVERSE else UPRIGHT
+
+
+def stored_pixels(path: Path) -> NDArray[np.uint8]:
+    """Decode a photograph without its EXIF orientation.
+
+    Returns
+    -------
+    (H, W, 3) uint8 array
+        What :func:`pipeline.images.read_rgb` returns, turned back.
+    """
+    # Turned back, since Pillow applies the orientation of some formats on its own.
+    upright = Image.fromarray(read_rgb(path))
+    inverse = _INVERSE.get(exif_orientation(path))
+    return np.asarray(upright if inverse is None else upright.transpose(inverse))
+
+
+def without_orientation(
+    records: Sequence[Record], folder: Path, *, workers: int = 1
+) -> list[Record]:
+    """Let all stages use photographs as they are stored: ``exif: ignore`` of a data set.
+
+    A photograph that EXIF turns is written as ``ID.png`` with the stored pixels and without
+    EXIF, and its record names that file. So no later stage, no export and no other program that
+    reads the manifest needs to know of the setting. All other records stay as they are.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        With the sizes of the upright photographs.
+    folder : Path
+        Where the files are written.
+    workers : int
+        Processes.
+
+    Returns
+    -------
+    list of Record
+        In the given order.
+    """
+    work = _Rewriting(folder)
+    return list(map_images(work, records, workers=workers, what="EXIF orientations removed"))
+
+
+@dataclass(frozen=True)
+class _Rewriting:
+    folder: Path
+
+    def __call__(self, record: Record) -> Record:
+        if exif_orientation(record.image) == UPRIGHT:
+            return record
+        path = self.folder / f"{record.id}.png"
+        pixels = stored_pixels(record.image)
+        with replacing(path) as partial:
+            Image.fromarray(pixels).save(partial, format="PNG")
+        return replace(record, image=path, height=pixels.shape[0], width=pixels.shape[1])

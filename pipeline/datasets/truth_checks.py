@@ -1,0 +1,144 @@
+"""What a look at the mask and at the boxes of one image finds."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.artifacts import BACKGROUND, IGNORE, read_label
+from pipeline.datasets.contradictions import Seen
+from pipeline.datasets.findings import Finding, listed
+from pipeline.datasets.manifest import Box, Record
+from pipeline.datasets.masks import unnamed
+from pipeline.datasets.orientation import SIDEWAYS, UPRIGHT, exif_orientation
+from pipeline.datasets.source import Candidate, Source
+from pipeline.errors import UserError
+from pipeline.images import MOST_PIXELS
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a look at the mask and the boxes of one image found.
+
+    Attributes
+    ----------
+    problems : tuple of str
+        What is wrong with them, a line each.
+    seen : Seen or None
+        What the mask holds; None where there is none, or its file is no mask of the image.
+    boxes : tuple of Box
+        Those that can be used.
+    unusable : tuple of str
+        What is wrong with boxes that are left out, a line each.
+    doubtful_orientation : int or None
+        EXIF orientation of the photograph, where the size of the mask does not tell whether it
+        was turned as well.
+    """
+
+    problems: tuple[str, ...] = ()
+    seen: Seen | None = None
+    boxes: tuple[Box, ...] = ()
+    unusable: tuple[str, ...] = ()
+    doubtful_orientation: int | None = None
+
+
+def compare(candidate: Candidate, record: Record, source: Source) -> Compared:
+    """Decode the mask of an image and compare it, and the boxes, with what is known of it."""
+    outside = tuple(_outside(candidate, record.width, record.height))
+    strict = source.unusable_boxes is None
+    problems = outside if strict else ()
+    boxes = candidate.boxes if not outside else ()
+    unusable = () if strict else outside
+    if candidate.mask is None:
+        return Compared(problems, None, boxes, unusable)
+    try:
+        stored = _stored_values(candidate, record)
+    except UserError as error:
+        return Compared((*problems, str(error)), None, boxes, unusable)
+    shown, problem = _shown(stored, source)
+    if problem:
+        problems = (*problems, f"{candidate.mask}: {problem}")
+    seen = Seen(record, stored, shown)
+    return Compared(problems, seen, boxes, unusable, _doubtful_orientation(record))
+
+
+def orientation_findings(compared: Sequence[Compared]) -> Iterator[Finding]:
+    """Yield what is worth checking of masks of photographs that EXIF turns."""
+    turned = [item for item in compared if item.seen and item.doubtful_orientation]
+    if turned:
+        names = (
+            f"{item.seen.record.id} (orientation {item.doubtful_orientation})"
+            for item in turned
+            if item.seen
+        )
+        yield Finding(
+            "masks of photographs that EXIF turns",
+            f"{len(turned)} with a size that fits both ways, such as {listed(names)}",
+            "Masks have to be of the upright photograph",
+            "Look at one over its photograph, and set `exif: ignore` in the configuration's "
+            "dataset if the masks are of the pixels as stored",
+        )
+
+
+def _stored_values(candidate: Candidate, record: Record) -> frozenset[int]:
+    assert candidate.mask is not None  # noqa: S101 - for the type checker
+    width, height = record.width, record.height
+    mask = read_label(candidate.mask, max(MOST_PIXELS, width * height))
+    if mask.shape != (height, width):
+        got = f"{mask.shape[1]}x{mask.shape[0]}"
+        raise UserError(
+            f"{candidate.mask}: mask is {got}, expected {width}x{height} as {candidate.image}"
+            f"{_reason(mask.shape, candidate, record)}"
+        )
+    return frozenset(np.unique(mask).tolist())
+
+
+def _reason(shape: Sequence[int], candidate: Candidate, record: Record) -> str:
+    """Say that EXIF turns a photograph, where that is why its mask has another size."""
+    if tuple(shape) != (record.width, record.height):
+        return ""
+    if exif_orientation(candidate.image) not in SIDEWAYS:
+        return ""
+    if record.image == candidate.image:
+        return (
+            ", which its EXIF orientation turns: the mask is of the pixels as stored: turn the "
+            "mask, or set `exif: ignore` in the configuration's dataset if all masks are"
+        )
+    return (
+        " without its EXIF orientation, as `exif: ignore` says: the mask is of the upright "
+        "photograph: turn the mask, or set `exif: apply` if all masks are upright"
+    )
+
+
+def _doubtful_orientation(record: Record) -> int | None:
+    """Return an EXIF orientation that exchanges no sides; None for the upright one."""
+    orientation = exif_orientation(record.image)
+    told = orientation in SIDEWAYS and record.width != record.height
+    return None if told or orientation == UPRIGHT else orientation
+
+
+def _shown(stored: frozenset[int], source: Source) -> tuple[frozenset[str] | None, str]:
+    """Return the classes that stored values show, or else why they cannot be read."""
+    number = len(source.classes)
+    if source.mask_values is not None:
+        lacking = sorted(stored - source.mask_values.keys())
+        if lacking:
+            return None, unnamed(lacking, source.mask_values)
+        values = {source.mask_values[value] for value in stored}
+    else:
+        values = set(stored)
+        beyond = sorted(value for value in values - {IGNORE} if value > number)
+        if beyond:
+            return None, f"mask has the values {beyond}, expected 0 to {number} and 255"
+    return frozenset(source.classes[v - 1] for v in values - {BACKGROUND, IGNORE}), ""
+
+
+def _outside(candidate: Candidate, width: int, height: int) -> Iterator[str]:
+    # Boxes that reach a little beyond the picture are common, and harmless.
+    for box in candidate.boxes:
+        if not (box.left < width and box.right > 0 and box.top < height and box.bottom > 0):
+            edges = f"{box.left}, {box.top}, {box.right}, {box.bottom}"
+            yield (
+                f"{candidate.image}: the box of {box.label} (left, top, right, bottom: {edges}) "
+                f"is wholly outside the picture, expected edges in pixels of {width}x{height}"
+            )
