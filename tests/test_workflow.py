@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
+import venv
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -92,18 +94,19 @@ def command(
     config: dict[str, Any],
     *arguments: str,
     snakefile: Path = REPOSITORY / "Snakefile",
+    python: Path = Path(sys.executable),
 ) -> list[str]:
     (folder / "over.yaml").write_text(yaml.safe_dump(config))
     return [
-        sys.executable, "-m", "snakemake", "-s", str(snakefile),
+        str(python), "-m", "snakemake", "-s", str(snakefile),
         "--directory", str(folder), *arguments, "--max-threads", "1",
         "--cores", "2", "--configfile", str(folder / "over.yaml"),
     ]  # fmt: skip
 
 
-def snakemake(folder, config, *arguments, check=True, **snakefile) -> str:
+def snakemake(folder, config, *arguments, check=True, **paths) -> str:
     done = subprocess.run(
-        command(folder, config, *arguments, **snakefile),
+        command(folder, config, *arguments, **paths),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -149,8 +152,14 @@ def test_the_whole_workflow_runs_to_its_report(finished):
     assert not list(results.rglob("checkpoint*")) and not list(results.rglob("*.partial"))
 
 
-def test_a_finished_workflow_has_nothing_to_do(finished):
+def test_a_finished_workflow_has_nothing_to_do(finished, tmp_path):
     assert planned(finished, TINY) == {}
+    # Nor has a copy without times, in which what a network was trained on is newer than it.
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy, copy_function=shutil.copyfile, symlinks=True)
+    for path in (copy / "results/tiny/labels").rglob("*"):
+        path.touch()
+    assert planned(copy, TINY) == {}
 
 
 CHANGES = {
@@ -361,15 +370,22 @@ def test_seeds_share_the_data_set_and_nothing_else(finished, tmp_path):
 
 
 def test_a_second_checkout_runs_its_own_code(tmp_path):
-    checkout = tmp_path / "checkout"
+    # Snakemake itself does not quote the path of Python.
+    checkout = tmp_path / "it's a [second] checkout"
     for name in ("pipeline", "profiles"):
         shutil.copytree(REPOSITORY / name, checkout / name)
     shutil.copy(REPOSITORY / "Snakefile", checkout)
     (checkout / "pipeline/stages/generate_demo.py").write_text(
         "import pipeline\nraise SystemExit(f'imported from {pipeline.__file__}')\n"
     )
+    venv.create(checkout / ".venv")
+    (packages,) = (checkout / ".venv/lib").glob("python*/site-packages")
+    (packages / "these.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
     # The environment's own package is another one, as of an editable installation.
-    text = snakemake(tmp_path, TINY, snakefile=checkout / "Snakefile", check=False)
+    text = snakemake(
+        tmp_path, TINY, snakefile=checkout / "Snakefile", python=checkout / ".venv/bin/python",
+        check=False,
+    )  # fmt: skip
     assert f"imported from {checkout / 'pipeline/__init__.py'}" in text
 
 
@@ -405,6 +421,12 @@ def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(fini
     for folder in ("JPEGImages", "SegmentationClass", "../further"):
         (demo / folder / ".DS_Store").write_bytes(b"a file manager's")
     same = config | {"dataset": dataset | {"root": f"{demo}/", "masks": "SegmentationClass/"}}
+    assert planned(tmp_path, same, *wanted) == {}
+    # Files that were touched, or copied without their times, have the bytes that they had; and
+    # photographs and masks may be dated in the future.
+    for path in [*demo.rglob("*"), *further.rglob("*")]:
+        ahead = 3600 if path.suffix == ".png" else 0
+        os.utime(path, (time.time() + ahead,) * 2)
     assert planned(tmp_path, same, *wanted) == {}
     names = sorted(path.name for path in (demo / "SegmentationClass").glob("*.png"))
     shutil.copy(demo / "SegmentationClass" / names[0], demo / "SegmentationClass" / names[1])
@@ -529,7 +551,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path):
     assert checkpoint.exists()
     assert not (tmp_path / target).exists()
     locked = snakemake(tmp_path, config, target, check=False)
-    assert "--unlock" in locked
+    assert "results/tiny is locked by a run that was killed" in locked and "--unlock" in locked
     snakemake(tmp_path, config, "--unlock")
     text = snakemake(tmp_path, config, target)
     assert re.search(r"going on after epoch [1-4], from the checkpoint", text)
