@@ -54,7 +54,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _read(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load(path.read_text())
+    document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return document
 
 

@@ -62,7 +62,7 @@ def _tree(module: str) -> ast.Module:
     source = _source(module)
     if source is None:
         raise ValueError(f"there is no module {module}")
-    return ast.parse(source.read_text())
+    return ast.parse(source.read_text(encoding="utf-8"))
 
 
 @cache

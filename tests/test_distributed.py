@@ -70,7 +70,7 @@ if __name__ == "__main__":
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
     path = tmp_path_factory.mktemp("distributed") / "script.py"
-    path.write_text(SCRIPT.format(repository=str(REPOSITORY)))
+    path.write_text(SCRIPT.format(repository=str(REPOSITORY)), encoding="utf-8")
     return path
 
 
@@ -133,14 +133,17 @@ def children_of(pid):
 
 def parent_in(path):
     try:
-        return int(path.read_text().rsplit(")", 1)[1].split()[1])
+        return int(path.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1])
     except (OSError, ProcessLookupError):
         return None
 
 
 def alive(pid):
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+            != "Z"
+        )
     except (OSError, ProcessLookupError):
         return False
 

@@ -96,7 +96,7 @@ def command(
     snakefile: Path = REPOSITORY / "Snakefile",
     python: Path = Path(sys.executable),
 ) -> list[str]:
-    (folder / "over.yaml").write_text(yaml.safe_dump(config))
+    (folder / "over.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     return [
         str(python), "-m", "snakemake", "-s", str(snakefile),
         "--directory", str(folder), *arguments, "--max-threads", "1",
@@ -133,7 +133,7 @@ def finished(tmp_path_factory):
 
 def test_the_whole_workflow_runs_to_its_report(finished):
     results = finished / "results/tiny"
-    report = (results / "report.html").read_text()
+    report = (results / "report.html").read_text(encoding="utf-8")
     for method in ("plain/cam", "puzzle/cam+rw", "plain/cam/threshold", "puzzle/cam+rw/crf"):
         assert method in report
     labels = read_scores(results / "scores/labels/puzzle/cam+rw/crf/train.json")
@@ -141,14 +141,14 @@ def test_the_whole_workflow_runs_to_its_report(finished):
     assert (labels["images"], predictions["images"]) == (6, 3)
     assert labels["settings"]["image labels given"] is True
     assert predictions["settings"]["image labels given"] is False
-    with (results / "comparison.csv").open(newline="") as file:
+    with (results / "comparison.csv").open(newline="", encoding="utf-8") as file:
         comparison = list(csv.DictReader(file))
     assert [row["method"] for row in comparison] == ["plain/cam", "plain/saliency", "probe/cam"]
     assert all(0 <= float(row["miou"]) <= 1 and float(row["seconds_per_image"]) > 0
                for row in comparison)  # fmt: skip
     assert 'id="comparison"' in report and 'id="units"' in report
     assert read_scores(results / "experiment.json")["seed"] == 0
-    assert "puzzle/cam+rw/crf" in (finished / "results/scoreboard.csv").read_text()
+    assert "puzzle/cam+rw/crf" in (finished / "results/scoreboard.csv").read_text(encoding="utf-8")
     assert not list(results.rglob("checkpoint*")) and not list(results.rglob("*.partial"))
 
 
@@ -376,7 +376,8 @@ def test_a_second_checkout_runs_its_own_code(tmp_path):
         shutil.copytree(REPOSITORY / name, checkout / name)
     shutil.copy(REPOSITORY / "Snakefile", checkout)
     (checkout / "pipeline/stages/generate_demo.py").write_text(
-        "import pipeline\nraise SystemExit(f'imported from {pipeline.__file__}')\n"
+        "import pipeline\nraise SystemExit(f'imported from {pipeline.__file__}')\n",
+        encoding="utf-8",
     )
     venv.create(checkout / ".venv")
     (packages,) = (checkout / ".venv/lib").glob("python*/site-packages")
@@ -390,14 +391,16 @@ def test_a_second_checkout_runs_its_own_code(tmp_path):
 
 
 def test_another_workflow_takes_this_one_as_a_module(tmp_path):
-    text = (REPOSITORY / "examples/downstream/config.yaml").read_text()
+    text = (REPOSITORY / "examples/downstream/config.yaml").read_text(encoding="utf-8")
     over = yaml.safe_load(text)
     over["wsss"]["dataset"] |= {"train": 8, "val": 2}
     over["wsss"]["classifiers"]["plain"] |= {"epochs": 1, "batch_size": 4}
     over["student"]["epochs"] = 1
     snakemake(tmp_path, over, snakefile=REPOSITORY / "examples/downstream/Snakefile")
     assert (tmp_path / "results/student.safetensors").is_file()
-    assert "epoch 1 of 1: loss" in (tmp_path / "results/logs/train_student.log").read_text()
+    assert "epoch 1 of 1: loss" in (tmp_path / "results/logs/train_student.log").read_text(
+        encoding="utf-8"
+    )
 
 
 def given_by_a_user(finished, folder, **changes):

@@ -160,7 +160,7 @@ def read_times(paths: Sequence[Path]) -> list[StageTime]:
     """Add up Snakemake's benchmark files by rule, in the given order."""
     jobs: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for path in paths:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             row = next(csv.DictReader(file, delimiter="\t"))
         parts = path.with_suffix("").parts
         rule = parts[len(parts) - parts[::-1].index("benchmarks")]

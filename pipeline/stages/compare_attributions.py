@@ -100,7 +100,7 @@ def _of_method(times: Sequence[Path], method: str) -> list[Path]:
 
 
 def _seconds(path: Path) -> float:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return float(next(csv.DictReader(file, delimiter="\t"))["s"])
 
 

@@ -19,11 +19,13 @@ def root(tmp_path):
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "SegmentationClass/a.png")
     objects = [("dog", 0), ("cat", 1), ("dog", 0)]
     text = XML.format("".join(OBJECT.format(*item) for item in objects))
-    (tmp_path / "Annotations/a.xml").write_text(text)
-    (tmp_path / "Annotations/b.xml").write_text(XML.format(""))
-    (tmp_path / "Annotations/c.xml").write_text(XML.format(OBJECT.format("bird", 0)))
-    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("a\n\nb\n")
-    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("c\n")
+    (tmp_path / "Annotations/a.xml").write_text(text, encoding="utf-8")
+    (tmp_path / "Annotations/b.xml").write_text(XML.format(""), encoding="utf-8")
+    (tmp_path / "Annotations/c.xml").write_text(
+        XML.format(OBJECT.format("bird", 0)), encoding="utf-8"
+    )
+    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("a\n\nb\n", encoding="utf-8")
+    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("c\n", encoding="utf-8")
     return tmp_path
 
 
@@ -58,7 +60,9 @@ BOXED = (
 
 
 def test_boxes_count_pixels_from_zero_and_end_after_the_last_one(root):
-    (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(2) + OBJECT.format("cat", 0)))
+    (root / "Annotations/a.xml").write_text(
+        XML.format(BOXED.format(2) + OBJECT.format("cat", 0)), encoding="utf-8"
+    )
     source = read_voc(settings(root))
     assert source.problems == []
     assert source.candidates[0].boxes == (Box("dog", 1, 0, 3, 2.5),)
@@ -67,13 +71,13 @@ def test_boxes_count_pixels_from_zero_and_end_after_the_last_one(root):
 
 @pytest.mark.parametrize("value", ["", "x", "9"])
 def test_a_box_that_is_none_is_a_problem(root, value):
-    (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(value)))
+    (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(value)), encoding="utf-8")
     (problem,) = read_voc(settings(root)).problems
     assert "a.xml: a bndbox is no box" in problem
 
 
 def test_labels_come_from_a_table(root):
-    (root / "labels.csv").write_text("image,labels\na.jpg,cow\nb,sofa\nc,\n")
+    (root / "labels.csv").write_text("image,labels\na.jpg,cow\nb,sofa\nc,\n", encoding="utf-8")
     source = read_voc(settings(root, labels="labels.csv"))
     assert source.problems == []
     assert [c.labels for c in source.candidates] == [("cow",), ("sofa",), ()]
@@ -88,7 +92,7 @@ def test_own_class_names(root):
 
 def test_the_lists_of_train_aug_are_read(root):
     lines = "/JPEGImages/a.jpg /SegmentationClassAug/a.png\n/JPEGImages/b.jpg /x/b.png\n"
-    (root / "aug.txt").write_text(lines)
+    (root / "aug.txt").write_text(lines, encoding="utf-8")
     source = read_voc(settings(root, train_list="aug.txt"))
     assert [c.id for c in source.candidates] == ["a", "b", "c"]
 
@@ -98,7 +102,7 @@ def test_without_masks_nothing_has_one(root):
 
 
 def test_listed_images_that_are_absent_are_named(root):
-    (root / "ImageSets/Segmentation/val.txt").write_text("c\nzz\n")
+    (root / "ImageSets/Segmentation/val.txt").write_text("c\nzz\n", encoding="utf-8")
     assert any("zz: no such image" in problem for problem in read_voc(settings(root)).problems)
 
 
@@ -108,7 +112,7 @@ def test_a_missing_list_is_named(root):
 
 
 def test_an_image_without_a_row_is_named(root):
-    (root / "labels.csv").write_text("image,labels\na,cow\n")
+    (root / "labels.csv").write_text("image,labels\na,cow\n", encoding="utf-8")
     problems = read_voc(settings(root, labels="labels.csv")).problems
     assert sum("image without a row" in problem for problem in problems) == 2
 

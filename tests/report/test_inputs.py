@@ -57,7 +57,7 @@ def test_no_picture_is_shown_twice(images, count):
 
 def test_an_image_without_a_score_is_left_out(tmp_path):
     table = tmp_path / "train.csv"
-    table.write_text("id,miou,pixel_accuracy,iou:cat\na,,,\nb,0.5,1,0.5\n")
+    table.write_text("id,miou,pixel_accuracy,iou:cat\na,,,\nb,0.5,1,0.5\n", encoding="utf-8")
     assert read_image_scores(table) == {"b": ImageScore(0.5, {"cat": 0.5})}
 
 

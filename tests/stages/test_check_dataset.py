@@ -79,10 +79,10 @@ def test_real_photographs_make_a_page_of_bounded_size(voc_subset, tmp_path):
     from pipeline.stages.prepare_dataset import prepare_dataset
 
     paths = {name: tmp_path / name for name in ("manifest", "classes")}
-    small = (voc_subset / "ImageSets/Segmentation/val.txt").read_text().split()[:20]
+    small = (voc_subset / "ImageSets/Segmentation/val.txt").read_text(encoding="utf-8").split()[:20]
     lists = {"train_list": small[:15], "val_list": small[15:]}
     for name, ids in lists.items():
-        (tmp_path / name).write_text("\n".join(ids))
+        (tmp_path / name).write_text("\n".join(ids), encoding="utf-8")
     dataset = {"kind": "voc", "root": voc_subset, "labels": "labels.csv", "masks": None}
     dataset |= {"classes": None} | {name: tmp_path / name for name in lists}
     prepare_dataset(sources=[], dataset=dataset, seed=0, threads=1, **paths)
