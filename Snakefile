@@ -2,12 +2,14 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.utils import min_version
 
 sys.path.insert(0, str(workflow.current_basedir))
 
-from pipeline import described, jobs, sources
+from pipeline import described, jobs, preflight, sources
 from pipeline.config import refuse_repeated_keys, resolve
+from pipeline.copies import mend_times
 from pipeline.digest import code_digest
 from pipeline.errors import UserError, readable
 from pipeline.network_check import check_networks
@@ -17,6 +19,8 @@ from pipeline.workflow import Plan, labels_path, maps_path, use_own_package
 
 min_version("9.14")
 use_own_package()
+preflight.use_utf8()
+preflight.quote_interpreter()
 
 
 # A configuration that names a dataset stands on its own; without one the demo runs.
@@ -30,9 +34,13 @@ try:
     plan = Plan(resolve(config))
 except UserError as error:
     raise WorkflowError(error)
-if missing := list(sources.missing(plan)):
-    raise WorkflowError(readable("; ".join(missing)))
 if workflow.is_main_process:
+    surroundings = [sys.executable, workflow.current_basedir, Path.cwd()]
+    if problems := list(preflight.problems(plan, surroundings)):
+        raise WorkflowError(readable("; ".join(problems)))
+    if locked := preflight.announce_run(plan.home):
+        logger.warning(locked)
+    mend_times()
     try:
         check_networks(plan, Path(".snakemake/wsss-networks"))
     except UserError as error:
@@ -253,6 +261,9 @@ rule train_classifier:
     params:
         settings=lambda w: CLASSIFIERS[w.classifier],
         seed=lambda w: plan.at(w).seed,
+        files=lambda w: sources.state_of_weights(
+            sources.classifier_start(plan.at(w), w.classifier)
+        ),
         code=code_digest("train_classifier"),
     script:
         "pipeline/stages/train_classifier.py"
@@ -279,6 +290,9 @@ rule fit_probe:
     params:
         settings=lambda w: CLASSIFIERS[w.classifier],
         seed=lambda w: plan.at(w).seed,
+        files=lambda w: sources.state_of_weights(
+            sources.pretrained(CONFIG, CLASSIFIERS[w.classifier])
+        ),
         code=code_digest("fit_probe"),
     script:
         "pipeline/stages/fit_probe.py"
@@ -421,6 +435,9 @@ rule train_affinity:
     params:
         settings=described.affinity_training(CONFIG) if AFFINITY else None,
         seed=lambda w: plan.at(w).seed,
+        files=lambda w: sources.state_of_weights(
+            sources.affinity_pretrained(CONFIG, w.classifier)
+        ),
         code=code_digest("train_affinity"),
     script:
         "pipeline/stages/train_affinity.py"
@@ -547,6 +564,7 @@ rule train_segmenter:
     params:
         settings=lambda w: SEGMENTER,
         seed=lambda w: plan.at(w).seed,
+        files=lambda w: sources.state_of_weights(sources.pretrained(CONFIG, SEGMENTER)),
         code=code_digest("train_segmenter"),
     script:
         "pipeline/stages/train_segmenter.py"
@@ -929,6 +947,7 @@ rule export_labels:
         splits=lambda w: plan.export_splits(w.kind),
         settings=lambda w: described.export_settings(CONFIG, w.kind, labels_path(w)),
         options=lambda w: described.export_options(CONFIG),
+        place=sources.place_of_links(plan),
         code=code_digest("export_labels"),
     script:
         "pipeline/stages/export_labels.py"

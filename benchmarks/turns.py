@@ -106,7 +106,7 @@ def peak_memory(device: str) -> float:
 
         return float(torch.cuda.max_memory_allocated()) / 2**20
     # A process inherits the maximum that getrusage gives from whoever started it.
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     own = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return (int(own.split()[1]) + children) / 1024

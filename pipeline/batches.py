@@ -1,17 +1,31 @@
 """The batches of an epoch: their order, their seeds, and what each process takes of them."""
 
+import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from functools import cache
+from pathlib import Path
+from typing import Protocol, cast
 
 import numpy as np
+import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.errors import UserError
 
 Batch = tuple[Tensor, Tensor]
+
+logger = logging.getLogger(__name__)
+
+#: Where Linux keeps the memory that processes share, and the part of it that batches may fill:
+#: the communication between GPUs needs some, too.
+SHARED_MEMORY, SHARE = Path("/dev/shm"), 0.5  # noqa: S108 - no file of ours
+#: Batches that each worker loads ahead, which is PyTorch's default.
+PREFETCHED = 2
 
 
 class Samples(Protocol):
@@ -106,13 +120,72 @@ def batches_of_epoch(
         This process among all.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(samples)).tolist()
+    dataset = _Seeded(samples, seed, epoch)
+    parts = division.parts_of(order, fabric.global_rank)
+    pipes = False
+    if workers:
+        bytes_of_part = division.part * sum(tensor.nbytes for tensor in dataset[order[0]])
+        pipes = needs_pipes(bytes_of_part, workers, fabric.world_size)
     loader = DataLoader(
-        _Seeded(samples, seed, epoch),
-        batch_sampler=division.parts_of(order, fabric.global_rank),
+        dataset,
+        batch_sampler=parts,
         num_workers=workers,
-        pin_memory=fabric.device.type == "cuda",
+        collate_fn=_arrays if pipes else None,
+        pin_memory=fabric.device.type == "cuda" and not pipes,
     )
-    return iter(loader)
+    if not pipes:
+        return iter(loader)
+    return (cast(Batch, tuple(map(torch.from_numpy, arrays))) for arrays in loader)
+
+
+def needs_pipes(bytes_of_part: int, workers: int, processes: int) -> bool:
+    """Tell whether shared memory is too small for the batches that workers load ahead.
+
+    A container has 64 MB of it by default, while a batch of 32 crops of 512 pixels has 101 MB.
+    A worker that finds none left is killed by SIGBUS. Batches then travel through pipes, which
+    need no shared memory and take some tenths of a second each for 100 MB.
+
+    Parameters
+    ----------
+    bytes_of_part : int
+        Size of one batch, as a worker hands it over.
+    workers : int
+        Processes that load for one training process.
+    processes : int
+        Training processes on this machine.
+    """
+    wanted = bytes_of_part * (PREFETCHED * workers + 1) * processes
+    if wanted <= free_shared_memory() * SHARE:
+        return False
+    _announce()
+    return True
+
+
+def free_shared_memory() -> int:
+    """Return the free bytes of shared memory; 0 where the system has none mounted."""
+    try:
+        status = os.statvfs(SHARED_MEMORY)
+    except OSError:
+        return 0
+    return status.f_bavail * status.f_frsize
+
+
+@cache
+def _announce() -> None:
+    logger.info(
+        "%s has %.0f MB free, too few for the batches that are loaded ahead: they go through "
+        "pipes, a little slower (docker run --shm-size=8g avoids that)",
+        SHARED_MEMORY, free_shared_memory() / 1e6,
+    )  # fmt: skip
+
+
+def _arrays(samples: list[tuple[Tensor, ...]]) -> tuple[NDArray[np.generic], ...]:
+    """Stack samples to arrays, which workers send through a pipe.
+
+    Tensors, and what PyTorch itself stacks in a worker, are put into shared memory.
+    """
+    columns = zip(*samples, strict=True)
+    return tuple(np.stack([tensor.numpy() for tensor in column]) for column in columns)
 
 
 def seed_of(*numbers: int) -> int:

@@ -116,7 +116,7 @@ def _repeated_keys(root: yaml.Node | None) -> Iterator[str]:
 
 @cache
 def _read(path: Path) -> dict[str, Any]:
-    document: dict[str, Any] = yaml.safe_load(path.read_text())
+    document: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return document
 
 

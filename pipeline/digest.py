@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent
 #: The module that renders pages, and what makes a page beside Python.
 PAGES, ASSETS = "pipeline.report.html", (".j2", ".css", ".js")
 #: Modules that change what a user sees of a run, never its result.
-COSMETIC = frozenset({"pipeline.progress", "pipeline.stage", "pipeline.errors"})
+COSMETIC = frozenset({"pipeline.progress", "pipeline.stage", "pipeline.errors", "pipeline.copies"})
 
 
 def code_digest(stage: str) -> str:
@@ -62,7 +62,7 @@ def _tree(module: str) -> ast.Module:
     source = _source(module)
     if source is None:
         raise ValueError(f"there is no module {module}")
-    return ast.parse(source.read_text())
+    return ast.parse(source.read_text(encoding="utf-8"))
 
 
 @cache

@@ -18,7 +18,9 @@ ClassScoreRow = tuple[str, NDArray[np.floating]]
 def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
     """Write a JSON document; numbers that are not finite are written as null."""
     with replacing(path) as partial:
-        partial.write_text(json.dumps(_finite(scores), indent=1, allow_nan=False) + "\n")
+        partial.write_text(
+            json.dumps(_finite(scores), indent=1, allow_nan=False) + "\n", encoding="utf-8"
+        )
 
 
 def read_scores(path: Path) -> Any:
@@ -30,14 +32,14 @@ def read_scores(path: Path) -> Any:
         If the file is not a whole JSON document.
     """
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise damaged(path, "JSON document", error) from error
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> None:
     """Write a CSV table; None and numbers that are not finite become empty cells."""
-    with replacing(path) as partial, partial.open("w", newline="") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
         writer.writerows([_finite(value) for value in row] for row in rows)
@@ -90,7 +92,7 @@ def read_class_scores(paths: Iterable[Path]) -> dict[str, NDArray[np.float64]]:
 def _cells(path: Path) -> list[list[str]]:
     """Read the rows of a CSV table, its header first, all of one length."""
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))
     except (csv.Error, UnicodeDecodeError) as error:
         raise damaged(path, "CSV table", error) from error

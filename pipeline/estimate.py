@@ -93,7 +93,7 @@ def estimate(
         One row a rule, in the order of the jobs, and a last one of all: ``rule``, ``jobs``,
         ``operations``, ``core_hours``, ``bytes``, and ``hours`` by machine, those of networks.
     """
-    rates = rates or yaml.safe_load(RATES.read_text())
+    rates = rates or yaml.safe_load(RATES.read_text(encoding="utf-8"))
     rows: dict[str, dict[str, Any]] = {}
     for rule, wildcards in jobs:
         work = work_of(rule, wildcards, config, images)

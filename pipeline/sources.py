@@ -1,12 +1,14 @@
 """The user's own files that a configuration names."""
 
-import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from snakemake.io import ancient, is_flagged
+
 from pipeline.config import PATHS
+from pipeline.contents import state_of
 from pipeline.datasets.cub import FILES as CUB_FILES
 from pipeline.datasets.demo import CLASSES as DEMO_CLASSES
 from pipeline.datasets.folder import find_images
@@ -54,9 +56,30 @@ def dataset_sources(plan: Plan) -> list[str]:
 
     A folder of the user's is none of them: a file manager that looks into it changes its time.
     """
-    dataset = dataset_section(plan)
     if is_made(plan.config):
-        return [dataset["root"]]
+        return [dataset_section(plan)["root"]]
+    return _given(_tables(plan))
+
+
+def truth_sources(plan: Plan) -> list[str]:
+    """Give the files whose change makes the lists of truth stale, beside the masks' state."""
+    return dataset_sources(plan) if is_made(plan.config) else _given(_truth_tables(plan))
+
+
+def given_files(plan: Plan) -> list[str]:
+    """Give every file of the user's that is an input of a rule."""
+    tables = [] if is_made(plan.config) else [*_tables(plan), *_truth_tables(plan)]
+    return unique([*tables, *given_weights(plan.config).values()])
+
+
+def _given(paths: Iterable[str]) -> list[str]:
+    """Mark files of the user's: their content, not their time, reruns what is made of them."""
+    return [ancient(path) for path in paths]
+
+
+def _tables(plan: Plan) -> list[str]:
+    """Give the user's tables and lists that say which images there are and what they show."""
+    dataset = dataset_section(plan)
     if dataset["kind"] == "folder":
         return [dataset["labels"]]
     root = Path(dataset["root"])
@@ -66,11 +89,9 @@ def dataset_sources(plan: Plan) -> list[str]:
     return [str(root / name) for name in names]
 
 
-def truth_sources(plan: Plan) -> list[str]:
-    """Give the files whose change makes the lists of truth stale, beside the masks' state."""
+def _truth_tables(plan: Plan) -> list[str]:
+    """Return the user's table of true boxes and list of images to score, where they are given."""
     dataset = dataset_section(plan)
-    if is_made(plan.config):
-        return dataset_sources(plan)
     named = [dataset[key] for key in ("boxes", "score_list") if dataset.get(key)]
     return [str(Path(dataset.get("root", ""), name)) for name in named]
 
@@ -89,37 +110,62 @@ def _folders(plan: Plan) -> list[str]:
 
 
 def state_of_photographs(plan: Plan) -> str:
-    """Digest the names, sizes and times of change of the photographs that the user gives."""
-    dataset = dataset_section(plan)
+    """Digest the names and contents of the photographs and tables that the user gives."""
     if is_made(plan.config):
         return ""
+    return state_of([*map(Path, _tables(plan)), *_photographs(dataset_section(plan))])
+
+
+def _photographs(dataset: Mapping[str, Any]) -> list[Path]:
+    """Find the user's photographs, and annotations that say what is on them."""
     if dataset["kind"] != "voc":
-        return state_of_folder(Path(dataset.get("images") or Path(dataset["root"], "images")))
+        folder = Path(dataset.get("images") or Path(dataset["root"], "images"))
+        return list(find_images(folder, Source()).values())
     root = Path(dataset["root"])
     photographs = find_photographs(root)
     wanted = _listed_ids(dataset, photographs)
     paths = [path for stem in wanted for path in photographs.get(stem, [])]
     if not dataset["labels"]:
         paths += [root / "Annotations" / f"{image_id}.xml" for image_id in wanted]
-    return _state(paths)
+    return paths
 
 
 def state_of_truth(plan: Plan) -> str:
-    """Digest the names, sizes and times of change of the masks that the user gives."""
-    dataset = dataset_section(plan)
-    if is_made(plan.config) or not dataset.get("masks"):
+    """Digest the names and contents of the masks and boxes that the user gives."""
+    if is_made(plan.config):
         return ""
-    folder = Path(dataset.get("root", "")) / dataset["masks"]
-    found = find_masks(folder)
+    return state_of([*map(Path, _truth_tables(plan)), *_masks(dataset_section(plan))])
+
+
+def _masks(dataset: Mapping[str, Any]) -> list[Path]:
+    """Find the user's masks; of a VOC, those of its images."""
+    if not dataset.get("masks"):
+        return []
+    found = find_masks(Path(dataset.get("root", "")) / dataset["masks"])
     if dataset["kind"] == "voc":
         wanted = _listed_ids(dataset, find_photographs(Path(dataset["root"])))
         found = {stem: found[stem] for stem in wanted & found.keys()}
-    return _state(path for paths in found.values() for path in paths)
+    return [path for paths in found.values() for path in paths]
 
 
 def state_of_folder(folder: Path) -> str:
-    """Digest the names, sizes and times of change of all pictures below a folder."""
-    return _state(find_images(folder, Source()).values())
+    """Digest the names and contents of all pictures below a folder."""
+    return state_of(find_images(folder, Source()).values())
+
+
+def place_of_links(plan: Plan) -> str:
+    """Return the working folder where links to photographs depend on it; else nothing.
+
+    Relative links survive a move of the project (:func:`pipeline.export.photographs.link_target`);
+    with results on another disk, or photographs beside the project, they are absolute.
+    """
+    dataset = dataset_section(plan)
+    folder = Path(dataset.get("images") or dataset["root"])
+    project = Path.cwd().resolve()
+    inside = ".." not in folder.parts or folder.resolve().is_relative_to(project)
+    if folder.is_absolute() or (inside and Path(plan.home).resolve().is_relative_to(project)):
+        return ""
+    return str(project)
 
 
 def _listed_ids(dataset: Mapping[str, Any], known: Container[str]) -> set[str]:
@@ -129,22 +175,6 @@ def _listed_ids(dataset: Mapping[str, Any], known: Container[str]) -> set[str]:
         with suppress(UserError):
             ids.update(read_list(Path(dataset["root"], dataset[key]), known))
     return ids
-
-
-def _listed(folder: Path) -> list[Path]:
-    with suppress(OSError):
-        return list(folder.iterdir())
-    return []
-
-
-def _state(paths: Iterable[Path]) -> str:
-    # Content is not read: this is called by every run, and data sets have gigabytes.
-    lines = []
-    for path in sorted(paths):
-        with suppress(OSError):  # the rule says what is wrong with it
-            status = path.stat()
-            lines.append(f"{path} {status.st_size} {status.st_mtime_ns}\n")
-    return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()[:16]
 
 
 def is_made(config: Config) -> bool:
@@ -171,9 +201,21 @@ def sbd_archive(config: Config) -> list[str]:
 
 def pretrained(config: Config, settings: Mapping[str, Any]) -> list[str]:
     """Give the weights file that a network starts from, if it does: the user's, or a download."""
+    if not settings["pretrained"]:
+        return []
     name = settings["backbone"]
-    fetched = f"{config['downloads']['folder']}/weights/{name}.safetensors"
-    return [config["weights"].get(name, fetched)] if settings["pretrained"] else []
+    if name in config["weights"]:
+        return _given([config["weights"][name]])
+    return [f"{config['downloads']['folder']}/weights/{name}.safetensors"]
+
+
+def state_of_weights(paths: Iterable[str]) -> str:
+    """Digest the user's files among the weights that a network starts from.
+
+    A download is known by its checksum, and what a rule makes by its time.
+    """
+    given = [Path(path) for path in paths if is_flagged(path, "ancient")]
+    return state_of(given) if given else ""
 
 
 def classifier_start(plan: Plan, classifier: str) -> list[str]:
@@ -195,7 +237,7 @@ def missing(plan: Plan) -> Iterator[str]:
     """Say of every file and folder that the configuration names that it is not there."""
     config = plan.config
     if not is_made(config):
-        for path in [*dataset_sources(plan), *truth_sources(plan)]:
+        for path in [*_tables(plan), *_truth_tables(plan)]:
             yield from _absent(path, _key(plan, path))
         for path in _folders(plan):
             yield from _absent(path, _key(plan, path), folder=True)

@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from pipeline.copies import note_made
 from pipeline.errors import UserError, printable
 
 logger = logging.getLogger(__name__)
 
 #: Params that stages have only so that Snakemake reruns their rule when they change.
-TRIGGERS = frozenset({"code", "files"})
+TRIGGERS = frozenset({"code", "files", "place"})
 
 
 def run_stage(function: Callable[..., None], snakemake: Any) -> None:
@@ -34,6 +35,8 @@ def run_stage(function: Callable[..., None], snakemake: Any) -> None:
     """
     with stage_log(Path(snakemake.log[0]), snakemake.rule):
         function(**stage_arguments(function, snakemake))
+        if is_first_process():
+            note_made(Path(path) for path in snakemake.output)
 
 
 def stage_arguments(function: Callable[..., None], snakemake: Any) -> dict[str, Any]:
@@ -76,7 +79,7 @@ def stage_log(path: Path, name: str) -> Iterator[None]:
     first = is_first_process()
     if first:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handlers.append(_LogFile(path, mode="w"))
+        handlers.append(_LogFile(path, mode="w", encoding="utf-8"))
     # Under the DAG the handlers of an earlier stage of the same process must not stay.
     logging.basicConfig(
         # Of several processes that train together one tells the news, all tell their errors.

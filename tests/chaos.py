@@ -183,7 +183,7 @@ class Folder:
     def wait(self) -> Run:
         """Wait for the call's end."""
         code = self.process.wait(PATIENCE)
-        return Run(code, self._log.read_text(errors="replace"))
+        return Run(code, self._log.read_text(errors="replace", encoding="utf-8"))
 
     def run(self, *arguments: str) -> Run:
         """Call Snakemake and wait for its end."""
@@ -235,7 +235,7 @@ class Reference:
         """Give the processor time that a job took, or a guess."""
         if job.benchmark is None:
             return 3.0
-        with (self.folder / job.benchmark).open(newline="") as file:
+        with (self.folder / job.benchmark).open(newline="", encoding="utf-8") as file:
             value = next(csv.DictReader(file, delimiter="\t"))["cpu_time"]
         return float(value) if value.replace(".", "").isdigit() and float(value) else 1.0
 
@@ -367,7 +367,9 @@ def stage_process(folder: Folder, rule: str) -> int | None:
 def cpu_seconds(process: int) -> float:
     """Give the processor time that a process has taken; 0 for one that has ended."""
     try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        fields = (
+            Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        )
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -399,7 +401,7 @@ def kill_all(folder: Folder) -> None:
 
 def _works_in(place: Path, folder: Folder) -> bool:
     try:
-        state = (place / "stat").read_text().rpartition(")")[2].split()[0]
+        state = (place / "stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
         return state != "Z" and (place / "cwd").readlink().is_relative_to(folder.path)
     except OSError:
         return False

@@ -69,7 +69,7 @@ def one_thread():
 @pytest.fixture
 def demo_config() -> dict[str, Any]:
     """Give the resolved default configuration."""
-    return resolve(yaml.safe_load((REPOSITORY / "config.yaml").read_text()))
+    return resolve(yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8")))
 
 
 @pytest.fixture

@@ -205,11 +205,11 @@ def test_weights_read_back_with_their_description(tmp_path):
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file.txt"
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     with pytest.raises(RuntimeError), replacing(path) as partial:
-        partial.write_text("half")
+        partial.write_text("half", encoding="utf-8")
         raise RuntimeError
-    assert path.read_text() == "old"
+    assert path.read_text(encoding="utf-8") == "old"
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -222,7 +222,7 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, error):
         pytest.raises(OSError, match=r"\[Errno 28\].*file.txt") as caught,
         replacing(tmp_path / "file.txt") as partial,
     ):
-        partial.write_text("half")
+        partial.write_text("half", encoding="utf-8")
         raise error
     assert caught.value.errno == errno.ENOSPC
     assert list(tmp_path.iterdir()) == []
@@ -231,7 +231,7 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, error):
 def test_scores_are_plain_json_without_nan(tmp_path):
     scores = {"a": np.float64(0.5), "b": float("nan"), "c": [np.int64(3), (1.0, None)]}
     write_scores(tmp_path / "s.json", scores)
-    assert json.loads((tmp_path / "s.json").read_text()) == {
+    assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8")) == {
         "a": 0.5,
         "b": None,
         "c": [3, [1.0, None]],

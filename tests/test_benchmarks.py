@@ -233,7 +233,9 @@ def test_the_entry_of_a_machine_fits_the_shipped_rates(alone, capsys):
     printed = capsys.readouterr().out
     assert f"| test_resnet | classifier with puzzle | {15 * 10582} |" in printed
     (machine_found,) = yaml.safe_load(printed[printed.index("- name:") :])
-    shipped = yaml.safe_load((REPOSITORY / "pipeline/rates.yaml").read_text())["machines"][0]
+    shipped = yaml.safe_load((REPOSITORY / "pipeline/rates.yaml").read_text(encoding="utf-8"))[
+        "machines"
+    ][0]
     assert machine_found.keys() == shipped.keys()
     for kind in ("training", "inference"):
         assert machine_found[kind]["test_resnet"] == machine_found[kind]["other"] > 0

@@ -86,15 +86,17 @@ def test_nothing_but_times_and_memory_is_left_out(tmp_path):
     history = tmp_path / "history.csv"
     seen = set()
     for seconds, loss in ((1, 0.5), (2, 0.5), (1, 0.6)):
-        history.write_text(f"epoch,loss,seconds\n1,{loss},{seconds}\n")
+        history.write_text(f"epoch,loss,seconds\n1,{loss},{seconds}\n", encoding="utf-8")
         seen.add(comparable(history, [tmp_path]))
     assert len(seen) == 2
     page = tmp_path / "report.html"
-    (tmp_path / "comparison.csv").write_text("method,seconds_per_image\nplain/cam,0.25\n")
+    (tmp_path / "comparison.csv").write_text(
+        "method,seconds_per_image\nplain/cam,0.25\n", encoding="utf-8"
+    )
     row = '<td data-value="{0}">0 min {0:02d} s</td><td>0.{0} GiB</td><td>250.0</td><td>{1}</td>'
     seen = set()
     for seconds, score in ((1, 50.0), (2, 50.0), (1, 51.0)):
-        page.write_text(row.format(seconds, score))
+        page.write_text(row.format(seconds, score), encoding="utf-8")
         seen.add(comparable(page, [tmp_path]))
     assert len(seen) == 2
 
@@ -103,8 +105,8 @@ def test_the_folder_of_a_run_is_left_out_of_an_export(tmp_path):
     table, sums = tmp_path / "images.csv", tmp_path / "checksums.sha256"
     seen = set()
     for name in ("one", "other"):
-        table.write_text(f"id,image\n0,{tmp_path / name}/results/0.png\n")
-        sums.write_text(f"{len(name)}  images.csv\nabc  classes.json\n")
+        table.write_text(f"id,image\n0,{tmp_path / name}/results/0.png\n", encoding="utf-8")
+        sums.write_text(f"{len(name)}  images.csv\nabc  classes.json\n", encoding="utf-8")
         homes = [tmp_path / "one", tmp_path / "other"]
         seen.add((comparable(table, homes), comparable(sums, homes)))
     assert seen == {(b"id,image\n0,results/0.png\n", b"abc  classes.json")}

@@ -24,13 +24,15 @@ CONFIGURATIONS = [REPOSITORY / "config.yaml", *sorted((REPOSITORY / "experiments
 
 @pytest.fixture
 def demo() -> dict[str, Any]:
-    config: dict[str, Any] = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    config: dict[str, Any] = yaml.safe_load(
+        (REPOSITORY / "config.yaml").read_text(encoding="utf-8")
+    )
     return config
 
 
 @pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
 def test_every_shipped_configuration_resolves(path):
-    config = yaml.safe_load(path.read_text())
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
     if config["dataset"]["kind"] == "voc":
         config["dataset"].setdefault("root", "anywhere")
     if config["dataset"]["kind"] == "folder":
@@ -39,7 +41,7 @@ def test_every_shipped_configuration_resolves(path):
 
 
 def test_the_schema_is_a_valid_schema_whose_every_key_is_described():
-    schema = yaml.safe_load(SCHEMA.read_text())
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     undescribed = [
         key
@@ -52,7 +54,7 @@ def test_the_schema_is_a_valid_schema_whose_every_key_is_described():
 
 
 def test_every_object_of_the_schema_is_closed():
-    schema = yaml.safe_load(SCHEMA.read_text())
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     open_objects = []
 
     def walk(part: Any, place: str) -> None:
@@ -109,7 +111,7 @@ def test_a_preset_lies_under_what_stands_beside_it(demo):
 
 
 def test_the_official_recipe_has_the_published_values():
-    official = yaml.safe_load(PRESETS.read_text())["classifier"]["puzzle-cam"]
+    official = yaml.safe_load(PRESETS.read_text(encoding="utf-8"))["classifier"]["puzzle-cam"]
     assert official["epochs"] == 15
     assert official["batch_size"] == 32
     assert official["augmentation"] == {
@@ -309,7 +311,7 @@ def test_all_mistakes_are_named_at_once(demo):
     )
 )
 def test_any_section_resolves_or_is_refused_with_a_message(value):
-    demo = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
+    demo = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
     for key in ("dataset", "classifiers", "segmenter", "labels"):
         config = {**demo, key: value}
         try:
@@ -329,7 +331,7 @@ def test_an_attribution_named_like_a_method_is_of_that_method(demo):
 
 
 def test_the_schema_names_every_attribution_method():
-    schema = yaml.safe_load(SCHEMA.read_text())
+    schema = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
     named = schema["properties"]["attributions"]["additionalProperties"]["properties"]["method"]
     assert named["enum"] == [*METHODS, "segmenter"]
 
@@ -416,12 +418,12 @@ def numeric_parts(part: Any, place: str = "") -> Iterator[tuple[str, dict[str, A
             yield from numeric_parts(value, f"{place}/{number}")
 
 
-ROOT = yaml.safe_load(SCHEMA.read_text())
+ROOT = yaml.safe_load(SCHEMA.read_text(encoding="utf-8"))
 NUMERIC = dict(numeric_parts(ROOT))
 
 
 def test_the_walk_over_the_schema_finds_its_numbers():
-    text = SCHEMA.read_text()
+    text = SCHEMA.read_text(encoding="utf-8")
     written = re.findall(r"type: (?:number|integer|\[(?:number|integer), )", text)
     listed = re.findall(r"enum: \[\d+[],]", text)
     assert len(NUMERIC) == len(written) + len(listed) > 80

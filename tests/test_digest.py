@@ -9,11 +9,15 @@ def package(tmp_path, monkeypatch):
     """Give a small package in place of the project's own."""
     (tmp_path / "pipeline/stages").mkdir(parents=True)
     for name in ("__init__.py", "stages/__init__.py"):
-        (tmp_path / "pipeline" / name).write_text("")
-    (tmp_path / "pipeline/stages/stage.py").write_text("from pipeline.helper import f\n")
-    (tmp_path / "pipeline/helper.py").write_text("from pipeline import deep\nf = deep.x\n")
-    (tmp_path / "pipeline/deep.py").write_text('"""Doc."""\nx = 1\n')
-    (tmp_path / "pipeline/other.py").write_text("y = 1\n")
+        (tmp_path / "pipeline" / name).write_text("", encoding="utf-8")
+    (tmp_path / "pipeline/stages/stage.py").write_text(
+        "from pipeline.helper import f\n", encoding="utf-8"
+    )
+    (tmp_path / "pipeline/helper.py").write_text(
+        "from pipeline import deep\nf = deep.x\n", encoding="utf-8"
+    )
+    (tmp_path / "pipeline/deep.py").write_text('"""Doc."""\nx = 1\n', encoding="utf-8")
+    (tmp_path / "pipeline/other.py").write_text("y = 1\n", encoding="utf-8")
     monkeypatch.setattr(digest, "PACKAGE", tmp_path / "pipeline")
 
     caches = (digest._tree, digest._imports, digest._syntax, digest._assets)
@@ -31,10 +35,10 @@ def package(tmp_path, monkeypatch):
 def test_the_digest_sees_code_behind_imports_and_not_comments(package):
     folder, renewed = package
     first = renewed()
-    (folder / "deep.py").write_text('"""Other words."""\n\n# A comment.\nx = 1\n')
-    (folder / "other.py").write_text("y = 2\n")
+    (folder / "deep.py").write_text('"""Other words."""\n\n# A comment.\nx = 1\n', encoding="utf-8")
+    (folder / "other.py").write_text("y = 2\n", encoding="utf-8")
     assert renewed() == first
-    (folder / "deep.py").write_text("x = 2\n")
+    (folder / "deep.py").write_text("x = 2\n", encoding="utf-8")
     assert renewed() != first
 
 
@@ -42,13 +46,13 @@ def test_templates_count_for_stages_that_render_pages(package):
     folder, renewed = package
     (folder / "report").mkdir()
     for name in ("__init__.py", "html.py", "page.html.j2"):
-        (folder / "report" / name).write_text("")
+        (folder / "report" / name).write_text("", encoding="utf-8")
     first = renewed()
-    (folder / "report/page.html.j2").write_text("<p>")
+    (folder / "report/page.html.j2").write_text("<p>", encoding="utf-8")
     assert renewed() == first
-    (folder / "deep.py").write_text("import pipeline.report.html\nx = 1\n")
+    (folder / "deep.py").write_text("import pipeline.report.html\nx = 1\n", encoding="utf-8")
     second = renewed()
-    (folder / "report/page.html.j2").write_text("<b>")
+    (folder / "report/page.html.j2").write_text("<b>", encoding="utf-8")
     assert renewed() not in (first, second)
 
 

@@ -101,7 +101,7 @@ if __name__ == "__main__":
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
     path = tmp_path_factory.mktemp("distributed") / "script.py"
-    path.write_text(SCRIPT.format(repository=str(REPOSITORY)))
+    path.write_text(SCRIPT.format(repository=str(REPOSITORY)), encoding="utf-8")
     return path
 
 
@@ -164,14 +164,17 @@ def children_of(pid):
 
 def parent_in(path):
     try:
-        return int(path.read_text().rsplit(")", 1)[1].split()[1])
+        return int(path.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1])
     except (OSError, ProcessLookupError):
         return None
 
 
 def alive(pid):
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+            != "Z"
+        )
     except (OSError, ProcessLookupError):
         return False
 
@@ -199,14 +202,15 @@ def test_a_killed_training_leaves_no_process_and_goes_on(script, tmp_path):
 
 def test_validation_shared_by_two_processes_is_that_of_one(small_dataset, tmp_path):
     script, folder = tmp_path / "script.py", small_dataset["manifest"].parent
-    script.write_text(VALIDATION.format(repository=str(REPOSITORY)))
+    script.write_text(VALIDATION.format(repository=str(REPOSITORY)), encoding="utf-8")
     clean = {key: value for key, value in os.environ.items() if key not in {"LOCAL_RANK"}}
     for processes in ("1", "2"):
         command = [sys.executable, str(script), processes, str(folder)]
         done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     alone, first, second = (
-        json.loads((folder / f"found-{name}.json").read_text()) for name in ("1-0", "2-0", "2-1")
+        json.loads((folder / f"found-{name}.json").read_text(encoding="utf-8"))
+        for name in ("1-0", "2-0", "2-1")
     )
     assert 0 < alone["val_map"] == first["val_map"] == second["val_map"]
     assert first["val_seconds"] > 0

@@ -212,8 +212,8 @@ def test_images_are_known_of_the_demo_of_voc_and_of_lists(tmp_path):
     assert known_images(aug, nowhere, nowhere) == VOC_AUG
     lists = tmp_path / "ImageSets/Segmentation"
     lists.mkdir(parents=True)
-    (lists / "train.txt").write_text("a\nb\nc\n")
-    (lists / "val.txt").write_text("d\n")
+    (lists / "train.txt").write_text("a\nb\nc\n", encoding="utf-8")
+    (lists / "val.txt").write_text("d\n", encoding="utf-8")
     own = config(dataset={"kind": "voc", "root": str(tmp_path)})
     found = known_images(own, nowhere, nowhere)
     assert (found.train, found.val) == (3, 1)
@@ -227,7 +227,7 @@ def test_shipped_rates_name_every_quantity():
     (row, _) = estimate([("train_classifier", {"classifier": "plain"})], config(), IMAGES)
     assert all(hours > 0 for hours in row["hours"].values())
     assert work.training > 0
-    shipped = yaml.safe_load((REPOSITORY / "pipeline/rates.yaml").read_text())
+    shipped = yaml.safe_load((REPOSITORY / "pipeline/rates.yaml").read_text(encoding="utf-8"))
     assert shipped.keys() == RATES.keys()
     assert shipped["core_seconds"].keys() == RATES["core_seconds"].keys()
 

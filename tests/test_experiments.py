@@ -19,14 +19,14 @@ METHOD = "plain/cam+rw/crf"
 
 def mine():
     """Read the user's file as the comment of the experiment shows it."""
-    head = OWN_FOLDER.read_text().split("\n\n", 1)[0]
+    head = OWN_FOLDER.read_text(encoding="utf-8").split("\n\n", 1)[0]
     (shown,) = re.findall(r"^# mine.yaml:\n((?:#   .*\n)+)", head, re.MULTILINE)
     return yaml.safe_load(re.sub(r"^# {3}", "", shown, flags=re.MULTILINE))
 
 
 def own_folder(**changes):
     """Merge as Snakemake does with several files after --configfile."""
-    config = yaml.safe_load(OWN_FOLDER.read_text())
+    config = yaml.safe_load(OWN_FOLDER.read_text(encoding="utf-8"))
     update_config(config, mine() | changes)
     return config
 
@@ -41,7 +41,7 @@ def test_paths_make_the_configuration_of_a_folder_whole():
 
 def test_without_paths_they_are_asked_for():
     with pytest.raises(UserError, match="dataset lacks 'images', 'labels'"):
-        resolve(yaml.safe_load(OWN_FOLDER.read_text()))
+        resolve(yaml.safe_load(OWN_FOLDER.read_text(encoding="utf-8")))
 
 
 def test_the_background_of_a_folder_is_chosen_without_masks():
@@ -144,7 +144,9 @@ BACKBONES = {
 
 
 def shipped(name):
-    return resolve(yaml.safe_load((REPOSITORY / f"experiments/{name}.yaml").read_text()))
+    return resolve(
+        yaml.safe_load((REPOSITORY / f"experiments/{name}.yaml").read_text(encoding="utf-8"))
+    )
 
 
 @pytest.mark.parametrize("experiment", BACKBONES)

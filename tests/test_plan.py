@@ -188,6 +188,50 @@ def test_a_folder_is_a_split_with_manifests_of_its_own(plan_of, tmp_path):
     ]
 
 
+def test_the_users_weights_count_by_their_bytes_and_a_download_does_not(
+    plan_of, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"one")
+    settings = {"backbone": "resnet50", "pretrained": True}
+    given = sources.pretrained({"weights": {"resnet50": str(file)}}, settings)
+    state = sources.state_of_weights(given)
+    os.utime(file, (0, 0))
+    assert given == [str(file)] and sources.state_of_weights(given) == state != ""
+    file.write_bytes(b"two")
+    assert sources.state_of_weights(given) != state
+    fetched = sources.pretrained({"weights": {}, "downloads": {"folder": str(tmp_path)}}, settings)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/resnet50.safetensors").write_bytes(b"one")
+    assert fetched == [str(tmp_path / "weights/resnet50.safetensors")]
+    assert sources.state_of_weights(fetched) == sources.state_of_weights([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("images", "results", "depends"),
+    [
+        ("photos", "inside", False),
+        ("../photos", "inside", True),
+        ("../project/photos", "inside", False),
+        ("{tmp}/photos", "inside", False),
+        ("photos", "outside", True),
+    ],
+)
+def test_links_depend_on_the_projects_place_where_they_are_absolute(
+    plan_of, tmp_path, monkeypatch, images, results, depends
+):
+    project = tmp_path / "project"
+    project.mkdir()
+    if results == "outside":
+        (tmp_path / "disk").mkdir()
+        (project / "results").symlink_to(tmp_path / "disk")
+    monkeypatch.chdir(project)
+    folder = {"kind": "folder", "images": images.format(tmp=tmp_path), "labels": "labels.csv"}
+    plan = plan_of(dataset=folder, export=None)
+    assert sources.place_of_links(plan) == (str(project) if depends else "")
+
+
 def test_only_a_rules_threshold_is_a_file(plan_of, demo_config):
     refinements = demo_config["refinements"] | {"free": {"background": {"value": "otsu"}}}
     plan = plan_of(refinements=refinements)

@@ -1,5 +1,6 @@
 """The project's files agree with one another."""
 
+import ast
 import importlib
 import inspect
 import re
@@ -14,13 +15,13 @@ from pipeline.stage import TRIGGERS
 from pipeline.workflow import Plan
 from tests.conftest import REPOSITORY
 
-SHIPPED = yaml.safe_load((REPOSITORY / "config.yaml").read_text())
-PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+SHIPPED = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 BLOCK = re.compile(r"^(?:use )?rule (\w+)(?: as (\w+) with)?:\n((?:    .*\n|\n)*)", re.MULTILINE)
 
 
 def lines(name):
-    return [line for line in (REPOSITORY / name).read_text().splitlines() if line]
+    return [line for line in (REPOSITORY / name).read_text(encoding="utf-8").splitlines() if line]
 
 
 def test_every_requirement_is_one_version_without_an_address():
@@ -42,7 +43,7 @@ def test_conda_environments_hold_the_same_pins():
     environments = list((REPOSITORY / "envs").glob("*.yaml"))
     assert environments
     for path in environments:
-        dependencies = yaml.safe_load(path.read_text())["dependencies"]
+        dependencies = yaml.safe_load(path.read_text(encoding="utf-8"))["dependencies"]
         pip = next(item["pip"] for item in dependencies if isinstance(item, dict))
         assert pip == lines("requirements.txt")
 
@@ -53,7 +54,7 @@ def test_lock_files_stay_out_of_git():
 
 
 def rules():
-    text = (REPOSITORY / "Snakefile").read_text()
+    text = (REPOSITORY / "Snakefile").read_text(encoding="utf-8")
     return {new or name: body for name, new, body in BLOCK.findall(text) if name != "all"}
 
 
@@ -103,18 +104,18 @@ def test_only_scoring_and_the_report_are_given_true_boxes():
 
 def test_an_experiment_stands_on_its_own():
     for path in (REPOSITORY / "experiments").glob("*.yaml"):
-        assert "dataset" in yaml.safe_load(path.read_text()), path
+        assert "dataset" in yaml.safe_load(path.read_text(encoding="utf-8")), path
 
 
 def test_the_readmes_lines_of_python_give_what_they_say(capsys):
-    readme = (REPOSITORY / "README.md").read_text()
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     (lines_of_code,) = re.findall(r"```python\n(import .*?)```", readme, re.DOTALL)
     exec(compile(lines_of_code, "README.md", "exec"), {})
     assert capsys.readouterr().out == "1.0\n"
 
 
 def test_the_readmes_configuration_is_valid_and_its_commands_are_those_of_ci(demo_config):
-    readme = (REPOSITORY / "README.md").read_text()
+    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
     (example,) = re.findall(r"```yaml\n(experiment: mine.*?)```", readme, re.DOTALL)
     assert resolve(yaml.safe_load(example))["segmenters"] == ["puzzle/cam+rw/crf"]
     rounds, parts = re.findall(r"```yaml\n(attributions:.*?)```", readme, re.DOTALL)
@@ -126,4 +127,52 @@ def test_the_readmes_configuration_is_valid_and_its_commands_are_those_of_ci(dem
     nothing = {"labels": [], "segmenters": []}
     assert resolve(demo_config | yaml.safe_load(compared) | nothing)["comparison"]
     (tests,) = re.findall(r"^python3 -m venv .* pytest$", readme, re.MULTILINE)
-    assert tests in (REPOSITORY / ".ci/run").read_text().splitlines()
+    assert tests in (REPOSITORY / ".ci/run").read_text(encoding="utf-8").splitlines()
+
+
+def texts_without_encoding(source):
+    """Find the lines that read or write text in the locale's encoding, as far as names tell."""
+    for node in ast.walk(ast.parse(source)):
+        keywords = {item.arg for item in getattr(node, "keywords", [])}
+        if not isinstance(node, ast.Call) or "encoding" in keywords:
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        owner = getattr(getattr(node.func, "value", None), "id", "")
+        mode = next((arg.value for arg in node.args if isinstance(arg, ast.Constant)), "r")
+        opens = name == "open" and owner not in {"Image", "tarfile", "os", "archive"}
+        method = isinstance(node.func, ast.Attribute)
+        if (method and name in {"read_text", "write_text"}) or (opens and "b" not in str(mode)):
+            yield node.lineno
+
+
+def test_every_text_file_is_read_and_written_as_utf_8():
+    assert list(texts_without_encoding('p.open()\nopen("x", "w")\np.read_text()')) == [1, 2, 3]
+    fine = 'p.open("rb")\nopen("x", encoding="utf-8")\nImage.open(p)'
+    assert list(texts_without_encoding(fine)) == []
+    found = {
+        f"{path.relative_to(REPOSITORY)}:{line}"
+        for folder in ("pipeline", "benchmarks", "examples", "tests")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        for line in texts_without_encoding(path.read_text(encoding="utf-8"))
+    }
+    assert found == set()
+
+
+SHOWN = re.compile(r"--configfile ((?:[^\s`#()-][^\s`#()]* ?)*)")
+
+
+def test_commands_that_are_shown_have_no_target_behind_configfile():
+    """Snakemake takes all that follows --configfile for files, up to the next option."""
+    assert SHOWN.findall("snakemake a --configfile b.yaml c -n") == ["b.yaml c "]
+    suffixes = {".py", ".yaml", ".md", ".txt"}
+    files = [path for folder in ("pipeline", "profiles", "experiments", "docs", "examples")
+             for path in (REPOSITORY / folder).rglob("*") if path.suffix in suffixes]  # fmt: skip
+    shown = [
+        word
+        for path in [*files, *REPOSITORY.glob("*.md"), REPOSITORY / "config.yaml"]
+        for command in SHOWN.findall(path.read_text(encoding="utf-8"))
+        for word in command.split()
+    ]
+    assert len(shown) > 10
+    targets = {word for word in shown if word in rules() or word.startswith("results/")}
+    assert targets == set()

@@ -39,7 +39,9 @@ print(int(peak.split()[1]) / 1024)
 @pytest.fixture(scope="module")
 def config():
     """Give the photographs' configuration, on a CPU, with every section that a rule reads."""
-    written = yaml.safe_load((REPOSITORY / "experiments/voc2012-mobilenet.yaml").read_text())
+    written = yaml.safe_load(
+        (REPOSITORY / "experiments/voc2012-mobilenet.yaml").read_text(encoding="utf-8")
+    )
     # As it was when the jobs below were measured.
     plain = {
         "backbone": "mobilenetv2_100", "epochs": 6, "batch_size": 16,
@@ -227,7 +229,7 @@ def test_what_does_not_learn_asks_for_less(config):
 
 def test_frozen_parts_with_crops_of_512_ask_for_what_they_took():
     path = REPOSITORY / "experiments/voc2012-mobilenet.yaml"
-    shipped = resolve(yaml.safe_load(path.read_text()) | {"gpus": 0})
+    shipped = resolve(yaml.safe_load(path.read_text(encoding="utf-8")) | {"gpus": 0})
     for classifier, gibibytes in {"plain": 4.8, "puzzle": 6.0}.items():  # its benchmark files
         asked = mem_mb(shipped, "train_classifier", classifier=classifier) / GIBIBYTE
         assert gibibytes < asked < 3 * gibibytes
@@ -308,6 +310,6 @@ def test_the_tag_of_weights_is_no_other_backbone(config):
 
 def test_a_damaged_manifest_is_left_to_the_job_that_needs_it(tmp_path):
     for name in ("manifest.csv", "classes.json"):
-        (tmp_path / name).write_text('["ca')
+        (tmp_path / name).write_text('["ca', encoding="utf-8")
     files = SimpleNamespace(manifest=tmp_path / "manifest.csv", classes=tmp_path / "classes.json")
     assert pictures_of(files) == Pictures()

@@ -66,7 +66,9 @@ def write_score(folder, kind, method, counts, ids=IDS, chosen="by hand"):
     times = [f"benchmarks/{job}.tsv" for job in ("train_classifier/plain", "make_maps/plain/cam/0")]
     for seconds, name in zip((3600, 1800), times, strict=True):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(f"s\th:m:s\tmax_rss\n{seconds}\t1:00:00\t2048\n")
+        (folder / name).write_text(
+            f"s\th:m:s\tmax_rss\n{seconds}\t1:00:00\t2048\n", encoding="utf-8"
+        )
     return {"file": f"{stem}.json", "counts": f"{stem}.counts.safetensors", "times": times}
 
 
@@ -94,7 +96,7 @@ def test_records_are_those_of_runs_and_of_seeds(tmp_path):
     places = ["b/experiment.json", "a/seed-1/experiment.json", "a/seed-0/experiment.json"]
     for place in [*places, "c/logs/experiment.json", "experiment.json"]:
         (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / place).write_text("{}")
+        (tmp_path / place).write_text("{}", encoding="utf-8")
     assert find_records(tmp_path) == [tmp_path / place for place in reversed(places)]
     assert find_records(tmp_path / "absent") == []
 
@@ -105,7 +107,7 @@ def test_a_record_is_known_anew_when_it_or_a_score_changes(tmp_path):
     before = known_records(tmp_path)
     assert [line.split()[0] for line in before] == ["one/experiment.json", "two/experiment.json"]
     assert known_records(tmp_path) == before
-    (tmp_path / "one/report.html").write_text("page")
+    (tmp_path / "one/report.html").write_text("page", encoding="utf-8")
     assert known_records(tmp_path) == before
     make_run(tmp_path, "one", [("labels", CRF, confusions(0.3))])
     after = known_records(tmp_path)
@@ -144,7 +146,7 @@ def test_a_run_is_read_as_it_was_recorded(tmp_path):
 def test_what_is_no_record_is_named(tmp_path, text):
     record = tmp_path / "one/experiment.json"
     record.parent.mkdir()
-    record.write_text(text, errors="surrogateescape")
+    record.write_text(text, errors="surrogateescape", encoding="utf-8")
     with pytest.raises(UserError, match=r"experiment\.json: not a (record|whole) .* delete it"):
         read_run(record, tmp_path)
     board = collect(tmp_path, [])
@@ -174,12 +176,12 @@ def written(tmp_path_factory):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_foreign_score_is_shown_or_named_but_never_a_crash(written, key, value):
     record, path = written
-    good = path.read_text()
+    good = path.read_text(encoding="utf-8")
     try:
-        path.write_text(json.dumps(json.loads(good) | {key: value}))
+        path.write_text(json.dumps(json.loads(good) | {key: value}), encoding="utf-8")
         results, notes = read_results(read_run(record, record.parents[1]))
     finally:
-        path.write_text(good)
+        path.write_text(good, encoding="utf-8")
     assert len(results) + len(notes) == 1
     assert all("delete" in note and str(path) in note for note in notes)
 
@@ -237,7 +239,7 @@ def test_hours_are_unknown_where_the_time_of_a_job_is(tmp_path):
     record = make_run(tmp_path, "a", [("maps", CAM, confusions(0.2))])
     tsv = record.parent / "benchmarks/make_maps/plain/cam/0.tsv"
     for text in ("", "s\tmax_rss\n", "s\tmax_rss\nNA\t2\n"):
-        tsv.write_text(text)
+        tsv.write_text(text, encoding="utf-8")
         assert collect(tmp_path, []).groups[0].first.hours is None
     tsv.unlink()
     assert collect(tmp_path, []).groups[0].entries[0].hours is None

@@ -17,7 +17,7 @@ from pipeline.resources import INFERENCE, PER_IMAGE, TRAINING
 from tests.conftest import REPOSITORY
 from tests.test_workflow import TINY, command
 
-SNAKEFILE = (REPOSITORY / "Snakefile").read_text()
+SNAKEFILE = (REPOSITORY / "Snakefile").read_text(encoding="utf-8")
 SCRIPTS = REPOSITORY / "tests/slurm"
 #: Exit code of tests/slurm/up where a machine cannot have a SLURM of ours.
 REFUSED = 2
@@ -55,9 +55,9 @@ def slurm(tmp_path_factory) -> Iterator[None]:
         pytest.skip("no SLURM executor: pip install snakemake-executor-plugin-slurm==2.8.0")
     folder = tmp_path_factory.mktemp("slurm")
     # Daemons keep what they inherit open: pipes to them would never end.
-    with (folder / "up.log").open("w") as log:
+    with (folder / "up.log").open("w", encoding="utf-8") as log:
         started = subprocess.run([SCRIPTS / "up", folder], stdout=log, stderr=log, check=False)
-    said = (folder / "up.log").read_text().strip()
+    said = (folder / "up.log").read_text(encoding="utf-8").strip()
     if started.returncode == REFUSED:
         pytest.skip(said)
     assert started.returncode == 0, said
@@ -127,7 +127,7 @@ def run_on_slurm(
         return [job for job in queue() if job.number not in before]
 
     log = folder / "run.log"
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         words = command(folder, CONFIG, *TARGETS, *ON_SLURM)
         run = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT)
         try:
@@ -139,7 +139,7 @@ def run_on_slurm(
     by_name = defaultdict(list)
     for job in jobs():
         by_name[job.name].append(job)
-    return run.returncode, dict(by_name), log.read_text()
+    return run.returncode, dict(by_name), log.read_text(encoding="utf-8")
 
 
 def states(jobs: list[Job]) -> list[str]:
@@ -152,7 +152,7 @@ def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone")
     words = command(folder, CONFIG, *TARGETS)
     with (
-        (folder / "run.log").open("w") as log,
+        (folder / "run.log").open("w", encoding="utf-8") as log,
         subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT) as run,
     ):
         yield folder, run
@@ -171,42 +171,45 @@ def test_jobs_that_die_on_slurm_are_done_again_to_the_same_bytes(slurm, alone, t
     assert states(jobs[PROBE]) == ["FAILED", "COMPLETED"], text
     assert [job.memory for job in jobs[PROBE]] == ["400M", "2000M"]
     assert [job.gpus for job in jobs[PROBE]] == ["gres:gpu:1", "gres:gpu:1"]
-    logs = [path.read_text() for path in (tmp_path / ".snakemake/slurm_logs").rglob("*.log")]
+    logs = [
+        path.read_text(encoding="utf-8")
+        for path in (tmp_path / ".snakemake/slurm_logs").rglob("*.log")
+    ]
     assert any("exceeded memory limit" in log for log in logs)
 
     code, jobs, text = run_on_slurm(tmp_path)
     assert code == 0, text
     assert {name: states(group) for name, group in jobs.items()} == {PLAIN: ["COMPLETED"]}
     folder, local = alone
-    assert local.wait() == 0, (folder / "run.log").read_text()
+    assert local.wait() == 0, (folder / "run.log").read_text(encoding="utf-8")
     for path in TARGETS:
         assert (tmp_path / path).read_bytes() == (folder / path).read_bytes(), path
 
 
 def test_a_slurm_of_the_machine_itself_is_left_alone(slurm, tmp_path):
     config = Path("/etc/slurm/slurm.conf")
-    ours = config.read_text()
+    ours = config.read_text(encoding="utf-8")
     with subprocess.Popen([SCRIPTS / "up", tmp_path], stderr=subprocess.PIPE, text=True) as run:
         assert "a SLURM of ours runs" in run.communicate()[1]
     assert run.returncode == 1
     # Of another folder, and so not this one's to take away.
     subprocess.run([SCRIPTS / "down", tmp_path], check=True)
-    assert config.read_text() == ours
+    assert config.read_text(encoding="utf-8") == ours
     try:
-        config.write_text("ClusterName=theirs\n")
+        config.write_text("ClusterName=theirs\n", encoding="utf-8")
         done = subprocess.run(
             [SCRIPTS / "up", tmp_path], stderr=subprocess.PIPE, text=True, check=False
         )
         assert done.returncode == REFUSED
         assert "/etc/slurm/slurm.conf is not ours, expected none" in done.stderr
         subprocess.run([SCRIPTS / "down", tmp_path], check=True)
-        assert config.read_text() == "ClusterName=theirs\n"
+        assert config.read_text(encoding="utf-8") == "ClusterName=theirs\n"
     finally:
-        config.write_text(ours)
+        config.write_text(ours, encoding="utf-8")
 
 
 def profile(path: Path) -> dict[str, Any]:
-    settings: dict[str, Any] = yaml.safe_load((path / "config.yaml").read_text())
+    settings: dict[str, Any] = yaml.safe_load((path / "config.yaml").read_text(encoding="utf-8"))
     return settings
 
 

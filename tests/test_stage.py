@@ -54,7 +54,7 @@ def test_of_several_processes_the_first_one_keeps_the_log(tmp_path, monkeypatch,
     run_stage(works, snakemake(tmp_path))
     log = tmp_path / "logs/x.log"
     assert "news" in capsys.readouterr().err
-    assert "news" in log.read_text()
+    assert "news" in log.read_text(encoding="utf-8")
     log.unlink()
     monkeypatch.setenv("LOCAL_RANK", "1")
     run_stage(works, snakemake(tmp_path))
@@ -92,7 +92,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_one(tmp_path, capsys):
     assert caught.value.code == 1
     line = "[some_rule] ERROR: x.png: got this, expected that\n"
     assert capsys.readouterr().err == line
-    assert (tmp_path / "logs/x.log").read_text() == line
+    assert (tmp_path / "logs/x.log").read_text(encoding="utf-8") == line
 
 
 def test_a_full_disk_is_named(tmp_path, capsys):
@@ -107,7 +107,7 @@ def test_a_full_disk_is_named(tmp_path, capsys):
 def test_a_defect_leaves_its_traceback_in_the_log(tmp_path):
     with pytest.raises(SystemExit):
         run_stage(fails_with(ValueError("inner")), snakemake(tmp_path))
-    text = (tmp_path / "logs/x.log").read_text()
+    text = (tmp_path / "logs/x.log").read_text(encoding="utf-8")
     assert "Traceback" in text and "ValueError: inner" in text
 
 
@@ -116,7 +116,7 @@ def test_messages_of_the_stage_reach_the_log_file(tmp_path):
         logging.getLogger("pipeline.somewhere").info("so many images")
 
     run_stage(talks, snakemake(tmp_path))
-    assert (tmp_path / "logs/x.log").read_text() == "[some_rule] so many images\n"
+    assert (tmp_path / "logs/x.log").read_text(encoding="utf-8") == "[some_rule] so many images\n"
 
 
 def test_progress_yields_everything_and_says_when_it_is_done(caplog):
@@ -140,6 +140,6 @@ def test_names_never_reach_the_terminal_or_the_log_raw(tmp_path, capsys):
 
     with pytest.raises(SystemExit):
         run_stage(warns, snakemake(tmp_path))
-    for text in (capsys.readouterr().err, (tmp_path / "logs/x.log").read_text()):
+    for text in (capsys.readouterr().err, (tmp_path / "logs/x.log").read_text(encoding="utf-8")):
         assert "\\x1b[31mred\\udcff" in text and "\\x1b]0;title\\x07" in text
         assert "\x1b" not in text

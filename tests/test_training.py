@@ -192,7 +192,9 @@ def test_epochs_are_compared_where_they_are_validated(tmp_path):
     assert torch.equal(state["head.weight"], kept[0])
     assert ["val_map" in row for row in history] == [False, True, False, True]
     write_history(tmp_path / "history.csv", history)
-    header, *rows = [line.split(",") for line in (tmp_path / "history.csv").read_text().split()]
+    header, *rows = [
+        line.split(",") for line in (tmp_path / "history.csv").read_text(encoding="utf-8").split()
+    ]
     assert header[-2:] == ["val_map", "val_seconds"]
     assert [row[-2] for row in rows] == ["", "0.2", "", "0.1"]
     assert float(rows[1][-1]) >= 0 and rows[0][-1] == ""
@@ -277,7 +279,7 @@ def test_history_says_rates_and_times(tmp_path):
     assert history[-1]["learning_rate"] == pytest.approx(0.001 * (1 - last) ** 0.9)
     assert all(row["seconds"] > 0 and row["images_per_second"] > 0 for row in history)
     write_history(tmp_path / "history.csv", history)
-    lines = (tmp_path / "history.csv").read_text().splitlines()
+    lines = (tmp_path / "history.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "epoch,loss,share,learning_rate,seconds,images_per_second"
     assert len(lines) == 5
 
@@ -301,11 +303,11 @@ def test_parameter_groups_have_their_rates_and_decays():
 
 def test_fingerprint_sees_settings_and_file_contents(tmp_path):
     file = tmp_path / "file"
-    file.write_text("a")
+    file.write_text("a", encoding="utf-8")
     first = fingerprint_of({"x": 1}, file)
     assert first == fingerprint_of({"x": 1}, file)
     assert first != fingerprint_of({"x": 2}, file)
-    file.write_text("b")
+    file.write_text("b", encoding="utf-8")
     assert first != fingerprint_of({"x": 1}, file)
 
 

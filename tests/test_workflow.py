@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
+import venv
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -92,18 +94,19 @@ def command(
     config: dict[str, Any],
     *arguments: str,
     snakefile: Path = REPOSITORY / "Snakefile",
+    python: Path = Path(sys.executable),
 ) -> list[str]:
-    (folder / "over.yaml").write_text(yaml.safe_dump(config))
+    (folder / "over.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     return [
-        sys.executable, "-m", "snakemake", "-s", str(snakefile),
+        str(python), "-m", "snakemake", "-s", str(snakefile),
         "--directory", str(folder), *arguments, "--max-threads", "1",
         "--cores", "2", "--configfile", str(folder / "over.yaml"),
     ]  # fmt: skip
 
 
-def snakemake(folder, config, *arguments, check=True, **snakefile) -> str:
+def snakemake(folder, config, *arguments, check=True, **paths) -> str:
     done = subprocess.run(
-        command(folder, config, *arguments, **snakefile),
+        command(folder, config, *arguments, **paths),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -130,7 +133,7 @@ def finished(tmp_path_factory):
 
 def test_the_whole_workflow_runs_to_its_report(finished):
     results = finished / "results/tiny"
-    report = (results / "report.html").read_text()
+    report = (results / "report.html").read_text(encoding="utf-8")
     for method in ("plain/cam", "puzzle/cam+rw", "plain/cam/threshold", "puzzle/cam+rw/crf"):
         assert method in report
     labels = read_scores(results / "scores/labels/puzzle/cam+rw/crf/train.json")
@@ -138,19 +141,25 @@ def test_the_whole_workflow_runs_to_its_report(finished):
     assert (labels["images"], predictions["images"]) == (6, 3)
     assert labels["settings"]["image labels given"] is True
     assert predictions["settings"]["image labels given"] is False
-    with (results / "comparison.csv").open(newline="") as file:
+    with (results / "comparison.csv").open(newline="", encoding="utf-8") as file:
         comparison = list(csv.DictReader(file))
     assert [row["method"] for row in comparison] == ["plain/cam", "plain/saliency", "probe/cam"]
     assert all(0 <= float(row["miou"]) <= 1 and float(row["seconds_per_image"]) > 0
                for row in comparison)  # fmt: skip
     assert 'id="comparison"' in report and 'id="units"' in report
     assert read_scores(results / "experiment.json")["seed"] == 0
-    assert "puzzle/cam+rw/crf" in (finished / "results/scoreboard.csv").read_text()
+    assert "puzzle/cam+rw/crf" in (finished / "results/scoreboard.csv").read_text(encoding="utf-8")
     assert not list(results.rglob("checkpoint*")) and not list(results.rglob("*.partial"))
 
 
-def test_a_finished_workflow_has_nothing_to_do(finished):
+def test_a_finished_workflow_has_nothing_to_do(finished, tmp_path):
     assert planned(finished, TINY) == {}
+    # Nor has a copy without times, in which what a network was trained on is newer than it.
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy, copy_function=shutil.copyfile, symlinks=True)
+    for path in (copy / "results/tiny/labels").rglob("*"):
+        path.touch()
+    assert planned(copy, TINY) == {}
 
 
 CHANGES = {
@@ -361,27 +370,37 @@ def test_seeds_share_the_data_set_and_nothing_else(finished, tmp_path):
 
 
 def test_a_second_checkout_runs_its_own_code(tmp_path):
-    checkout = tmp_path / "checkout"
+    # Snakemake itself does not quote the path of Python.
+    checkout = tmp_path / "it's a [second] checkout"
     for name in ("pipeline", "profiles"):
         shutil.copytree(REPOSITORY / name, checkout / name)
     shutil.copy(REPOSITORY / "Snakefile", checkout)
     (checkout / "pipeline/stages/generate_demo.py").write_text(
-        "import pipeline\nraise SystemExit(f'imported from {pipeline.__file__}')\n"
+        "import pipeline\nraise SystemExit(f'imported from {pipeline.__file__}')\n",
+        encoding="utf-8",
     )
+    venv.create(checkout / ".venv")
+    (packages,) = (checkout / ".venv/lib").glob("python*/site-packages")
+    (packages / "these.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
     # The environment's own package is another one, as of an editable installation.
-    text = snakemake(tmp_path, TINY, snakefile=checkout / "Snakefile", check=False)
+    text = snakemake(
+        tmp_path, TINY, snakefile=checkout / "Snakefile", python=checkout / ".venv/bin/python",
+        check=False,
+    )  # fmt: skip
     assert f"imported from {checkout / 'pipeline/__init__.py'}" in text
 
 
 def test_another_workflow_takes_this_one_as_a_module(tmp_path):
-    text = (REPOSITORY / "examples/downstream/config.yaml").read_text()
+    text = (REPOSITORY / "examples/downstream/config.yaml").read_text(encoding="utf-8")
     over = yaml.safe_load(text)
     over["wsss"]["dataset"] |= {"train": 8, "val": 2}
     over["wsss"]["classifiers"]["plain"] |= {"epochs": 1, "batch_size": 4}
     over["student"]["epochs"] = 1
     snakemake(tmp_path, over, snakefile=REPOSITORY / "examples/downstream/Snakefile")
     assert (tmp_path / "results/student.safetensors").is_file()
-    assert "epoch 1 of 1: loss" in (tmp_path / "results/logs/train_student.log").read_text()
+    assert "epoch 1 of 1: loss" in (tmp_path / "results/logs/train_student.log").read_text(
+        encoding="utf-8"
+    )
 
 
 def given_by_a_user(finished, folder, **changes):
@@ -405,6 +424,12 @@ def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(fini
     for folder in ("JPEGImages", "SegmentationClass", "../further"):
         (demo / folder / ".DS_Store").write_bytes(b"a file manager's")
     same = config | {"dataset": dataset | {"root": f"{demo}/", "masks": "SegmentationClass/"}}
+    assert planned(tmp_path, same, *wanted) == {}
+    # Files that were touched, or copied without their times, have the bytes that they had; and
+    # photographs and masks may be dated in the future.
+    for path in [*demo.rglob("*"), *further.rglob("*")]:
+        ahead = 3600 if path.suffix == ".png" else 0
+        os.utime(path, (time.time() + ahead,) * 2)
     assert planned(tmp_path, same, *wanted) == {}
     names = sorted(path.name for path in (demo / "SegmentationClass").glob("*.png"))
     shutil.copy(demo / "SegmentationClass" / names[0], demo / "SegmentationClass" / names[1])
@@ -488,7 +513,7 @@ def test_mistakes_end_the_run_before_anything_runs(tmp_path, config, message):
 
 def test_a_key_that_stands_twice_ends_the_run(tmp_path):
     twice = tmp_path / "twice.yaml"
-    twice.write_text("seed: 1\nshards: 2\nseed: 2\n")
+    twice.write_text("seed: 1\nshards: 2\nseed: 2\n", encoding="utf-8")
     done = subprocess.run(
         [*command(tmp_path, TINY, "--dry-run"), str(twice)],
         capture_output=True, text=True, check=False,
@@ -541,7 +566,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path):
     assert checkpoint.exists()
     assert not (tmp_path / target).exists()
     locked = snakemake(tmp_path, config, target, check=False)
-    assert "--unlock" in locked
+    assert "results/tiny is locked by a run that was killed" in locked and "--unlock" in locked
     snakemake(tmp_path, config, "--unlock")
     text = snakemake(tmp_path, config, target)
     assert re.search(r"going on after epoch [1-4], from the checkpoint", text)

@@ -59,7 +59,7 @@ def test_voc_and_sbd_come_by_themselves(tmp_path, servers):
         **dict.fromkeys(TRAIN_AUG, "train"),
         **dict.fromkeys(VAL, "val"),
     }
-    with (tmp_path / "results/tiny/dataset/masks.csv").open(newline="") as file:
+    with (tmp_path / "results/tiny/dataset/masks.csv").open(newline="", encoding="utf-8") as file:
         masks = {row["id"]: row["mask"] for row in csv.DictReader(file)}
     assert masks.keys() == {*TRAIN, *VAL}  # train_aug is learned from, train is scored
     assert all("SegmentationClassAug" in mask for mask in masks.values())

@@ -118,8 +118,13 @@ def generate_demo(out: Path, *, train: int, val: int, size: int, seed: int) -> N
             Image.fromarray(scene.image).save(out / "JPEGImages" / f"{name}.png")
             write_label(out / "SegmentationClass" / f"{name}.png", scene.label)
             rows.append((name, ";".join(scene.labels)))
-        (out / f"ImageSets/Segmentation/{split}.txt").write_text("".join(f"{i}\n" for i in ids))
-    with replacing(out / "labels.csv") as partial, partial.open("w", newline="") as file:
+        (out / f"ImageSets/Segmentation/{split}.txt").write_text(
+            "".join(f"{i}\n" for i in ids), encoding="utf-8"
+        )
+    with (
+        replacing(out / "labels.csv") as partial,
+        partial.open("w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(("image", "labels"))
         writer.writerows(rows)

@@ -101,7 +101,7 @@ def _augment(
     for _ in map_images(work, further, workers=workers, what="masks of SBD"):
         pass
     with replacing(devkit / LISTS / "train_aug.txt") as partial:
-        partial.write_text("".join(f"{image_id}\n" for image_id in ids))
+        partial.write_text("".join(f"{image_id}\n" for image_id in ids), encoding="utf-8")
     logger.info("train_aug: %d images, %d of them with a mask of SBD", len(ids), len(further))
     if len(ids) != TRAIN_AUG:
         logger.warning("train_aug has %d images, that of the literature %d", len(ids), TRAIN_AUG)

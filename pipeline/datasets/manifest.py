@@ -149,7 +149,9 @@ def write_manifest(path: Path, records: Sequence[Record]) -> None:
 def write_classes(path: Path, classes: Sequence[str]) -> None:
     """Write class names as a JSON list; position k (from 1) is class number k."""
     with replacing(path) as partial:
-        partial.write_text(json.dumps(list(classes), indent=1, ensure_ascii=False) + "\n")
+        partial.write_text(
+            json.dumps(list(classes), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def read_manifest(manifest: Path, classes: Path) -> Manifest:
@@ -229,7 +231,7 @@ def _values(text: str) -> dict[int, int] | None:
 
 def write_boxes(path: Path, boxes: Mapping[str, Sequence[Box]]) -> None:
     """Write the true boxes of images, as CSV ``id,label,left,top,right,bottom``."""
-    with replacing(path) as partial, partial.open("w", newline="") as file:
+    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("id", *BOX_COLUMNS))
         for image_id, items in boxes.items():

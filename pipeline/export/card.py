@@ -116,7 +116,7 @@ def _project_version() -> str:
     # The workflow runs from a checkout, where the package is not installed.
     checkout = Path(__file__).parents[2] / "pyproject.toml"
     if checkout.is_file():
-        return str(tomllib.loads(checkout.read_text())["project"]["version"])
+        return str(tomllib.loads(checkout.read_text(encoding="utf-8"))["project"]["version"])
     return version(PROJECT)
 
 

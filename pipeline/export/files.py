@@ -11,6 +11,7 @@ from PIL import Image
 from pipeline.artifacts import BACKGROUND, IGNORE
 from pipeline.documents import write_scores, write_table
 from pipeline.export.job import ExportItem
+from pipeline.export.photographs import link_target
 from pipeline.files import replacing, sha256_of
 
 CHECKSUMS = "checksums.sha256"
@@ -37,11 +38,19 @@ def write_class_values(path: Path, classes: Sequence[str]) -> None:
 def write_image_table(
     path: Path, items: Sequence[ExportItem], column: str, file_of: Callable[[ExportItem], str]
 ) -> None:
-    """Write one row an image: id, split, absolute path of the photograph, and its file here."""
+    """Write one row an image: id, split, the photograph, and its file here.
+
+    The path of the photograph is from the table's folder where both are in the working folder,
+    so that a project can be moved; else it is absolute.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     rows = (
-        (item.record.id, item.record.split, item.record.image.absolute(), file_of(item))
+        (
+            item.record.id, item.record.split,
+            link_target(item.record.image, path.parent), file_of(item),
+        )
         for item in items
-    )
+    )  # fmt: skip
     write_table(path, ("id", "split", "image", column), rows)
 
 

@@ -1,5 +1,6 @@
 """Photographs of an export: linked or copied where any reader sees them as the labels do."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -27,7 +28,8 @@ def place_photograph(record: Record, path: Path, how: str) -> bool:
     path : Path
         Output, ``.jpg``.
     how : {"link", "copy", "none"}
-        A symbolic link to the absolute path, a copy, or nothing at all.
+        A symbolic link, a copy, or nothing at all. A link is relative where both ends are in
+        the working folder, so that it leads to the photograph after the project was moved.
 
     Returns
     -------
@@ -44,7 +46,7 @@ def place_photograph(record: Record, path: Path, how: str) -> bool:
         return False
     if _is_plain(record):
         with replacing(path) as partial:
-            place(record.image.absolute(), partial)
+            place(record.image, partial)
         return False
     pixels = read_rgb(record.image, (record.height, record.width))
     with replacing(path) as partial:
@@ -66,7 +68,32 @@ def _is_plain(record: Record) -> bool:
 
 
 def _link(source: Path, path: Path) -> None:
-    path.symlink_to(source)
+    path.symlink_to(link_target(source, path.parent))
+
+
+def link_target(source: Path, folder: Path) -> Path:
+    """Choose the path by which a link or a table in a folder leads to a file.
+
+    Parameters
+    ----------
+    source : Path
+        The file, from the working folder or from the root.
+    folder : Path
+        Folder of the link, which exists.
+
+    Returns
+    -------
+    Path
+        Relative to the link's folder where both are in the working folder; else absolute.
+    """
+    project, absolute = Path.cwd(), source.absolute()
+    if ".." in absolute.parts:
+        absolute = absolute.resolve()
+    # A link is followed from where its folder is in truth, which may be another disk.
+    real = folder.resolve()
+    if absolute.is_relative_to(project) and real.is_relative_to(project.resolve()):
+        return Path(os.path.relpath(project.resolve() / absolute.relative_to(project), real))
+    return absolute
 
 
 def _copy(source: Path, path: Path) -> None:

@@ -79,7 +79,7 @@ def read_table(path: Path) -> tuple[tuple[str, ...], dict[str, list[Figure]]]:
     figures : dict of str to list of Figure
         By method. Win shares are of a classifier's own maps, so that none of them is best.
     """
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     columns = [column for column in COLUMNS if any(row.get(column[0]) for row in rows)]
     figures: dict[str, list[Figure]] = {row["method"]: [] for row in rows}

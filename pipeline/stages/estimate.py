@@ -44,7 +44,7 @@ def estimate(*, config: Mapping[str, Any], snakefile: str, manifest: str, classe
 
 
 def _dry_run(config: Mapping[str, Any], snakefile: str) -> str:
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", encoding="utf-8") as file:
         yaml.safe_dump(dict(config), file)
         file.flush()
         command = [sys.executable, "-m", "snakemake", "--snakefile", snakefile, "--dry-run"]

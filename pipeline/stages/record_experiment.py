@@ -73,7 +73,9 @@ def _versions() -> dict[str, Any]:
 
 
 def _model(information: Path) -> str:
-    lines = dict(line.partition(":")[::2] for line in information.read_text().splitlines())
+    lines = dict(
+        line.partition(":")[::2] for line in information.read_text(encoding="utf-8").splitlines()
+    )
     return lines.get("Model", "unknown").strip()
 
 

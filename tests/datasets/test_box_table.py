@@ -119,9 +119,11 @@ def images(tmp_path):
 
 
 def test_a_folders_images_have_the_boxes_of_their_rows(images):
-    (images / "labels.csv").write_text("image,labels\na,cat\nb.png,dog\nc,cat\n")
+    (images / "labels.csv").write_text("image,labels\na,cat\nb.png,dog\nc,cat\n", encoding="utf-8")
     # That an image is not labelled with a box's class is no problem: the box is not scored.
-    (images / "boxes.csv").write_text(HEADER + "a,cat,0,0,1,1\nb,dog,1,1,2,2\na.jpg,dog,0,0,4,3\n")
+    (images / "boxes.csv").write_text(
+        HEADER + "a,cat,0,0,1,1\nb,dog,1,1,2,2\na.jpg,dog,0,0,4,3\n", encoding="utf-8"
+    )
     dataset = {
         "images": str(images / "JPEGImages"), "labels": str(images / "labels.csv"), "masks": None,
         "classes": None, "val_fraction": 0.5, "boxes": str(images / "boxes.csv"),
@@ -146,10 +148,12 @@ XML = (
 def voc(images):
     (images / "Annotations").mkdir()
     for name in ("a", "b"):
-        (images / f"Annotations/{name}.xml").write_text(XML.format(2))
-    (images / "train.txt").write_text("a\n")
-    (images / "val.txt").write_text("b\n")
-    (images / "boxes.csv").write_text(HEADER + "a.jpg,dog,0,0,3,3\nc,cat,0,0,1,1\n")
+        (images / f"Annotations/{name}.xml").write_text(XML.format(2), encoding="utf-8")
+    (images / "train.txt").write_text("a\n", encoding="utf-8")
+    (images / "val.txt").write_text("b\n", encoding="utf-8")
+    (images / "boxes.csv").write_text(
+        HEADER + "a.jpg,dog,0,0,3,3\nc,cat,0,0,1,1\n", encoding="utf-8"
+    )
     return {
         "root": str(images), "train_list": "train.txt", "val_list": "val.txt", "labels": None,
         "masks": None, "classes": None, "boxes": "boxes.csv",
@@ -167,13 +171,13 @@ def test_a_table_replaces_the_boxes_of_all_annotations(voc):
 
 
 def test_annotated_boxes_that_a_table_replaces_are_not_read(voc, images):
-    (images / "Annotations/a.xml").write_text(XML.format("wide"))
+    (images / "Annotations/a.xml").write_text(XML.format("wide"), encoding="utf-8")
     assert read_voc(voc).problems == []
     alone = read_voc(voc | {"boxes": None})
     assert alone.problems == [] and len(alone.unusable_boxes) == 1
 
 
 def test_a_row_without_a_photograph_is_a_problem(voc, images):
-    (images / "boxes.csv").write_text(HEADER + "zz.jpg,dog,0,0,3,3\n")
+    (images / "boxes.csv").write_text(HEADER + "zz.jpg,dog,0,0,3,3\n", encoding="utf-8")
     (problem,) = read_voc(voc).problems
     assert "boxes.csv, line 2: zz.jpg has no image" in problem

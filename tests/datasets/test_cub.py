@@ -24,13 +24,13 @@ def root(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(path)
     for name, text in TEXTS.items():
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
     return tmp_path
 
 
 def read(root, **texts):
     for name, text in texts.items():
-        (root / f"{name}.txt").write_text(text)
+        (root / f"{name}.txt").write_text(text, encoding="utf-8")
     return read_cub({"kind": "cub", "root": str(root)})
 
 
@@ -95,7 +95,7 @@ def test_a_bad_row_is_named_with_its_line(root, name, text, problem):
 
 @pytest.mark.parametrize("name", [*TEXTS][2:])
 def test_ids_of_one_file_that_another_lacks_are_named_with_both(root, name):
-    (root / name).write_text(TEXTS[name].replace("\n3 ", "\n8 "))
+    (root / name).write_text(TEXTS[name].replace("\n3 ", "\n8 "), encoding="utf-8")
     assert read(root).problems == [
         f"{root / 'images.txt'}, line 3: image id 3 has no row in {root / name}, expected one",
         f"{root / name}, line 3: image id 8 has no row in {root / 'images.txt'}, expected one",
@@ -167,7 +167,7 @@ def test_any_text_is_read_or_has_problems(tmp_path_factory, texts):
 
 @pytest.mark.parametrize("path", ["/etc/x.jpg", "../x.jpg", "001.Crow/../../x.jpg", ".."])
 def test_a_path_out_of_the_folder_is_named(root, path):
-    _, rest = (root / "images.txt").read_text().split("\n", 1)
+    _, rest = (root / "images.txt").read_text(encoding="utf-8").split("\n", 1)
     (root / "x.jpg").touch()
     source = read(root, images=f"1 {path}\n{rest}")
     (problem,) = source.problems

@@ -57,12 +57,12 @@ def test_other_sizes_are_drawn(size):
 
 def test_the_folder_is_in_voc_layout(tmp_path):
     generate_demo(tmp_path, train=3, val=2, size=48, seed=0)
-    ids = (tmp_path / "ImageSets/Segmentation/train.txt").read_text().split()
+    ids = (tmp_path / "ImageSets/Segmentation/train.txt").read_text(encoding="utf-8").split()
     assert ids == ["train_00000", "train_00001", "train_00002"]
     scene = draw_scene(0, 1, 48)
     assert np.array_equal(read_rgb(tmp_path / f"JPEGImages/{ids[1]}.png"), scene.image)
     assert np.array_equal(read_label(tmp_path / f"SegmentationClass/{ids[1]}.png"), scene.label)
-    rows = (tmp_path / "labels.csv").read_text().splitlines()
+    rows = (tmp_path / "labels.csv").read_text(encoding="utf-8").splitlines()
     assert rows[0] == "image,labels"
     assert rows[2] == f"{ids[1]},{';'.join(scene.labels)}"
     assert len(rows) == 6

@@ -15,12 +15,12 @@ def folder(tmp_path):
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(path)
-    (tmp_path / "images/notes.txt").write_text("no image")
+    (tmp_path / "images/notes.txt").write_text("no image", encoding="utf-8")
     return tmp_path
 
 
 def read(folder, text, **settings):
-    (folder / "labels.csv").write_text(text)
+    (folder / "labels.csv").write_text(text, encoding="utf-8")
     dataset = {
         "kind": "folder",
         "images": str(folder / "images"),

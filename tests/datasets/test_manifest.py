@@ -61,15 +61,17 @@ def test_what_the_values_of_masks_mean_is_read_back(tmp_path):
     path.write_bytes(b"")
     write_masks(tmp_path / "masks.csv", {"a": path}, {255: 1, 0: 0, 7: 255})
     assert read_masks(tmp_path / "masks.csv") == {"a": Mask(path, {255: 1, 0: 0, 7: 255})}
-    text = (tmp_path / "masks.csv").read_text()
+    text = (tmp_path / "masks.csv").read_text(encoding="utf-8")
     for wrong in ("255", "255=1=2", "256=1", "a=1", "0=-1"):
-        (tmp_path / "masks.csv").write_text(text.replace("255=1 0=0 7=255", wrong))
+        (tmp_path / "masks.csv").write_text(
+            text.replace("255=1 0=0 7=255", wrong), encoding="utf-8"
+        )
         with pytest.raises(UserError, match=r"masks\.csv: not a whole list of masks"):
             read_masks(tmp_path / "masks.csv")
 
 
 def test_other_columns_are_refused(tmp_path):
-    (tmp_path / "m.csv").write_text("id,image\n")
+    (tmp_path / "m.csv").write_text("id,image\n", encoding="utf-8")
     write_classes(tmp_path / "c.json", ["a"])
     with pytest.raises(UserError, match=r"columns are \['id', 'image'\], expected"):
         read_manifest(tmp_path / "m.csv", tmp_path / "c.json")
@@ -115,7 +117,7 @@ def test_boxes_read_back_as_written(tmp_path):
     ],
 )
 def test_damaged_files_are_named(small_dataset, name, content, words):
-    small_dataset[name].write_text(content)
+    small_dataset[name].write_text(content, encoding="utf-8")
     with pytest.raises(UserError) as raised:
         read_manifest(small_dataset["manifest"], small_dataset["classes"])
     message = str(raised.value)
@@ -125,6 +127,6 @@ def test_damaged_files_are_named(small_dataset, name, content, words):
 
 def test_a_damaged_table_of_boxes_is_named(tmp_path):
     path = tmp_path / "boxes.csv"
-    path.write_text("id,label,left,top,right,bottom\na,cat,1,2,x,4\n")
+    path.write_text("id,label,left,top,right,bottom\na,cat,1,2,x,4\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"boxes\.csv: not a whole table of boxes"):
         read_boxes(path)

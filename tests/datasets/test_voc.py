@@ -23,11 +23,13 @@ def root(tmp_path):
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(tmp_path / "SegmentationClass/a.png")
     objects = [("dog", 0), ("cat", 1), ("dog", 0)]
     text = XML.format("".join(OBJECT.format(*item) for item in objects))
-    (tmp_path / "Annotations/a.xml").write_text(text)
-    (tmp_path / "Annotations/b.xml").write_text(XML.format(""))
-    (tmp_path / "Annotations/c.xml").write_text(XML.format(OBJECT.format("bird", 0)))
-    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("a\n\nb\n")
-    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("c\n")
+    (tmp_path / "Annotations/a.xml").write_text(text, encoding="utf-8")
+    (tmp_path / "Annotations/b.xml").write_text(XML.format(""), encoding="utf-8")
+    (tmp_path / "Annotations/c.xml").write_text(
+        XML.format(OBJECT.format("bird", 0)), encoding="utf-8"
+    )
+    (tmp_path / "ImageSets/Segmentation/train.txt").write_text("a\n\nb\n", encoding="utf-8")
+    (tmp_path / "ImageSets/Segmentation/val.txt").write_text("c\n", encoding="utf-8")
     return tmp_path
 
 
@@ -62,7 +64,9 @@ BOXED = (
 
 
 def test_boxes_count_pixels_from_zero_and_end_after_the_last_one(root):
-    (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(2) + OBJECT.format("cat", 0)))
+    (root / "Annotations/a.xml").write_text(
+        XML.format(BOXED.format(2) + OBJECT.format("cat", 0)), encoding="utf-8"
+    )
     source = read_voc(settings(root))
     assert source.problems == []
     assert source.candidates[0].boxes == (Box("dog", 1, 0, 3, 2.5),)
@@ -71,7 +75,7 @@ def test_boxes_count_pixels_from_zero_and_end_after_the_last_one(root):
 
 @pytest.mark.parametrize("value", ["", "x", "9", "inf", "-1e308", "nan", "1e999"])
 def test_a_box_that_is_none_leaves_the_labels(root, value):
-    (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(value)))
+    (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(value)), encoding="utf-8")
     source = read_voc(settings(root))
     assert source.problems == []
     assert (source.candidates[0].labels, source.candidates[0].boxes) == (("dog",), ())
@@ -80,7 +84,7 @@ def test_a_box_that_is_none_leaves_the_labels(root, value):
 
 
 def test_labels_come_from_a_table(root):
-    (root / "labels.csv").write_text("image,labels\na.jpg,cow\nb,sofa\nc,\n")
+    (root / "labels.csv").write_text("image,labels\na.jpg,cow\nb,sofa\nc,\n", encoding="utf-8")
     source = read_voc(settings(root, labels="labels.csv"))
     assert source.problems == []
     assert [c.labels for c in source.candidates] == [("cow",), ("sofa",), ()]
@@ -95,7 +99,7 @@ def test_own_class_names(root):
 
 def test_the_lists_of_train_aug_are_read(root):
     lines = "/JPEGImages/a.jpg /SegmentationClassAug/a.png\n/JPEGImages/b.jpg /x/b.png\n"
-    (root / "aug.txt").write_text(lines)
+    (root / "aug.txt").write_text(lines, encoding="utf-8")
     source = read_voc(settings(root, train_list="aug.txt"))
     assert [c.id for c in source.candidates] == ["a", "b", "c"]
 
@@ -105,7 +109,7 @@ def test_without_masks_nothing_has_one(root):
 
 
 def test_listed_images_that_are_absent_are_named(root):
-    (root / "ImageSets/Segmentation/val.txt").write_text("c\nzz\n")
+    (root / "ImageSets/Segmentation/val.txt").write_text("c\nzz\n", encoding="utf-8")
     assert any("zz: no such image" in problem for problem in read_voc(settings(root)).problems)
 
 
@@ -115,7 +119,7 @@ def test_a_missing_list_is_named(root):
 
 
 def test_an_image_without_a_row_is_named(root):
-    (root / "labels.csv").write_text("image,labels\na,cow\n")
+    (root / "labels.csv").write_text("image,labels\na,cow\n", encoding="utf-8")
     problems = read_voc(settings(root, labels="labels.csv")).problems
     assert sum("image without a row" in problem for problem in problems) == 2
 
@@ -161,7 +165,7 @@ OTHER_WRITERS = {
 
 @pytest.mark.parametrize("writer", OTHER_WRITERS)
 def test_annotations_of_other_writers_are_refused_instead_of_read_as_no_label(root, writer):
-    (root / "Annotations/b.xml").write_text(OTHER_WRITERS[writer])
+    (root / "Annotations/b.xml").write_text(OTHER_WRITERS[writer], encoding="utf-8")
     (problem,) = read_voc(settings(root)).problems
     assert problem.startswith(f"{root / 'Annotations/b.xml'}: ") and "expected" in problem
     assert "\n" not in problem and problem.endswith("or give `labels: FILE.csv`")
@@ -171,9 +175,9 @@ def test_photographs_and_masks_may_have_capital_suffixes(root):
     for name, other in (("a.jpg", "a.JPG"), ("b.jpg", "b.Jpeg"), ("c.jpg", "c.PNG")):
         (root / "JPEGImages" / name).rename(root / "JPEGImages" / other)
     (root / "SegmentationClass/a.png").rename(root / "SegmentationClass/a.PNG")
-    (root / "labels.csv").write_text("image,labels\na.jpg,cow\nb.Jpeg,sofa\nc,\n")
+    (root / "labels.csv").write_text("image,labels\na.jpg,cow\nb.Jpeg,sofa\nc,\n", encoding="utf-8")
     boxes = "image,label,left,top,right,bottom\na.jpg,cow,0,0,1,1\n"
-    (root / "boxes.csv").write_text(boxes)
+    (root / "boxes.csv").write_text(boxes, encoding="utf-8")
     source = read_voc(settings(root, labels="labels.csv", boxes="boxes.csv"))
     assert source.problems == []
     assert [c.image.name for c in source.candidates] == ["a.JPG", "b.Jpeg", "c.PNG"]
@@ -186,7 +190,7 @@ def test_two_photographs_or_rows_of_one_id_are_named(root):
     (root / "JPEGImages/a.PNG").touch()
     (root / "JPEGImages/unlisted.jpg").touch()
     (root / "JPEGImages/unlisted.png").touch()
-    (root / "labels.csv").write_text("image,labels\na,cow\nb,\nc,\nb.jpg,sofa\n")
+    (root / "labels.csv").write_text("image,labels\na,cow\nb,\nc,\nb.jpg,sofa\n", encoding="utf-8")
     rows, images = read_voc(settings(root, labels="labels.csv")).problems
     assert rows == "rows b and b.jpg of the table of labels name the same image"
     assert images.startswith(f"{root / 'JPEGImages/a.jpg'}: a.PNG has the same name")
@@ -222,7 +226,7 @@ KNOWN = {"a", "my photo", "my photo 1", "2007.5", "b"}
     ],
 )
 def test_an_id_may_have_a_suffix_quotes_and_spaces(tmp_path, line, image_id):
-    (tmp_path / "list.txt").write_text(f"{line}\n")
+    (tmp_path / "list.txt").write_text(f"{line}\n", encoding="utf-8")
     assert read_list(tmp_path / "list.txt", KNOWN) == [image_id]
 
 
@@ -287,7 +291,9 @@ def test_what_is_no_file_is_refused_in_the_place_of_every_file(root, make, words
 
 
 def test_an_id_that_no_file_can_have_is_a_problem(root):
-    (root / "ImageSets/Segmentation/val.txt").write_text("c\n" + "x" * 300 + "\nnul\0\n")
+    (root / "ImageSets/Segmentation/val.txt").write_text(
+        "c\n" + "x" * 300 + "\nnul\0\n", encoding="utf-8"
+    )
     problems = read_voc(settings(root)).problems
     assert len(problems) == 2 and all("no such image" in problem for problem in problems)
 
@@ -295,9 +301,9 @@ def test_an_id_that_no_file_can_have_is_a_problem(root):
 def test_a_list_to_score_on_takes_the_truth_from_all_other_training_images(root):
     for name in ("b", "c"):
         (root / f"SegmentationClass/{name}.png").symlink_to(root / "SegmentationClass/a.png")
-    (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(2)))
-    (root / "Annotations/b.xml").write_text(XML.format(BOXED.format(2)))
-    (root / "scored.txt").write_text("b\nb\n")
+    (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(2)), encoding="utf-8")
+    (root / "Annotations/b.xml").write_text(XML.format(BOXED.format(2)), encoding="utf-8")
+    (root / "scored.txt").write_text("b\nb\n", encoding="utf-8")
     whole, source = (
         read_voc(settings(root, **more)) for more in ({}, {"score_list": "scored.txt"})
     )
@@ -319,7 +325,7 @@ def test_a_list_to_score_on_takes_the_truth_from_all_other_training_images(root)
     ],
 )
 def test_a_list_to_score_on_names_what_cannot_be_scored(root, text, message):
-    (root / "scored.txt").write_text(text)
+    (root / "scored.txt").write_text(text, encoding="utf-8")
     (problem,) = read_voc(settings(root, score_list="scored.txt")).problems
     assert problem.startswith(str(root))
     assert message.format(root / "SegmentationClass") in problem

@@ -75,7 +75,7 @@ def test_ids_are_unique_over_the_splits(case):
     case.labels[GREY][:] = 1
     write_coco([*case.items[::-1]], case.target(images="none"), 1)
     documents = [
-        json.loads((case.root / f"annotations/instances_{s}.json").read_text())
+        json.loads((case.root / f"annotations/instances_{s}.json").read_text(encoding="utf-8"))
         for s in ("train", "val")
     ]
     for part in ("images", "annotations"):

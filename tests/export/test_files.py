@@ -14,7 +14,7 @@ def folder(tmp_path):
     (root / "b b").mkdir(parents=True)
     for name in ("a.txt", "b b/ü.txt", "back\\slash.txt"):
         (root / name).write_text(name, encoding="utf-8")
-    (tmp_path / "outside").write_text("not part of it")
+    (tmp_path / "outside").write_text("not part of it", encoding="utf-8")
     (root / "link.jpg").symlink_to(tmp_path / "outside")
     return root
 
@@ -36,7 +36,7 @@ def test_sha256sum_confirms_them_and_finds_a_change(folder):
     write_checksums(folder)
     command = [tool, "--check", "--strict", "checksums.sha256"]
     assert subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 0
-    (folder / "b b/ü.txt").write_text("changed")
+    (folder / "b b/ü.txt").write_text("changed", encoding="utf-8")
     assert subprocess.run(command, cwd=folder, capture_output=True, check=False).returncode == 1
 
 

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.datasets.manifest import Record
 from pipeline.errors import UserError
-from pipeline.export.photographs import PLACES, place_photograph
+from pipeline.export.photographs import PLACES, link_target, place_photograph
 from pipeline.images import read_rgb
 
 RGB = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
@@ -67,3 +69,36 @@ def test_an_absent_or_changed_photograph_is_an_error(tmp_path, how):
     absent = Record("x", tmp_path / "absent.jpg", 24, 16, "train", ())
     with pytest.raises(UserError, match="no such image"):
         place_photograph(absent, tmp_path / "y.jpg", how)
+
+
+@pytest.mark.parametrize("source", ["data/x.jpg", "data/../data/x.jpg", "{project}/data/x.jpg"])
+def test_a_link_leads_to_its_photograph_after_the_project_was_moved(tmp_path, monkeypatch, source):
+    project = tmp_path / "project"
+    (project / "data").mkdir(parents=True)
+    record = saved(project / "data")
+    monkeypatch.chdir(project)
+    path = Path(source.format(project=project))
+    place_photograph(
+        Record("x", path, 24, 16, "train", ()), Path("results/export/images/y.jpg"), "link"
+    )
+    project.rename(tmp_path / "moved")
+    link = tmp_path / "moved/results/export/images/y.jpg"
+    assert link.is_symlink() and link.stat().st_size > 0
+    assert link.resolve() == tmp_path / "moved/data" / record.image.name
+
+
+def test_a_link_over_the_projects_border_is_absolute(tmp_path, monkeypatch):
+    project, disk = tmp_path / "project", tmp_path / "disk"
+    for folder in (project / "data", disk / "results", tmp_path / "photos"):
+        folder.mkdir(parents=True)
+    (project / "results").symlink_to(disk / "results")
+    (project / "linked").symlink_to(tmp_path / "photos")
+    monkeypatch.chdir(project)
+    own = project / "own"
+    own.mkdir()
+    # The folder of the link is on another disk, or the photograph is beside the project.
+    assert link_target(Path("data/x.jpg"), Path("results")) == project / "data/x.jpg"
+    assert link_target(Path("../photos/x.jpg"), own) == tmp_path / "photos/x.jpg"
+    assert link_target(tmp_path / "photos/x.jpg", own) == tmp_path / "photos/x.jpg"
+    # A folder of the project that is a link itself moves with it.
+    assert link_target(Path("linked/x.jpg"), own) == Path("../linked/x.jpg")

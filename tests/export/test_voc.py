@@ -81,7 +81,7 @@ def test_names_in_a_label_map_stay_different_and_are_changed_only_where_they_mus
 def test_a_class_may_be_named_as_the_pixels_to_ignore(case):
     target = case.target(images="none")
     write_voc(case.items, Target(target.root, ("ignored", "cat"), target.options), 1)
-    lines = (case.root / "VOCdevkit/VOC2012/labelmap.txt").read_text().splitlines()
+    lines = (case.root / "VOCdevkit/VOC2012/labelmap.txt").read_text(encoding="utf-8").splitlines()
     assert lines[2] == "ignored:128,0,0::" and lines[-1] == "ignored_:224,224,192::"
 
 

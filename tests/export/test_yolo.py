@@ -55,7 +55,7 @@ def test_polygons_draw_the_masks(case):
 
 def test_one_line_a_region_and_an_empty_file_without_classes(case):
     write_yolo(case.items, case.target(images="copy"), 1)
-    lines = (case.root / f"labels/train/{PLAIN}.txt").read_text().splitlines()
+    lines = (case.root / f"labels/train/{PLAIN}.txt").read_text(encoding="utf-8").splitlines()
     assert [line.split()[0] for line in lines] == ["0", "0", "1"]
     assert (case.root / f"labels/val/{GREY}.txt").read_bytes() == b""
     assert not (case.root / f"images/val/{GREY}.jpg").is_symlink()

@@ -149,7 +149,7 @@ def test_a_place_that_the_backbone_lacks_is_named():
 def test_presets_lie_at_the_published_places(name, channels):
     backbone = create_backbone(name, output_stride=16).eval()
     seen = []
-    for point in yaml.safe_load(PRESETS.read_text())["adl"][name]["points"]:
+    for point in yaml.safe_load(PRESETS.read_text(encoding="utf-8"))["adl"][name]["points"]:
         find_module(backbone, point).register_forward_hook(
             lambda _m, _i, output: seen.append(tuple(output.shape[1:]))
         )

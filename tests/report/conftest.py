@@ -84,7 +84,9 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
         write_scores(root / f"scores/{stem}.json", document)
     for kind, split, first in (("labels", "train", 0), ("predictions", "val", 3)):
         ious = [f"iou:{name}" for name in names]
-        with (root / f"scores/{kind}/{METHOD}/{split}.csv").open("w", newline="") as file:
+        with (root / f"scores/{kind}/{METHOD}/{split}.csv").open(
+            "w", newline="", encoding="utf-8"
+        ) as file:
             writer = csv.writer(file)
             writer.writerow(["id", "miou", "pixel_accuracy", *ious])
             for k in range(3):
@@ -98,7 +100,7 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
     write_scores(root / f"scores/boxes/{METHOD}/train.json", document)
     table = root / f"quality/{METHOD}/train.csv"
     table.parent.mkdir(parents=True)
-    table.write_text("id,certainty,doubt\ni0,0.5,0.25\ni1,0.25,0.75\ni2,,\n")
+    table.write_text("id,certainty,doubt\ni0,0.5,0.25\ni1,0.25,0.75\ni2,,\n", encoding="utf-8")
     figure = {"name": "certainty", "title": "Certainty of the maps", "mean": 0.375, "classes": {}}
     write_scores(
         table.with_suffix(".json"),
@@ -113,11 +115,13 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
     Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(grid)
     history = root / "classifiers/plain/history.csv"
     history.parent.mkdir(parents=True)
-    history.write_text("epoch,loss,learning_rate,val_map\n1,0.7,0.1,0.5\n2,0.4,0.05,0.6\n")
+    history.write_text(
+        "epoch,loss,learning_rate,val_map\n1,0.7,0.1,0.5\n2,0.4,0.05,0.6\n", encoding="utf-8"
+    )
     for shard in range(2):
         path = root / f"benchmarks/make_maps/plain/cam/train/{shard}.tsv"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("s\th:m:s\tmax_rss\n61.5\t0:01:01\t2048\n")
+        path.write_text("s\th:m:s\tmax_rss\n61.5\t0:01:01\t2048\n", encoding="utf-8")
     arguments = {
         "manifest": root / "dataset/manifest.csv",
         "classes": root / "dataset/classes.json",

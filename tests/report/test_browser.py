@@ -49,7 +49,10 @@ def widen(tree):
     """Give the train split 30 images and a second method of labels."""
     root, arguments = tree.root, tree.arguments
     manifest, masks = arguments["manifest"], arguments["masks"]
-    rows, truths = manifest.read_text().splitlines(), masks.read_text().splitlines()
+    rows, truths = (
+        manifest.read_text(encoding="utf-8").splitlines(),
+        masks.read_text(encoding="utf-8").splitlines(),
+    )
     label = np.zeros((20, 30), np.uint8)
     label[5:15, 8:20] = 2
     lines = []
@@ -62,10 +65,10 @@ def widen(tree):
         rows.append(f"more{k},{image},30,20,train,dog,")
         truths.append(f"more{k},{root / f'masks/more{k}.png'},,")
         lines.append(f"more{k},{0.21 + 0.02 * k:.2f},0.5,0.9,,{0.9 - 0.03 * k:.2f}")
-    manifest.write_text("\n".join(rows) + "\n")
-    masks.write_text("\n".join(truths) + "\n")
+    manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    masks.write_text("\n".join(truths) + "\n", encoding="utf-8")
     table = arguments["image_scores"][0]
-    table.write_text(table.read_text() + "\n".join(lines) + "\n")
+    table.write_text(table.read_text(encoding="utf-8") + "\n".join(lines) + "\n", encoding="utf-8")
     score = next(p for p in arguments["scores"] if "labels" in p.parts)
     other = root / f"scores/labels/{OTHER}/train.json"
     document = read_scores(score) | {"method": OTHER, "miou": 0.1}

@@ -58,7 +58,7 @@ def test_no_picture_is_shown_twice(images, count):
 
 def test_an_image_without_a_score_is_left_out(tmp_path):
     table = tmp_path / "train.csv"
-    table.write_text("id,miou,pixel_accuracy,iou:cat\na,,,\nb,0.5,1,0.5\n")
+    table.write_text("id,miou,pixel_accuracy,iou:cat\na,,,\nb,0.5,1,0.5\n", encoding="utf-8")
     assert read_image_scores(table) == {"b": ImageScore(0.5, {"cat": 0.5})}
 
 
@@ -88,8 +88,8 @@ def test_tables_are_read(tree):
 def test_a_damaged_benchmark_is_named_and_left_out(tmp_path, caplog, text):
     folder = tmp_path / "benchmarks/make_maps"
     folder.mkdir(parents=True)
-    (folder / "0.tsv").write_text("s\tmax_rss\n2.5\t-\n")
-    (folder / "1.tsv").write_text(text)
+    (folder / "0.tsv").write_text("s\tmax_rss\n2.5\t-\n", encoding="utf-8")
+    (folder / "1.tsv").write_text(text, encoding="utf-8")
     (stage,) = read_times([folder / "0.tsv", folder / "1.tsv"])
     assert (stage.jobs, stage.seconds, stage.memory) == (1, 2.5, 0)
     (line,) = caplog.messages
@@ -100,7 +100,7 @@ def test_a_damaged_benchmark_is_named_and_left_out(tmp_path, caplog, text):
 def test_an_epoch_without_a_validation_has_an_empty_cell(tmp_path):
     path = tmp_path / "classifiers/plain/history.csv"
     path.parent.mkdir(parents=True)
-    path.write_text("epoch,loss,val_map\n1,0.5,\n2,0.25,0.75\n")
+    path.write_text("epoch,loss,val_map\n1,0.5,\n2,0.25,0.75\n", encoding="utf-8")
     history = read_history(path)
     assert history.columns["loss"] == [0.5, 0.25]
     assert np.isnan(history.columns["val_map"][0]) and history.columns["val_map"][1] == 0.75

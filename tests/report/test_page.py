@@ -45,7 +45,7 @@ class Page(HTMLParser):
 def rendered(tree, **changes):
     arguments = tree.arguments | changes
     report(**arguments)
-    html = arguments["report"].read_text()
+    html = arguments["report"].read_text(encoding="utf-8")
     return html, Page(html)
 
 
@@ -182,7 +182,7 @@ plain/saliency,0.28,0.5,,0.25,0.25
 
 def test_compared_maps_are_a_table_a_chart_and_pictures(tree):
     root = tree.root
-    (root / "comparison.csv").write_text(TABLE)
+    (root / "comparison.csv").write_text(TABLE, encoding="utf-8")
     curve = [{"threshold": 0.0, "share": 0.2}, {"threshold": 0.5, "share": 0.6}]
     write_scores(root / "l.json", {"method": "plain/cam", "curve": curve})
     comparison = {

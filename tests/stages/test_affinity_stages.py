@@ -132,7 +132,7 @@ def test_training_lowers_the_loss_and_repeats(small_dataset, maps, classifier, s
         trained(small_dataset, classifier, labels, tmp_path / name, settings) for name in "ab"
     )
     assert one.read_bytes() == two.read_bytes()
-    with (tmp_path / "a/history.csv").open() as file:
+    with (tmp_path / "a/history.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 8
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"])

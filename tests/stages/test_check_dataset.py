@@ -92,10 +92,10 @@ def test_real_photographs_make_a_page_of_bounded_size(voc_subset, tmp_path):
     from pipeline.stages.prepare_dataset import prepare_dataset
 
     paths = {name: tmp_path / name for name in ("manifest", "classes")}
-    small = (voc_subset / "ImageSets/Segmentation/val.txt").read_text().split()[:20]
+    small = (voc_subset / "ImageSets/Segmentation/val.txt").read_text(encoding="utf-8").split()[:20]
     lists = {"train_list": small[:15], "val_list": small[15:]}
     for name, ids in lists.items():
-        (tmp_path / name).write_text("\n".join(ids))
+        (tmp_path / name).write_text("\n".join(ids), encoding="utf-8")
     dataset = {"kind": "voc", "root": voc_subset, "labels": "labels.csv", "masks": None}
     dataset |= {"classes": None} | {name: tmp_path / name for name in lists}
     made = {"photographs": tmp_path / "photographs"}
@@ -127,4 +127,6 @@ def test_deep_pictures_that_are_almost_black_are_found(tmp_path, caplog):
         "again."
     )
     assert line in caplog.text
-    assert "16-bit pictures that are almost black" in (tmp_path / "check.html").read_text()
+    assert "16-bit pictures that are almost black" in (tmp_path / "check.html").read_text(
+        encoding="utf-8"
+    )

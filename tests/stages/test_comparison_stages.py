@@ -72,7 +72,7 @@ def located(small_dataset, tmp_path, maps, scores, boxes=None, **settings):
         split="train", method="plain/cam", scores=tmp_path / "out.json",
         pairs=tmp_path / "out.csv", threads=1,
     )  # fmt: skip
-    return json.loads((tmp_path / "out.json").read_text())
+    return json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
 
 
 RIGHT = {str(k): np.array(s) for k, s in enumerate([(2.0, -1), (-1, 2), (3, 2), (-3, -2)])}
@@ -83,7 +83,7 @@ def test_maps_that_are_the_masks_find_every_box_and_pixel(small_dataset, tmp_pat
     assert scores["pairs"] == 4  # cat; dog; cat and dog; none
     assert scores["pxap"] == scores["gt_known_loc"] == scores["max_box_acc"] == 1
     assert scores["top1_cls_error"] == scores["top1_loc_error"] == scores["top5_loc_error"] == 0
-    with (tmp_path / "out.csv").open(newline="") as file:
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [(row["id"], row["label"], row["rank"]) for row in rows] == [
         ("0", "cat", "1"), ("1", "dog", "1"), ("2", "cat", "1"), ("2", "dog", "1"),
@@ -125,7 +125,7 @@ def test_boxes_are_tight_or_loose_and_of_one_part_or_of_any(small_dataset, tmp_p
     }
     five = {"tight": 0.5, "loose": 0.25}
     located(small_dataset, tmp_path, maps, RIGHT, boxes, threshold=0.7, five_boxes=five)
-    with (tmp_path / "out.csv").open(newline="") as file:
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert {(row["overlap"], row["tight"], row["loose"]) for row in rows} == {
         ("0.25", "0.25", "1.0")
@@ -174,8 +174,10 @@ def judged(small_dataset, tmp_path, maps, weights, name="f", **settings):
         split="train", method=f"plain/{name}", scores=tmp_path / f"{name}.json",
         pairs=tmp_path / f"{name}.csv", threads=1,
     )  # fmt: skip
-    with (tmp_path / f"{name}.csv").open(newline="") as file:
-        return json.loads((tmp_path / f"{name}.json").read_text()), list(csv.DictReader(file))
+    with (tmp_path / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        return json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")), list(
+            csv.DictReader(file)
+        )
 
 
 def test_a_map_of_ones_hides_nothing(small_dataset, tmp_path, data, weights):
@@ -226,19 +228,21 @@ def test_the_table_has_a_row_a_method(small_dataset, tmp_path, data, weights, pe
     documents, pairs, times = [], [], []
     for method, (name, maps) in files.items():
         judged(small_dataset, tmp_path, maps, weights, name=name)
-        document = json.loads((tmp_path / f"{name}.json").read_text()) | {"method": method}
+        document = json.loads((tmp_path / f"{name}.json").read_text(encoding="utf-8")) | {
+            "method": method
+        }
         documents.append(tmp_path / f"{name}.json")
-        documents[-1].write_text(json.dumps(document))
+        documents[-1].write_text(json.dumps(document), encoding="utf-8")
         pairs.append(tmp_path / f"{name}.csv")
         times.append(tmp_path / f"benchmarks/make_maps/{method}/train/0.tsv")
         times[-1].parent.mkdir(parents=True)
-        times[-1].write_text(f"s\th:m:s\n{2 * len(times)}.0\t0\n")
+        times[-1].write_text(f"s\th:m:s\n{2 * len(times)}.0\t0\n", encoding="utf-8")
     compare_attributions(
         manifest=small_dataset["manifest"], classes=small_dataset["classes"], sweeps=[],
         localization=[], faithfulness=documents, pairs=pairs, times=times, methods=list(files),
         split="train", table=tmp_path / "table.csv",
     )  # fmt: skip
-    with (tmp_path / "table.csv").open(newline="") as file:
+    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
     assert list(rows) == list(files) and tuple(rows["plain/a"]) == COLUMNS
     assert [float(rows[m]["seconds_per_image"]) for m in files] == [0.5, 1.0, 1.5]
@@ -257,17 +261,17 @@ def test_the_time_of_a_walk_holds_that_of_its_maps(small_dataset, tmp_path):
     ):
         times.append(tmp_path / f"benchmarks/{path}.tsv")
         times[-1].parent.mkdir(parents=True, exist_ok=True)
-        times[-1].write_text(f"s\n{seconds}\n")
+        times[-1].write_text(f"s\n{seconds}\n", encoding="utf-8")
     empty = []
     for name in ("a", "b"):
         empty.append(tmp_path / f"{name}.csv")
-        empty[-1].write_text("id,label,whole,explained,deletion,insertion\n")
+        empty[-1].write_text("id,label,whole,explained,deletion,insertion\n", encoding="utf-8")
     compare_attributions(
         manifest=small_dataset["manifest"], classes=small_dataset["classes"], sweeps=[],
         localization=[], faithfulness=[], pairs=empty, times=times,
         methods=["plain/cam", "plain/cam+rw"], split="val", table=tmp_path / "t.csv",
     )  # fmt: skip
-    with (tmp_path / "t.csv").open(newline="") as file:
+    with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
         seconds = [float(row["seconds_per_image"]) for row in csv.DictReader(file)]
     assert seconds == [2.5, 6.0]  # two val pictures
 

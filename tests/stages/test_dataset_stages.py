@@ -64,12 +64,12 @@ def test_the_demo_passes_the_checks_and_gives_labels_apart_from_masks(demo, tmp_
         record.labels and (record.width, record.height) == (32, 32) for record in data.records
     )
     assert read_masks(paths["masks"]).keys() == {record.id for record in data.records}
-    assert "SegmentationClass" not in paths["manifest"].read_text()
+    assert "SegmentationClass" not in paths["manifest"].read_text(encoding="utf-8")
 
 
 def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
     whole = prepare(tmp_path / "whole", voc(demo))
-    (demo / "scored.txt").write_text("train_00003\ntrain_00001\n")
+    (demo / "scored.txt").write_text("train_00003\ntrain_00001\n", encoding="utf-8")
     paths = prepare(tmp_path / "out", voc(demo, score_list="scored.txt"))
     assert paths["manifest"].read_bytes() == whole["manifest"].read_bytes()
     truth = read_masks(paths["masks"])
@@ -104,7 +104,7 @@ def test_a_list_to_score_on_is_named_and_no_training_depends_on_it(demo, demo_co
     assert problem.endswith(
         "scored.txt: no such file, named by the configuration's dataset.score_list"
     )
-    (demo / "scored.txt").write_text("train_00003\n")
+    (demo / "scored.txt").write_text("train_00003\n", encoding="utf-8")
     assert list(missing(plan)) == []
     assert str(demo / "scored.txt") in truth_sources(plan)
     assert str(demo / "scored.txt") not in dataset_sources(plan)
@@ -152,7 +152,7 @@ def test_annotated_boxes_are_listed_apart(demo, tmp_path):
     data += "<xmax>3</xmax><ymax>4</ymax></bndbox></object></annotation>"
     (demo / "Annotations").mkdir()
     for image in (demo / "JPEGImages").iterdir():
-        (demo / f"Annotations/{image.stem}.xml").write_text(data)
+        (demo / f"Annotations/{image.stem}.xml").write_text(data, encoding="utf-8")
     paths = prepare(tmp_path / "out", voc(demo, labels=None))
     boxes = read_boxes(paths["boxes"])
     assert len(boxes) == 6 and boxes["train_00000"] == [Box("redcap", 0, 1, 3, 4)]
@@ -184,7 +184,7 @@ def folder(demo, **changes):
 
 def boxes_file(root, *rows):
     lines = ["image,label,left,top,right,bottom", *rows]
-    (root / "boxes.csv").write_text("".join(f"{line}\n" for line in lines))
+    (root / "boxes.csv").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return str(root / "boxes.csv")
 
 
@@ -215,11 +215,15 @@ def cub(tmp_path):
     for name in ("001.Crow/Crow_1.jpg", "002.Wren/Wren_1.jpg"):
         (root / "images" / name).parent.mkdir(parents=True)
         Image.fromarray(np.zeros((5, 6, 3), np.uint8)).save(root / "images" / name)
-    (root / "images.txt").write_text("1 001.Crow/Crow_1.jpg\n2 002.Wren/Wren_1.jpg\n")
-    (root / "classes.txt").write_text("1 001.Crow\n2 002.Wren\n")
-    (root / "image_class_labels.txt").write_text("1 1\n2 2\n")
-    (root / "train_test_split.txt").write_text("1 1\n2 0\n")
-    (root / "bounding_boxes.txt").write_text("1 1.0 2.0 3.0 2.0\n2 0.0 0.0 6.0 5.0\n")
+    (root / "images.txt").write_text(
+        "1 001.Crow/Crow_1.jpg\n2 002.Wren/Wren_1.jpg\n", encoding="utf-8"
+    )
+    (root / "classes.txt").write_text("1 001.Crow\n2 002.Wren\n", encoding="utf-8")
+    (root / "image_class_labels.txt").write_text("1 1\n2 2\n", encoding="utf-8")
+    (root / "train_test_split.txt").write_text("1 1\n2 0\n", encoding="utf-8")
+    (root / "bounding_boxes.txt").write_text(
+        "1 1.0 2.0 3.0 2.0\n2 0.0 0.0 6.0 5.0\n", encoding="utf-8"
+    )
     return root
 
 
@@ -280,8 +284,10 @@ def test_nothing_is_written_where_anything_is_wrong(demo, tmp_path):
 
 def test_real_photographs_pass_the_checks(voc_subset, tmp_path):
     for split in ("train", "val"):
-        ids = (voc_subset / f"ImageSets/Segmentation/{split}.txt").read_text().split()
-        (tmp_path / f"{split}.txt").write_text("\n".join(ids[:15]))
+        ids = (
+            (voc_subset / f"ImageSets/Segmentation/{split}.txt").read_text(encoding="utf-8").split()
+        )
+        (tmp_path / f"{split}.txt").write_text("\n".join(ids[:15]), encoding="utf-8")
     lists = {f"{split}_list": str(tmp_path / f"{split}.txt") for split in ("train", "val")}
     paths = prepare(tmp_path / "out", voc(voc_subset, classes=None, **lists))
     data = read_manifest(paths["manifest"], paths["classes"])
@@ -326,7 +332,9 @@ def test_bad_boxes_of_annotations_refuse_neither_the_labels_nor_the_truth(demo, 
     (demo / "Annotations").mkdir()
     images = sorted((demo / "JPEGImages").iterdir())
     for image, edge in zip(images, ("1", "9", "-1e308", "inf", "1", "1"), strict=True):
-        (demo / f"Annotations/{image.stem}.xml").write_text(text.format(box.format(edge)))
+        (demo / f"Annotations/{image.stem}.xml").write_text(
+            text.format(box.format(edge)), encoding="utf-8"
+        )
     paths = prepare(tmp_path / "out", voc(demo, labels=None, masks=None))
     data = read_manifest(paths["manifest"], paths["classes"])
     assert all(record.labels == ("redcap",) for record in data.records)

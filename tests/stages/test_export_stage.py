@@ -116,7 +116,7 @@ def test_the_readmes_code_loads_what_it_says(export, labels, name, monkeypatch):
 
 
 def test_the_card_counts_images_pixels_and_ignored_pixels(export, small_dataset, labels):
-    card = json.loads((export() / "data_card.json").read_text())
+    card = json.loads((export() / "data_card.json").read_text(encoding="utf-8"))
     data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
     assert list(card["splits"]) == ["train", "val"]
     for split, part in card["splits"].items():
@@ -129,19 +129,19 @@ def test_the_card_counts_images_pixels_and_ignored_pixels(export, small_dataset,
         assert part["ignored_share"] == pytest.approx((pixels == 255).mean())
     assert card["settings"] == SETTINGS and card["options"] == {}
     assert "machine-made from image-level labels" in card["origin"]
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert card["versions"]["wsss-pipeline"] == project["version"]
 
 
 def test_the_card_and_the_readme_count_photographs_written_anew(export):
     folder = export(format="voc")
-    card = json.loads((folder / "data_card.json").read_text())
+    card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
     assert card["photographs_written_anew"] == 6  # all of them are PNGs
     assert card["options"] == {"images": "link"}
-    readme = (folder / "README.md").read_text()
+    readme = (folder / "README.md").read_text(encoding="utf-8")
     assert "6 of them written anew" in readme and "4 of train, 2 of val" in readme
     without = export("without", format="voc", options={"images": "none"})
-    assert "Photographs are not part of it." in (without / "README.md").read_text()
+    assert "Photographs are not part of it." in (without / "README.md").read_text(encoding="utf-8")
 
 
 def test_scores_of_a_split_are_on_the_card_and_a_lack_of_them_is_said(export, tmp_path):
@@ -152,7 +152,7 @@ def test_scores_of_a_split_are_on_the_card_and_a_lack_of_them_is_said(export, tm
     score |= {"settings": SETTINGS, "threshold": threshold, "miou": 0.5, "classes": rows}
     write_scores(tmp_path / "scores.json", score)
     folder = export(scores=[tmp_path / "scores.json"])
-    card = json.loads((folder / "data_card.json").read_text())
+    card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
     assert card["scores"]["train"] == {
         "miou": 0.5,
         "classes": [{"name": name, "iou": iou} for name, iou in ious.items()],
@@ -160,7 +160,7 @@ def test_scores_of_a_split_are_on_the_card_and_a_lack_of_them_is_said(export, tm
         "threshold": threshold,
     }
     assert card["scores"]["val"] == {"miou": None, "classes": None, "note": NOT_SCORED}
-    readme = (folder / "README.md").read_text()
+    readme = (folder / "README.md").read_text(encoding="utf-8")
     assert "- train: mIoU 50.0 % on 4 images with masks; threshold" in readme
     assert f"- val: {NOT_SCORED}" in readme
     assert re.search(r"^\| train \| 1 \| cat \| 4 \| \d+ \| 25.0 % \|$", readme, re.MULTILINE)
@@ -171,7 +171,7 @@ def test_a_split_alone_is_exported_alone(export):
     folder = export(splits=["val"], format="voc")
     lists = folder / "VOCdevkit/VOC2012/ImageSets/Segmentation"
     assert {path.name for path in lists.iterdir()} == {"val.txt", "trainval.txt"}
-    assert (lists / "trainval.txt").read_text() == "4\n5\n"
+    assert (lists / "trainval.txt").read_text(encoding="utf-8") == "4\n5\n"
 
 
 @pytest.mark.parametrize("name", [name for name in FORMATS if not FORMATS[name].soft])
@@ -213,7 +213,9 @@ READ = {
 @pytest.mark.parametrize("name", READ)
 def test_the_lines_of_a_readme_read_the_first_image(export, labels, name, monkeypatch, tmp_path):
     folder = export(format=name)
-    code = re.search("```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)[1]
+    code = re.search(
+        "```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )[1]
     monkeypatch.chdir(folder)
     read = {}
     exec(code.replace("path/to/this/folder", "."), read)
@@ -229,14 +231,14 @@ def test_readers_are_named_with_the_versions_they_are_tested_in(export):
     pins = [
         line
         for path in ("requirements.txt", "tests/export/readers.txt")
-        for line in (REPOSITORY / path).read_text().splitlines()
+        for line in (REPOSITORY / path).read_text(encoding="utf-8").splitlines()
     ]
     for name, chosen in FORMATS.items():
         for reader, version in re.findall(r"(\w+) (\d+\.\S+?)(?=[,:; ]|$)", chosen.readers):
             assert reader == "Ultralytics" or f"{reader.lower()}=={version}" in pins
-        assert (
-            f"Tried with {chosen.readers}." in (export(name, format=name) / "README.md").read_text()
-        )
+        assert f"Tried with {chosen.readers}." in (
+            export(name, format=name) / "README.md"
+        ).read_text(encoding="utf-8")
 
 
 def test_names_with_marks_survive(export, small_dataset):
@@ -244,7 +246,7 @@ def test_names_with_marks_survive(export, small_dataset):
     data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
     for name in FORMATS:
         folder = export(name, format=name)
-        card = json.loads((folder / "data_card.json").read_text())
+        card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
         names = [row["name"] for row in card["splits"]["train"]["classes"]]
         assert names == ["background", *data.classes]
         table = (folder / "README.md").read_text(encoding="utf-8")

@@ -30,14 +30,14 @@ def folder(tmp_path):
         exif = Image.Exif()
         exif[0x0112] = 6 if name == "b.jpg" else 1
         picture.save(root / name, exif=exif)
-    (root / "notes.txt").write_text("no picture")
+    (root / "notes.txt").write_text("no picture", encoding="utf-8")
     return root
 
 
 @pytest.fixture
 def listed(folder, tmp_path):
     list_folder(images=folder, folder="holiday", manifest=tmp_path / "list.csv", threads=1)
-    (tmp_path / "classes.json").write_text(json.dumps(["cat", "dog"]))
+    (tmp_path / "classes.json").write_text(json.dumps(["cat", "dog"]), encoding="utf-8")
     return tmp_path / "list.csv"
 
 
@@ -92,7 +92,7 @@ def test_masks_lie_as_their_pictures_do(listed, folder, tmp_path):
     rows = read_table(result / "masks.csv")
     assert [row["mask"] for row in rows] == masks
     assert [float(rows[0][name]) for name in ("background", "cat", "dog")] == [0.5, 0, 0.5]
-    names = json.loads((result / "classes.json").read_text())
+    names = json.loads((result / "classes.json").read_text(encoding="utf-8"))
     assert names == {"0": "background", "1": "cat", "2": "dog", "255": "ignore"}
     with Image.open(result / "overview.jpg") as overview:
         assert overview.width > 1000

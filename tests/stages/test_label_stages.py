@@ -110,8 +110,8 @@ def scored(small_dataset, folders, tmp_path, **changes):
         "threads": 1,
     }
     evaluate(**(arguments | changes))
-    rows = list(csv.DictReader((tmp_path / "images.csv").read_text().splitlines()))
-    return json.loads((tmp_path / "scores.json").read_text()), rows
+    rows = list(csv.DictReader((tmp_path / "images.csv").read_text(encoding="utf-8").splitlines()))
+    return json.loads((tmp_path / "scores.json").read_text(encoding="utf-8")), rows
 
 
 @pytest.fixture
@@ -185,7 +185,7 @@ def swept(small_dataset, maps, tmp_path, **changes):
     }
     write_scores(tmp_path / "thresholds.json", {"thresholds": {"mean": 0.55}})
     sweep_thresholds(**(arguments | changes))
-    return json.loads((tmp_path / "sweep.json").read_text())
+    return json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
 
 
 def test_the_sweep_agrees_with_labels_at_its_thresholds(small_dataset, maps, tmp_path):
@@ -232,7 +232,7 @@ def boxed(small_dataset, folders, tmp_path, boxes=None):
         scores=scores,
         threads=1,
     )
-    return json.loads(scores.read_text())
+    return json.loads(scores.read_text(encoding="utf-8"))
 
 
 def test_boxes_around_masks_are_found_by_the_masks_themselves(small_dataset, tmp_path):

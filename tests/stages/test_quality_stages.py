@@ -169,7 +169,7 @@ def summarised(small_dataset, quality, tmp_path, image_scores=()):
         **given(small_dataset), quality=quality, image_scores=list(image_scores), method=METHOD,
         split="train", summary=tmp_path / "quality.json",
     )  # fmt: skip
-    document = json.loads((tmp_path / "quality.json").read_text())
+    document = json.loads((tmp_path / "quality.json").read_text(encoding="utf-8"))
     return document, {figure["name"]: figure for figure in document["figures"]}
 
 

@@ -27,14 +27,14 @@ def made(root, records=()):
         "page": root / "scoreboard.html",
     }
     scoreboard(records=list(records), others=[], **paths)
-    html = paths["page"].read_text()
+    html = paths["page"].read_text(encoding="utf-8")
     return SimpleNamespace(
         **paths, html=html, text=" ".join(" ".join(Page(html).text).split()), root=root
     )
 
 
 def rows(path):
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -50,14 +50,14 @@ def results(tmp_path):
         root, "short", [("labels", CRF, confusions(0.4)), ("predictions", CRF, confusions(0.5))]
     )
     (root / "foreign").mkdir()
-    (root / "foreign/experiment.json").write_text('{"name": "mine"}')
+    (root / "foreign/experiment.json").write_text('{"name": "mine"}', encoding="utf-8")
     return root
 
 
 def test_a_record_says_what_a_run_was_made_with(tmp_path, monkeypatch):
     gpu = tmp_path / "gpus/0000:01:00.0/information"
     gpu.parent.mkdir(parents=True)
-    gpu.write_text("Model: \t\t NVIDIA H200\nIRQ:   \t\t 11\n")
+    gpu.write_text("Model: \t\t NVIDIA H200\nIRQ:   \t\t 11\n", encoding="utf-8")
     monkeypatch.setattr(recording, "GPUS", tmp_path / "gpus")
     score = {"file": "a.json", "counts": "a.safetensors", "times": ["benchmarks/x.tsv"]}
     record = tmp_path / "one/seed-2/experiment.json"
@@ -192,7 +192,7 @@ def test_names_and_settings_of_others_cannot_break_the_page(tmp_path):
     document["split"] = hostile
     document["threshold"] = {"value": 0.3, "chosen": hostile}
     document["settings"] = {"image labels given": hostile}
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(document), encoding="utf-8")
     page = made(tmp_path)
     assert Page(page.html).tags.count("script") == 1  # that of sortable tables
     assert f"background {hostile}" in page.text

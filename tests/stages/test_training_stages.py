@@ -56,7 +56,7 @@ def test_a_classifier_is_trained_and_rebuilt(small_dataset, classifier_settings,
     weights = train(small_dataset, tmp_path / "c", classifier_settings | {"puzzle": puzzle})
     model = load_classifier(weights)
     assert model(torch.zeros(1, 3, 32, 32)).logits.shape == (1, 2)
-    header, *rows = (tmp_path / "c/history.csv").read_text().splitlines()
+    header, *rows = (tmp_path / "c/history.csv").read_text(encoding="utf-8").splitlines()
     assert len(rows) == 3
     expected = {"epoch", "loss", "learning_rate", "seconds", "images_per_second"}
     expected |= {"val_map", "val_seconds"}
@@ -69,7 +69,7 @@ def test_a_classifier_is_trained_and_rebuilt(small_dataset, classifier_settings,
 def test_colours_that_tell_the_classes_are_learned(small_dataset, classifier_settings, tmp_path):
     settings = classifier_settings | {"epochs": 30, "batch_size": 4}
     train(small_dataset, tmp_path / "c", settings)
-    with (tmp_path / "c/history.csv").open() as file:
+    with (tmp_path / "c/history.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert float(rows[-1]["loss"]) < 0.5 * float(rows[0]["loss"])
     assert float(rows[-1]["val_map"]) == 1
@@ -92,7 +92,7 @@ def test_the_best_epoch_by_val_labels_is_kept(small_dataset, classifier_settings
 
 
 def history(folder):
-    with (folder / "history.csv").open() as file:
+    with (folder / "history.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
