@@ -21,6 +21,7 @@ from safetensors.numpy import save_file
 from pipeline.datasets.palette import voc_palette
 from pipeline.errors import UserError
 from pipeline.files import damaged, replacing
+from pipeline.images import cell_side
 
 if TYPE_CHECKING:  # the label stages run without torch: importing it costs seconds a job
     from torch import Tensor
@@ -79,7 +80,8 @@ class MapShard:
     Raises
     ------
     UserError
-        If the file is not a whole safetensors file, or an image's maps are not finite.
+        If the file is not a whole safetensors file, or an image's maps are not finite or of a
+        size that no stride makes of the image's.
     """
 
     def __init__(self, path: Path) -> None:
@@ -109,6 +111,10 @@ class MapShard:
                 f"{self._path}: maps of {image_id} hold values that are not finite, expected "
                 "numbers in [0, 1]: make them again, with `precision: 32-true`"
             )
+        try:
+            cell_side((height, width), values.shape[1:])
+        except UserError as error:
+            raise UserError(f"{self._path}: {image_id}: {error}: make them again") from error
         return ClassMaps(classes, values, (height, width), **more)
 
     def _tensors(self, keys: Sequence[str]) -> list[Any]:

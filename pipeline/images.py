@@ -19,7 +19,7 @@ PLAIN_MODES = frozenset(
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 #: Filters that images are resized with, by name, and the default one.
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-FILTER = "bilinear"
+FILTER = "bicubic"
 #: Most pixels per cell of a map, along a side.
 MOST_SIDE = 32
 

@@ -53,7 +53,9 @@ from pipeline.files import replacing
 def test_maps_read_back_as_written(tmp_path_factory, maps):
     path = tmp_path_factory.mktemp("maps") / "0.safetensors"
     items = {
-        name: ClassMaps(np.arange(1, 1 + len(values)), values, (4 * values.shape[1], 9))
+        name: ClassMaps(
+            np.arange(1, 1 + len(values)), values, (4 * values.shape[1], 4 * values.shape[2])
+        )
         for name, values in maps.items()
     }
     write_maps(path, items.items())
@@ -76,7 +78,7 @@ def test_maps_that_are_not_numbers_are_refused(tmp_path, value):
         MapShard(path)["a"]
 
 
-def test_maps_may_say_how_much_their_views_agree(tmp_path):
+def test_maps_may_have_full_ones_and_say_how_much_their_views_agree(tmp_path):
     values, agreement = np.ones((2, 1, 1), np.float16), np.array([0.25, 0.75], np.float32)
     full = np.linspace(0, 1, 32).reshape(2, 4, 4).astype(np.float16)
     said = ClassMaps(np.array([1, 2]), values, (4, 4), agreement, full)
@@ -84,7 +86,8 @@ def test_maps_may_say_how_much_their_views_agree(tmp_path):
     write_maps(tmp_path / "1.safetensors", [("b", ClassMaps(np.array([1, 2]), values, (4, 4)))])
     shards = maps_by_id([tmp_path / "0.safetensors", tmp_path / "1.safetensors"], ["b", "a"])
     assert shards["a"]["a"].agreement.tolist() == [0.25, 0.75]
-    assert shards["b"]["b"].agreement is None
+    np.testing.assert_array_equal(shards["a"]["a"].full, full)
+    assert shards["b"]["b"].agreement is None and shards["b"]["b"].full is None
     with pytest.raises(UserError, match="1 of 2 images have no maps, first c"):
         maps_by_id([tmp_path / "0.safetensors"], ["a", "c"])
 
@@ -225,6 +228,13 @@ def test_a_label_that_a_job_made_is_named_by_its_folder(tmp_path):
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(UserError, match="delete this folder and run again"):
         read_made_label(path)
+
+
+def test_maps_of_a_layout_without_a_stride_are_refused(tmp_path):
+    maps = ClassMaps(np.array([1]), np.ones((1, 3, 3), np.float16), (9, 30))
+    write_maps(tmp_path / "0.safetensors", [("a", maps)])
+    with pytest.raises(UserError, match=r"0\.safetensors: a: maps are \(3, 3\), .*make them again"):
+        MapShard(tmp_path / "0.safetensors")["a"]
 
 
 def test_maps_of_an_image_of_another_size_are_refused(tmp_path):

@@ -107,6 +107,7 @@ def test_the_official_recipe_has_the_published_values():
     assert official["batch_size"] == 32
     assert official["augmentation"] == {
         "resize": [320, 640],
+        "interpolation": "bicubic",
         "crop": 512,
         "flip": True,
         "color_jitter": 0,

@@ -123,6 +123,23 @@ def test_maps_are_of_a_shard_over_scales_and_flips():
     assert work.bytes == pytest.approx(300 * 400 / 16 * 2 * 1.5 * 25)
 
 
+def test_full_maps_take_as_many_bytes_as_pixels_beside_the_cells():
+    planned = config(attributions={"cam": {"full_resolution": True}})
+    wildcards = {"classifier": "plain", "attribution": "cam", "split": "train", "shard": "0"}
+    work = work_of("make_maps", wildcards, planned, IMAGES)
+    assert work.bytes == pytest.approx(300 * 400 * (1 + 1 / 16) * 2 * 1.5 * 25)
+
+
+def test_a_walk_looks_at_images_padded_to_the_training_crop():
+    affinity = {"augmentation": {"crop": 350}}
+    planned = config(affinity=affinity, random_walks={"rw": {}, "small": {"max_size": 200}})
+    per_pixel = counted("resnet18", 16, segmenter=False).operations
+    for walk, pixels in {"rw": 350 * 400, "small": 350 * 350}.items():
+        wildcards = {"classifier": "plain", "walk": walk, "split": "train", "shard": "0"}
+        work = work_of("propagate_maps", wildcards, planned, IMAGES)
+        assert work.inference == pytest.approx(per_pixel * pixels * 2 * 25)
+
+
 def test_maps_of_a_further_round_are_the_segmenters_work():
     attributions = {
         "cam": {"max_size": 200, "scales": [1.0, 2.0]},

@@ -81,8 +81,8 @@ PUBLISHED = {
         },
         "schedule": {"power": 0.9, "warmup": 0},
         "augmentation": {
-            "resize": [320, 640], "crop": 512, "flip": True, "color_jitter": 0,
-            "hide_and_seek": None,
+            "resize": [320, 640], "interpolation": "bicubic", "crop": 512, "flip": True,
+            "color_jitter": 0, "hide_and_seek": None,
         },
         "puzzle": {
             "pieces": 4, "alpha": 4.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1",
@@ -92,6 +92,7 @@ PUBLISHED = {
     # inference_classification.py
     "attributions.cam": {
         "scales": [0.5, 1.0, 1.5, 2.0], "flip": True, "max_size": None, "stride": 4,
+        "full_resolution": True,
     },
     # make_affinity_labels.py with the README's thresholds, train_affinitynet.py
     "affinity": {
@@ -102,8 +103,8 @@ PUBLISHED = {
         },
         "schedule": {"power": 0.9, "warmup": 0},
         "augmentation": {
-            "resize": [320, 640], "crop": 512, "flip": True, "color_jitter": 0,
-            "hide_and_seek": None,
+            "resize": [320, 640], "interpolation": "bicubic", "crop": 512, "flip": True,
+            "color_jitter": 0, "hide_and_seek": None,
         },
     },
     "affinity.labels": {"foreground": 0.4, "background": 0.1},
@@ -134,8 +135,8 @@ PUBLISHED = {
         },
         "schedule": {"power": 0.9, "warmup": 0},
         "augmentation": {
-            "resize": [256, 1024], "crop": 512, "flip": True, "color_jitter": 0,
-            "hide_and_seek": None,
+            "resize": [256, 1024], "interpolation": "bicubic", "crop": 512, "flip": True,
+            "color_jitter": 0, "hide_and_seek": None,
         },
     },
     # inference_segmentation.py with --iteration 10

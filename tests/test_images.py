@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -7,6 +8,7 @@ from PIL import Image
 from pipeline.errors import UserError
 from pipeline.images import (
     FILTER,
+    FILTERS,
     cell_side,
     fitted_size,
     interpolation_of,
@@ -17,6 +19,7 @@ from pipeline.images import (
     scaled_size,
     strided_size,
 )
+from tests.conftest import REPOSITORY
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 #: EXIF orientation n is undone by these steps (TIFF 6.0, tag 274).
@@ -186,3 +189,9 @@ def test_the_filter_is_a_networks_own_or_its_augmentations():
     assert interpolation_of({"augmentation": {"interpolation": "bicubic"}}) == "bicubic"
     assert interpolation_of({"interpolation": "bicubic"}) == "bicubic"
     assert interpolation_of({}) == FILTER
+
+
+def test_the_configuration_has_the_same_default_filter():
+    schema = yaml.safe_load((REPOSITORY / "pipeline/config.schema.yaml").read_text("utf-8"))
+    section = schema["$defs"]["interpolation"]
+    assert section["default"] == FILTER and set(section["enum"]) == set(FILTERS)

@@ -8,6 +8,7 @@ from pipeline.artifacts import ClassMaps
 from pipeline.attribution.cam import cam
 from pipeline.attribution.fusion import FusedMaps, fuse
 from pipeline.refinement.labels import label_by_scores
+from pipeline.stages.make_maps import CLASSIFIER_FUSION
 from tests.published.data import WAYS, classifier, load, normalized, settings
 
 #: Three times what rounding does to the published maps, and half a step of float16.
@@ -17,8 +18,8 @@ TOLERANCE = 5e-4
 def fused(way: str) -> FusedMaps:
     """Return the maps of one photograph with the published settings."""
     data = load("c_cam")
-    options = {key: value for key, value in settings()["attributions"]["cam"].items()}
-    del options["method"]
+    section = settings()["attributions"]["cam"]
+    options = {key: section[key] for key in CLASSIFIER_FUSION}
     numbers = data[f"numbers_{way}"].astype(np.int64)
     return fuse(cam, classifier(), data[f"image_{way}"], numbers, **options)
 

@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.artifacts import ClassMaps, MapShard, read_label, write_maps
 from pipeline.datasets.manifest import read_manifest
 from pipeline.errors import UserError
-from pipeline.images import read_rgb
+from pipeline.images import read_rgb, strided_size
 from pipeline.models.affinity import edge_map, load_affinity_network
 from pipeline.models.classifier import create_classifier, save_classifier
 from pipeline.stages.make_affinity_labels import make_affinity_labels
@@ -31,8 +31,9 @@ def maps(small_dataset, tmp_path):
     items = []
     for record in data.of_split("train"):
         numbers = data.class_numbers(record)
-        ramp = np.linspace(0, 1, 10)[None, None] * np.ones((len(numbers), 10, 1))
         size = (record.height, record.width)
+        rows, columns = strided_size(size, 4)
+        ramp = np.linspace(0, 1, columns)[None, None] * np.ones((len(numbers), rows, 1))
         items.append((record.id, ClassMaps(numbers, ramp.astype(np.float16), size)))
     write_maps(tmp_path / "maps/0.safetensors", items)
     return tmp_path / "maps/0.safetensors"
@@ -161,7 +162,8 @@ def test_maps_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_pa
         before, after = source[record.id], walked[record.id]
         assert (after.classes == before.classes).all() and after.size == before.size
         assert after.values.dtype == np.float16
-        edges = edge_map(model, read_rgb(record.image), (10, 10), flip=True, max_size=None)
+        cells = before.values.shape[1:]
+        edges = edge_map(model, read_rgb(record.image), cells, flip=True, max_size=None)
         expected = dense_walk(before.values, edges.numpy(), 3, 4.0, 16)
         expected /= expected.max(initial=1e-9)
         np.testing.assert_allclose(after.values, expected, atol=2e-3)
@@ -174,8 +176,10 @@ def test_seeds_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_p
     for record in read_manifest(small_dataset["manifest"], small_dataset["classes"]).records[:4]:
         before, after = source[record.id].values, walked[record.id].values
         # All maps are the same ramp: its right part is every class, its left background.
-        seeds = np.concatenate([before > 0.6, np.tile(np.linspace(0, 1, 10) < 0.25, (1, 10, 1))])
-        edges = edge_map(model, read_rgb(record.image), (10, 10), flip=True, max_size=None)
+        cells = before.shape[1:]
+        ground = np.tile(np.linspace(0, 1, cells[1]) < 0.25, (1, cells[0], 1))
+        seeds = np.concatenate([before > 0.6, ground])
+        edges = edge_map(model, read_rgb(record.image), cells, flip=True, max_size=None)
         arrived = dense_walk(seeds, edges.numpy(), 3, 4.0, 16)
         np.testing.assert_allclose(after, arrived[:-1] / arrived.sum(axis=0), atol=2e-3)
         assert after.shape == before.shape

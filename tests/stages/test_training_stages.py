@@ -13,6 +13,7 @@ from torch import nn
 from pipeline.artifacts import MapShard, read_label, read_weights, write_label, write_maps
 from pipeline.errors import UserError
 from pipeline.models.classifier import load_classifier
+from pipeline.refinement.labels import label_by_scores
 from pipeline.stages.fit_probe import fit_probe
 from pipeline.stages.make_maps import make_maps
 from pipeline.stages.predict_masks import predict_masks
@@ -21,7 +22,10 @@ from pipeline.stages.train_segmenter import train_segmenter
 from pipeline.stages.visualise_classes import visualise_classes
 
 PUZZLE = {"pieces": 4, "alpha": 1.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
-CAM = {"method": "cam", "scales": [1.0, 0.5], "flip": True, "max_size": None, "stride": 4}
+CAM = {
+    "method": "cam", "scales": [1.0, 0.5], "flip": True, "max_size": None, "stride": 4,
+    "full_resolution": False,
+}  # fmt: skip
 
 
 def train(dataset, folder, settings, **changes):
@@ -160,6 +164,20 @@ def test_maps_are_of_the_labelled_classes(small_dataset, classifier, tmp_path):
     assert maps["2"].size == (38, 40)
     assert all(item.values.min(initial=0) >= 0 for item in maps.values())
     assert all(item.values.max(initial=0) <= 1 for item in maps.values())
+
+
+def test_full_maps_are_stored_beside_the_cells_and_labels_are_made_of_them(
+    small_dataset, classifier, tmp_path
+):
+    settings = CAM | {"full_resolution": True}
+    maps = maps_of(small_dataset, classifier, tmp_path / "0.safetensors", settings=settings)
+    assert {name: item.full.shape for name, item in maps.items()} == {
+        "0": (1, 36, 40), "1": (1, 37, 40), "2": (2, 38, 40), "3": (0, 39, 40),
+    }  # fmt: skip
+    rule = {"rule": "threshold", "value": 0.5}
+    labels = label_by_scores(maps["0"], None, background=rule, crf=None).initial
+    np.testing.assert_array_equal(labels, maps["0"].full[0] > 0.5)
+    assert 0 < labels.mean() < 1
 
 
 def test_a_method_gets_its_own_settings(small_dataset, classifier, tmp_path):
