@@ -85,7 +85,7 @@ def segmenter_inference(backbone: str) -> float:
 
 def _forward_of_segmenter(backbone: str, size: tuple[int, int]) -> int:
     with torch.device("meta"), torch.no_grad():
-        model = Segmenter(backbone, 21).eval()
+        model = Segmenter(backbone, 21, decoder="full").eval()
         return operations(lambda: model(torch.empty(1, 3, *size)))
 
 

@@ -51,6 +51,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     """Give the recipe of Puzzle-CAM for one epoch, with all defaults filled in."""
     own = {"preset": "puzzle-cam", "backbone": network_of(options), "pretrained": False}
     own |= {"epochs": 1, "batch_size": options.batch, "precision": options.precision}
+    own |= {"accumulate": 1}  # a step at once, as the rivals take it
     own |= {"optimizer": {"learning_rate": LEARNING_RATE}, "augmentation": {"crop": options.crop}}
     config = resolve(
         {

@@ -268,6 +268,18 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
         high, low = (config["affinity"]["labels"][key] for key in ("foreground", "background"))
         if high < low:
             yield f"affinity.labels.foreground is {high}, expected at least the background's {low}"
+        yield from _pairs_problems(config["affinity"])
+
+
+def _pairs_problems(affinity: Mapping[str, Any]) -> Iterator[str]:
+    # A cell is of 4 x 4 pixels. Inner pairs begin beyond the others' reach from both sides.
+    crop, radius = affinity["augmentation"]["crop"], affinity["radius"]
+    least = 8 * radius - 7
+    if affinity["pairs"] == "inner" and crop < least:
+        yield (
+            f"affinity.augmentation.crop is {crop}, expected at least {least}: of {radius} cells' "
+            "radius a smaller crop has no inner pairs (or set pairs: all)"
+        )
 
 
 def _path_problems(path: str, config: Mapping[str, Any]) -> Iterator[str]:

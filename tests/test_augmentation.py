@@ -1,10 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torchvision import tv_tensors
+from torchvision.transforms import v2
 
 from pipeline.augmentation import (
     HideAndSeek,
+    NormalizedCrop,
     RandomLongSide,
     as_image,
     as_mask,
@@ -71,11 +75,35 @@ def test_training_images_are_resized_as_those_of_inference(interpolation):
     assert min(gaps) < 1.1
 
 
-def test_filling_is_the_mean_colour_and_ignored():
+def test_filling_is_exactly_the_mean_colour_and_ignored():
     image, label = apply(0, {"resize": [20, 20], "crop": 64, "flip": False, "color_jitter": 0})
     outside = label == 255
     assert outside.sum() == 64 * 64 - 20 * 16
-    assert image[:, outside].abs().max() < 0.01
+    assert not image[:, outside].any() and image[:, ~outside].any()
+
+
+@given(
+    st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32),
+    st.sampled_from([(0.485, 0.456, 0.406), (0.5, 0.5, 0.5)]),
+)  # fmt: skip
+def test_crops_are_torchvisions_but_for_the_filling(height, width, size, seed, mean):
+    rng = np.random.default_rng(seed)
+    picture = as_image(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    label = as_mask(rng.integers(0, 3, (height, width), dtype=np.uint8))
+    std = (0.229, 0.224, 0.225)
+    rounded = {tv_tensors.Image: [round(255 * value) for value in mean], tv_tensors.Mask: 255}
+    theirs = v2.Compose([
+        v2.RandomCrop(size, pad_if_needed=True, fill=rounded),
+        v2.ToDtype({tv_tensors.Image: torch.float32, "others": None}, scale=True),
+        v2.Normalize(mean, std),
+    ])  # fmt: skip
+    image, mask = seeded(NormalizedCrop(size, mean, std), seed, picture, label)
+    expected, known = seeded(theirs, seed, picture, label)
+    assert torch.equal(mask, known)
+    assert (type(image), type(mask)) == (tv_tensors.Image, tv_tensors.Mask)
+    inside = known != 255
+    assert torch.equal(image[:, inside], expected[:, inside])
+    assert not image[:, ~inside].any()
 
 
 def test_the_same_seed_gives_the_same_sample_and_another_one_another():

@@ -149,6 +149,10 @@ BAD = [
     (["shards"], 2.0, "shards is 2.0, expected a whole number"),
     (["classifiers", "plain", "augmentation"], {1: 2}, "unknown key 1 in classifiers.plain.aug"),
     (["classifiers", "plain", "accumulate"], 3, "expected a multiple of accumulate, 3"),
+    (
+        ["affinity"], {"pairs": "inner", "radius": 10, "augmentation": {"crop": 72}},
+        "affinity.augmentation.crop is 72, expected at least 73: of 10 cells' radius",
+    ),
     (["segmenter", "accumulate"], 16, "accumulate 16, expected two images or more in each part"),
     (["refinements", "crf", "crf"], {"iterations": "5"}, "for text, write 5"),
     (["refinements", "crf", "background"], {"value": 1.5}, "expected a threshold below 1"),

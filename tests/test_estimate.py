@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 import yaml
 
 from pipeline.config import resolve
@@ -157,6 +158,26 @@ def test_maps_of_a_further_round_are_the_segmenters_work():
     views = sum(scale**2 for scale in planned["attributions"]["second"]["scales"]) * 2
     assert work.network == "resnet34"
     assert work.inference == pytest.approx(per_pixel * 150 * 200 * views * 25)
+
+
+def test_the_wanted_decoder_is_counted():
+    networks = {}
+    for decoder in ("separable", "full"):
+        planned = config(segmenter={"backbone": "resnet34", "epochs": 2, "decoder": decoder})
+        networks[decoder] = work_of("train_segmenter", {}, planned, IMAGES)
+        with torch.device("meta"):
+            model = Segmenter("resnet34", 21, decoder=decoder)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        assert networks[decoder].bytes == 4 * parameters
+    assert networks["full"].training > 1.5 * networks["separable"].training
+
+
+@pytest.mark.parametrize(("classes", "labels"), [("winning", 3), ("all", 21)])
+def test_a_crf_takes_the_time_of_the_classes_that_it_decides_between(classes, labels):
+    prediction = {"crf": {"iterations": 5}, "crf_classes": classes}
+    planned = config(segmenter={"backbone": "resnet34"}, prediction=prediction)
+    work = work_of("predict_masks", {"split": "train"}, planned, IMAGES)
+    assert work.refining["crf"] == pytest.approx(25 * 300 * 400 * 5 * labels)
 
 
 @pytest.mark.parametrize(("name", "what"), [("crf", "crf"), ("graph-cut", "graph_cut")])

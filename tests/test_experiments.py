@@ -2,6 +2,7 @@
 
 import re
 from functools import reduce
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -10,6 +11,8 @@ from snakemake.utils import update_config
 from pipeline import sources
 from pipeline.config import resolve
 from pipeline.errors import UserError
+from pipeline.resource_model import Job, Pictures
+from pipeline.resources import TRAINING_FACTOR
 from pipeline.workflow import Plan
 from tests.conftest import REPOSITORY
 
@@ -60,10 +63,17 @@ def test_the_users_file_wins():
 #: Its optimiser hands the weight decay on as SGD's momentum: that is the momentum it trains with.
 SGD = {"name": "sgd", "nesterov": True}
 PUBLISHED = {
+    # tools/general/xml_utils.py
+    "dataset": {
+        "kind": "voc", "train_list": "ImageSets/Segmentation/train_aug.txt", "labels": None,
+        "val_list": "ImageSets/Segmentation/val.txt", "masks": "SegmentationClassAug",
+        "empty_boxes": "skip", "classes": None,
+    },
     # train_classification_with_puzzle.py, with --alpha 4.00 of the README
     "classifiers.puzzle": {
         "start": None, "last_layer": None, "frozen": [],
         "pretrained": True, "output_stride": 16, "pooling": "gap", "batch_norm": "train",
+        "class_layer_init": "he", "accumulate": 4,  # parts of 8 images: what batch norm sees
         "batch_size": 32, "epochs": 15, "selection": "last", "precision": "32-true",
         "optimizer": SGD | {
             "learning_rate": 0.1, "head_multiplier": 10, "bias_multiplier": 2, "bias_decay": False,
@@ -86,7 +96,7 @@ PUBLISHED = {
     },
     # make_affinity_labels.py with the README's thresholds, train_affinitynet.py
     "affinity": {
-        "features": "pretrained", "radius": 10, "batch_size": 32, "epochs": 3,
+        "features": "pretrained", "radius": 10, "pairs": "inner", "batch_size": 32, "epochs": 3,
         "optimizer": SGD | {
             "learning_rate": 0.1, "head_multiplier": 1, "bias_multiplier": 1, "bias_decay": True,
             "momentum": 1e-4, "weight_decay": 1e-4,
@@ -115,7 +125,8 @@ PUBLISHED = {
     },
     # train_segmentation.py with --mode fix --use_gn True
     "segmenter": {
-        "frozen": [], "pretrained": True, "output_stride": 16, "batch_norm": "frozen",
+        "frozen": [], "pretrained": True, "output_stride": 16, "decoder": "full",
+        "batch_norm": "frozen_statistics", "accumulate": 4,
         "atrous_rates": [6, 12, 18], "decoder_norm": "group", "class_balance": 0,
         "batch_size": 32, "epochs": 50, "precision": "32-true",
         "optimizer": SGD | {
@@ -131,6 +142,7 @@ PUBLISHED = {
     # inference_segmentation.py with --iteration 10
     "prediction": {
         "scales": [0.5, 1.0, 1.5, 2.0], "flip": True, "max_size": None, "fuse": "logits",
+        "crf_classes": "all",
     },
     "prediction.crf": {
         "iterations": 10, "gaussian_sxy": 3, "gaussian_compat": 3, "bilateral_sxy": 80,
@@ -159,10 +171,37 @@ def test_the_papers_recipe_has_the_published_values(experiment, place):
     assert {key: section[key] for key in expected} == expected
     # Whatever else there is says nothing of the method.
     besides = {
+        "root", "boxes", "scored",
         "preset", "kind", "eval_size", "accumulate", "compile", "method", "tolerance", "chosen",
         "validate_every", "labels", "crf", "background", "precision", "unary", "gt_prob",
     }  # fmt: skip
     assert section.keys() - expected.keys() <= besides
+
+
+#: Of a GPU: what autograd keeps, its overhead on a CPU taken for the GPU's, and 12 bytes a weight.
+OVERHEAD, WEIGHT_BYTES = TRAINING_FACTOR, 12e6
+
+
+@pytest.mark.parametrize("experiment", BACKBONES)
+def test_memory_in_the_comment_is_that_of_the_cost_model(experiment):
+    text = (REPOSITORY / f"experiments/{experiment}.yaml").read_text(encoding="utf-8")
+    config = shipped(experiment)
+    rows = [
+        [int(number) for number in row]
+        for row in re.findall(r"^# +(\d+) +(\d+) +(\d+) +(\d+)$", text, re.MULTILINE)
+    ]
+    assert 3 <= len(rows) <= 4
+    names = SimpleNamespace(classifier="puzzle")
+    for accumulate, images, *gigabytes in rows:
+        assert accumulate * images == 32
+        for rule, stated in zip(("train_classifier", "train_segmenter"), gigabytes, strict=True):
+            job = Job(config, rule, names, Pictures(), threads=1)
+            pixels = images * 512**2 * (2 if rule == "train_classifier" else 1)
+            kept = OVERHEAD * job.cost.training * pixels
+            assert stated == round((kept + WEIGHT_BYTES * job.cost.parameters) / 1e9)
+    # What the presets have is among them, and the classifier's batch norm sees 8 images.
+    assert config["classifiers"]["puzzle"]["accumulate"] in {row[0] for row in rows}
+    assert [row[1] for row in rows if row[0] == 4] == [8]
 
 
 @pytest.mark.parametrize("experiment", BACKBONES)

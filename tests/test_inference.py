@@ -3,8 +3,10 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline import inference
 from pipeline.images import FILTER, normalise, resize
-from pipeline.inference import class_probabilities, labelled_probabilities
+from pipeline.inference import class_probabilities, labelled_probabilities, winning_classes
+from pipeline.refinement.dense_crf import CrfSettings, dense_crf
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.3)
 
@@ -98,3 +100,46 @@ def test_maps_of_classes_that_are_out_of_the_question_are_zero(image):
     settings = {"scales": [1.0], "flip": False, "max_size": None, "stride": 1}
     maps, agreement = labelled_probabilities(Certain(), image, np.array([2]), **settings)
     assert not maps.any() and agreement.tolist() == [0]
+
+
+@pytest.fixture
+def prediction():
+    """Give a picture and probabilities of four classes; the second class wins nowhere."""
+    rng = np.random.default_rng(0)
+    scores = rng.random((4, 12, 10), dtype=np.float32) + 0.5
+    scores[1] = 0.4 * scores[0]
+    scores[3, :, 5:] += 1
+    image = rng.integers(0, 256, (12, 10, 3), dtype=np.uint8)
+    return image, scores / scores.sum(axis=0)
+
+
+@pytest.mark.parametrize(("classes", "count"), [("all", 4), ("winning", 3)])
+def test_the_crf_decides_between_the_wanted_classes(prediction, classes, count, monkeypatch):
+    image, probabilities = prediction
+    given = []
+
+    def noted(image, scores, settings):
+        given.append(scores)
+        return dense_crf(image, scores, settings)
+
+    monkeypatch.setattr(inference, "dense_crf", noted)
+    crf = CrfSettings(iterations=2)
+    winners, refined = winning_classes(image, probabilities, crf, classes)
+    (unaries,) = given
+    expected = probabilities if classes == "all" else probabilities[[0, 2, 3]]
+    assert len(unaries) == count and np.array_equal(unaries, expected)
+    posterior = dense_crf(image, expected, crf)
+    numbers = np.arange(4) if classes == "all" else np.array([0, 2, 3])
+    # What the CRF decides is kept, and of all classes those alone that win a pixel behind it.
+    assert np.array_equal(winners[refined.argmax(axis=0)], numbers[posterior.argmax(axis=0)])
+    assert np.allclose(refined.sum(axis=0), 1, atol=1e-5)
+    assert 1 not in winners
+
+
+def test_without_a_crf_the_probabilities_of_the_winners_are_kept(prediction):
+    image, probabilities = prediction
+    for classes in ("all", "winning"):
+        winners, kept = winning_classes(image, probabilities, None, classes)
+        assert winners.tolist() == [0, 2, 3]
+        rest = probabilities[[0, 2, 3]]
+        assert np.allclose(kept, rest / rest.sum(axis=0), atol=1e-6)

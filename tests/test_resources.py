@@ -8,6 +8,7 @@ from copy import deepcopy
 from types import SimpleNamespace
 
 import pytest
+import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 from pipeline import losses, resources
 from pipeline.config import resolve
 from pipeline.datasets.manifest import Record, write_classes, write_manifest
-from pipeline.resource_model import Pictures, pictures_of
+from pipeline.models.segmenter import Segmenter
+from pipeline.resource_model import DECODERS, Pictures, pictures_of
 from pipeline.resources import INFERENCE, PER_IMAGE, TRAINING, gpus, memory, runtime
 from tests.conftest import REPOSITORY
 
@@ -102,6 +104,36 @@ def test_estimates_are_above_what_was_measured_on_photographs(config, manifest_o
     estimate = mem_mb(config, rule, manifest_of(500, 375), threads) / GIBIBYTE
     measured = MEASURED[rule, threads]
     assert measured < estimate < 1.6 * measured + 0.5
+
+
+@pytest.mark.parametrize("decoder", ["separable", "full"])
+@pytest.mark.parametrize("backbone", ["resnet50", "mobilenetv2_100"])
+def test_a_decoder_keeps_no_more_than_its_estimate(backbone, decoder):
+    shape = {"decoder": decoder, "decoder_norm": "group"}
+    model = Segmenter(backbone, 21, **shape).train()
+    encoder = kept_by_autograd(model.encoder)
+    more = (kept_by_autograd(model) - encoder) / SIDE**2
+    estimate = DECODERS[decoder].training
+    assert 0.65 * estimate < more < 1.02 * estimate
+
+
+SIDE = 128
+
+
+def kept_by_autograd(model):
+    """Count the bytes that autograd keeps of one picture, beside weights and statistics."""
+    owned = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
+    kept = {}
+
+    def pack(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in owned:
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model(torch.zeros(1, 3, SIDE, SIDE))
+    return sum(size for size, _ in kept.values())
 
 
 def test_saliency_needs_the_memory_of_a_way_back(config, manifest_of):

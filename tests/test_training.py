@@ -209,6 +209,26 @@ def test_frozen_batch_norm_keeps_statistics_and_affine_parameters(tmp_path):
     assert not torch.equal(state["body.weight"], before["body.weight"])
 
 
+def test_with_frozen_statistics_scale_and_shift_learn_at_the_rates_of_weights_and_biases(tmp_path):
+    settings = SETTINGS | {"batch_norm": "frozen_statistics", "epochs": 1, "batch_size": 6}
+    plain = OPTIMIZER | {"bias_multiplier": 1, "weight_decay": 0.0, "momentum": 0.0}
+    before = still().state_dict()
+
+    def changes(**more):
+        given = settings | {"optimizer": plain | more}
+        state, _ = run(tmp_path / f"{more}", settings=given, model=still())
+        return {name: state[f"norm.{name}"] - before[f"norm.{name}"] for name in state_names}
+
+    state_names = ("running_mean", "running_var", "weight", "bias")
+    once, twice = changes(), changes(bias_multiplier=2)
+    for found in (once, twice):
+        assert not found["running_mean"].any() and not found["running_var"].any()
+    assert once["weight"].all() and once["bias"].all()
+    # One step of plain descent: what changes is in proportion to the rate.
+    torch.testing.assert_close(twice["weight"], once["weight"])
+    torch.testing.assert_close(twice["bias"], 2 * once["bias"], rtol=1e-3, atol=1e-7)
+
+
 def test_frozen_parts_keep_all_that_they_have(tmp_path):
     torch.manual_seed(0)
     model = Net()

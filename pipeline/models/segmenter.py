@@ -38,8 +38,8 @@ class Segmenter(nn.Module):
     dilation : bool
         As of :func:`pipeline.models.backbone.create_backbone`.
     decoder : {"separable", "full"}
-        Separable convolutions, as in segmentation-models-pytorch and in the paper's largest
-        networks, or :class:`pipeline.models.decoder.FullDeepLab`.
+        Separable convolutions, as in segmentation-models-pytorch, or full ones
+        (:class:`pipeline.models.decoder.FullDeepLab`).
     atrous_rates : sequence of three int
         Cells between the taps of the parallel convolutions behind the encoder. Chen et al. have
         6, 12 and 18 at an output stride of 16, and twice as much at 8.
@@ -75,8 +75,8 @@ class Segmenter(nn.Module):
         # Names a bad backbone or stride before segmentation-models-pytorch does in its own words.
         probe = create_backbone(backbone, output_stride=output_stride)
         self.mean, self.std = normalisation(probe)
-        make = FullDeepLab if decoder == "full" else _separable
-        self.network = make(backbone, classes, output_stride, atrous_rates)
+        make: Any = FullDeepLab if decoder == "full" else _separable
+        self.network: Any = make(backbone, classes, output_stride, atrous_rates)
         # The separable decoder enlarges by whole factors, and so wants multiples of strides.
         self.multiple = 1 if decoder == "full" else 32
         if not dilation:

@@ -83,6 +83,39 @@ def test_a_box_that_is_none_leaves_the_labels(root, value):
     assert "a.xml: a bndbox is no box" in line
 
 
+EMPTY = (
+    "<object><name>cow</name><bndbox><xmin>{0}</xmin><ymin>{1}</ymin><xmax>{2}</xmax>"
+    "<ymax>{3}</ymax></bndbox></object>"
+)
+
+
+@pytest.mark.parametrize(
+    ("corners", "empty"),
+    [
+        ((2, 1, 2, 3), True), ((1, 2, 3, 2), True), ((1.2, 1, 1.9, 3), True),
+        ((1, 1, 2, 2), False), ((1.9, 1, 2.1, 3), False),
+    ],
+)  # fmt: skip
+def test_objects_without_area_are_labels_unless_they_are_skipped(root, corners, empty):
+    """The published code takes xmax - xmin, in whole pixels, for a width."""
+    text = XML.format(EMPTY.format(*corners) + OBJECT.format("cat", 0))
+    (root / "Annotations/a.xml").write_text(text, encoding="utf-8")
+    kept = read_voc(settings(root, empty_boxes="keep")).candidates[0]
+    assert kept.labels == ("cow", "cat") and len(kept.boxes) == 1
+    source = read_voc(settings(root, empty_boxes="skip"))
+    found = source.candidates[0]
+    assert source.problems == []
+    assert found.labels == (("cat",) if empty else ("cow", "cat"))
+    assert len(found.boxes) == (0 if empty else 1)
+
+
+def test_an_object_that_has_another_box_is_a_label(root):
+    text = XML.format(EMPTY.format(2, 1, 2, 3) + EMPTY.format(1, 1, 3, 3))
+    (root / "Annotations/a.xml").write_text(text, encoding="utf-8")
+    found = read_voc(settings(root, empty_boxes="skip")).candidates[0]
+    assert found.labels == ("cow",) and found.boxes == (Box("cow", 0, 0, 3, 3),)
+
+
 def test_labels_come_from_a_table(root):
     (root / "labels.csv").write_text("image,labels\na.jpg,cow\nb,sofa\nc,\n", encoding="utf-8")
     source = read_voc(settings(root, labels="labels.csv"))

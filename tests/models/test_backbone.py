@@ -326,15 +326,16 @@ def test_missing_and_damaged_weights_are_named(tmp_path):
         load_backbone(tiny(0), tmp_path / "bad.safetensors")
 
 
-def test_freezing_batch_norm_reaches_every_layer_but_the_heads():
+@pytest.mark.parametrize("affine", [True, False])
+def test_freezing_batch_norm_reaches_every_layer_but_the_heads(affine):
     backbone = tiny(0)
     head = torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1), torch.nn.BatchNorm2d(1))
     model = torch.nn.Sequential(backbone, head).train()
-    freeze_batch_norm(model, head)
+    freeze_batch_norm(model, head, affine=affine)
     for module in backbone.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             assert not module.training
-            assert not module.weight.requires_grad
+            assert module.weight.requires_grad == module.bias.requires_grad == (not affine)
         elif isinstance(module, torch.nn.Conv2d):
             assert module.weight.requires_grad
     assert head[1].training and head[1].weight.requires_grad

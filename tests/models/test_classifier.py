@@ -89,14 +89,26 @@ def test_a_pretrained_classifier_needs_a_file(tmp_path):
     assert all(torch.equal(state[key], tensors[key]) for key in tensors)
 
 
+@pytest.mark.parametrize(("init", "deviation"), [("uniform", 0.0128), ("he", 0.03125)])
+def test_the_class_layer_starts_with_the_wanted_deviation(init, deviation):
+    settings = SETTINGS | {"backbone": "resnet50", "class_layer_init": init}
+    torch.manual_seed(0)
+    weight = create_classifier(settings, 20).head.weight
+    assert weight.std().item() == pytest.approx(deviation, rel=0.015)
+    # Uniform values reach 1.7 deviations, normal ones of that number about 4.
+    assert (weight.abs().max() > 3 * deviation) == (init == "he")
+
+
 def test_images_of_one_pixel_are_legal(model):
     assert model(torch.randn(1, 3, 1, 1)).maps.shape == (1, 3, 1, 1)
 
 
 def test_weights_of_another_network_are_named(model, tmp_path):
     path = tmp_path / "model.safetensors"
-    segmenter = {"backbone": "test_resnet", "output_stride": 16, "dilation": True,
-                 "atrous_rates": [12, 24, 36], "decoder_norm": "batch"}  # fmt: skip
+    segmenter = {
+        "backbone": "test_resnet", "output_stride": 16, "dilation": True, "decoder": "separable",
+        "atrous_rates": [12, 24, 36], "decoder_norm": "batch",
+    }  # fmt: skip
     save_segmenter(path, Segmenter("test_resnet", 4).state_dict(), segmenter, 4)
     with pytest.raises(
         UserError, match=r"model\.safetensors: .* without last_layer, pooling, bias.*delete it"
@@ -105,7 +117,7 @@ def test_weights_of_another_network_are_named(model, tmp_path):
     save_classifier(path, model.state_dict(), SETTINGS | {"backbone": "resnet18"}, 3)
     with pytest.raises(UserError, match=r"model\.safetensors: weights of another network"):
         load_classifier(path)
-    with pytest.raises(UserError, match="without atrous_rates, decoder_norm"):
+    with pytest.raises(UserError, match="without decoder, atrous_rates, decoder_norm"):
         load_segmenter(path)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(UserError, match="not a whole safetensors"):

@@ -21,9 +21,13 @@ SETTINGS = {
     "pretrained": False,
     "output_stride": 16,
     "dilation": True,
+    "decoder": "separable",
     "atrous_rates": [12, 24, 36],
     "decoder_norm": "batch",
 }
+
+
+FULL = SETTINGS | {"decoder": "full", "decoder_norm": "group"}
 
 
 @pytest.fixture
@@ -32,20 +36,80 @@ def model():
     return create_segmenter(SETTINGS, 3).eval()
 
 
+@pytest.mark.parametrize("settings", [SETTINGS, FULL, FULL | {"output_stride": 8}])
 @pytest.mark.parametrize("size", [(64, 64), (33, 70), (1, 1)])
-def test_logits_have_the_size_of_the_image(model, size):
+def test_logits_have_the_size_of_the_image(settings, size):
+    model = create_segmenter(settings, 3).eval()
     assert model(torch.randn(1, 3, *size)).shape == (1, 3, *size)
 
 
+@pytest.mark.parametrize("decoder", ["separable", "full"])
 @pytest.mark.parametrize("backbone", ["resnet50", "resnest101e", "mobilenetv2_100"])
-def test_promised_backbones_fit_the_decoder(backbone):
+def test_promised_backbones_fit_the_decoder(backbone, decoder):
     with torch.device("meta"):
-        model = create_segmenter(SETTINGS | {"backbone": backbone}, 21).eval()
+        model = create_segmenter(SETTINGS | {"backbone": backbone, "decoder": decoder}, 21).eval()
         assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 21, 64, 64)
 
 
-def test_every_parameter_has_a_gradient():
-    model = create_segmenter(SETTINGS, 3).train()
+@pytest.mark.parametrize(("decoder", "millions"), [("separable", 3.17), ("full", 16.84)])
+def test_decoders_have_their_numbers_of_parameters(decoder, millions):
+    with torch.device("meta"):
+        model = create_segmenter(SETTINGS | {"backbone": "resnet50", "decoder": decoder}, 21)
+    encoder = sum(parameter.numel() for parameter in model.encoder.parameters())
+    whole = sum(parameter.numel() for parameter in model.parameters())
+    assert (whole - encoder) / 1e6 == pytest.approx(millions, abs=0.005)
+
+
+def test_the_full_decoder_has_dropout_in_training_alone():
+    model = create_segmenter(FULL, 3)
+    decoder = model.network.decoder
+    assert [part.p for part in parts_of(decoder, nn.Dropout)] == [0.5, 0.5, 0.1]
+    images = torch.randn(2, 3, 32, 32)
+    assert not torch.equal(model.train()(images), model(images))
+    assert torch.equal(model.eval()(images), model(images))
+
+
+def test_convolutions_of_the_full_decoder_start_normal_by_what_they_read():
+    torch.manual_seed(0)
+    model = create_segmenter(FULL | {"backbone": "resnet18"}, 21)
+    parts = [*parts_of(model.network.decoder, nn.Conv2d), model.network.segmentation_head]
+    assert len(parts) == 10
+    for part in parts:
+        deviation = (2 / part.weight[0].numel()) ** 0.5
+        count = part.weight.numel()
+        assert part.weight.std().item() == pytest.approx(deviation, rel=4 / (2 * count) ** 0.5)
+        # Of uniform values none is beyond 1.8 deviations.
+        assert part.weight.abs().max() > 2.5 * deviation
+
+
+def test_the_full_decoder_sees_the_image_and_nothing_beside_it():
+    model = create_segmenter(FULL, 3).eval()
+    seen = []
+    model.network.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))
+    model(torch.randn(1, 3, 33, 70))
+    assert seen == [(1, 3, 33, 70)]
+    separable = create_segmenter(SETTINGS, 3).eval()
+    separable.network.encoder.register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].shape)
+    )
+    separable(torch.randn(1, 3, 33, 70))
+    assert seen[1] == (1, 3, 64, 96)
+
+
+def test_corners_of_the_logits_are_those_of_the_cells():
+    model = create_segmenter(FULL, 3).eval()
+    cells = []
+    model.network.segmentation_head.register_forward_hook(lambda *given: cells.append(given[2]))
+    logits = model(torch.randn(1, 3, 33, 70))
+    assert cells[0].shape == (1, 3, 9, 18)
+    corners = [(0, 0), (0, -1), (-1, 0), (-1, -1)]
+    for row, column in corners:
+        torch.testing.assert_close(logits[..., row, column], cells[0][..., row, column])
+
+
+@pytest.mark.parametrize("settings", [SETTINGS, FULL])
+def test_every_parameter_has_a_gradient(settings):
+    model = create_segmenter(settings, 3).train()
     model(torch.randn(2, 3, 64, 64)).sum().backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
@@ -100,7 +164,8 @@ def test_atrous_rates_are_those_of_the_settings():
     assert rates(create_segmenter(SETTINGS | {"atrous_rates": [6, 12, 18]}, 3)) == [6, 12, 18]
 
 
-OTHERS = [{"dilation": False}, {"atrous_rates": [2, 4, 6]}, {"decoder_norm": "group"}]
+OTHERS = [{"dilation": False}, {"atrous_rates": [2, 4, 6]}, {"decoder_norm": "group"},
+          {"decoder": "full"}, {"decoder": "full", "decoder_norm": "group"}]  # fmt: skip
 
 
 @pytest.mark.parametrize("other", OTHERS)

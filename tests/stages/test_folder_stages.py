@@ -107,12 +107,18 @@ def network(tmp_path, demo_config):
     return tmp_path / "net.safetensors"
 
 
-@pytest.mark.parametrize("crf", [None, {"iterations": 2}])
-def test_soft_predictions_are_the_probabilities_of_the_predictions(listed, network, tmp_path, crf):
+@pytest.mark.parametrize(
+    ("crf", "classes"),
+    [(None, "winning"), ({"iterations": 2}, "winning"), ({"iterations": 2}, "all")],
+)
+def test_soft_predictions_are_the_probabilities_of_the_predictions(
+    listed, network, tmp_path, crf, classes
+):
     arguments = {
         "manifest": listed, "classes": tmp_path / "classes.json", "weights": network,
         "settings": {
             "scales": [1.0], "flip": False, "max_size": None, "crf": crf, "fuse": "probabilities",
+            "crf_classes": classes,
         },
         "precision": "32-true", "split": "holiday", "shard": 0, "shards": 1, "threads": 1,
     }  # fmt: skip

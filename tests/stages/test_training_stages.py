@@ -328,6 +328,7 @@ def test_a_segmenter_is_trained_and_predicts(small_dataset, segmenter_settings, 
                 "max_size": 30,
                 "crf": crf,
                 "fuse": "probabilities",
+                "crf_classes": "winning",
             },
             precision="32-true",
             split="val",
@@ -376,7 +377,8 @@ def test_parts_of_a_step_are_weighted_by_their_labelled_pixels(
         label[:, 3:] = 255
         write_label(tmp_path / f"labels/{name}.png", label)
     settings = segmenter_settings | {
-        "batch_size": 4, "batch_norm": "frozen", "decoder_norm": "group", "class_balance": 0.5,
+        "batch_size": 4, "batch_norm": "frozen_statistics", "decoder": "full",
+        "decoder_norm": "group", "class_balance": 0.5,
         "optimizer": segmenter_settings["optimizer"] | {"name": "sgd", "learning_rate": 0.01},
     }  # fmt: skip
     states = [
