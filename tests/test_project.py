@@ -30,7 +30,8 @@ def test_every_requirement_is_one_version_without_an_address():
 
 def test_direct_dependencies_are_pinned_as_in_the_requirements():
     assert set(PROJECT["project"]["dependencies"]) <= set(lines("requirements.txt"))
-    assert set(PROJECT["dependency-groups"]["dev"]) <= set(lines("requirements-dev.txt"))
+    for group in ("dev", "docs"):
+        assert set(PROJECT["dependency-groups"][group]) <= set(lines("requirements-dev.txt"))
     assert set(lines("requirements.txt")) <= set(lines("requirements-dev.txt"))
 
 
