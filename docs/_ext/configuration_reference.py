@@ -172,7 +172,7 @@ def _section(section: Section, anchors: Mapping[str, str], root: Schema) -> Iter
         yield f"The same keys are used at {others}.\n"
     yield "| key | type | default | range | description |"
     yield "|---|---|---|---|---|"
-    for key, schema in section.schema["properties"].items():
+    for key in section.schema["properties"]:
         path = f"{section.paths[0].partition(' (')[0]}.{key}".lstrip(".")
         links = ", ".join(
             f"[`{place}`](#{anchor})" for place, anchor in anchors.items() if _belongs(place, path)
