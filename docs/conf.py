@@ -25,6 +25,7 @@ extensions = [
     "configuration_reference",
 ]
 exclude_patterns = ["_build", "_ext"]
+templates_path = ["_templates"]
 suppress_warnings = ["myst.xref_ambiguous"]
 
 # Every link is checked: `-n` reports those that lead nowhere, `-W` makes errors of them. Other
