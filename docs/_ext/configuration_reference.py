@@ -111,6 +111,8 @@ def type_of(schema: Schema, root: Schema) -> str:
     if any(resolved(option, root).get("type") == "null" for option in options):
         others = [o for o in options if resolved(o, root).get("type") != "null"]
         return " or ".join([*(type_of(option, root) for option in others), "null"])
+    if "const" in whole:
+        return f"always `{whole['const']}`"
     if _values(whole):
         return "one of " + ", ".join(f"`{value}`" for value in _values(whole))
     kinds = whole.get("type", "object")
@@ -130,7 +132,7 @@ def range_of(schema: Schema, root: Schema) -> str:
     whole = resolved(schema, root)
     words = {
         "minimum": "≥ {}", "exclusiveMinimum": "> {}", "maximum": "≤ {}",
-        "exclusiveMaximum": "< {}", "minItems": "{} items or more", "maxItems": "at most {} items",
+        "exclusiveMaximum": "< {}", "minItems": "at least {}", "maxItems": "at most {}",
     }  # fmt: skip
     limits = [text.format(whole[key]) for key, text in words.items() if key in whole]
     if whole.get("uniqueItems"):
@@ -151,7 +153,8 @@ def default_of(key: str, owner: Schema, root: Schema) -> str:
         return "absent"
     if whole["default"] == {}:
         return "its keys' defaults" if "properties" in whole or "oneOf" in whole else "`{}`"
-    return f"`{json.dumps(whole['default'], ensure_ascii=False)}`"
+    value = whole["default"]
+    return f"`{value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}`"
 
 
 def configuration_reference(root: Schema) -> str:
