@@ -13,9 +13,11 @@ import re
 import shlex
 import sys
 from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import snakemake.exceptions
 import yaml
 from snakemake.cli import get_argument_parser
 from snakemake.utils import update_config
@@ -229,6 +231,18 @@ def test_the_glossary_defines_a_term_of_the_field_once(term):
     page = REPOSITORY / "docs/glossary.md"
     entries = "\n".join(b.text for _, b in fenced(page.read_text()) if b.language == "{glossary}")
     assert entries.splitlines().count(term) == 1
+
+
+def test_messages_that_users_are_told_about_are_those_of_the_code():
+    """Each is quoted, with dots for what differs."""
+    page = (REPOSITORY / "docs/troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `(.+?)` \|", page, re.MULTILINE)
+    assert len(messages) > 15
+    files = [*(REPOSITORY / "pipeline").rglob("*.py"), Path(snakemake.exceptions.__file__)]
+    code = "\n".join(path.read_text() for path in files)
+    code = re.sub(r"\"\s*\n\s*f?\"", "", code)  # adjacent strings are one
+    parts = [part.strip(" ,:") for message in messages for part in message.split("...")]
+    assert [part for part in parts if part not in code] == []
 
 
 # The configuration reference ---------------------------------------------------------------
