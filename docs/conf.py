@@ -3,6 +3,8 @@
 import sys
 import tomllib
 from pathlib import Path
+from types import GenericAlias
+from typing import Any
 
 DOCS = Path(__file__).parent
 REPOSITORY = DOCS.parent
@@ -62,3 +64,16 @@ html_theme_options = {
 }
 html_sidebars = {"index": []}
 copybutton_exclude = ".linenos, .gp"
+
+
+def skip_others(
+    _app: Any, _what: str, _name: str, value: object, skip: bool, _options: Any
+) -> bool | None:
+    """Leave out aliases of types and imported classes, whose signatures autodoc cannot format."""
+    imported = isinstance(value, type) and not value.__module__.startswith("pipeline")
+    return True if imported or isinstance(value, GenericAlias) else skip or None
+
+
+def setup(app: Any) -> None:
+    """Connect the handlers of this file."""
+    app.connect("autodoc-skip-member", skip_others)
