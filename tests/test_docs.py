@@ -15,15 +15,19 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import snakemake.exceptions
 import yaml
 from snakemake.cli import get_argument_parser
 from snakemake.utils import update_config
 
+from pipeline.artifacts import ClassMaps
 from pipeline.attribution import METHODS
 from pipeline.config import SCHEMA, resolve
+from pipeline.datasets.manifest import Record
 from pipeline.datasets.readers import READERS
+from pipeline.documents import write_table
 from pipeline.errors import UserError
 from pipeline.export import FORMATS
 from pipeline.refinement.labels import BACKGROUND_RULES
@@ -324,3 +328,30 @@ def test_the_reference_names_every_key_of_the_schema(reference):
     assert {key for key in keys(schema) if f"[`{key}`]{{#" not in text} == set()
     anchors = re.findall(r"\{#([\w-]+)\}", text)
     assert len(anchors) == len(set(anchors))
+
+
+# The figure of the method ------------------------------------------------------------------
+
+
+def test_the_figure_shows_the_pictures_of_median_score_and_the_colors_of_classes(tmp_path):
+    spec = importlib.util.spec_from_file_location("draw", REPOSITORY / "docs/draw_method.py")
+    draw = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw)
+    scores = {"a": 0.1, "b": 0.5, "c": 0.6, "d": 0.9, "single": 0.55}
+    write_table(tmp_path / "scores.csv", ("id", "miou"), scores.items())
+    records = [
+        Record(name, Path("x"), 1, 1, "train", ("redcap",) * (1 if name == "single" else 2))
+        for name in scores
+    ]
+    # The median of a to d is .55, which the picture of one class has.
+    found = draw.of_median_score(tmp_path / "scores.csv", records, 2)
+    assert {record.id for record in found} == {"b", "c"}
+
+    red, gold = draw.color_of("redcap"), draw.color_of("goldcap")
+    label = draw.colored_label(np.array([[0, 1, 2]], np.uint8), ["redcap", "goldcap"])
+    assert np.array_equal(label[0, 1:], [red, gold]) and np.all(label[0, 0] == 0.93)
+
+    values = np.array([[[1.0, 0.0]], [[0.0, 0.0]]], np.float16)
+    maps = ClassMaps(np.array([1, 2]), values, (1, 2))
+    shown = draw.colored_maps(maps, np.full((1, 2, 3), 255, np.uint8), ["redcap", "goldcap"])
+    assert np.allclose(shown[0, 0], red) and np.allclose(shown[0, 1], 0.95)
