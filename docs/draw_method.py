@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 import PIL.Image
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipeline.artifacts import ClassMaps, maps_by_id, read_label
@@ -63,7 +64,8 @@ def colored_maps(maps: ClassMaps, image: Image, classes: Sequence[str]) -> NDArr
     values = upsampled(maps)
     colors = np.array([color_of(classes[number - 1]) for number in maps.classes])
     strength = values.max(axis=0)[..., None]
-    return gray * (1 - strength) + colors[values.argmax(axis=0)] * strength
+    shown: NDArray[np.float64] = gray * (1 - strength) + colors[values.argmax(axis=0)] * strength
+    return shown
 
 
 def of_median_score(path: Path, records: Sequence[Record], count: int) -> list[Record]:
@@ -84,7 +86,7 @@ def of_median_score(path: Path, records: Sequence[Record], count: int) -> list[R
     return sorted(two, key=lambda record: abs(scores[record.id] - median))[:count]
 
 
-def draw(results: Path, rows: int = 2) -> plt.Figure:
+def draw(results: Path, rows: int = 2) -> Figure:
     """Draw one row a picture, one column a step.
 
     Parameters
