@@ -12,7 +12,6 @@ import yaml
 from pipeline.config import resolve
 from pipeline.resources import needs
 from pipeline.stage import TRIGGERS
-from pipeline.workflow import Plan
 from tests.conftest import REPOSITORY
 
 SHIPPED = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
@@ -31,7 +30,8 @@ def test_every_requirement_is_one_version_without_an_address():
 
 def test_direct_dependencies_are_pinned_as_in_the_requirements():
     assert set(PROJECT["project"]["dependencies"]) <= set(lines("requirements.txt"))
-    assert set(PROJECT["dependency-groups"]["dev"]) <= set(lines("requirements-dev.txt"))
+    for group in ("dev", "docs"):
+        assert set(PROJECT["dependency-groups"][group]) <= set(lines("requirements-dev.txt"))
     assert set(lines("requirements.txt")) <= set(lines("requirements-dev.txt"))
 
 
@@ -107,29 +107,6 @@ def test_an_experiment_stands_on_its_own():
         assert "dataset" in yaml.safe_load(path.read_text(encoding="utf-8")), path
 
 
-def test_the_readmes_lines_of_python_give_what_they_say(capsys):
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    (lines_of_code,) = re.findall(r"```python\n(import .*?)```", readme, re.DOTALL)
-    exec(compile(lines_of_code, "README.md", "exec"), {})
-    assert capsys.readouterr().out == "1.0\n"
-
-
-def test_the_readmes_configuration_is_valid_and_its_commands_are_those_of_ci(demo_config):
-    readme = (REPOSITORY / "README.md").read_text(encoding="utf-8")
-    (example,) = re.findall(r"```yaml\n(experiment: mine.*?)```", readme, re.DOTALL)
-    assert resolve(yaml.safe_load(example))["segmenters"] == ["puzzle/cam+rw/crf"]
-    rounds, parts = re.findall(r"```yaml\n(attributions:.*?)```", readme, re.DOTALL)
-    second = resolve(demo_config | yaml.safe_load(rounds))
-    assert second["attributions"]["second"]["earlier"] == 0.33
-    assert Plan(second).networks == ["puzzle/cam+rw/crf", "puzzle/second/crf"]
-    assert len(resolve(demo_config | yaml.safe_load(parts) | {"segmenters": []})["labels"]) == 3
-    (compared,) = re.findall(r"```yaml\n(classifiers:.*?)```", readme, re.DOTALL)
-    nothing = {"labels": [], "segmenters": []}
-    assert resolve(demo_config | yaml.safe_load(compared) | nothing)["comparison"]
-    (tests,) = re.findall(r"^python3 -m venv .* pytest$", readme, re.MULTILINE)
-    assert tests in (REPOSITORY / ".ci/run").read_text(encoding="utf-8").splitlines()
-
-
 def texts_without_encoding(source):
     """Find the lines that read or write text in the locale's encoding, as far as names tell."""
     for node in ast.walk(ast.parse(source)):
@@ -176,3 +153,22 @@ def test_commands_that_are_shown_have_no_target_behind_configfile():
     assert len(shown) > 10
     targets = {word for word in shown if word in rules() or word.startswith("results/")}
     assert targets == set()
+
+
+def test_the_package_is_typed_and_states_its_version_once():
+    assert (REPOSITORY / "pipeline/py.typed").is_file()
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == PROJECT["project"]["version"]
+    assert citation["license"] == PROJECT["project"]["license"]
+    changes = (REPOSITORY / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", changes, re.MULTILINE)[0] == citation["version"]
+
+
+def test_every_hook_is_a_local_check():
+    """No host is asked for anything: each hook runs a tool of the project's environment."""
+    hooks = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    assert [repository["repo"] for repository in hooks["repos"]] == ["local"]
+    for hook in hooks["repos"][0]["hooks"]:
+        tool = hook["entry"].split()[3]
+        assert hook["entry"].startswith("uv run --quiet ")
+        assert any(line.startswith(f"{tool}==") for line in PROJECT["dependency-groups"]["dev"])

@@ -216,7 +216,7 @@ def minimum_cut(image: NDArray[np.uint8], background: ColourModel, foreground: C
     """Find the partition of least energy under two fixed colour models.
 
     The energy is the sum of -log p(colour) under each pixel's own model, and of
-    50 exp(-beta |difference of colours|^2) / distance over the pairs of 8-neighbours that the
+    ``50 exp(-beta |difference of colours|^2) / distance`` over the pairs of 8-neighbours that the
     partition divides; beta is 1 / (2 mean squared difference) (Rother et al. 2004, eq. 2 to 11).
 
     Parameters

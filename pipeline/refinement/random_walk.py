@@ -216,7 +216,7 @@ def random_walk(
     """Spread class maps over the cells that no edge parts them from.
 
     Every map x becomes x (1 - edges) T^n. The error e of the polynomial is bounded in the
-    degree-weighted norm: |e D^(1/2)| <= ``tolerance`` |x D^(1/2)|.
+    degree-weighted norm: ``|e D^(1/2)| <= tolerance |x D^(1/2)|``.
 
     Parameters
     ----------
