@@ -117,11 +117,11 @@ def _panels(results: Path, data: Manifest, rows: int) -> list[list[Any]]:
     train = of_median_score(scores / f"labels/{METHOD}/train.csv", data.of_split("train"), rows)
     val = of_median_score(scores / f"predictions/{METHOD}/val.csv", data.of_split("val"), rows)
     root = results.parents[1]
-    masks = {key: root / path for key, path in read_masks(results / "dataset/masks.csv").items()}
+    masks = read_masks(results / "dataset/masks.csv")
     return [
         [
             *_train_panels(results, root, data.classes, one),
-            _label(masks[one.id], data.classes),
+            _label(root / masks[one.id].path, data.classes),
             *_val_panels(results, root, data.classes, other),
             _label(masks[other.id], data.classes),
         ]
@@ -162,5 +162,5 @@ if __name__ == "__main__":
     matplotlib.use("agg")
     draw(arguments.results.resolve()).savefig(arguments.figure, dpi=110)
     # 256 colors take a third of the room.
-    picture = PIL.Image.open(arguments.figure).convert("RGB").quantize(256)
+    picture = PIL.Image.fromarray(read_rgb(arguments.figure)).quantize(256)
     picture.save(arguments.figure, optimize=True)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from pipeline.batches import Batch
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.device import channels_last
-from pipeline.images import normalise, read_rgb, resize
+from pipeline.images import network_input, read_rgb
 from pipeline.progress import progress
 from pipeline.puzzle import alpha_at, merge, reconstruction_loss, tile
 from pipeline.training import Step
@@ -155,4 +155,4 @@ def mean_average_precision(targets: NDArray[np.float32], scores: NDArray[np.floa
 
 
 def _square(model: Any, record: Record, size: int) -> NDArray[np.float32]:
-    return normalise(resize(read_rgb(record.image), (size, size)), model.mean, model.std)
+    return network_input(read_rgb(record.image), (size, size), model)

@@ -66,7 +66,7 @@ PUBLISHED = {
     # tools/general/xml_utils.py
     "dataset": {
         "kind": "voc", "train_list": "ImageSets/Segmentation/train_aug.txt", "labels": None,
-        "val_list": "ImageSets/Segmentation/val.txt", "masks": "SegmentationClassAug",
+        "val_list": "ImageSets/Segmentation/val.txt", "masks": "SegmentationClass",
         "empty_boxes": "skip", "classes": None,
     },
     # train_classification_with_puzzle.py, with --alpha 4.00 of the README

@@ -371,6 +371,8 @@ def test_a_damaged_file_of_the_workflows_own_is_not_for_the_user_to_replace(tmp_
 
 
 def test_the_configuration_has_the_same_default_filter():
-    schema = yaml.safe_load((REPOSITORY / "pipeline/config.schema.yaml").read_text("utf-8"))
+    schema = yaml.safe_load(
+        (REPOSITORY / "pipeline/config.schema.yaml").read_text(encoding="utf-8")
+    )
     section = schema["$defs"]["interpolation"]
     assert section["default"] == FILTER and set(section["enum"]) == set(FILTERS)
