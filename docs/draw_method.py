@@ -123,7 +123,7 @@ def _panels(results: Path, data: Manifest, rows: int) -> list[list[Any]]:
             *_train_panels(results, root, data.classes, one),
             _label(root / masks[one.id].path, data.classes),
             *_val_panels(results, root, data.classes, other),
-            _label(masks[other.id], data.classes),
+            _label(root / masks[other.id].path, data.classes),
         ]
         for one, other in zip(train, val, strict=True)
     ]
