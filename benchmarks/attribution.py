@@ -42,9 +42,9 @@ from torchcam import methods as torchcam
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline.attribution import METHODS
-from pipeline.device import channels_last
-from pipeline.images import normalise, read_rgb, resize
+from pipeline.io.images import normalize, read_rgb, resize
 from pipeline.models.classifier import CamClassifier, create_classifier
+from pipeline.runtime.device import channels_last
 
 #: Maps (images, class indices) to (N, K, h, w) maps.
 Mapper = Callable[[Tensor, Sequence[int]], Tensor]
@@ -144,14 +144,14 @@ def make_network(backbone: str) -> Scores:
 
 
 def make_batch(count: int, options: argparse.Namespace, model: CamClassifier) -> Tensor:
-    """Give the first photographs of the folder, or else noise, normalised."""
+    """Give the first photographs of the folder, or else noise, normalized."""
     if options.images is None:
         return torch.randn(count, 3, *options.size, generator=torch.Generator().manual_seed(0))
     files = sorted(options.images.glob("*.jpg"))[:count]
     if len(files) < count:
         raise SystemExit(f"{options.images}: {len(files)} files end in .jpg, expected {count}")
     pictures = [resize(read_rgb(file), options.size) for file in files]
-    return torch.from_numpy(np.stack([normalise(p, model.mean, model.std) for p in pictures]))
+    return torch.from_numpy(np.stack([normalize(p, model.mean, model.std) for p in pictures]))
 
 
 def scaled(maps: Tensor, size: Sequence[int]) -> Tensor:

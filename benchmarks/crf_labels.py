@@ -23,10 +23,10 @@ from pydensecrf.utils import unary_from_labels
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.turns import Way, Work, make_parser, pictures, print_table, take_turns
-from pipeline.artifacts import ClassMaps
-from pipeline.images import read_rgb, strided_size
-from pipeline.parallel import map_images
-from pipeline.refinement.labels import labeller_of, upsampled
+from pipeline.io.arrays import ClassMaps
+from pipeline.io.images import read_rgb, strided_size
+from pipeline.refinement.labels import labeler_of, upsampled
+from pipeline.runtime.parallel import map_images
 
 NUMBERS = np.array([8, 15])
 BACKGROUND = {"rule": "threshold", "value": 0.3}
@@ -40,8 +40,8 @@ def blobs(height: int, width: int) -> ClassMaps:
     """Give maps of two classes, each a blob, for an image of that size."""
     rows, columns = strided_size((height, width), 4)
     y, x = np.mgrid[:rows, :columns]
-    centres = ((0.4, 0.3), (0.6, 0.7))
-    distance = [(y / rows - cy) ** 2 + (x / columns - cx) ** 2 for cy, cx in centres]
+    centers = ((0.4, 0.3), (0.6, 0.7))
+    distance = [(y / rows - cy) ** 2 + (x / columns - cx) ** 2 for cy, cx in centers]
     values = np.exp(-np.stack(distance) / 0.04).astype(np.float16)
     return ClassMaps(NUMBERS, values, (height, width), np.ones(2, np.float32))
 
@@ -71,7 +71,7 @@ def our_label(file: Path) -> NDArray[np.uint8]:
     """Label one image as a job of the workflow does."""
     image = read_rgb(file)
     maps = blobs(image.shape[0], image.shape[1])
-    return labeller_of(BACKGROUND, CRF, None)(maps, image).label_image(None)
+    return labeler_of(BACKGROUND, CRF, None)(maps, image).label_image(None)
 
 
 def published(_options: argparse.Namespace) -> Work:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.turns import HEIGHT, WIDTH, Way, Work, make_parser, print_table, take_turns
-from pipeline.artifacts import IGNORE
+from pipeline.io.arrays import IGNORE
 from pipeline.metrics.segmentation import confusion_matrix, scores_of
 
 CLASSES = 21

@@ -8,7 +8,7 @@ training images at 4 scales and mirrored, and predictions of 1,449 images likewi
 image are counted for each network. Hours are at the operations a second that training steps and
 class maps are measured to do here with one backbone, as `training.py` and `inference.py` do: an
 extrapolation wherever the backbone is another one. Loading is left out (see `loading.py`). Prints
-Markdown tables, and the entry of this machine for pipeline/rates.yaml, which estimates runs.
+Markdown tables, and the entry of this machine for pipeline/resources/rates.yaml, which estimates runs.
 """
 
 import argparse
@@ -35,10 +35,10 @@ from benchmarks.turns import (
     pictures,
     take_turns,
 )
-from pipeline.images import scaled_size
-from pipeline.models.affinity import AffinityNetwork
+from pipeline.io.images import scaled_size
 from pipeline.models.backbone import create_backbone
-from pipeline.models.segmenter import Segmenter
+from pipeline.models.boundary import BoundaryNetwork
+from pipeline.models.segmentation_network import SegmentationNetwork
 
 TRAINING_IMAGES, HELD_OUT, CROP = 10_582, 1_449, 512
 SCALES = (0.5, 1.0, 1.5, 2.0)
@@ -66,26 +66,26 @@ class Stage(NamedTuple):
 def affinity_training(backbone: str) -> float:
     """Count an image's operations in the affinity network's training, whose backbone is frozen."""
     with torch.device("meta"), torch.no_grad():
-        model = AffinityNetwork(create_backbone(backbone, output_stride=16)).eval()
+        model = BoundaryNetwork(create_backbone(backbone, output_stride=16)).eval()
         images = torch.empty(1, 3, CROP, CROP)
         frozen = operations(lambda: model.backbone.forward_features(images))
         return frozen + WITH_BACKWARD * (operations(lambda: model(images)) - frozen)
 
 
-def segmenter_training(backbone: str) -> float:
+def segmentation_training(backbone: str) -> float:
     """Count an image's operations in the segmentation network's training."""
-    return WITH_BACKWARD * _forward_of_segmenter(backbone, (CROP, CROP))
+    return WITH_BACKWARD * _forward_of_segmentation_network(backbone, (CROP, CROP))
 
 
-def segmenter_inference(backbone: str) -> float:
+def segmentation_inference(backbone: str) -> float:
     """Count an image's operations in a prediction over scales and mirrors."""
     sizes = [scaled_size((HEIGHT, WIDTH), scale) for scale in SCALES]
-    return 2 * sum(_forward_of_segmenter(backbone, size) for size in sizes)
+    return 2 * sum(_forward_of_segmentation_network(backbone, size) for size in sizes)
 
 
-def _forward_of_segmenter(backbone: str, size: tuple[int, int]) -> int:
+def _forward_of_segmentation_network(backbone: str, size: tuple[int, int]) -> int:
     with torch.device("meta"), torch.no_grad():
-        model = Segmenter(backbone, 21, decoder="full").eval()
+        model = SegmentationNetwork(backbone, 21, decoder="full").eval()
         return operations(lambda: model(torch.empty(1, 3, *size)))
 
 
@@ -99,8 +99,8 @@ STAGES = {
         lambda name: inference.operations_of(name, (HEIGHT, WIDTH), SCALES),
     ),
     "affinity network": Stage("training", 3 * TRAINING_IMAGES, affinity_training),
-    "segmentation network": Stage("training", 50 * TRAINING_IMAGES, segmenter_training),
-    "predictions": Stage("inference", HELD_OUT, segmenter_inference),
+    "segmentation network": Stage("training", 50 * TRAINING_IMAGES, segmentation_training),
+    "predictions": Stage("inference", HELD_OUT, segmentation_inference),
 }
 
 
@@ -134,7 +134,7 @@ def print_hours(rates: dict[str, float], backbones: list[str]) -> None:
 
 
 def entry(machine: str, rates: dict[str, float], backbone: str) -> str:
-    """Give what pipeline/rates.yaml says of a machine."""
+    """Give what pipeline/resources/rates.yaml says of a machine."""
     rounded = {kind: float(f"{rate:.3g}") for kind, rate in rates.items()}
     by_backbone = {kind: {backbone: rate, "other": rate} for kind, rate in rounded.items()}
     return yaml.safe_dump([{"name": f"hours on {machine}", **by_backbone}], sort_keys=False)

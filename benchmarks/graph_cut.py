@@ -4,7 +4,7 @@
 
 Pictures are photographs of a folder, or else drawn: two textured things before a textured
 ground. The map of each is a blob in its middle. All times are of one thread. The rival solves
-the very problem of the frozen mode - the same mixtures, the same weights of neighbours - with
+the very problem of the frozen mode - the same mixtures, the same weights of neighbors - with
 PyMaxflow (Boykov and Kolmogorov 2004); "excess energy" is what its partition has more than
 OpenCV's, relative to the energy. Prints Markdown tables.
 """
@@ -28,33 +28,33 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline.images import read_rgb, resize
-from pipeline.parallel import map_images
+from pipeline.io.images import read_rgb, resize
 from pipeline.refinement.graph_cut import (
-    ColourModel,
+    ColorModel,
     GraphCutSettings,
     cut_class,
-    fit_colour_model,
+    fit_color_model,
     minimum_cut,
     refitted_cut,
     tag_pixels,
 )
+from pipeline.runtime.parallel import map_images
 
 Picture = NDArray[np.uint8]
 MODES = ("frozen", "iterative")
 
 
 def drawn(height: int, width: int, seed: int) -> Picture:
-    """Give two things and a ground, each of two colours that run into each other, with noise."""
+    """Give two things and a ground, each of two colors that run into each other, with noise."""
     draw = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     shade = cv2.GaussianBlur(draw.normal(size=(height, width)), (0, 0), 9)
     shade = (shade - shade.min()) / np.ptp(shade)
-    colours = draw.uniform(20, 235, (3, 2, 3))
-    image = colours[0, 0] + shade[..., None] * (colours[0, 1] - colours[0, 0])
+    colors = draw.uniform(20, 235, (3, 2, 3))
+    image = colors[0, 0] + shade[..., None] * (colors[0, 1] - colors[0, 0])
     for index, (cy, cx) in enumerate(((0.5, 0.5), (0.3, 0.8)), start=1):
         inside = (y / height - cy) ** 2 + (x / width - cx) ** 2 < 0.04
-        texture = colours[index, 0] + shade[..., None] * (colours[index, 1] - colours[index, 0])
+        texture = colors[index, 0] + shade[..., None] * (colors[index, 1] - colors[index, 0])
         image = np.where(inside[..., None], texture, image)
     noisy: Picture = np.clip(image + draw.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
     return noisy
@@ -68,11 +68,11 @@ def blob(height: int, width: int) -> NDArray[np.float32]:
     return strength
 
 
-def rival(image: Picture, background: ColourModel, foreground: ColourModel) -> NDArray[np.bool_]:
+def rival(image: Picture, background: ColorModel, foreground: ColorModel) -> NDArray[np.bool_]:
     """Solve the problem of :func:`minimum_cut` with PyMaxflow."""
     graph = maxflow.Graph[float]()
     nodes = graph.add_grid_nodes(image.shape[:2])
-    for weights, structure in neighbour_weights(image):
+    for weights, structure in neighbor_weights(image):
         graph.add_grid_edges(nodes, weights, structure=structure, symmetric=True)
     outside, inside = (-model.log_likelihood(image) for model in (background, foreground))
     graph.add_grid_tedges(nodes, outside, inside)
@@ -81,8 +81,8 @@ def rival(image: Picture, background: ColourModel, foreground: ColourModel) -> N
     return found
 
 
-def neighbour_weights(image: Picture) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-    """Give the weight of each pixel's edge to its neighbour, for each of 4 directions."""
+def neighbor_weights(image: Picture) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    """Give the weight of each pixel's edge to its neighbor, for each of 4 directions."""
     pixels = image.astype(np.float64)
     height, width = image.shape[:2]
     found, total, pairs = [], 0.0, 0
@@ -101,12 +101,12 @@ def neighbour_weights(image: Picture) -> list[tuple[NDArray[np.float64], NDArray
 
 
 def energy(
-    mask: NDArray[np.bool_], image: Picture, background: ColourModel, foreground: ColourModel
+    mask: NDArray[np.bool_], image: Picture, background: ColorModel, foreground: ColorModel
 ) -> float:
-    """Give what a cut minimises."""
+    """Give what a cut minimizes."""
     unary = np.where(mask, -foreground.log_likelihood(image), -background.log_likelihood(image))
     total = float(unary.sum(dtype=np.float64))
-    for weights, structure in neighbour_weights(image):
+    for weights, structure in neighbor_weights(image):
         dy, dx = (int(place[0]) - 1 for place in structure.nonzero())
         total += float(weights[mask != np.roll(mask, (-dy, -dx), (0, 1))].sum())
     return total
@@ -129,7 +129,7 @@ def parts(pictures: Sequence[Picture]) -> None:
         strength = blob(*image.shape[:2])
         tags = timed(seconds["tags"], tag_pixels, strength, settings)
         models = [
-            timed(seconds["colour models (each of 2)"], fit_colour_model, image[tags == tag], 5)
+            timed(seconds["color models (each of 2)"], fit_color_model, image[tags == tag], 5)
             for tag in (0, 1)
         ]
         timed(seconds["likelihoods (each of 2)"], models[0].log_likelihood, image)

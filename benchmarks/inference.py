@@ -37,11 +37,11 @@ from benchmarks.turns import (
 )
 from pipeline.attribution.cam import cam
 from pipeline.attribution.fusion import fused_maps
-from pipeline.device import make_fabric, on_device
-from pipeline.images import normalise, read_rgb, resize, scaled_size, strided_size
+from pipeline.io.images import normalize, read_rgb, resize, scaled_size, strided_size
 from pipeline.models.classifier import CamClassifier, create_classifier
+from pipeline.runtime.device import make_fabric, on_device
 
-#: Classes of the network, and numbers of those that every picture is labelled with.
+#: Classes of the network, and numbers of those that every picture is labeled with.
 CLASSES, LABELS = 20, np.array([8, 15])
 STRIDE = 4
 
@@ -61,11 +61,11 @@ def make_network(backbone: str) -> CamClassifier:
 def published_maps(
     model: CamClassifier, image: NDArray[np.uint8], scales: Sequence[float]
 ) -> NDArray[np.float32]:
-    """Make the maps of one image in the published order, of the labelled classes."""
+    """Make the maps of one image in the published order, of the labeled classes."""
     size = (image.shape[0], image.shape[1])
     found = []
     for scale in scales:
-        scaled = normalise(resize(image, scaled_size(size, scale)), model.mean, model.std)
+        scaled = normalize(resize(image, scaled_size(size, scale)), model.mean, model.std)
         both = torch.from_numpy(np.stack([scaled, scaled[:, :, ::-1]]))
         maps = model(both.to(next(model.parameters()).device)).maps.relu()
         maps = maps[0] + maps[1].flip(-1)

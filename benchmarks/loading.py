@@ -3,7 +3,7 @@
     python benchmarks/loading.py [--workers 0 1 2] [--crop 512] [--batch 32] [--images FOLDER]
 
 The rival is the published code's pipeline: Pillow resizes to a random long side of 320 to 640
-(bicubic) and mirrors, NumPy normalises the whole image and crops it into a frame of zeros. Ours is
+(bicubic) and mirrors, NumPy normalizes the whole image and crops it into a frame of zeros. Ours is
 that of `augmentation` at the same settings. Both load through PyTorch's loader with as many
 workers. Below stands what a training step consumes: where the loader is faster, it is never waited
 for. Prints a Markdown table.
@@ -32,8 +32,8 @@ from benchmarks.turns import (
     print_table,
     take_turns,
 )
-from pipeline.batches import batches_of_epoch, divide
-from pipeline.device import make_fabric
+from pipeline.runtime.device import make_fabric
+from pipeline.training.batches import batches_of_epoch, divide
 
 
 @dataclass(frozen=True)

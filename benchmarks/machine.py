@@ -34,15 +34,15 @@ def best_seconds(function: Callable[[], Tensor], device: str) -> float:
     """Give the shortest time of several calls, after one that does not count."""
     seconds = []
     for _ in range(1 + REPEATS):
-        synchronise(device)
+        synchronize(device)
         started = time.perf_counter()
         function()
-        synchronise(device)
+        synchronize(device)
         seconds.append(time.perf_counter() - started)
     return min(seconds[1:])
 
 
-def synchronise(device: str) -> None:
+def synchronize(device: str) -> None:
     """Wait until the device has done what it was told."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -12,10 +12,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pipeline.augmentation import training_transform
 from pipeline.datasets.manifest import Manifest, Record
-from pipeline.datasets.samples import LabelledImages
-from pipeline.images import PHOTOGRAPHS, open_image
+from pipeline.io.images import PHOTOGRAPHS, open_image
+from pipeline.training.augmentation import training_transform
+from pipeline.training.samples import LabeledImages
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 #: As published for crops of 512; other crops get long sides in proportion.
@@ -29,7 +29,7 @@ def long_sides(crop: int) -> list[int]:
 
 
 class PublishedImages(Dataset[tuple[Tensor, Tensor]]):
-    """The published training set: Pillow resizes and mirrors, NumPy normalises and crops."""
+    """The published training set: Pillow resizes and mirrors, NumPy normalizes and crops."""
 
     def __init__(self, files: Sequence[Path], crop: int) -> None:
         self.files, self.crop = files, crop
@@ -80,12 +80,12 @@ def manifest_of(files: Sequence[Path]) -> Manifest:
     return Manifest(CLASSES, tuple(records))
 
 
-def our_images(files: Sequence[Path], crop: int) -> LabelledImages:
+def our_images(files: Sequence[Path], crop: int) -> LabeledImages:
     """Give this pipeline's training set."""
     settings = {"resize": long_sides(crop), "crop": crop, "flip": True}
     settings |= {"color_jitter": 0, "hide_and_seek": None}
     manifest = manifest_of(files)
-    return LabelledImages(manifest, manifest.records, training_transform(settings, MEAN, STD))
+    return LabeledImages(manifest, manifest.records, training_transform(settings, MEAN, STD))
 
 
 def published_loader(

@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline.affinity import FlatGrid, affinities
+from pipeline.refinement.affinity import FlatGrid, affinities
 from pipeline.refinement.random_walk import TransitionMatrix, chebyshev_coefficients
 
 SIZES = [(24, 32), (48, 64), (72, 96), (94, 125), (128, 128), (256, 256), (512, 512)]

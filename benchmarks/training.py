@@ -4,7 +4,7 @@
 
 The rival is what Puzzle-CAM publishes: NCHW, fp32, its own augmentation in PyTorch's loader; the
 whole images go through the network, then the tiles, then the losses, backward and PyTorch's SGD.
-Ours is `pipeline.training.train` with the same losses, optimiser and number of workers. Both load
+Ours is `pipeline.training.loop.train` with the same losses, optimizer and number of workers. Both load
 their images from the same files while they train. Prints a Markdown table.
 """
 
@@ -22,7 +22,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.inference import make_network
-from benchmarks.machine import WITH_BACKWARD, add_side, floor_rate, operations, synchronise
+from benchmarks.machine import WITH_BACKWARD, add_side, floor_rate, operations, synchronize
 from benchmarks.published import our_images, published_loader, repeated
 from benchmarks.turns import (
     Way,
@@ -35,13 +35,13 @@ from benchmarks.turns import (
     print_table,
     take_turns,
 )
-from pipeline.config import resolve
-from pipeline.device import make_fabric
-from pipeline.losses import classification_step
+from pipeline.config.resolve import resolve
 from pipeline.models.classifier import CamClassifier
-from pipeline.optimization import make_optimizer
-from pipeline.puzzle import alpha_at
-from pipeline.training import Recipe, train
+from pipeline.runtime.device import make_fabric
+from pipeline.training.loop import Recipe, train
+from pipeline.training.losses import classification_step
+from pipeline.training.optimization import make_optimizer
+from pipeline.training.puzzle import alpha_at
 
 #: Low, so that random weights bear as many steps as are asked for.
 LEARNING_RATE = 1e-4
@@ -125,7 +125,7 @@ def published(options: argparse.Namespace) -> Work:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             loss.item()
-        synchronise(device)
+        synchronize(device)
 
     return work
 

@@ -211,7 +211,7 @@ def pictures(options: argparse.Namespace) -> Iterator[list[Path]]:
 
 
 def _draw(folder: Path, number: int) -> Path:
-    """Draw coloured clouds with noise: about the size of a photograph's file."""
+    """Draw colored clouds with noise: about the size of a photograph's file."""
     draw = np.random.default_rng(number)
     clouds = cv2.resize(draw.uniform(0, 255, (6, 8, 3)), (WIDTH, HEIGHT), interpolation=2)
     noisy = np.clip(clouds + draw.normal(0, 8, clouds.shape), 0, 255).astype(np.uint8)

@@ -19,7 +19,6 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipeline.artifacts import ClassMaps, maps_by_id, read_label
 from pipeline.datasets.manifest import (
     Manifest,
     Record,
@@ -27,8 +26,9 @@ from pipeline.datasets.manifest import (
     read_manifest,
     read_masks,
 )
-from pipeline.documents import read_table
-from pipeline.images import read_rgb
+from pipeline.io.arrays import ClassMaps, maps_by_id, read_label
+from pipeline.io.images import read_rgb
+from pipeline.io.tables import read_table
 from pipeline.refinement.labels import upsampled
 
 METHOD = "puzzle/cam+rw/crf"

@@ -12,7 +12,7 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\
 LAYOUT = frozenset("\n\t")
 #: Characters of a line of a message, and lines of a message.
 LONGEST, MOST_LINES = 1000, 200
-#: Characters of a misspelt word, and words beside it, that are worth a search for the nearest.
+#: Characters of a misspelled word, and words beside it, that are worth a search for the nearest.
 LONGEST_WORD, MOST_WORDS = 100, 2000
 
 
@@ -56,7 +56,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Name the known word that is nearest to a misspelt one; nothing, where none is near."""
+    """Name the known word that is nearest to a misspelled one; nothing, where none is near."""
     # The search takes the product of the lengths.
     if len(word) > LONGEST_WORD or len(known) > MOST_WORDS:
         return ""

@@ -45,8 +45,8 @@ from safetensors.numpy import load_file, save_file
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pipeline.artifacts import read_label, read_weights, write_label
-from pipeline.documents import read_table
+from pipeline.io.arrays import read_label, read_weights, write_label
+from pipeline.io.tables import read_table
 from tests.conftest import REPOSITORY
 from tests.test_workflow import TRAINING, command
 
@@ -69,8 +69,8 @@ CONFIG: dict[str, Any] = {
     "random_walks": {"rw": {"radius": 3, "steps": 16}},
     "refinements": {"threshold": {"background": {"value": "mean"}}},
     "labels": ["plain/cam/threshold", "plain/cam+rw/threshold"],
-    "segmenters": ["plain/cam+rw/threshold"],
-    "segmenter": NETWORK,
+    "segmentations": ["plain/cam+rw/threshold"],
+    "segmentation": NETWORK,
     "comparison": {
         "methods": ["probe/cam"],
         "split": "train",
@@ -85,7 +85,7 @@ CONFIG: dict[str, Any] = {
     "folders": {
         "more": {
             "images": "pictures",
-            "segmenters": ["plain/cam+rw/threshold"],
+            "segmentations": ["plain/cam+rw/threshold"],
             "labels": ["plain/cam/threshold"],
             "confidence": 0.01,
         }
@@ -96,7 +96,7 @@ CONFIG: dict[str, Any] = {
 
 #: Rules whose stage has another name.
 SCRIPTS = {"evaluate_labels": "evaluate", "evaluate_predictions": "evaluate"}
-TRAINERS = frozenset({"train_classifier", "train_affinity", "train_segmenter"})
+TRAINERS = frozenset({"train_classifier", "train_affinity", "train_segmentation"})
 DAMAGED = frozenset({".safetensors", ".png", ".csv", ".json"})
 #: Columns that hold what a run took.
 TIMED = frozenset({"seconds", "val_seconds", "images_per_second", "seconds_per_image", "hours"})

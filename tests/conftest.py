@@ -13,7 +13,7 @@ import yaml
 from hypothesis import settings
 from PIL import Image
 
-from pipeline.config import resolve
+from pipeline.config.resolve import resolve
 from pipeline.datasets.manifest import Record, write_classes, write_manifest, write_masks
 
 REPOSITORY = Path(__file__).parents[1]
@@ -54,7 +54,7 @@ def browser():
 @pytest.fixture
 def processes(monkeypatch):
     """Let work be shared among processes however small it is."""
-    monkeypatch.setattr("pipeline.parallel.START", 0)
+    monkeypatch.setattr("pipeline.runtime.parallel.START", 0)
 
 
 @pytest.fixture
@@ -93,9 +93,9 @@ def small_dataset(tmp_path) -> dict[str, Path]:
         image.parent.mkdir(exist_ok=True)
         mask.parent.mkdir(exist_ok=True)
         height, width = 36 + index, 40
-        colour = [180 * ("cat" in names), 180 * ("dog" in names), 90]
+        color = [180 * ("cat" in names), 180 * ("dog" in names), 90]
         noise = rng.integers(0, 76, (height, width, 3))
-        Image.fromarray((colour + noise).astype(np.uint8)).save(image)
+        Image.fromarray((color + noise).astype(np.uint8)).save(image)
         Image.fromarray(rng.integers(0, 3, (height, width), dtype=np.uint8)).save(mask)
         split = "train" if index < 4 else "val"
         records.append(Record(str(index), image, width, height, split, names))

@@ -18,9 +18,9 @@ from PIL import Image
 from benchmarks import crf_labels, evaluation, full_size, inference, loading, machine, training
 from benchmarks.published import PublishedImages, manifest_of, our_images
 from benchmarks.turns import Measured, peak_memory, pictures, print_table
-from pipeline.augmentation import training_transform
-from pipeline.datasets.samples import LabelledImages
-from pipeline.losses import classification_step
+from pipeline.training.augmentation import training_transform
+from pipeline.training.losses import classification_step
+from pipeline.training.samples import LabeledImages
 from tests.conftest import REPOSITORY
 
 TINY = ["--count", "2", "--seconds", "0", "--threads", "1"]
@@ -143,7 +143,7 @@ def test_a_published_training_image_is_ours_where_nothing_is_drawn_but_the_mirro
     settings |= {"color_jitter": 0, "hide_and_seek": None}
     manifest = manifest_of([photograph])
     transform = training_transform(settings, published.mean, published.std)
-    expected, labels = LabelledImages(manifest, manifest.records, transform).sample(0, 0)
+    expected, labels = LabeledImages(manifest, manifest.records, transform).sample(0, 0)
     for _ in range(4):
         image, targets = published[0]
         seen = image[:, image.abs().sum(dim=(0, 2)) > 0]  # the rest of the frame is zero
@@ -233,9 +233,9 @@ def test_the_entry_of_a_machine_fits_the_shipped_rates(alone, capsys):
     printed = capsys.readouterr().out
     assert f"| test_resnet | classifier with puzzle | {15 * 10582} |" in printed
     (machine_found,) = yaml.safe_load(printed[printed.index("- name:") :])
-    shipped = yaml.safe_load((REPOSITORY / "pipeline/rates.yaml").read_text(encoding="utf-8"))[
-        "machines"
-    ][0]
+    shipped = yaml.safe_load(
+        (REPOSITORY / "pipeline/resources/rates.yaml").read_text(encoding="utf-8")
+    )["machines"][0]
     assert machine_found.keys() == shipped.keys()
     for kind in ("training", "inference"):
         assert machine_found[kind]["test_resnet"] == machine_found[kind]["other"] > 0

@@ -22,16 +22,16 @@ import yaml
 from snakemake.cli import get_argument_parser
 from snakemake.utils import update_config
 
-from pipeline.artifacts import ClassMaps
 from pipeline.attribution import METHODS
-from pipeline.config import SCHEMA, resolve
+from pipeline.config.resolve import SCHEMA, resolve
 from pipeline.datasets.manifest import Record
 from pipeline.datasets.readers import READERS
-from pipeline.documents import write_table
 from pipeline.errors import UserError
 from pipeline.export import FORMATS
+from pipeline.io.arrays import ClassMaps
+from pipeline.io.tables import write_table
+from pipeline.planning.plan import Plan
 from pipeline.refinement.labels import BACKGROUND_RULES
-from pipeline.workflow import Plan
 from tests.conftest import REPOSITORY
 
 PAGES = [
@@ -149,7 +149,7 @@ def test_yaml_is_a_valid_configuration_or_definition(block, tmp_path, monkeypatc
     update_config(config, used)
     with pytest.raises(UserError, match=value):
         resolve(config)
-    monkeypatch.setattr("pipeline.config.SCHEMA", extended)
+    monkeypatch.setattr("pipeline.config.resolve.SCHEMA", extended)
     resolve(config)
 
 

@@ -8,12 +8,12 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from pipeline import sources
-from pipeline.config import resolve
+from pipeline.config.resolve import resolve
 from pipeline.errors import UserError
-from pipeline.resource_model import Job, Pictures
-from pipeline.resources import TRAINING_FACTOR
-from pipeline.workflow import Plan
+from pipeline.planning import inputs as sources
+from pipeline.planning.plan import Plan
+from pipeline.resources.jobs import Job, Pictures
+from pipeline.resources.requests import TRAINING_FACTOR
 from tests.conftest import REPOSITORY
 
 OWN_FOLDER = REPOSITORY / "experiments/own-folder.yaml"
@@ -38,7 +38,7 @@ def test_paths_make_the_configuration_of_a_folder_whole():
     config = resolve(own_folder())
     assert config["experiment"] == "mine"
     assert config["dataset"]["images"] == "photographs/"
-    assert config["segmenters"] == [METHOD] == config["labels"][:1]
+    assert config["segmentations"] == [METHOD] == config["labels"][:1]
     assert config["export"]["labels"] == [METHOD]
 
 
@@ -60,7 +60,7 @@ def test_the_users_file_wins():
 
 
 #: Values of the published code of Puzzle-CAM: its scripts' defaults, and its README's commands.
-#: Its optimiser hands the weight decay on as SGD's momentum: that is the momentum it trains with.
+#: Its optimizer hands the weight decay on as SGD's momentum: that is the momentum it trains with.
 SGD = {"name": "sgd", "nesterov": True}
 PUBLISHED = {
     # tools/general/xml_utils.py
@@ -124,7 +124,7 @@ PUBLISHED = {
         "gaussian_compat": 3, "bilateral_sxy": 50, "bilateral_srgb": 5, "bilateral_compat": 10,
     },
     # train_segmentation.py with --mode fix --use_gn True
-    "segmenter": {
+    "segmentation": {
         "frozen": [], "pretrained": True, "output_stride": 16, "decoder": "full",
         "batch_norm": "frozen_statistics", "accumulate": 4,
         "atrous_rates": [6, 12, 18], "decoder_norm": "group", "class_balance": 0,
@@ -166,7 +166,7 @@ def shipped(name):
 def test_the_papers_recipe_has_the_published_values(experiment, place):
     section = reduce(lambda part, key: part[key], place.split("."), shipped(experiment))
     expected = PUBLISHED[place]
-    if place in ("classifiers.puzzle", "segmenter"):
+    if place in ("classifiers.puzzle", "segmentation"):
         expected = expected | BACKBONES[experiment]
     assert {key: section[key] for key in expected} == expected
     # Whatever else there is says nothing of the method.
@@ -194,7 +194,7 @@ def test_memory_in_the_comment_is_that_of_the_cost_model(experiment):
     names = SimpleNamespace(classifier="puzzle")
     for accumulate, images, *gigabytes in rows:
         assert accumulate * images == 32
-        for rule, stated in zip(("train_classifier", "train_segmenter"), gigabytes, strict=True):
+        for rule, stated in zip(("train_classifier", "train_segmentation"), gigabytes, strict=True):
             job = Job(config, rule, names, Pictures(), threads=1)
             pixels = images * 512**2 * (2 if rule == "train_classifier" else 1)
             kept = OVERHEAD * job.cost.training * pixels
@@ -219,8 +219,10 @@ def test_full_voc_needs_no_paths(experiment):
     plan = Plan(config)
     assert list(sources.missing(plan)) == []
     assert sources.dataset_sources(plan) == ["data/VOCdevkit/VOC2012"]
-    name = config["segmenter"]["backbone"]
-    assert sources.pretrained(config, config["segmenter"]) == [f"data/weights/{name}.safetensors"]
+    name = config["segmentation"]["backbone"]
+    assert sources.pretrained(config, config["segmentation"]) == [
+        f"data/weights/{name}.safetensors"
+    ]
     assert config["dataset"]["train_list"].endswith("train_aug.txt")
 
 

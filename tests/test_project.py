@@ -9,9 +9,9 @@ import tomllib
 import pytest
 import yaml
 
-from pipeline.config import resolve
-from pipeline.resources import needs
-from pipeline.stage import TRIGGERS
+from pipeline.config.resolve import resolve
+from pipeline.resources.requests import needs
+from pipeline.runtime.stage import TRIGGERS
 from tests.conftest import REPOSITORY
 
 SHIPPED = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
@@ -99,7 +99,7 @@ def test_only_scoring_and_the_report_are_given_masks():
 
 def test_only_scoring_and_the_report_are_given_true_boxes():
     seeing = {rule for rule, body in rules().items() if "dataset/boxes.csv" in body}
-    assert seeing == {"list_truth", "evaluate_boxes", "localize", "report"}
+    assert seeing == {"list_ground_truth", "evaluate_boxes", "localize", "report"}
 
 
 def test_an_experiment_stands_on_its_own():

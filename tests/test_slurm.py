@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.resources import INFERENCE, PER_IMAGE, TRAINING
+from pipeline.resources.requests import INFERENCE, PER_IMAGE, TRAINING
 from tests.conftest import REPOSITORY
 from tests.test_workflow import TINY, command
 

@@ -19,8 +19,8 @@ import pytest
 import yaml
 from torchvision.datasets import VOCSegmentation
 
-from pipeline.artifacts import read_label
-from pipeline.documents import read_scores
+from pipeline.io.arrays import read_label
+from pipeline.io.tables import read_scores
 from tests.conftest import REPOSITORY
 
 TRAINING = {
@@ -59,8 +59,8 @@ TINY: dict[str, Any] = {
         "puzzle/cam/crf",
         "puzzle/cam+rw/crf",
     ],
-    "segmenters": ["puzzle/cam+rw/crf"],
-    "segmenter": TRAINING,
+    "segmentations": ["puzzle/cam+rw/crf"],
+    "segmentation": TRAINING,
     "comparison": {
         "methods": ["plain/cam", "plain/saliency", "probe/cam"],
         "localization": {"thresholds": 4},
@@ -71,9 +71,9 @@ TINY: dict[str, Any] = {
     "evaluation": {"thresholds": 4},
     "report": {"gallery": 1},
 }
-AFTER_LABELS = {"train_segmenter": 1, "predict_masks": 2, "evaluate_predictions": 1}
+AFTER_LABELS = {"train_segmentation": 1, "predict_masks": 2, "evaluate_predictions": 1}
 # Labels that change are compared with all others; those exported are exported again.
-OTHER_LABELS = {"compare_labels": 1, "assess_labels": 4, "summarise_quality": 4}
+OTHER_LABELS = {"compare_labels": 1, "assess_labels": 4, "summarize_quality": 4}
 EXPORTS = {"make_soft_labels": 2, "export_labels": 2}
 # The record is of the whole configuration, and the scoreboard of all records.
 ALWAYS = {"record_experiment": 1, "report": 1, "scoreboard": 1}
@@ -170,7 +170,7 @@ CHANGES = {
     ),
     "words about a threshold": (
         changed("refinements", "crf", "background", "chosen", value="by eye"),
-        {"evaluate_labels": 2, "summarise_quality": 2, "export_labels": 2},
+        {"evaluate_labels": 2, "summarize_quality": 2, "export_labels": 2},
     ),
     "scales of the prediction": (
         changed("prediction", "scales", value=[1.0, 0.5]),
@@ -191,37 +191,37 @@ CHANGES = {
         changed("attributions", "saliency", "crops", value=5),
         {
             "make_maps": 4, "choose_threshold": 2, "sweep_thresholds": 2, "make_labels": 2,
-            "evaluate_labels": 1, "evaluate_boxes": 1, "localize": 1, "judge_faithfulness": 1,
+            "evaluate_labels": 1, "evaluate_boxes": 1, "localize": 1, "evaluate_faithfulness": 1,
             "compare_attributions": 1, **OTHER_LABELS,
         },
     ),
     "steps of the class models": (
         changed("class_models", "steps", value=3),
-        {"visualise_classes": 3},
+        {"visualize_classes": 3},
     ),
-    "pictures of the units": (changed("units", "pictures", value=1), {"visualise_units": 3}),
+    "pictures of the units": (changed("units", "pictures", value=1), {"visualize_units": 3}),
     "threshold of the boxes": (
         changed("comparison", "localization", "threshold", value=0.3),
         {"localize": 3, "compare_attributions": 1},
     ),
     "steps of the faithfulness": (
         changed("comparison", "faithfulness", "steps", value=3),
-        {"judge_faithfulness": 3, "compare_attributions": 1},
+        {"evaluate_faithfulness": 3, "compare_attributions": 1},
     ),
     "maps after a walk": (
         changed("comparison", "methods", value=[*TINY["comparison"]["methods"], "puzzle/cam+rw"]),
         {
             "make_maps": 2, "propagate_maps": 2, "classify": 2, "choose_threshold": 1,
-            "sweep_thresholds": 1, "localize": 1, "judge_faithfulness": 1,
+            "sweep_thresholds": 1, "localize": 1, "evaluate_faithfulness": 1,
             "compare_attributions": 1,
         },
     ),
     "solver of the probe": (
         changed("classifiers", "probe", "solver", value="svm"),
         {
-            "fit_probe": 1, "make_maps": 2, "visualise_classes": 1, "visualise_units": 1,
+            "fit_probe": 1, "make_maps": 2, "visualize_classes": 1, "visualize_units": 1,
             "classify": 2, "choose_threshold": 1, "sweep_thresholds": 1, "localize": 1,
-            "judge_faithfulness": 1, "compare_attributions": 1,
+            "evaluate_faithfulness": 1, "compare_attributions": 1,
         },
     ),
     "steps of the random walk": (
@@ -253,7 +253,7 @@ CHANGES = {
             "train_classifier": 1, "make_maps": 2, "choose_threshold": 2, "sweep_thresholds": 2,
             "classify": 2, **OTHER_LABELS, **EXPORTS,
             "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
-            "visualise_classes": 1, "visualise_units": 1, "make_labels": 4, "evaluate_labels": 2,
+            "visualize_classes": 1, "visualize_units": 1, "make_labels": 4, "evaluate_labels": 2,
             "evaluate_boxes": 2,
             **AFTER_LABELS,
         },
@@ -261,12 +261,12 @@ CHANGES = {
     "seed": (
         changed("seed", value=1),
         {
-            "generate_demo": 1, "prepare_dataset": 1, "list_truth": 1, "check_dataset": 1,
+            "generate_demo": 1, "prepare_dataset": 1, "list_ground_truth": 1, "check_dataset": 1,
             "train_classifier": 2,
             "fit_probe": 1,
-            "make_maps": 12, "visualise_classes": 3, "visualise_units": 3, "classify": 8,
+            "make_maps": 12, "visualize_classes": 3, "visualize_units": 3, "classify": 8,
             "choose_threshold": 7, **OTHER_LABELS, **EXPORTS,
-            "localize": 3, "judge_faithfulness": 3, "compare_attributions": 1,
+            "localize": 3, "evaluate_faithfulness": 3, "compare_attributions": 1,
             "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
             "sweep_thresholds": 7, "make_labels": 8, "evaluate_labels": 4, "evaluate_boxes": 4,
             **AFTER_LABELS,
@@ -326,7 +326,12 @@ def test_a_folder_of_further_pictures_gets_masks(finished):
     for index, path in enumerate(sorted(demo.iterdir())[:3]):
         shutil.copy(path, pictures / f"{index}{path.suffix}")
     method = "puzzle/cam+rw/crf"
-    folder = {"images": "further", "segmenters": [method], "labels": [method], "confidence": 0.01}
+    folder = {
+        "images": "further",
+        "segmentations": [method],
+        "labels": [method],
+        "confidence": 0.01,
+    }
     config = changed("folders", value={"more": folder})
     targets = [f"results/tiny/folders/more/{kind}/{method}" for kind in ("labels", "predictions")]
     jobs = planned(finished, config, *targets)
@@ -342,7 +347,12 @@ def test_a_folder_of_further_pictures_gets_masks(finished):
 
 
 def test_a_further_round_starts_from_the_network_of_the_first(finished):
-    second = {"method": "segmenter", "labels": "puzzle/cam+rw/crf", "scales": [1.0], "earlier": 0.5}
+    second = {
+        "method": "segmentation",
+        "labels": "puzzle/cam+rw/crf",
+        "scales": [1.0],
+        "earlier": 0.5,
+    }
     config = changed("attributions", "second", value=second)
     target = "results/tiny/scores/labels/puzzle/second+rw/crf/train.json"
     assert planned(finished, config, target) == {
@@ -360,7 +370,13 @@ def test_seeds_share_the_data_set_and_nothing_else(finished, tmp_path):
     config = changed("seeds", value=[0, 1])
     jobs = planned(tmp_path, config)
     alone = planned(tmp_path, TINY)
-    shared = {"generate_demo", "prepare_dataset", "list_truth", "check_dataset", "scoreboard"}
+    shared = {
+        "generate_demo",
+        "prepare_dataset",
+        "list_ground_truth",
+        "check_dataset",
+        "scoreboard",
+    }
     assert jobs == {rule: count if rule in shared else 2 * count for rule, count in alone.items()}
     paths = [f"results/tiny/seed-{seed}/classifiers/plain/model.safetensors" for seed in (0, 1)]
     snakemake(tmp_path, config, *paths)
@@ -418,7 +434,7 @@ def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(fini
     further = tmp_path / "further"
     shutil.copytree(demo / "JPEGImages", further / "deep")
     config = changed("dataset", value=dataset)
-    config["folders"] = {"more": {"images": str(further), "segmenters": config["segmenters"]}}
+    config["folders"] = {"more": {"images": str(further), "segmentations": config["segmentations"]}}
     wanted = ["check_dataset", "results/tiny/folders/more/manifest.csv"]
     snakemake(tmp_path, config, *wanted)
     for folder in ("JPEGImages", "SegmentationClass", "../further"):
@@ -436,7 +452,7 @@ def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(fini
     shutil.copy(further / "deep" / names[0], further / "deep/added.png")
     trained = "results/tiny/classifiers/plain/model.safetensors"
     assert planned(tmp_path, config, *wanted, trained) == {
-        "list_truth": 1, "check_dataset": 1, "list_folder": 1, "train_classifier": 1,
+        "list_ground_truth": 1, "check_dataset": 1, "list_folder": 1, "train_classifier": 1,
     }  # fmt: skip
     shutil.copy(demo / "JPEGImages" / names[0], demo / "JPEGImages" / names[1])
     assert planned(tmp_path, config, trained) == {"prepare_dataset": 1, "train_classifier": 1}
@@ -467,7 +483,7 @@ def test_masks_of_val_alone_score_the_network(finished, tmp_path):
     assert not {"evaluate_labels", "evaluate_boxes"} & jobs.keys()
     assert jobs["evaluate_predictions"] == jobs["report"] == 1
     assert jobs["sweep_thresholds"] == 3  # of the compared maps, on val
-    snakemake(tmp_path, config, "list_truth")
+    snakemake(tmp_path, config, "list_ground_truth")
 
 
 def test_without_masks_nothing_is_scored(finished, tmp_path):
@@ -480,7 +496,7 @@ def test_without_masks_nothing_is_scored(finished, tmp_path):
     jobs = planned(tmp_path, changed("dataset", value=folder))
     scoring = {"sweep_thresholds", "evaluate_labels", "evaluate_boxes", "evaluate_predictions"}
     assert not (scoring | {"localize"}) & jobs.keys()
-    assert jobs["judge_faithfulness"] == 3  # asks the classifier, not a mask
+    assert jobs["evaluate_faithfulness"] == 3  # asks the classifier, not a mask
     assert jobs["report"] == 1
 
 
@@ -498,8 +514,8 @@ def test_without_masks_nothing_is_scored(finished, tmp_path):
             "/nowhere/w.safetensors: no such file",
         ),
         (
-            changed("segmenter", "frozen", value=["layr1"]),
-            "segmenter.frozen: layer is 'layr1', expected a module of the backbone",
+            changed("segmentation", "frozen", value=["layr1"]),
+            "segmentation.frozen: layer is 'layr1', expected a module of the backbone",
         ),
     ],
     ids=["typo", "data", "weights", "layer"],
@@ -532,7 +548,7 @@ def test_a_key_that_stands_twice_ends_the_run(tmp_path):
         "export/vocc/labels/plain/cam/crf",
     ],
 )
-def test_a_result_of_a_misspelt_name_is_refused(tmp_path, result):
+def test_a_result_of_a_misspelled_name_is_refused(tmp_path, result):
     target = f"results/tiny/{result}"
     text = snakemake(tmp_path, TINY, "--dry-run", target, check=False)
     assert f"No rule to produce {target}" in text

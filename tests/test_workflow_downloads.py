@@ -4,7 +4,7 @@ import csv
 
 import pytest
 
-from pipeline.documents import read_table
+from pipeline.io.tables import read_table
 from tests.datasets.test_devkit import (
     TRAIN,
     TRAIN_AUG,
@@ -14,7 +14,7 @@ from tests.datasets.test_devkit import (
     voc_files,
     write_archive,
 )
-from tests.test_download import FileServer, md5, serving
+from tests.io.test_download import FileServer, md5, serving
 from tests.test_workflow import TINY, planned, snakemake
 
 
@@ -45,10 +45,15 @@ def configured(voc, sbd):
 def test_voc_and_sbd_come_by_themselves(tmp_path, servers):
     voc, sbd = servers
     config = configured(voc, sbd)
-    jobs = {"download_archive": 2, "assemble_devkit": 1, "prepare_dataset": 1, "list_truth": 1}
-    assert planned(tmp_path, config, "list_truth") == jobs
+    jobs = {
+        "download_archive": 2,
+        "assemble_devkit": 1,
+        "prepare_dataset": 1,
+        "list_ground_truth": 1,
+    }
+    assert planned(tmp_path, config, "list_ground_truth") == jobs
     voc.cuts = [1000]  # the connection breaks, and the job goes on where it did
-    snakemake(tmp_path, config, "list_truth")
+    snakemake(tmp_path, config, "list_ground_truth")
     assert (voc.sent, sbd.sent) == (len(voc.content), len(sbd.content))
     devkit = tmp_path / "data/VOCdevkit/VOC2012"
     (devkit / ".snakemake_timestamp").rename(tmp_path / "timestamp")
@@ -64,9 +69,9 @@ def test_voc_and_sbd_come_by_themselves(tmp_path, servers):
     assert masks.keys() == {*TRAIN, *VAL}  # train_aug is learned from, train is scored
     assert all("SegmentationClassAug" in mask for mask in masks.values())
     config["downloads"]["voc2012"]["url"] = "http://127.0.0.1:1/another-mirror"
-    assert planned(tmp_path, config, "list_truth") == {}
+    assert planned(tmp_path, config, "list_ground_truth") == {}
     (tmp_path / "data/archives/voc2012").unlink()  # the room is needed
-    assert planned(tmp_path, config, "list_truth") == {}
+    assert planned(tmp_path, config, "list_ground_truth") == {}
 
 
 def test_an_archive_of_another_content_is_refused_before_anything_is_made_of_it(tmp_path, servers):

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.config import SCHEMA
+from pipeline.config.resolve import SCHEMA
 
 MARK = "<!-- configuration reference -->"
 Schema = Mapping[str, Any]

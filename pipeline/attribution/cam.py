@@ -18,7 +18,7 @@ def cam(model: CamClassifier, images: Tensor, classes: Tensor) -> Tensor:
     model : CamClassifier
         In evaluation mode.
     images : (N, 3, H, W) float tensor
-        Normalised images.
+        Normalized images.
     classes : (K,) int64 tensor
         Class indices from 0.
 

@@ -25,8 +25,8 @@ def class_models(
     """Find, for each class, a picture with a high score and a small norm.
 
     Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 2: the picture I that
-    maximises ``S_c(I) - lambda |I|^2``, by gradient ascent from zero. S_c is the score before any
-    sigmoid; pictures are normalised as the network's inputs are, so that zero is the mean image.
+    maximizes ``S_c(I) - lambda |I|^2``, by gradient ascent from zero. S_c is the score before any
+    sigmoid; pictures are normalized as the network's inputs are, so that zero is the mean image.
 
     Parameters
     ----------

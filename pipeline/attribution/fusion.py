@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.attribution import Attribution
-from pipeline.images import fitted_size, network_stride, scaled_size, strided_size
+from pipeline.io.images import fitted_size, network_stride, scaled_size, strided_size
 from pipeline.metrics.agreement import map_agreement
 from pipeline.models.classifier import CamClassifier
-from pipeline.views import views_of
+from pipeline.models.views import views_of
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _stored(maps: Tensor) -> NDArray[np.float16]:
 
 
 def _resampled(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    # A map of single pixels must be averaged over a cell, not sampled at its centre.
+    # A map of single pixels must be averaged over a cell, not sampled at its center.
     shrinks = maps.shape[2] > size[0] or maps.shape[3] > size[1]
     return F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=shrinks)
 

@@ -1,7 +1,7 @@
 """Grad-CAM and Grad-CAM++: class maps of any layer, weighted by gradients.
 
 Both are maps sum_k w_k A^k of a layer's channels A^k; a method is what makes the weights of the
-gradients g = dS_c / dA of the class's unnormalised score. Of the features under the class layer,
+gradients g = dS_c / dA of the class's unnormalized score. Of the features under the class layer,
 whose weights are W, these gradients are known: no backward pass is made for them.
 """
 
@@ -33,7 +33,7 @@ def grad_cam(
     model : CamClassifier
         In evaluation mode; it is left as it was.
     images : (N, 3, H, W) float tensor
-        Normalised images.
+        Normalized images.
     classes : (K,) int64 tensor
         Class indices from 0.
     layer : str, optional

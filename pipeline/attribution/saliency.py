@@ -25,7 +25,7 @@ def saliency(
     """Give the absolute derivative of each wanted class's score by the image.
 
     Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 3.1: one
-    back-propagation of the unnormalised score a class, the maximum over the colour channels,
+    back-propagation of the unnormalized score a class, the maximum over the color channels,
     the mean over several crops, here laid back where they were cut. With the mirrored images
     that :func:`pipeline.attribution.fusion.fused_maps` adds, five crops are the paper's ten.
 
@@ -34,11 +34,11 @@ def saliency(
     model : CamClassifier
         In evaluation mode; its parameters' gradients are left alone.
     images : (N, 3, H, W) float tensor
-        Normalised images.
+        Normalized images.
     classes : (K,) int64 tensor
         Class indices from 0.
     crops : {1, 5}
-        The whole image, or its four corners and its centre.
+        The whole image, or its four corners and its center.
     crop_share : float
         Sides of a crop as a share of the image's, at least a half, so that five cover it.
     smooth_grad : mapping, optional
@@ -68,7 +68,7 @@ def saliency(
 
 
 def crop_windows(size: tuple[int, int], crops: int, share: float) -> list[tuple[slice, slice]]:
-    """Place crops: the whole image for 1; the four corners and the centre for 5.
+    """Place crops: the whole image for 1; the four corners and the center for 5.
 
     Parameters
     ----------

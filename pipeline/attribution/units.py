@@ -41,7 +41,7 @@ def unit_maps(model: CamClassifier, image: Tensor, units: Tensor) -> Tensor:
     model : CamClassifier
         In evaluation mode.
     image : (1, 3, H, W) float tensor
-        Normalised.
+        Normalized.
     units : (U,) int64 tensor
 
     Returns

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.artifacts import IGNORE
 from pipeline.datasets.contradictions import Seen, contradiction_findings, meaningless, unread
 from pipeline.datasets.findings import Finding
 from pipeline.datasets.manifest import Box, Record
@@ -16,9 +15,10 @@ from pipeline.datasets.names import image_problem
 from pipeline.datasets.source import Candidate, Source
 from pipeline.datasets.truth_checks import Compared, compare, orientation_findings
 from pipeline.errors import UserError, shortened
-from pipeline.files import content_digest
-from pipeline.images import MOST_PIXELS, read_rgb
-from pipeline.progress import progress
+from pipeline.io.arrays import IGNORE
+from pipeline.io.files import content_digest
+from pipeline.io.images import MOST_PIXELS, read_rgb
+from pipeline.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
 

@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.artifacts import BACKGROUND, IGNORE
 from pipeline.datasets.findings import NAMED, Finding, listed
 from pipeline.datasets.manifest import Record
 from pipeline.datasets.masks import BACKGROUND_NAME
+from pipeline.io.arrays import BACKGROUND, IGNORE
 
 #: Least overlap (intersection over union) of the images whose masks hold a value with those that
-#: are labelled with a class, from which on the value may mean the class.
+#: are labeled with a class, from which on the value may mean the class.
 AGREEMENT = 0.8
 #: Masks of images of a class from which on none of them showing it is a finding of its own.
 ENOUGH = 3
@@ -39,12 +39,12 @@ class Seen:
 
     @property
     def agrees(self) -> bool:
-        """Whether it shows a class that its image is labelled with."""
+        """Whether it shows a class that its image is labeled with."""
         return bool((self.shown or frozenset()) & set(self.record.labels))
 
     @property
     def contradicts(self) -> bool:
-        """Whether it shows other classes than its image is labelled with."""
+        """Whether it shows other classes than its image is labeled with."""
         return self.shown is not None and self.shown != set(self.record.labels)
 
 
@@ -73,8 +73,8 @@ def meaningless(
         masks = [item for split in failed for item in of_split[split]]
         found = sorted(frozenset().union(*(item.stored for item in masks)))
         yield (
-            f"none of the {len(masks)} masks of labelled {' and '.join(failed)} images shows a "
-            f"class that its image is labelled with: {_described(found, mapped)}, expected "
+            f"none of the {len(masks)} masks of labeled {' and '.join(failed)} images shows a "
+            f"class that its image is labeled with: {_described(found, mapped)}, expected "
             f"{_expected(masks, classes, mapped)}{advice(seen, classes, mapped=mapped)}"
         )
 
@@ -114,7 +114,7 @@ def contradiction_findings(
 def suggested_values(seen: Sequence[Seen], classes: Sequence[str]) -> dict[int, str] | None:
     """Find what values must mean for the masks to agree with the labels.
 
-    Every labelled class has to be the meaning of exactly one value, whose images are nearly those
+    Every labeled class has to be the meaning of exactly one value, whose images are nearly those
     of the class, and every value but background and ignored has to mean a class.
 
     Parameters
@@ -129,22 +129,22 @@ def suggested_values(seen: Sequence[Seen], classes: Sequence[str]) -> dict[int, 
         the usual meaning does.
     """
     images: dict[int, set[str]] = {}
-    labelled: dict[str, set[str]] = {}
+    labeled: dict[str, set[str]] = {}
     for item in seen:
         for value in item.stored:
             images.setdefault(value, set()).add(item.record.id)
         for name in item.record.labels:
-            labelled.setdefault(name, set()).add(item.record.id)
+            labeled.setdefault(name, set()).add(item.record.id)
     for reserved in _RESERVED:
         if BACKGROUND not in reserved and IGNORE not in images:
             continue  # something has to be the background
         values = sorted(images.keys() - set(reserved))
         means = {
-            value: [name for name in labelled if _overlap(images[value], labelled[name])]
+            value: [name for name in labeled if _overlap(images[value], labeled[name])]
             for value in values
         }
         names = [name for fitting in means.values() for name in fitting]
-        if sorted(names) == sorted(labelled) and all(len(fit) == 1 for fit in means.values()):
+        if sorted(names) == sorted(labeled) and all(len(fit) == 1 for fit in means.values()):
             found = {value: fitting[0] for value, fitting in means.items()}
             if all(value == classes.index(name) + 1 for value, name in found.items()):
                 return None

@@ -11,7 +11,7 @@ from pipeline.datasets.manifest import Box
 from pipeline.datasets.source import Candidate, Source
 from pipeline.datasets.tables import box_between, read_pixels
 from pipeline.errors import UserError
-from pipeline.user_files import read_user_text
+from pipeline.io.user_files import read_user_text
 
 #: The fields of a row of each file; the first is the id of an image or of a class.
 FILES = {
@@ -50,7 +50,7 @@ def read_cub(dataset: Mapping[str, Any]) -> Source:
         images ``val``. Class number k is the class of id k. A box of a row x, y, width,
         height has the edges x, y, x + width and y + height in pixels: x and y are read as
         distances from the image's upper left corner, where the first pixel begins at 0.
-        There are no masks: the segmentations, a download of their own whose grey levels
+        There are no masks: the segmentations, a download of their own whose gray levels
         count the votes of five annotators, are not read.
 
     Raises

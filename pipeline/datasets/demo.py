@@ -1,6 +1,6 @@
 """The demo data set: generated pictures whose masks are exact.
 
-Every object is a large body, whose look several classes share, with a small coloured cap
+Every object is a large body, whose look several classes share, with a small colored cap
 that gives its class away. A plain classifier may look at the cap alone; only maps that
 cover the body score well. Everything is drawn with integers, the four basic operations
 and square roots, which every machine rounds alike, so the pictures are the same everywhere.
@@ -15,12 +15,12 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.artifacts import write_label
-from pipeline.files import replacing
-from pipeline.progress import progress
+from pipeline.io.arrays import write_label
+from pipeline.io.files import replacing
+from pipeline.runtime.progress import progress
 
 CLASSES = ("redcap", "goldcap", "greencap", "bluecap", "violetcap")
-#: Colour of each class's cap.
+#: Color of each class's cap.
 CAPS = ((214, 48, 44), (240, 196, 32), (58, 170, 66), (48, 96, 220), (160, 62, 190))
 #: Body look of each class: three classes share the stripes, two the speckles.
 LOOKS = ("stripes", "speckles", "stripes", "speckles", "stripes")
@@ -48,7 +48,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Pose:
-    """Where an object is: centre, semi-axes and the direction of its long axis, in pixels."""
+    """Where an object is: center, semi-axes and the direction of its long axis, in pixels."""
 
     x: float
     y: float
@@ -131,7 +131,7 @@ def generate_demo(out: Path, *, train: int, val: int, size: int, seed: int) -> N
 
 
 def _background(rng: Generator, size: int) -> Floats:
-    """Blend two muted colours by coarse and fine noise, and scatter pebbles over it."""
+    """Blend two muted colors by coarse and fine noise, and scatter pebbles over it."""
     dark = rng.integers(40, 110, 3).astype(np.float64)
     light = dark + rng.integers(25, 80, 3)
     light[1] += 25  # meadows rather than mud: no body is green

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from pipeline.datasets.sbd import MaskConversion
 from pipeline.errors import UserError
-from pipeline.files import locked, replacing
-from pipeline.parallel import map_images
-from pipeline.progress import progress
+from pipeline.io.files import locked, replacing
+from pipeline.runtime.parallel import map_images
+from pipeline.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
 

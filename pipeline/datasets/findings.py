@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import Overview, elongation, joined_names, look_alikes
-from pipeline.files import damaged, replacing
+from pipeline.io.files import damaged, replacing
 
 #: Train images of a class below which it is rare.
 RARE = 10
@@ -18,7 +18,7 @@ IMBALANCED = 50
 #: Share of the train images above which a class is everywhere.
 EVERYWHERE = 0.95
 #: Share of the train images above which those without a label are too many.
-UNLABELLED = 0.5
+UNLABELED = 0.5
 #: Short side below which a picture is small, long side above which it is large, in pixels.
 SMALL, LARGE = 64, 4096
 #: Long side over short side above which a picture is elongated.
@@ -161,11 +161,11 @@ def _of_company(classes: Sequence[str], overview: Overview) -> Iterator[Finding]
             "Without counter-examples a classifier is right without looking at the object",
             "Add pictures without it; where they show no class at all, leave their labels empty",
         )
-    unlabelled = int(overview.with_labels["train"][0])
-    if unlabelled > UNLABELLED * images:
+    unlabeled = int(overview.with_labels["train"][0])
+    if unlabeled > UNLABELED * images:
         yield Finding(
             "mostly images without a label",
-            f"{unlabelled} of {images} train images",
+            f"{unlabeled} of {images} train images",
             "They say what is absent, never what a class looks like",
             "See that no labels were lost; else leave most of these pictures out",
         )
@@ -188,7 +188,7 @@ def _of_sizes(records: Sequence[Record]) -> Iterator[Finding]:
         yield Finding(
             f"pictures below {SMALL} pixels a side",
             _listed_sizes(sorted(small, key=lambda record: min(record.width, record.height))),
-            "A cell of a map is several pixels, so that little is left to localise in",
+            "A cell of a map is several pixels, so that little is left to localize in",
             "Take larger originals, or leave them out",
         )
     if long := [record for record in records if elongation(record) > ELONGATED]:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.datasets.masks import SUFFIX, find_masks, mask_of, read_mask_values
 from pipeline.datasets.source import Candidate, Source
 from pipeline.datasets.tables import LabelTable, read_box_table, read_label_table
-from pipeline.user_files import file_problem, files_below, is_litter
+from pipeline.io.user_files import file_problem, files_below, is_litter
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 

@@ -1,4 +1,4 @@
-"""What a data set is to every stage: a manifest of labelled images and, apart from it, the truth.
+"""What a data set is to every stage: a manifest of labeled images and, apart from it, the truth.
 
 Training stages are given the manifest and the class names only. The lists of masks and of
 boxes are files of their own, so that a look at the workflow's inputs shows who may see them.
@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.masks import Mask
-from pipeline.documents import read_scores, read_table, write_table
 from pipeline.errors import UserError
-from pipeline.files import content_digest, damaged, replacing
+from pipeline.io.files import content_digest, damaged, replacing
+from pipeline.io.tables import read_scores, read_table, write_table
 
 COLUMNS = ("id", "image", "width", "height", "split", "labels", "digest")
 MASK_COLUMNS = ("id", "mask", "digest", "values")

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import BACKGROUND, IGNORE, read_label
 from pipeline.errors import UserError, did_you_mean
-from pipeline.user_files import files_below
+from pipeline.io.arrays import BACKGROUND, IGNORE, read_label
+from pipeline.io.user_files import files_below
 
 SUFFIX = ".png"
 #: Suffixes of pictures that may be meant as masks, though they are not read as such.

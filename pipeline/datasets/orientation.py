@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
 from pipeline.datasets.manifest import Record
-from pipeline.files import replacing
-from pipeline.images import PHOTOGRAPHS, UnreadableImageError, open_image, read_rgb
-from pipeline.parallel import map_images
+from pipeline.io.files import replacing
+from pipeline.io.images import PHOTOGRAPHS, UnreadableImageError, open_image, read_rgb
+from pipeline.runtime.parallel import map_images
 
 #: The orientation of a photograph that is stored upright.
 UPRIGHT = 1
@@ -45,7 +45,7 @@ def stored_pixels(path: Path) -> NDArray[np.uint8]:
     Returns
     -------
     (H, W, 3) uint8 array
-        What :func:`pipeline.images.read_rgb` returns, turned back.
+        What :func:`pipeline.io.images.read_rgb` returns, turned back.
     """
     # Turned back, since Pillow applies the orientation of some formats on its own.
     upright = Image.fromarray(read_rgb(path))

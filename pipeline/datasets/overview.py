@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import Manifest, Record, evenly_spaced
 from pipeline.errors import UserError
-from pipeline.files import sha256_of
-from pipeline.images import deep_maximum
-from pipeline.parallel import map_images
+from pipeline.io.files import sha256_of
+from pipeline.io.images import deep_maximum
+from pipeline.runtime.parallel import map_images
 
 #: Similarity of two words (difflib's ratio) from which on one may be a slip of the other.
 NEAR = 0.8
@@ -73,7 +73,7 @@ class Sizes:
     longest: Record
 
 
-def summarise(manifest: Manifest) -> Overview:
+def summarize(manifest: Manifest) -> Overview:
     """Count the images and labels of a data set."""
     shown = {split: manifest.targets(manifest.of_split(split)) for split in ("train", "val")}
     per_image = {split: matrix.sum(axis=1).astype(np.int64) for split, matrix in shown.items()}
@@ -152,8 +152,8 @@ def pictures_of_classes(
     for name, splits in groups.items():
         train = evenly_spaced(splits["train"], count)
         chosen[name] = train + evenly_spaced(splits["val"], count - len(train))
-    unlabelled = chosen.pop("")
-    return chosen, unlabelled
+    unlabeled = chosen.pop("")
+    return chosen, unlabeled
 
 
 def identical_files(records: Sequence[Record], workers: int) -> list[tuple[Record, ...]]:

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from pipeline.artifacts import write_label
 from pipeline.datasets.voc import CLASSES
 from pipeline.errors import UserError
-from pipeline.images import read_rgb
+from pipeline.io.arrays import write_label
+from pipeline.io.images import read_rgb
 
 
 def read_segmentation(path: Path) -> NDArray[np.uint8]:

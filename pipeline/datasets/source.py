@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.artifacts import BACKGROUND, IGNORE
 from pipeline.datasets.manifest import SEPARATOR, Box
 from pipeline.datasets.names import class_problem
 from pipeline.errors import did_you_mean, shortened
+from pipeline.io.arrays import BACKGROUND, IGNORE
 
 #: The label images' values that are left by background and ignored pixels.
 MOST_CLASSES = IGNORE - BACKGROUND - 1
@@ -103,7 +103,7 @@ class Source:
 
 
 def unknown_label(where: str, name: str, classes: Sequence[str]) -> str:
-    """Word the problem of a label that the classes lack, with its nearest neighbour."""
+    """Word the problem of a label that the classes lack, with its nearest neighbor."""
     more = f" or {len(classes) - LISTED} more" if len(classes) > LISTED else ""
     expected = ", ".join(shortened(known, SHOWN) for known in classes[:LISTED]) + more
     hint = did_you_mean(name, classes)

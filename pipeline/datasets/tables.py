@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.datasets.manifest import BOX_COLUMNS, SEPARATOR, Box
 from pipeline.datasets.source import MOST_CLASSES, SHOWN, Source, unknown_label
 from pipeline.errors import UserError, shortened
-from pipeline.user_files import read_user_text
+from pipeline.io.user_files import read_user_text
 
 SPLITS = ("train", "val")
 #: What a column of labels is called by mistake, in small letters.

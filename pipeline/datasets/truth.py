@@ -15,7 +15,7 @@ def true_boxes(
     known: Sequence[Box] | None,
     mask: NDArray[np.uint8] | None,
 ) -> dict[int, Boxes]:
-    """Give the true boxes of an image's labelled classes.
+    """Give the true boxes of an image's labeled classes.
 
     Parameters
     ----------

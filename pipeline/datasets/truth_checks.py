@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.artifacts import BACKGROUND, IGNORE, read_label
 from pipeline.datasets.contradictions import Seen
 from pipeline.datasets.findings import Finding, listed
 from pipeline.datasets.manifest import Box, Record
@@ -13,7 +12,8 @@ from pipeline.datasets.masks import unnamed
 from pipeline.datasets.orientation import SIDEWAYS, UPRIGHT, exif_orientation
 from pipeline.datasets.source import Candidate, Source
 from pipeline.errors import UserError
-from pipeline.images import MOST_PIXELS
+from pipeline.io.arrays import BACKGROUND, IGNORE, read_label
+from pipeline.io.images import MOST_PIXELS
 
 
 @dataclass(frozen=True)

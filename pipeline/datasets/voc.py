@@ -14,7 +14,7 @@ from pipeline.datasets.masks import find_masks, mask_of, read_mask_values
 from pipeline.datasets.source import Candidate, Source, unknown_label
 from pipeline.datasets.tables import MOST_PIXELS, LabelTable, read_box_table, read_label_table
 from pipeline.errors import UserError
-from pipeline.user_files import is_litter, read_user_bytes, read_user_text
+from pipeline.io.user_files import is_litter, read_user_bytes, read_user_text
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.artifacts import BACKGROUND, IGNORE
 from pipeline.export.job import Exported
+from pipeline.io.arrays import BACKGROUND, IGNORE
 
 PROJECT = "wsss-pipeline"
 PACKAGES = (
     "contourpy", "numpy", "opencv-python-headless", "pillow", "pycocotools", "safetensors",
 )  # fmt: skip
-ORIGIN = "labels are machine-made from image-level labels; photographs keep their own licence"
+ORIGIN = "labels are machine-made from image-level labels; photographs keep their own license"
 NOT_SCORED = "no masks, not scored"
 
 

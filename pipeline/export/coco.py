@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as run_lengths  # type: ignore[import-untyped, unused-ignore]
 
-from pipeline.artifacts import IGNORE
 from pipeline.export.files import write_text
 from pipeline.export.job import (
     Exported,
@@ -24,7 +23,8 @@ from pipeline.export.job import (
 )
 from pipeline.export.photographs import place_photograph
 from pipeline.export.polygons import polygons
-from pipeline.parallel import map_images
+from pipeline.io.arrays import IGNORE
+from pipeline.runtime.parallel import map_images
 
 LOADING = """\
 One annotation for each class of an image, as run lengths or polygons, all regions together;

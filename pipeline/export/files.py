@@ -1,4 +1,4 @@
-"""Files that several formats have: grey images, class names, the table of images, checksums."""
+"""Files that several formats have: gray images, class names, the table of images, checksums."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.artifacts import BACKGROUND, IGNORE
-from pipeline.documents import write_scores, write_table
 from pipeline.export.job import ExportItem
 from pipeline.export.photographs import link_target
-from pipeline.files import replacing, sha256_of
+from pipeline.io.arrays import BACKGROUND, IGNORE
+from pipeline.io.files import replacing, sha256_of
+from pipeline.io.tables import write_scores, write_table
 
 CHECKSUMS = "checksums.sha256"
 
@@ -23,8 +23,8 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_grey(path: Path, values: NDArray[np.uint8]) -> None:
-    """Write an (H, W) uint8 array as a grey PNG without a palette."""
+def write_gray(path: Path, values: NDArray[np.uint8]) -> None:
+    """Write an (H, W) uint8 array as a gray PNG without a palette."""
     with replacing(path) as partial:
         Image.fromarray(values).save(partial, format="PNG")
 

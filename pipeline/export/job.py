@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import BACKGROUND, IGNORE, read_made_label
 from pipeline.datasets.manifest import Record, files_by_id
 from pipeline.errors import UserError
+from pipeline.io.arrays import BACKGROUND, IGNORE, read_made_label
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import ExifTags, Image
 
 from pipeline.datasets.manifest import Record
-from pipeline.files import replacing
-from pipeline.images import PHOTOGRAPHS, UnreadableImageError, open_image, read_rgb
+from pipeline.io.files import replacing
+from pipeline.io.images import PHOTOGRAPHS, UnreadableImageError, open_image, read_rgb
 
 #: Of photographs that are written anew.
 JPEG_QUALITY = 95
@@ -19,8 +19,8 @@ def place_photograph(record: Record, path: Path, how: str) -> bool:
     """Put a record's photograph into an export, as a JPEG that needs no interpretation.
 
     Many readers ignore the EXIF orientation and differ on transparency, CMYK and 16 bits,
-    while labels are made of what :func:`pipeline.images.read_rgb` shows. Whatever is not an
-    8-bit grey or RGB JPEG, stored upright, is written anew as one.
+    while labels are made of what :func:`pipeline.io.images.read_rgb` shows. Whatever is not an
+    8-bit gray or RGB JPEG, stored upright, is written anew as one.
 
     Parameters
     ----------

@@ -1,14 +1,14 @@
-"""Grey PNGs of class numbers, their names, and a table of the images."""
+"""Gray PNGs of class numbers, their names, and a table of the images."""
 
 from collections.abc import Sequence
 from functools import partial
 
-from pipeline.export.files import write_class_values, write_grey, write_image_table
+from pipeline.export.files import write_class_values, write_gray, write_image_table
 from pipeline.export.job import Exported, ExportItem, Target, exported, read_item
-from pipeline.parallel import map_images
+from pipeline.runtime.parallel import map_images
 
 LOADING = """\
-8-bit grey images of class numbers in `masks/SPLIT/ID.png`. `classes.json` names the values;
+8-bit gray images of class numbers in `masks/SPLIT/ID.png`. `classes.json` names the values;
 `images.csv` has the photograph of each mask, whose EXIF orientation has to be applied.
 
 ```python
@@ -40,5 +40,5 @@ def _mask_of(item: ExportItem) -> str:
 
 def _write_image(item: ExportItem, target: Target) -> Exported:
     label = read_item(item, target)
-    write_grey(target.root / _mask_of(item), label)
+    write_gray(target.root / _mask_of(item), label)
     return exported(item, label)

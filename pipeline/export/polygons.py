@@ -17,7 +17,7 @@ Ring = NDArray[np.float64]
 def polygons(mask: NDArray[np.bool_], tolerance: float = 0.5) -> list[Ring]:
     """Trace the outline of every region of a mask halfway between its pixels and the others.
 
-    Pixel (i, j) is the square from (j, i) to (j + 1, i + 1). Its centre is inside a region's
+    Pixel (i, j) is the square from (j, i) to (j + 1, i + 1). Its center is inside a region's
     ring, by the even-odd rule, exactly where the mask is true: as long as nothing is simplified.
     Pixels that touch at a corner only are regions of their own, holes that do so are one.
 
@@ -40,7 +40,7 @@ def polygons(mask: NDArray[np.bool_], tolerance: float = 0.5) -> list[Ring]:
     part = np.pad(mask[top : top + height, left : left + width], 1).astype(np.float64)
     generator = contour_generator(z=part, fill_type=FillType.OuterOffset)
     filled = cast("tuple[list[Ring], list[NDArray[Any]]]", generator.filled(0.5, np.inf))
-    # The padded pixel 0 is centred half a pixel before the part's edge.
+    # The padded pixel 0 is centered half a pixel before the part's edge.
     origin = np.array([left, top]) - 0.5
     return [
         _joined([_simplified(points[a : b - 1] + origin, tolerance) for a, b in pairwise(offsets)])

@@ -6,9 +6,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import BACKGROUND, IGNORE, read_soft_label
 from pipeline.errors import UserError
-from pipeline.export.files import hard_link, write_class_values, write_grey, write_image_table
+from pipeline.export.files import hard_link, write_class_values, write_gray, write_image_table
 from pipeline.export.job import (
     Exported,
     ExportItem,
@@ -17,11 +16,12 @@ from pipeline.export.job import (
     check_values,
     exported,
 )
-from pipeline.parallel import map_images
+from pipeline.io.arrays import BACKGROUND, IGNORE, read_soft_label
+from pipeline.runtime.parallel import map_images
 
 LOADING = """\
 `probabilities/SPLIT/ID.safetensors` holds `classes`, the L label values that an image may show,
-0 (background) first, and `probabilities` of shape (L, H, W) in float16. The same as grey PNGs:
+0 (background) first, and `probabilities` of shape (L, H, W) in float16. The same as gray PNGs:
 `confidence/SPLIT/ID.png` is 255 times the winning probability, `ignore/SPLIT/ID.png` is 255
 where that is below `unsure_below`. `classes.json` names the values, `images.csv` has the
 photographs, whose EXIF orientation has to be applied.
@@ -59,8 +59,8 @@ def _write_image(item: ExportItem, target: Target) -> Exported:
     unsure = winning < target.options.unsure_below
     name = f"{item.record.split}/{item.record.id}.png"
     hard_link(item.source, target.root / _probabilities_of(item))
-    write_grey(target.root / "confidence" / name, np.rint(255 * winning).astype(np.uint8))
-    write_grey(target.root / "ignore" / name, np.where(unsure, IGNORE, 0).astype(np.uint8))
+    write_gray(target.root / "confidence" / name, np.rint(255 * winning).astype(np.uint8))
+    write_gray(target.root / "ignore" / name, np.where(unsure, IGNORE, 0).astype(np.uint8))
     label = np.where(unsure, IGNORE, numbers[probabilities.argmax(axis=0)]).astype(np.uint8)
     return exported(item, label)
 

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from pipeline.artifacts import BACKGROUND, IGNORE, write_label
-from pipeline.datasets.palette import voc_palette
-from pipeline.documents import write_scores
 from pipeline.export.files import write_text
 from pipeline.export.job import Exported, ExportItem, Target, by_split, exported, read_item
 from pipeline.export.photographs import place_photograph
-from pipeline.parallel import map_images
+from pipeline.io.arrays import BACKGROUND, IGNORE, write_label
+from pipeline.io.palette import voc_palette
+from pipeline.io.tables import write_scores
+from pipeline.runtime.parallel import map_images
 
 DEVKIT = "VOCdevkit/VOC2012"
 

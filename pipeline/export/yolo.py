@@ -19,7 +19,7 @@ from pipeline.export.job import (
 )
 from pipeline.export.photographs import place_photograph
 from pipeline.export.polygons import polygons
-from pipeline.parallel import map_images
+from pipeline.runtime.parallel import map_images
 
 LOADING = """\
 One line a connected region in `labels/SPLIT/ID.txt`: the class from 0, then x and y of the

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import IGNORE
+from pipeline.io.arrays import IGNORE
 
 
 def label_agreement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:

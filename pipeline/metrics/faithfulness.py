@@ -27,23 +27,23 @@ def explanation_images(
     Parameters
     ----------
     images : (N, 3, H, W) float tensor
-        Normalised images.
+        Normalized images.
     maps : (N, H, W) float tensor
         In [0, 1].
     mean, std : sequence of 3 float
-        The normalisation.
+        The normalization.
 
     Returns
     -------
     (N, 3, H, W) float tensor
-        Normalised again.
+        Normalized again.
     """
-    centre, scale = (torch.tensor(part, device=images.device).view(3, 1, 1) for part in (mean, std))
-    return ((images * scale + centre) * maps[:, None] - centre) / scale
+    center, scale = (torch.tensor(part, device=images.device).view(3, 1, 1) for part in (mean, std))
+    return ((images * scale + center) * maps[:, None] - center) / scale
 
 
 def deletion_images(image: Tensor, values: Tensor, steps: int) -> Tensor:
-    """Replace more and more of an image by the mean colour, the map's highest pixels first.
+    """Replace more and more of an image by the mean color, the map's highest pixels first.
 
     Petsiuk et al. 2018, "RISE: Randomized Input Sampling for Explanation of Black-box Models",
     "causal metrics".
@@ -51,7 +51,7 @@ def deletion_images(image: Tensor, values: Tensor, steps: int) -> Tensor:
     Parameters
     ----------
     image : (3, H, W) float tensor
-        Normalised, so that zero is the mean colour.
+        Normalized, so that zero is the mean color.
     values : (H, W) float tensor
         The map; pixels of equal value go in reading order.
     steps : int

@@ -1,6 +1,6 @@
-"""Boxes and pixels of objects, and the measures of weakly supervised localisation.
+"""Boxes and pixels of objects, and the measures of weakly supervised localization.
 
-An (image, class) pair is localised when the predicted box and any true box of that class
+An (image, class) pair is localized when the predicted box and any true box of that class
 overlap by a given intersection over union (Russakovsky et al. 2015, "ImageNet Large Scale
 Visual Recognition Challenge", section 4.2). The class is given, as in "GT-known Loc", unless
 a rank says how well the classifier knew it.
@@ -67,7 +67,7 @@ def best_overlap(predicted: NDArray[np.bool_], true: Boxes) -> float:
 def localization_errors(
     overlaps: Sequence[float], thresholds: Sequence[float]
 ) -> dict[str, float | None]:
-    """Give the share of pairs that are not localised, for each threshold; None without pairs."""
+    """Give the share of pairs that are not localized, for each threshold; None without pairs."""
     values = np.asarray(overlaps)
     if not len(values):
         return {str(threshold): None for threshold in thresholds}
@@ -134,7 +134,7 @@ def threshold_overlaps(
 
 
 def max_box_accuracy(overlaps: NDArray[np.float64], overlap: float) -> tuple[float, int]:
-    """Give the best share of localised pairs over all thresholds, and which threshold has it.
+    """Give the best share of localized pairs over all thresholds, and which threshold has it.
 
     Choe et al. 2020, "Evaluating Weakly Supervised Object Localization Methods Right":
     MaxBoxAcc is this at an overlap of .5 with the largest component's boxes. MaxBoxAccV2
@@ -145,7 +145,7 @@ def max_box_accuracy(overlaps: NDArray[np.float64], overlap: float) -> tuple[flo
     overlaps : (P, T) float array
         Intersection over union of P pairs at T thresholds; P and T at least 1.
     overlap : float
-        From which on a pair is localised (delta).
+        From which on a pair is localized (delta).
     """
     shares = (overlaps >= overlap).mean(axis=0)
     best = int(shares.argmax())
@@ -183,7 +183,7 @@ def label_ranks(scores: NDArray[np.floating], labels: Sequence[int]) -> NDArray[
 def guess_overlap(overlaps: Mapping[str, float], rank: int) -> float:
     """Give the best overlap among the guesses that five boxes an image leave for one class.
 
-    Zhou et al. 2016, section 3.2: for top-5 localisation, a tight and a loose box of each of
+    Zhou et al. 2016, section 3.2: for top-5 localization, a tight and a loose box of each of
     the first two predicted classes, and a loose one of the third.
 
     Parameters

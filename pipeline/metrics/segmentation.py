@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import IGNORE
+from pipeline.io.arrays import IGNORE
 
 Counts = NDArray[np.int64]
 

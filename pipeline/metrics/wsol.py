@@ -1,6 +1,6 @@
-"""The scores of weakly supervised localisation, from (image, class) pairs.
+"""The scores of weakly supervised localization, from (image, class) pairs.
 
-On images with several labels every (image, labelled class) pair counts once, and the rank of a
+On images with several labels every (image, labeled class) pair counts once, and the rank of a
 class is taken among the classes that the image lacks
 (:func:`pipeline.metrics.localization.label_ranks`). On images with one label these are the
 measures of ILSVRC and of Choe et al. 2020.
@@ -60,7 +60,7 @@ def localization_scores(
     thresholds: NDArray[np.float64],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Give every measure of localisation of a split.
+    """Give every measure of localization of a split.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def localization_scores(
     thresholds : (T,) float array
         Those that the pairs' overlaps belong to.
     settings : mapping
-        Key ``five_boxes``: whether top-5 localisation has tight and loose boxes of three
+        Key ``five_boxes``: whether top-5 localization has tight and loose boxes of three
         classes instead of one box of five.
 
     Returns

@@ -1,1 +1,1 @@
-"""Networks: the backbone, the class-activation classifier and the segmenter."""
+"""Networks: the backbone, the class-activation classifier and the segmentation."""

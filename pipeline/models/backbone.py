@@ -8,8 +8,8 @@ from typing import Any
 import timm
 from torch import Tensor, nn
 
-from pipeline.artifacts import read_weights
 from pipeline.errors import UserError
+from pipeline.io.arrays import read_weights
 from pipeline.models.strides import lacks_stride, remove_dilation, set_output_stride
 
 #: What timm raises when a network does not take an argument, or not its value.
@@ -84,7 +84,7 @@ def end_at(backbone: Any, layer: str) -> None:
     backbone.num_features = channels[layer]
 
 
-def initialise_backbone(backbone: nn.Module, weights: Path | None, *, pretrained: bool) -> None:
+def initialize_backbone(backbone: nn.Module, weights: Path | None, *, pretrained: bool) -> None:
     """Give a backbone the weights that its training starts from, in place.
 
     Parameters
@@ -156,7 +156,7 @@ def restore(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         ) from error
 
 
-def normalisation(backbone: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def normalization(backbone: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Give the RGB mean and deviation, of images in [0, 1], that a timm network expects."""
     settings = backbone.pretrained_cfg
     return tuple(settings["mean"]), tuple(settings["std"])

@@ -10,7 +10,7 @@ from torch.distributed.nn import functional as distributed
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def synchronise_batch_norm(model: nn.Module, fabric: Fabric) -> None:
+def synchronize_batch_norm(model: nn.Module, fabric: Fabric) -> None:
     """Let batch norm take its statistics over the batches of all processes, in place.
 
     One process needs no change. On GPUs the layers become torch's own; the CPU, which these
@@ -29,49 +29,49 @@ def synchronise_batch_norm(model: nn.Module, fabric: Fabric) -> None:
         return
     for part in model.modules():
         if isinstance(part, BatchNormAct2d):
-            part.__class__ = _SynchronisedAct
+            part.__class__ = _SynchronizedAct
         elif isinstance(part, _BatchNorm):
-            part.__class__ = _Synchronised
+            part.__class__ = _Synchronized
 
 
-class _Synchronised(nn.BatchNorm2d):
+class _Synchronized(nn.BatchNorm2d):
     """Batch norm of 2-d maps; the same parameters and buffers, other statistics in training."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Normalise (N, C, h, w) maps."""
+        """Normalize (N, C, h, w) maps."""
         if not self.training:
             evaluated: Tensor = super().forward(maps)
             return evaluated
-        return _normalised(self, maps)
+        return _normalized(self, maps)
 
 
-class _SynchronisedAct(BatchNormAct2d):
+class _SynchronizedAct(BatchNormAct2d):
     """timm's batch norm with an activation."""
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Normalise (N, C, h, w) maps and apply the activation."""
+        """Normalize (N, C, h, w) maps and apply the activation."""
         if not self.training:
             evaluated: Tensor = super().forward(maps)  # type: ignore[no-untyped-call]
             return evaluated
-        activated: Tensor = self.act(self.drop(_normalised(self, maps)))
+        activated: Tensor = self.act(self.drop(_normalized(self, maps)))
         return activated
 
 
-def _normalised(layer: Any, maps: Tensor) -> Tensor:
-    """Normalise by the mean and variance over all processes, and note them as running ones."""
+def _normalized(layer: Any, maps: Tensor) -> Tensor:
+    """Normalize by the mean and variance over all processes, and note them as running ones."""
     processes = torch.distributed.get_world_size()
     count = processes * maps.numel() // maps.shape[1]
     mean = _summed(maps.sum(dim=(0, 2, 3))) / count
-    centred = maps - mean[:, None, None]
-    variance = _summed(centred.square().sum(dim=(0, 2, 3))) / count
+    centered = maps - mean[:, None, None]
+    variance = _summed(centered.square().sum(dim=(0, 2, 3))) / count
     with torch.no_grad():
         layer.num_batches_tracked.add_(1)
         layer.running_mean.lerp_(mean, layer.momentum)
         # Running variances are of a population that the batch is a sample of.
         layer.running_var.lerp_(variance * count / max(count - 1, 1), layer.momentum)
     scale = layer.weight * (variance + layer.eps).rsqrt()
-    normalised: Tensor = centred * scale[:, None, None] + layer.bias[:, None, None]
-    return normalised
+    normalized: Tensor = centered * scale[:, None, None] + layer.bias[:, None, None]
+    return normalized
 
 
 def _summed(values: Tensor) -> Tensor:

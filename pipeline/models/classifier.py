@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from pipeline.artifacts import read_network, write_weights
-from pipeline.images import FILTER, interpolation_of
+from pipeline.io.arrays import read_network, write_weights
+from pipeline.io.images import FILTER, interpolation_of
 from pipeline.models.adl import insert_adl
-from pipeline.models.backbone import create_backbone, initialise_backbone, normalisation, restore
+from pipeline.models.backbone import create_backbone, initialize_backbone, normalization, restore
 
 #: What rebuilds a classifier from its file.
 KEYS = (
@@ -25,7 +25,7 @@ class ClassScores(NamedTuple):
     Attributes
     ----------
     logits : (N, C) float tensor
-        One unnormalised score per class.
+        One unnormalized score per class.
     maps : (N, C, h, w) float tensor
         Class maps before ReLU; pooling them gives the logits.
     """
@@ -75,7 +75,7 @@ class CamClassifier(nn.Module):
         self.bias = nn.Parameter(torch.zeros(classes)) if bias else None
         self.adl = insert_adl(backbone, **adl) if adl else None
         self.pooling = pooling
-        self.mean, self.std = normalisation(backbone)
+        self.mean, self.std = normalization(backbone)
         self.interpolation = interpolation
 
     @property
@@ -87,7 +87,7 @@ class CamClassifier(nn.Module):
         return layer
 
     def forward(self, images: Tensor) -> ClassScores:
-        """Map (N, 3, H, W) normalised images to class scores and class maps."""
+        """Map (N, 3, H, W) normalized images to class scores and class maps."""
         maps = self.head(self.backbone.forward_features(images))  # type: ignore[operator]
         return ClassScores(self.pool(maps), maps)
 
@@ -128,7 +128,7 @@ def create_classifier(
         dilation=settings.get("dilation", True),
         last_layer=settings.get("last_layer"),
     )
-    initialise_backbone(backbone, weights, pretrained=settings["pretrained"])
+    initialize_backbone(backbone, weights, pretrained=settings["pretrained"])
     adl = settings.get("adl")
     model = CamClassifier(
         backbone,

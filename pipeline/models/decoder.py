@@ -46,7 +46,7 @@ class FullDeepLab(nn.Module):
                 nn.init.kaiming_normal_(part.weight)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Map (N, 3, H, W) normalised images to (N, classes, H, W) logits."""
+        """Map (N, 3, H, W) normalized images to (N, classes, H, W) logits."""
         logits = self.segmentation_head(self.decoder(self.encoder(images)))
         return _resized(logits, images)
 

@@ -24,7 +24,7 @@ from huggingface_hub.errors import (
 from torch import nn
 
 from pipeline.errors import UserError
-from pipeline.files import locked, replacing, sha256_of
+from pipeline.io.files import locked, replacing, sha256_of
 from pipeline.models.backbone import create_backbone, load_backbone
 
 logger = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from pipeline.progress import progress
+from pipeline.runtime.progress import progress
 
-#: Solvers by name; each takes the inverse strength of the regularisation, and
+#: Solvers by name; each takes the inverse strength of the regularization, and
 #: whether there is a constant.
 SOLVERS: dict[str, Callable[[float, bool], LogisticRegression | LinearSVC]] = {
     "logistic": lambda c, bias: LogisticRegression(C=c, fit_intercept=bias, max_iter=1000),
@@ -40,7 +40,7 @@ def fit_linear(
         Labels, 0 or 1.
     solver : {"logistic", "svm"}
     c : float
-        Inverse strength of the L2 regularisation, of features scaled to mean 0 and variance 1.
+        Inverse strength of the L2 regularization, of features scaled to mean 0 and variance 1.
     constant : bool
         Whether scores have a constant. Without one the features keep their mean, so that pooled
         maps are the whole score: where a class is absent its map is negative.

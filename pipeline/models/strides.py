@@ -110,8 +110,8 @@ def _stride_vgg(network: Any, output_stride: int) -> None:
 def _stride_inception(network: Any, output_stride: int) -> None:
     """Pad every layer by half its kernel, and make strides beyond the output stride dilation.
 
-    Without padding, Mixed_6e has 12 x 12 cells for a 224 x 224 image, cell i centred at pixel
-    21 + 16 i; with it, 14 x 14, cell i centred at pixel 16 i as in timm's ResNets. Pretrained
+    Without padding, Mixed_6e has 12 x 12 cells for a 224 x 224 image, cell i centered at pixel
+    21 + 16 i; with it, 14 x 14, cell i centered at pixel 16 i as in timm's ResNets. Pretrained
     weights stay valid but for the border, where they see zeros in place of more image.
     """
     dilation = 1
@@ -149,7 +149,7 @@ def remove_dilation(network: nn.Module) -> None:
     """Leave strides out without making up for them by dilation, in place.
 
     The ResNets of IRN (Ahn, Cho and Kwak 2019), and of Puzzle-CAM after it, have a last stage
-    of stride 1 whose convolutions look at neighbouring cells: less of the image each than in
+    of stride 1 whose convolutions look at neighboring cells: less of the image each than in
     the pretraining.
     """
     for part in network.modules():
@@ -188,7 +188,7 @@ class _SparsePool(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Map (N, C, h, w) features that are not below zero to pooled ones."""
         height, width = features.shape[-2:]
-        # Places that lie a dilation apart become neighbours in a map of their own. Zeros beyond
+        # Places that lie a dilation apart become neighbors in a map of their own. Zeros beyond
         # the border are what the average counts there, and change no maximum.
         step = self.dilation
         whole = F.pad(features, (0, -width % step, 0, -height % step))

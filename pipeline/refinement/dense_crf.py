@@ -31,7 +31,7 @@ class CrfSettings:
     bilateral_sxy : float
         Position deviation of the appearance kernel, in pixels.
     bilateral_srgb : float
-        Colour deviation of the appearance kernel, in grey levels.
+        Color deviation of the appearance kernel, in gray levels.
     bilateral_compat : float
         Weight of the appearance kernel.
     """

@@ -1,7 +1,7 @@
-"""Foreground and background colour models, and the minimum cut between them.
+"""Foreground and background color models, and the minimum cut between them.
 
 Simonyan, Vedaldi and Zisserman 2013, "Deep Inside Convolutional Networks", section 3.2: the
-strongest pixels of a class map teach a foreground colour model, the weakest ones a background
+strongest pixels of a class map teach a foreground color model, the weakest ones a background
 model, and a graph cut (Boykov and Jolly 2001) parts the image between them. Engine, pairwise
 term and the iterative mode are those of GrabCut (Rother, Kolmogorov and Blake 2004) in OpenCV.
 """
@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 from threadpoolctl import threadpool_limits
 
-from pipeline.artifacts import BACKGROUND, IGNORE
+from pipeline.io.arrays import BACKGROUND, IGNORE
 
 #: Value of a pixel that is tagged as foreground.
 FOREGROUND = 1
-#: Added to the colour variances, in grey levels squared: a single colour has a density too.
+#: Added to the color variances, in gray levels squared: a single color has a density too.
 COVARIANCE_FLOOR = 10.0
-#: Pixels that a colour model is fitted on at most; more change it little and cost much.
+#: Pixels that a color model is fitted on at most; more change it little and cost much.
 SAMPLE = 5000
 #: Pixels that a Gaussian needs at least.
 PIXELS_PER_COMPONENT = 10
@@ -40,9 +40,9 @@ class GraphCutSettings:
     ----------
     foreground_quantile, background_quantile : float
         Of an image's map values: pixels above the one and not above the other teach the
-        colour models.
+        color models.
     components : int
-        Gaussians of a colour model, at most 5.
+        Gaussians of a color model, at most 5.
     mode : {"frozen", "iterative"}
         Cut once between the fitted models, or refit them to the cut in turns (GrabCut).
     iterations : int
@@ -65,8 +65,8 @@ class GraphCutSettings:
 
 
 @dataclass(frozen=True)
-class ColourModel:
-    """A mixture of K Gaussians over colours.
+class ColorModel:
+    """A mixture of K Gaussians over colors.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class ColourModel:
     covariances: NDArray[np.float64]
 
     def log_likelihood(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Give the logarithm of the density at the colour of each of (H, W, 3) pixels."""
+        """Give the logarithm of the density at the color of each of (H, W, 3) pixels."""
         pixels = image.reshape(-1, 3).astype(np.float32)
         parts = np.empty((len(self.weights), len(pixels)), np.float32)
         for part, weight, mean, covariance in zip(
@@ -103,10 +103,10 @@ class ColourModel:
         return np.concatenate([part.ravel() for part in padded])[None]
 
     @classmethod
-    def from_opencv(cls, row: NDArray[np.float64]) -> "ColourModel":
+    def from_opencv(cls, row: NDArray[np.float64]) -> "ColorModel":
         """Read a row that OpenCV has refitted; components without weight are left out.
 
-        :data:`COVARIANCE_FLOOR` is added: a refit to one colour has a variance of zero.
+        :data:`COVARIANCE_FLOOR` is added: a refit to one color has a variance of zero.
         """
         weights, means, covariances = np.split(row[0], [COMPONENTS, 4 * COMPONENTS])
         used = weights > 0
@@ -122,7 +122,7 @@ class Cut:
     ----------
     foreground : (H, W) bool array
     posterior : (H, W) float32 array
-        Probability of the foreground by colour alone, both sides equally likely before.
+        Probability of the foreground by color alone, both sides equally likely before.
     """
 
     foreground: NDArray[np.bool_]
@@ -130,7 +130,7 @@ class Cut:
 
 
 def tag_pixels(strength: NDArray[np.float32], settings: GraphCutSettings) -> NDArray[np.uint8]:
-    """Tag the pixels that teach the colour models.
+    """Tag the pixels that teach the color models.
 
     Parameters
     ----------
@@ -152,33 +152,33 @@ def tag_pixels(strength: NDArray[np.float32], settings: GraphCutSettings) -> NDA
     return tags
 
 
-def fit_colour_model(colours: NDArray[np.uint8], components: int) -> ColourModel:
-    """Fit a mixture of Gaussians by expectation maximisation, the same one every time.
+def fit_color_model(colors: NDArray[np.uint8], components: int) -> ColorModel:
+    """Fit a mixture of Gaussians by expectation maximization, the same one every time.
 
     Parameters
     ----------
-    colours : (N, 3) uint8 array
+    colors : (N, 3) uint8 array
         At least one; of more than 5000 a random 5000 are used.
     components : int
-        Gaussians at most; fewer where there are few pixels or few colours.
+        Gaussians at most; fewer where there are few pixels or few colors.
 
     Returns
     -------
-    ColourModel
+    ColorModel
     """
-    if len(colours) > SAMPLE:
-        chosen = np.random.default_rng(0).choice(len(colours), SAMPLE, replace=False)
-        colours = colours[chosen]
-    distinct = len(np.unique(colours, axis=0))
-    count = max(1, min(components, distinct, len(colours) // PIXELS_PER_COMPONENT))
+    if len(colors) > SAMPLE:
+        chosen = np.random.default_rng(0).choice(len(colors), SAMPLE, replace=False)
+        colors = colors[chosen]
+    distinct = len(np.unique(colors, axis=0))
+    count = max(1, min(components, distinct, len(colors) // PIXELS_PER_COMPONENT))
     if distinct == 1:
         floor = COVARIANCE_FLOOR * np.eye(3)
-        return ColourModel(np.ones(1), colours[:1].astype(np.float64), floor[None])
+        return ColorModel(np.ones(1), colors[:1].astype(np.float64), floor[None])
     mixture = GaussianMixture(count, reg_covar=COVARIANCE_FLOOR, random_state=0)
     # For as few numbers, threads only wait for one another: one is ten times as fast.
     with threadpool_limits(1):
-        mixture.fit(colours.astype(np.float64))
-    return ColourModel(mixture.weights_, mixture.means_, mixture.covariances_)
+        mixture.fit(colors.astype(np.float64))
+    return ColorModel(mixture.weights_, mixture.means_, mixture.covariances_)
 
 
 def cut_class(
@@ -202,8 +202,7 @@ def cut_class(
     if not (tags == FOREGROUND).any():
         return Cut(np.zeros(tags.shape, bool), np.zeros(tags.shape, np.float32))
     background, foreground = (
-        fit_colour_model(image[tags == tag], settings.components)
-        for tag in (BACKGROUND, FOREGROUND)
+        fit_color_model(image[tags == tag], settings.components) for tag in (BACKGROUND, FOREGROUND)
     )
     cut = minimum_cut(image, background, foreground)
     if settings.mode == "iterative":
@@ -212,22 +211,22 @@ def cut_class(
     return Cut(kept, cut.posterior)
 
 
-def minimum_cut(image: NDArray[np.uint8], background: ColourModel, foreground: ColourModel) -> Cut:
-    """Find the partition of least energy under two fixed colour models.
+def minimum_cut(image: NDArray[np.uint8], background: ColorModel, foreground: ColorModel) -> Cut:
+    """Find the partition of least energy under two fixed color models.
 
-    The energy is the sum of -log p(colour) under each pixel's own model, and of
-    ``50 exp(-beta |difference of colours|^2) / distance`` over the pairs of 8-neighbours that the
+    The energy is the sum of -log p(color) under each pixel's own model, and of
+    ``50 exp(-beta |difference of colors|^2) / distance`` over the pairs of 8-neighbors that the
     partition divides; beta is 1 / (2 mean squared difference) (Rother et al. 2004, eq. 2 to 11).
 
     Parameters
     ----------
     image : (H, W, 3) uint8 array
-    background, foreground : ColourModel
+    background, foreground : ColorModel
 
     Returns
     -------
     Cut
-        No foreground where no pixel's colour speaks for it.
+        No foreground where no pixel's color speaks for it.
     """
     inside, outside = foreground.log_likelihood(image), background.log_likelihood(image)
     wins = inside > outside
@@ -237,7 +236,7 @@ def minimum_cut(image: NDArray[np.uint8], background: ColourModel, foreground: C
     mask = np.where(wins, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
     # Where both densities underflow, OpenCV would take the difference of two infinities, so
     # that such pixels are pinned to their likelier side. That changes the cut only where both
-    # all but vanish: no neighbours outweigh one vanishing density.
+    # all but vanish: no neighbors outweigh one vanishing density.
     pinned = np.minimum(inside, outside) < UNDERFLOW
     mask[pinned & wins], mask[pinned & ~wins] = cv2.GC_FGD, cv2.GC_BGD
     models = background.to_opencv(), foreground.to_opencv()
@@ -247,18 +246,18 @@ def minimum_cut(image: NDArray[np.uint8], background: ColourModel, foreground: C
 def refitted_cut(
     image: NDArray[np.uint8],
     cut: Cut,
-    background: ColourModel,
-    foreground: ColourModel,
+    background: ColorModel,
+    foreground: ColorModel,
     iterations: int,
 ) -> Cut:
-    """Refit the colour models to a cut and cut again, in turns (GrabCut).
+    """Refit the color models to a cut and cut again, in turns (GrabCut).
 
     Parameters
     ----------
     image : (H, W, 3) uint8 array
     cut : Cut
         Where to start from.
-    background, foreground : ColourModel
+    background, foreground : ColorModel
         Models that part the pixels of each side among components at first.
     iterations : int
         Turns.
@@ -267,7 +266,7 @@ def refitted_cut(
     -------
     Cut
         The posterior is that of the refitted models. Where the refit leaves one side without
-        pixels (it does where a side has a single colour), the cut to start from.
+        pixels (it does where a side has a single color), the cut to start from.
     """
     if cut.foreground.all() or not cut.foreground.any():
         return cut
@@ -276,7 +275,7 @@ def refitted_cut(
     inside = _grab_cut(image, mask, models, iterations, cv2.GC_EVAL)
     if inside.all() or not inside.any():
         return cut
-    refitted = (ColourModel.from_opencv(model) for model in models)
+    refitted = (ColorModel.from_opencv(model) for model in models)
     outer, inner = (model.log_likelihood(image) for model in refitted)
     return Cut(inside, _posterior(inner, outer))
 
@@ -316,7 +315,7 @@ def combine_cuts(
     """Resolve where the cuts of several classes overlap.
 
     The class with the higher posterior x strength has the pixel: the posterior says how
-    much the colour is of the object rather than of its surroundings, but a colour that two
+    much the color is of the object rather than of its surroundings, but a color that two
     objects share is told apart only by where each class's map is strong.
 
     Parameters

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import BACKGROUND, IGNORE, ClassMaps
-from pipeline.images import cell_side
+from pipeline.io.arrays import BACKGROUND, IGNORE, ClassMaps
+from pipeline.io.images import cell_side
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf, label_probabilities
 from pipeline.refinement.graph_cut import GraphCutSettings, combine_cuts, cut_class
 
@@ -98,7 +98,7 @@ def scores_with_background(maps: Maps, rule: str, value: float) -> Maps:
 
 
 @dataclass(frozen=True)
-class Labelling:
+class Labeling:
     """What is known about the label of every pixel of an image.
 
     Attributes
@@ -139,13 +139,13 @@ def label_by_scores(
     *,
     background: Mapping[str, Any],
     crf: CrfSettings | None,
-) -> Labelling:
+) -> Labeling:
     """Label one image by its class maps and a score of the background.
 
     Parameters
     ----------
     maps : ClassMaps
-        Maps of the classes the image is labelled with; none gives all background.
+        Maps of the classes the image is labeled with; none gives all background.
     image : (H, W, 3) uint8 array or None
         The photograph; needed by the CRF alone.
     background : mapping
@@ -155,19 +155,19 @@ def label_by_scores(
 
     Returns
     -------
-    Labelling
+    Labeling
         Probabilities are the CRF's, or the scores divided by their sum. Ties go to the
         background, then to the lower class number.
     """
     scores = scores_with_background(upsampled(maps), **background)
     initial = winners = scores.argmax(axis=0)
-    shares = probabilities = _normalised(scores)
+    shares = probabilities = _normalized(scores)
     if crf is not None and image is not None:
         if crf.unary == "labels":
             probabilities = label_probabilities(initial, len(scores), crf.gt_prob)
         probabilities = dense_crf(image, probabilities, crf)
         winners = probabilities.argmax(axis=0)
-    return Labelling(
+    return Labeling(
         _numbers(maps),
         winners,
         initial,
@@ -183,13 +183,13 @@ def label_by_graph_cut(
     *,
     background: Mapping[str, Any],
     settings: GraphCutSettings,
-) -> Labelling:
+) -> Labeling:
     """Label one image by a graph cut for each of its classes.
 
     Parameters
     ----------
     maps : ClassMaps
-        Maps of the classes the image is labelled with; none gives all background.
+        Maps of the classes the image is labeled with; none gives all background.
     image : (H, W, 3) uint8 array or None
         The photograph; needed where the image has a class.
     background : mapping
@@ -198,8 +198,8 @@ def label_by_graph_cut(
 
     Returns
     -------
-    Labelling
-        Probabilities are those of the colours alone: a class's posterior, and of the
+    Labeling
+        Probabilities are those of the colors alone: a class's posterior, and of the
         background that of no class, divided by their sum. The cut may decide against them.
     """
     initial = label_by_scores(maps, None, background=background, crf=None)
@@ -210,8 +210,8 @@ def label_by_graph_cut(
     winners, certainty = combine_cuts(cuts, strengths)
     posteriors = np.stack([cut.posterior for cut in cuts])
     scores = np.concatenate([1 - posteriors.max(axis=0, keepdims=True), posteriors])
-    probabilities = _normalised(scores.astype(np.float32))
-    return Labelling(
+    probabilities = _normalized(scores.astype(np.float32))
+    return Labeling(
         initial.numbers,
         winners,
         initial.initial,
@@ -221,11 +221,11 @@ def label_by_graph_cut(
     )
 
 
-def labeller_of(
+def labeler_of(
     background: Mapping[str, Any],
     crf: Mapping[str, Any] | None,
     graph_cut: Mapping[str, Any] | None,
-) -> Callable[[ClassMaps, NDArray[np.uint8] | None], Labelling]:
+) -> Callable[[ClassMaps, NDArray[np.uint8] | None], Labeling]:
     """Give the function that labels an image as a refinement's sections say; it is picklable."""
     if graph_cut is not None:
         cut = GraphCutSettings.from_config(graph_cut)
@@ -247,7 +247,7 @@ def confident_label(
     Parameters
     ----------
     maps : ClassMaps
-        Maps of the classes the image is labelled with.
+        Maps of the classes the image is labeled with.
     image : (H, W, 3) uint8 array or None
         The photograph; needed by the CRF alone.
     foreground, background : float
@@ -277,7 +277,7 @@ def _numbers(maps: ClassMaps) -> NDArray[np.uint8]:
     return np.concatenate([[BACKGROUND], maps.classes]).astype(np.uint8)
 
 
-def _normalised(scores: Maps) -> Maps:
+def _normalized(scores: Maps) -> Maps:
     """Divide scores by their sum; where all are zero the background is certain."""
     total = scores.sum(axis=0)
     safe = np.asarray(scores / np.where(total > 0, total, 1), np.float32)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from pipeline.affinity import FlatGrid, affinities
+from pipeline.refinement.affinity import FlatGrid, affinities
 
 
 def chebyshev_coefficients(steps: int, tolerance: float) -> list[float]:
@@ -60,7 +60,7 @@ class TransitionMatrix:
     edges : (H, W) float32 tensor
         In [0, 1].
     radius : int
-        Cells nearer than this are neighbours.
+        Cells nearer than this are neighbors.
     beta : float
         Exponent of the affinities.
 
@@ -73,17 +73,17 @@ class TransitionMatrix:
     def __init__(self, edges: Tensor, *, radius: int, beta: float) -> None:
         self._grid = FlatGrid(edges.shape[0], edges.shape[1], radius)
         self._weights = list(affinities(edges, self._grid).pow_(beta))
-        # To the cell itself the affinity is 1, so D = 1 + the weights of its neighbours.
+        # To the cell itself the affinity is 1, so D = 1 + the weights of its neighbors.
         flat = edges.new_zeros((1, self._grid.cells + 2 * self._grid.margin))
         here, *there = self._slices(flat)
-        for weight, neighbour in zip(self._weights, there, strict=True):
+        for weight, neighbor in zip(self._weights, there, strict=True):
             here.add_(weight)
-            neighbour.add_(weight)
+            neighbor.add_(weight)
         self.degrees = self._grid.unflatten(1 + here[0])
         self._diagonal = -here[0] / (1 + here[0])
         here, *there = self._slices((1 + flat).rsqrt())
-        for weight, neighbour in zip(self._weights, there, strict=True):
-            weight.mul_(here[0] * neighbour[0])
+        for weight, neighbor in zip(self._weights, there, strict=True):
+            weight.mul_(here[0] * neighbor[0])
 
     def walk(self, maps: Tensor, steps: int) -> Tensor:
         """Give x T^n by n products: the reference.
@@ -149,7 +149,7 @@ class TransitionMatrix:
             to.addcmul_(weight, source[0], value=factor)
 
     def _slices(self, flat: Tensor) -> list[Tensor]:
-        """Give the cells themselves, then the neighbours of all cells in every direction."""
+        """Give the cells themselves, then the neighbors of all cells in every direction."""
         grid = self._grid
         starts = [0] + [grid.shift(dy, dx) for dy, dx in grid.directions]
         return [flat[:, grid.margin + s : grid.margin + s + grid.cells] for s in starts]
@@ -225,7 +225,7 @@ def random_walk(
     edges : sequence of (H, W) float32 tensor
         In [0, 1].
     radius : int
-        Cells nearer than this are neighbours.
+        Cells nearer than this are neighbors.
     beta : float
         Exponent of the affinities.
     steps : int
@@ -236,7 +236,7 @@ def random_walk(
     Returns
     -------
     list of (K, H, W) float32 tensor
-        Not normalised.
+        Not normalized.
     """
     # A batch is one tall image with walls between the pictures.
     width = max(item.shape[1] for item in edges)

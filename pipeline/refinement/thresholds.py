@@ -7,31 +7,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import ClassMaps
-from pipeline.documents import read_scores
 from pipeline.errors import UserError
+from pipeline.io.arrays import ClassMaps
+from pipeline.io.tables import read_scores
 
 #: Intervals of [0, 1] that values are counted in: finer than any threshold matters.
 BINS = 1000
-CENTRES = (np.arange(BINS) + 0.5) / BINS
+CENTERS = (np.arange(BINS) + 0.5) / BINS
 
 Histogram = NDArray[np.float64]
 
 
 def mean_value(histogram: Histogram) -> float:
     """Give the mean of the values: what a pixel scores on average is not yet an object."""
-    return float((histogram * CENTRES).sum() / histogram.sum())
+    return float((histogram * CENTERS).sum() / histogram.sum())
 
 
 def otsu(histogram: Histogram) -> float:
     """Give the value that parts two classes of the largest variance between them (Otsu 1979)."""
     below = histogram.cumsum()
-    total, sums = below[-1], (histogram * CENTRES).cumsum()
+    total, sums = below[-1], (histogram * CENTERS).cumsum()
     between = (sums[-1] * below - sums * total) ** 2
     spread = below * (total - below)
     variance = np.divide(between, spread, out=np.zeros(BINS), where=spread > 0)
     best = np.flatnonzero(variance == variance.max())
-    return float(CENTRES[best].mean())  # the middle, where a gap gives many the same variance
+    return float(CENTERS[best].mean())  # the middle, where a gap gives many the same variance
 
 
 #: Rules by the name that a configuration gives for a threshold.

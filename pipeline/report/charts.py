@@ -1,4 +1,4 @@
-"""Charts as inline SVG that takes the page's text colour, light or dark."""
+"""Charts as inline SVG that takes the page's text color, light or dark."""
 
 from collections.abc import Mapping, Sequence
 from io import StringIO
@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 
 from pipeline.report.inputs import History
 
-#: Stands for the page's text colour until the SVG is written.
+#: Stands for the page's text color until the SVG is written.
 INK = "#010203"
-#: Okabe and Ito's colours: told apart with any colour vision, legible on white and black.
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c")
+#: Okabe and Ito's colors: told apart with any color vision, legible on white and black.
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c")
 #: Lines whose legend has room inside a chart.
 FEW = 6
 #: Characters of a class name that an axis has room for.
@@ -40,7 +40,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
-    "axes.prop_cycle": cycler(linestyle=("-", "--", ":")) * cycler(color=COLOURS),
+    "axes.prop_cycle": cycler(linestyle=("-", "--", ":")) * cycler(color=COLORS),
 }
 
 
@@ -75,11 +75,11 @@ def threshold_chart(
             values = [100 * point[value] for point in points]
             (line,) = axes.plot(thresholds, values, label=method)
             best = int(np.argmax(values))
-            colour = line.get_color()
-            axes.plot(thresholds[best], values[best], "o", color=colour)
+            color = line.get_color()
+            axes.plot(thresholds[best], values[best], "o", color=color)
             if method in rules:
                 place = rules[method]["value"], 100 * rules[method][value]
-                axes.plot(*place, "o", color=colour, markerfacecolor="none", markersize=8)
+                axes.plot(*place, "o", color=color, markerfacecolor="none", markersize=8)
         axes.set(xlabel=xlabel, ylabel=f"{ylabel} in %", xlim=(0, 1), ylim=(0, None))
         if len(curves) > FEW:
             figure.legend(loc="outside right upper", fontsize=8)
@@ -141,7 +141,7 @@ def confusion_chart(confusion: Sequence[Sequence[int]], names: Sequence[str], ti
 
 
 def _svg(figure: Figure, label: str) -> str:
-    """Write a figure as an SVG element whose dark strokes take the text's colour."""
+    """Write a figure as an SVG element whose dark strokes take the text's color."""
     buffer = StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.artifacts import ClassMaps, maps_by_id
 from pipeline.datasets.manifest import Box, Manifest, Record
 from pipeline.datasets.masks import Mask
 from pipeline.datasets.truth import true_boxes
-from pipeline.images import read_rgb
+from pipeline.io.arrays import ClassMaps, maps_by_id
+from pipeline.io.images import read_rgb
 from pipeline.metrics.localization import Boxes, map_boxes
 from pipeline.refinement.labels import upsampled
 from pipeline.report.pictures import Picture, data_url, thumbnail, with_boxes, with_map

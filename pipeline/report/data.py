@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.datasets.manifest import Manifest
 from pipeline.report.gallery import Card, Split
 from pipeline.report.inputs import KINDS, ImageScore
-from pipeline.report.pictures import palette_colours
+from pipeline.report.pictures import palette_colors
 
 #: Digits that a share keeps: the page shows three.
 DIGITS = 4
@@ -32,24 +32,24 @@ def page_data(
     Returns
     -------
     dict
-        ``classes`` (name and colour, the background left out), ``scores`` (``miou`` and
+        ``classes`` (name and color, the background left out), ``scores`` (``miou`` and
         ``classes``, the background among them), ``splits`` (methods, and pictures whose ``scores``
         and ``doubts`` are in the order of ``labels``).
     """
     return {
         "classes": [
-            {"name": name, "colour": colour}
-            for name, colour in zip(manifest.classes, class_colours(manifest), strict=True)
+            {"name": name, "color": color}
+            for name, color in zip(manifest.classes, class_colors(manifest), strict=True)
         ],
         "scores": [_class_scores(score) for score in scores],
         "splits": {name: _split(split, cards[name]) for name, split in splits.items()},
     }
 
 
-def class_colours(manifest: Manifest) -> list[str]:
-    """Give the palette's colour of each class, as CSS writes it."""
-    colours = palette_colours()[1 : len(manifest.classes) + 1].tolist()
-    return [f"rgb({red}, {green}, {blue})" for red, green, blue in colours]
+def class_colors(manifest: Manifest) -> list[str]:
+    """Give the palette's color of each class, as CSS writes it."""
+    colors = palette_colors()[1 : len(manifest.classes) + 1].tolist()
+    return [f"rgb({red}, {green}, {blue})" for red, green, blue in colors]
 
 
 def _class_scores(score: Mapping[str, Any]) -> dict[str, Any]:

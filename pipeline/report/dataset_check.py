@@ -35,7 +35,7 @@ def render_check(
     overview: Overview,
     found: Sequence[Finding],
     sheet: Mapping[str, Sequence[Shot]],
-    unlabelled: Sequence[Shot],
+    unlabeled: Sequence[Shot],
 ) -> str:
     """Give the HTML document. The same arguments give the same bytes.
 
@@ -47,7 +47,7 @@ def render_check(
     found : sequence of Finding
     sheet : mapping of str to sequence of Shot
         Pictures by class.
-    unlabelled : sequence of Shot
+    unlabeled : sequence of Shot
         Pictures without a label.
     """
     return render(
@@ -56,7 +56,7 @@ def render_check(
         overview=overview,
         found=found,
         sheet=sheet,
-        unlabelled=unlabelled,
+        unlabeled=unlabeled,
         classes=_class_rows(manifest.classes, overview),
         histogram=_histogram(overview),
         matrix=_matrix(overview.together),

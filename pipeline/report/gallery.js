@@ -180,11 +180,11 @@ function linkThumbnails(list) {
   });
 }
 
-// A class's name beside the colour that it has in labels.
+// A class's name beside the color that it has in labels.
 function named(name) {
   const element = text("span", name, "class");
   const swatch = document.createElement("i");
-  swatch.style.background = data.classes.find((one) => one.name === name)?.colour;
+  swatch.style.background = data.classes.find((one) => one.name === name)?.color;
   element.prepend(swatch);
   return element;
 }

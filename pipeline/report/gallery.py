@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.artifacts import ClassMaps, MapShard, maps_by_id, read_made_label
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.masks import Mask
-from pipeline.images import read_rgb
-from pipeline.progress import progress
+from pipeline.io.arrays import ClassMaps, MapShard, maps_by_id, read_made_label
+from pipeline.io.images import read_rgb
 from pipeline.refinement.graph_cut import GraphCutSettings, tag_pixels
 from pipeline.refinement.labels import upsampled
 from pipeline.report.inputs import ImageScore
 from pipeline.report.layers import label_layer, map_layer, tag_layer
 from pipeline.report.pictures import data_url, thumbnail
 from pipeline.report.selection import Choice, image_groups, in_order
+from pipeline.runtime.progress import progress
 
 #: Pictures of each split that are shown as a row to browsers without scripts.
 ROWS = 3
@@ -27,7 +27,7 @@ class Layer:
     Attributes
     ----------
     kind : {"truth", "map", "samples", "label"}
-        ``samples`` are pixels that taught a graph cut its colours.
+        ``samples`` are pixels that taught a graph cut its colors.
     method : str
         CLASSIFIER/MAPS or CLASSIFIER/MAPS/REFINEMENT; empty for the truth.
     caption : str
@@ -197,12 +197,12 @@ def _samples(
     size: tuple[int, int],
     settings: GraphCutSettings,
 ) -> list[Layer]:
-    """Show for each class which pixels taught its graph cut the colours."""
+    """Show for each class which pixels taught its graph cut the colors."""
     return [
         Layer(
             "samples",
             method,
-            f"{method}: colour samples of {classes[number - 1]}",
+            f"{method}: color samples of {classes[number - 1]}",
             tag_layer(tag_pixels(strength, settings), size),
         )
         for number, strength in zip(maps.classes, upsampled(maps), strict=True)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.documents import read_scores, read_table
+from pipeline.io.tables import read_scores, read_table
 
 logger = logging.getLogger(__name__)
 
 #: Path segments that name a method, after the folder of each kind of file.
 METHOD_LENGTH = {
-    "classifiers": 1, "maps": 2, "affinity": 2, "labels": 3, "segmenters": 3, "predictions": 3,
+    "classifiers": 1, "maps": 2, "affinity": 2, "labels": 3, "segmentations": 3, "predictions": 3,
     "quality": 3,
 }  # fmt: skip
 #: What each kind of score is of, in the order of the data's way.

@@ -1,6 +1,6 @@
-"""Transparent layers that a browser lays over a photograph: label images, maps, colour samples.
+"""Transparent layers that a browser lays over a photograph: label images, maps, color samples.
 
-A layer has few colours, so that as a palette PNG it costs 1-2 kB where a picture of its own
+A layer has few colors, so that as a palette PNG it costs 1-2 kB where a picture of its own
 would cost 8: the photograph is stored once for all of its layers.
 """
 
@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.artifacts import BACKGROUND, IGNORE, ClassMaps
-from pipeline.report.pictures import TAG_COLOURS, VOID, label_edges, palette_colours
+from pipeline.io.arrays import BACKGROUND, IGNORE, ClassMaps
+from pipeline.report.pictures import TAG_COLORS, VOID, label_edges, palette_colors
 
-#: Opacity of labels and colour samples over the photograph.
+#: Opacity of labels and color samples over the photograph.
 OPACITY = 0.65
 #: Long side of a map in pixels: the browser enlarges it smoothly.
 MAP_SIDE = 64
@@ -25,18 +25,18 @@ MAP_SIDE = 64
 MAP_LEVELS, MAP_OPACITY = 32, (0.35, 0.8)
 
 #: Red, green, blue and opacity, each in [0, 255].
-Colour = tuple[int, int, int, int]
-CLEAR: Colour = (0, 0, 0, 0)
-OUTLINE: Colour = (255, 255, 255, 255)
+Color = tuple[int, int, int, int]
+CLEAR: Color = (0, 0, 0, 0)
+OUTLINE: Color = (255, 255, 255, 255)
 
 
 def label_layer(label: NDArray[np.uint8], size: tuple[int, int]) -> str:
-    """Draw a label image: classes in the palette's colours, outlined in white.
+    """Draw a label image: classes in the palette's colors, outlined in white.
 
     Parameters
     ----------
     label : (H, W) uint8 array
-        0 background, which is left transparent; 255 void or unsure, light grey.
+        0 background, which is left transparent; 255 void or unsure, light gray.
     size : (int, int)
         Height and width of the layer.
 
@@ -46,16 +46,16 @@ def label_layer(label: NDArray[np.uint8], size: tuple[int, int]) -> str:
         Data URL of a palette PNG.
     """
     small = cv2.resize(label, size[::-1], interpolation=cv2.INTER_NEAREST).astype(np.uint8)
-    palette = palette_colours().tolist()
+    palette = palette_colors().tolist()
     palette[IGNORE] = VOID
     values = np.unique(small[small != BACKGROUND])
     indices = np.zeros(256, np.uint8)
-    # A palette has 256 colours: of all 255 values, the last two would share theirs.
+    # A palette has 256 colors: of all 255 values, the last two would share theirs.
     indices[values] = np.minimum(np.arange(2, len(values) + 2), 255)
     pixels = indices[small]
     pixels[_outlines(small)] = 1
-    colours = [_faded(palette[value]) for value in values]
-    return _palette_png(pixels, [CLEAR, OUTLINE, *colours][:256])
+    colors = [_faded(palette[value]) for value in values]
+    return _palette_png(pixels, [CLEAR, OUTLINE, *colors][:256])
 
 
 def map_layer(maps: ClassMaps) -> str:
@@ -94,13 +94,13 @@ def tag_layer(tags: NDArray[np.uint8], size: tuple[int, int]) -> str:
     """
     small = cv2.resize(tags, size[::-1], interpolation=cv2.INTER_NEAREST)
     pixels = np.zeros(size, np.uint8)
-    for index, tag in enumerate(TAG_COLOURS, start=1):
+    for index, tag in enumerate(TAG_COLORS, start=1):
         pixels[small == tag] = index
-    return _palette_png(pixels, [CLEAR, *map(_faded, TAG_COLOURS.values())])
+    return _palette_png(pixels, [CLEAR, *map(_faded, TAG_COLORS.values())])
 
 
-def _faded(colour: Sequence[int]) -> Colour:
-    red, green, blue = colour
+def _faded(color: Sequence[int]) -> Color:
+    red, green, blue = color
     return red, green, blue, round(255 * OPACITY)
 
 
@@ -112,10 +112,10 @@ def _outlines(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return edges
 
 
-def _palette_png(indices: NDArray[np.uint8], colours: Sequence[Colour]) -> str:
+def _palette_png(indices: NDArray[np.uint8], colors: Sequence[Color]) -> str:
     image = Image.fromarray(indices)
-    image.putpalette([channel for colour in colours for channel in colour[:3]])
+    image.putpalette([channel for color in colors for channel in color[:3]])
     buffer = BytesIO()
-    opacity = bytes(colour[3] for colour in colours)
+    opacity = bytes(color[3] for color in colors)
     image.save(buffer, format="PNG", optimize=True, transparency=opacity)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -4,21 +4,21 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import BACKGROUND, IGNORE
-from pipeline.report.pictures import VOID, Picture, label_edges, palette_colours
+from pipeline.io.arrays import BACKGROUND, IGNORE
+from pipeline.report.pictures import VOID, Picture, label_edges, palette_colors
 
 
 def with_label(photograph: Picture, label: NDArray[np.uint8]) -> Picture:
-    """Lay an (H, W) label image over a photograph: colours, with outlines, over a dimmed picture.
+    """Lay an (H, W) label image over a photograph: colors, with outlines, over a dimmed picture.
 
     The background stays the photograph, so that no label image looks like a black square.
     """
     height, width = photograph.shape[:2]
     resized = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)
     small = resized.astype(np.uint8)
-    colours = palette_colours()
-    colours[IGNORE] = VOID
+    colors = palette_colors()
+    colors[IGNORE] = VOID
     foreground = (small != BACKGROUND)[..., None]
-    mixed = np.where(foreground, 0.35 * photograph + 0.65 * colours[small], photograph * 0.6)
+    mixed = np.where(foreground, 0.35 * photograph + 0.65 * colors[small], photograph * 0.6)
     mixed[label_edges(small)] = 255
     return mixed.astype(np.uint8)

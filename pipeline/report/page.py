@@ -13,7 +13,7 @@ from pipeline.datasets.findings import Finding
 from pipeline.datasets.manifest import Manifest
 from pipeline.report.charts import confusion_chart, history_chart, threshold_chart
 from pipeline.report.comparison import Comparison
-from pipeline.report.data import class_colours, page_data
+from pipeline.report.data import class_colors, page_data
 from pipeline.report.gallery import ROWS, Card, Split
 from pipeline.report.html import render
 from pipeline.report.inputs import KINDS, History, Quality, StageTime
@@ -33,7 +33,7 @@ class Content:
     scores : sequence of dict
         Score documents in the order of the data's way; empty without masks.
     boxes : sequence of dict
-        Localisation scores; empty without masks and boxes.
+        Localization scores; empty without masks and boxes.
     comparison : Comparison or None
         Maps side by side, where some are compared.
     localization : sequence of dict
@@ -81,7 +81,7 @@ def render_page(content: Content) -> str:
         charts=_charts(content),
         best=best_scores(content.scores),
         label_free=[s for s in content.scores if s.get("label_free")],
-        legend=dict(zip(content.manifest.classes, class_colours(content.manifest), strict=True)),
+        legend=dict(zip(content.manifest.classes, class_colors(content.manifest), strict=True)),
         data=page_data(content.manifest, content.scores, content.splits, content.cards),
         counts={split: len(content.manifest.of_split(split)) for split in ("train", "val")},
         configuration=yaml.safe_dump(_plain_types(content.config), sort_keys=False),
@@ -113,7 +113,7 @@ def _charts(content: Content) -> dict[str, Any]:
     return {
         "sweeps": _threshold_chart(sweeps, "miou", "background threshold", "mIoU", rules),
         "boxes": _threshold_chart(
-            boxes, "share", "box threshold (share of the map's maximum)", "pairs localised"
+            boxes, "share", "box threshold (share of the map's maximum)", "pairs localized"
         ),
         "histories": [(h.method, Markup(history_chart(h))) for h in content.histories],  # noqa: S704
         "matrices": [

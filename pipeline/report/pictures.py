@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from pipeline.artifacts import ClassMaps
-from pipeline.datasets.palette import voc_palette
+from pipeline.io.arrays import ClassMaps
+from pipeline.io.palette import voc_palette
 from pipeline.refinement.labels import upsampled
 
 #: Long side of a thumbnail in pixels.
@@ -23,8 +23,8 @@ VOID = (224, 224, 224)
 
 #: Height of a caption and distance of two pictures in a grid, in pixels.
 CAPTION, GAP = 18, 8
-#: Colours of tagged pixels, by tag.
-TAG_COLOURS = {0: (60, 110, 230), 1: (245, 140, 20)}
+#: Colors of tagged pixels, by tag.
+TAG_COLORS = {0: (60, 110, 230), 1: (245, 140, 20)}
 
 Picture = NDArray[np.uint8]
 
@@ -42,9 +42,9 @@ def with_map(photograph: Picture, maps: ClassMaps) -> Picture:
     height, width = photograph.shape[:2]
     strongest = upsampled(maps).max(axis=0, initial=0.0)
     heat = cv2.resize(strongest, (width, height), interpolation=cv2.INTER_AREA)
-    colours = mpl.colormaps["inferno"](heat)[..., :3] * 255
+    colors = mpl.colormaps["inferno"](heat)[..., :3] * 255
     weight = 0.35 + 0.45 * heat[..., None]
-    mixed: Picture = (photograph * (1 - weight) + colours * weight).astype(np.uint8)
+    mixed: Picture = (photograph * (1 - weight) + colors * weight).astype(np.uint8)
     return mixed
 
 
@@ -60,7 +60,7 @@ def with_boxes(
     photograph: Picture,
     boxes: NDArray[np.float64],
     size: tuple[int, int],
-    colour: tuple[int, int, int],
+    color: tuple[int, int, int],
 ) -> Picture:
     """Draw boxes on a thumbnail.
 
@@ -71,14 +71,14 @@ def with_boxes(
         Left, top, right and bottom edges in pixels of the photograph's own size.
     size : (int, int)
         That height and width.
-    colour : (int, int, int)
+    color : (int, int, int)
     """
     scale = np.array([photograph.shape[1] / size[1], photograph.shape[0] / size[0]] * 2)
     drawn = photograph.copy()
     for left, top, right, bottom in np.round(boxes * scale).astype(int).tolist():
         corner = (max(left, right - 1), max(top, bottom - 1))
         cv2.rectangle(drawn, (left, top), corner, (0, 0, 0), 4)
-        cv2.rectangle(drawn, (left, top), corner, colour, 2)
+        cv2.rectangle(drawn, (left, top), corner, color, 2)
     return drawn
 
 
@@ -122,13 +122,13 @@ def data_url(image: Picture) -> str:
 
 
 def label_edges(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Mark pixels of an (H, W) label image whose right or lower neighbour has another label."""
+    """Mark pixels of an (H, W) label image whose right or lower neighbor has another label."""
     edges = np.zeros(label.shape, dtype=bool)
     edges[:, :-1] |= label[:, :-1] != label[:, 1:]
     edges[:-1] |= label[:-1] != label[1:]
     return edges
 
 
-def palette_colours() -> NDArray[np.uint8]:
+def palette_colors() -> NDArray[np.uint8]:
     """Give the palette as a (256, 3) array."""
     return np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)

@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.errors import UserError
 from pipeline.metrics.bootstrap import Difference, difference, estimates, holm
 from pipeline.report.inputs import KINDS
-from pipeline.scoreboard import Result, Run, find_records, read_results, read_run, sorted_counts
+from pipeline.report.records import Result, Run, find_records, read_results, read_run, sorted_counts
 
 logger = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ from urllib.parse import quote
 from pipeline.metrics.bootstrap import Difference
 from pipeline.report.html import render
 from pipeline.report.inputs import KINDS
+from pipeline.report.records import Result
 from pipeline.report.scoreboard import MOST_PAIRED, Board, Entry, Group
-from pipeline.scoreboard import Result
 
 #: Steps of an axis in %, and how many of them there are at most.
 STEPS, MOST_STEPS = (1, 2, 5, 10, 20), 6
@@ -90,7 +90,7 @@ class Line:
     def backbones(self) -> str:
         """The classifier's backbone, and that of the segmentation network behind it."""
         first = self.entry.first
-        return " → ".join(filter(None, (first.classifier, first.segmenter)))
+        return " → ".join(filter(None, (first.classifier, first.segmentation)))
 
 
 @dataclass(frozen=True)

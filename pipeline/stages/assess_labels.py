@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit
 
-from pipeline.artifacts import maps_by_id
 from pipeline.datasets.manifest import read_manifest
-from pipeline.documents import read_class_scores, read_table, write_table
+from pipeline.io.arrays import maps_by_id
+from pipeline.io.tables import read_class_scores, read_table, write_table
 from pipeline.metrics.quality import doubts
-from pipeline.progress import progress
-from pipeline.stage import run_stage
+from pipeline.runtime.progress import progress
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any

@@ -14,14 +14,14 @@ from pipeline.datasets.overview import (
     dim_pictures,
     identical_files,
     pictures_of_classes,
-    summarise,
+    summarize,
 )
-from pipeline.files import replacing
-from pipeline.images import read_rgb
-from pipeline.parallel import map_images
+from pipeline.io.files import replacing
+from pipeline.io.images import read_rgb
 from pipeline.report.dataset_check import Shot, render_check
 from pipeline.report.pictures import data_url, thumbnail
-from pipeline.stage import run_stage
+from pipeline.runtime.parallel import map_images
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -58,13 +58,13 @@ def check_dataset(
         If a file that the manifest names is gone.
     """
     data = read_manifest(manifest, classes)
-    overview = summarise(data)
+    overview = summarize(data)
     twins, dim = identical_files(data.records, threads), dim_pictures(data.records, threads)
     found = [*read_findings(findings), *list_findings(data, overview, twins, dim)]
-    chosen, unlabelled = pictures_of_classes(data, pictures, MOST_PICTURES)
-    shots = _shots([*chain(*chosen.values()), *unlabelled], threads)
+    chosen, unlabeled = pictures_of_classes(data, pictures, MOST_PICTURES)
+    shots = _shots([*chain(*chosen.values()), *unlabeled], threads)
     sheet = {name: [shots[record.id] for record in group] for name, group in chosen.items()}
-    rest = [shots[record.id] for record in unlabelled]
+    rest = [shots[record.id] for record in unlabeled]
     with replacing(page) as partial:
         partial.write_text(render_check(data, overview, found, sheet, rest), encoding="utf-8")
     _log(data, overview, found)

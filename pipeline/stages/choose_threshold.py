@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import ClassMaps, MapShard
-from pipeline.documents import write_scores
-from pipeline.progress import progress
+from pipeline.io.arrays import ClassMaps, MapShard
+from pipeline.io.tables import write_scores
 from pipeline.refinement.thresholds import choose_thresholds
-from pipeline.stage import run_stage
+from pipeline.runtime.progress import progress
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any

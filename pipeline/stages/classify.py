@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import Record, read_manifest
-from pipeline.device import channels_last, make_fabric, on_device
-from pipeline.documents import write_class_scores
-from pipeline.images import fitted_size, network_input, read_rgb
+from pipeline.io.images import fitted_size, network_input, read_rgb
+from pipeline.io.tables import write_class_scores
 from pipeline.models.classifier import load_classifier
-from pipeline.progress import progress
-from pipeline.stage import run_stage
+from pipeline.runtime.device import channels_last, make_fabric, on_device
+from pipeline.runtime.progress import progress
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -33,7 +33,7 @@ def classify(
     threads: int,
     gpu: int = 1,
 ) -> None:
-    """Write the unnormalised class scores of every image; labels are not looked at.
+    """Write the unnormalized class scores of every image; labels are not looked at.
 
     Parameters
     ----------

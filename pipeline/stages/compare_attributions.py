@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.datasets.manifest import read_manifest
-from pipeline.documents import read_scores, read_table, write_table
+from pipeline.io.tables import read_scores, read_table, write_table
 from pipeline.metrics.faithfulness import drops, win_shares
 from pipeline.report.inputs import read_benchmark
-from pipeline.stage import run_stage
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any

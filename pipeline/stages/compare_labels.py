@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.artifacts import read_made_label
 from pipeline.datasets.manifest import Record, files_by_id, read_manifest
-from pipeline.documents import write_table
+from pipeline.io.arrays import read_made_label
+from pipeline.io.tables import write_table
 from pipeline.metrics.agreement import label_agreement
-from pipeline.parallel import map_images
-from pipeline.stage import run_stage
+from pipeline.runtime.parallel import map_images
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pipeline import estimate as estimation
 from pipeline.errors import UserError
-from pipeline.estimate import RATES
-from pipeline.stage import run_stage
+from pipeline.resources import estimate as estimation
+from pipeline.resources.estimate import RATES
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.artifacts import read_made_label, write_counts
 from pipeline.datasets.manifest import files_by_id, read_manifest, read_masks
 from pipeline.datasets.masks import Mask
-from pipeline.documents import write_scores, write_table
 from pipeline.errors import UserError
+from pipeline.io.arrays import read_made_label, write_counts
+from pipeline.io.tables import write_scores, write_table
 from pipeline.metrics.segmentation import Counts, confusion_matrix, image_counts, scores_of
-from pipeline.parallel import map_images
 from pipeline.refinement.thresholds import chosen_threshold
-from pipeline.stage import run_stage
+from pipeline.runtime.parallel import map_images
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import read_made_label
 from pipeline.datasets.manifest import (
     Box,
     Record,
@@ -15,10 +14,11 @@ from pipeline.datasets.manifest import (
 )
 from pipeline.datasets.masks import Mask
 from pipeline.datasets.truth import true_boxes
-from pipeline.documents import write_scores
+from pipeline.io.arrays import read_made_label
+from pipeline.io.tables import write_scores
 from pipeline.metrics.localization import best_overlap, localization_errors
-from pipeline.parallel import map_images
-from pipeline.stage import run_stage
+from pipeline.runtime.parallel import map_images
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -39,7 +39,7 @@ def evaluate_boxes(
     scores: Path,
     threads: int,
 ) -> None:
-    """Write the localisation errors of a split's (image, labelled class) pairs as JSON.
+    """Write the localization errors of a split's (image, labeled class) pairs as JSON.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class _Comparison:
     def __call__(
         self, item: tuple[Record, Path, list[Box] | None, Mask | None]
     ) -> list[tuple[str, float]]:
-        """Give the best overlap of every labelled class that has a true box."""
+        """Give the best overlap of every labeled class that has a true box."""
         record, file, known, mask = item
         label = read_made_label(file, (record.height, record.width))
         truth = mask.read() if known is None and mask is not None else None

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.manifest import Manifest, Record, read_manifest
-from pipeline.documents import read_scores, write_scores
 from pipeline.errors import UserError
 from pipeline.export import FORMATS
 from pipeline.export.card import Provenance, data_card, readme
 from pipeline.export.files import write_checksums, write_text
 from pipeline.export.job import ExportOptions, Target, export_items
-from pipeline.stage import run_stage
+from pipeline.io.tables import read_scores, write_scores
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any

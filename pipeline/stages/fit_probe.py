@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import Record, read_manifest
-from pipeline.device import channels_last, make_fabric, on_device
-from pipeline.images import fitted_size, network_input, read_rgb, scaled_size
+from pipeline.io.images import fitted_size, network_input, read_rgb, scaled_size
 from pipeline.models.classifier import CamClassifier, create_classifier, save_classifier
 from pipeline.models.probe import fit_linear
-from pipeline.progress import progress
-from pipeline.stage import run_stage
-from pipeline.supervision import require_contrast
+from pipeline.runtime.device import channels_last, make_fabric, on_device
+from pipeline.runtime.progress import progress
+from pipeline.runtime.stage import run_stage
+from pipeline.training.supervision import require_contrast
 
 if TYPE_CHECKING:
     snakemake: Any

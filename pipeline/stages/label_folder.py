@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from scipy.special import expit
 
 from pipeline.datasets.manifest import read_manifest, write_manifest
-from pipeline.documents import read_class_scores
-from pipeline.stage import run_stage
+from pipeline.io.tables import read_class_scores
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -23,7 +23,7 @@ def label_folder(
     classes: Path,
     class_scores: list[Path],
     confidence: float,
-    labelled: Path,
+    labeled: Path,
 ) -> None:
     """Write the folder's manifest with every class that is confident enough.
 
@@ -35,7 +35,7 @@ def label_folder(
         The classifier's scores, all shards.
     confidence : float
         Sigmoid of the score from which on a picture has a label; a picture may have none.
-    labelled : Path
+    labeled : Path
         Output: a manifest.
     """
     data = read_manifest(manifest, classes)
@@ -47,7 +47,7 @@ def label_folder(
         records.append(replace(record, labels=names))
     empty = sum(not record.labels for record in records)
     logger.info("%d of %d pictures have no label above %g", empty, len(records), confidence)
-    write_manifest(labelled, records)
+    write_manifest(labeled, records)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,8 @@ from pipeline.datasets.folder import find_images, image_id
 from pipeline.datasets.manifest import write_manifest
 from pipeline.datasets.overview import dim_pictures
 from pipeline.datasets.source import Candidate, Source
-from pipeline.images import MOST_PIXELS
-from pipeline.stage import run_stage
+from pipeline.io.images import MOST_PIXELS
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any

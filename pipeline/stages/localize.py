@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import IGNORE, MapShard, maps_by_id
 from pipeline.datasets.manifest import Box, Record, read_boxes, read_manifest, read_masks
 from pipeline.datasets.masks import Mask
 from pipeline.datasets.truth import true_boxes
-from pipeline.documents import read_class_scores, write_scores, write_table
+from pipeline.io.arrays import IGNORE, MapShard, maps_by_id
+from pipeline.io.tables import read_class_scores, write_scores, write_table
 from pipeline.metrics.localization import label_ranks, pixel_histograms, threshold_overlaps
 from pipeline.metrics.wsol import BINS, LocalizedPair, localization_scores
-from pipeline.parallel import map_images
 from pipeline.refinement.labels import upsampled
-from pipeline.stage import run_stage
+from pipeline.runtime.parallel import map_images
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -41,7 +41,7 @@ def localize(
     pairs: Path,
     threads: int,
 ) -> None:
-    """Write the measures of localisation of a split's (image, labelled class) pairs.
+    """Write the measures of localization of a split's (image, labeled class) pairs.
 
     Parameters
     ----------

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import write_label
-from pipeline.labelling import Labeller, label_shard
+from pipeline.io.arrays import write_label
 from pipeline.refinement.dense_crf import CrfSettings
 from pipeline.refinement.labels import confident_label
-from pipeline.stage import run_stage
+from pipeline.refinement.shards import Labeler, label_shard
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -52,9 +52,9 @@ def make_affinity_labels(
         background=background,
         crf=CrfSettings.from_config(crf) if crf else None,
     )
-    labeller = Labeller(label, _write_image, needs_image=crf is not None)
+    labeler = Labeler(label, _write_image, needs_image=crf is not None)
     label_shard(
-        labeller, manifest=manifest, classes=classes, maps=maps, labels=labels, threads=threads
+        labeler, manifest=manifest, classes=classes, maps=maps, labels=labels, threads=threads
     )
 
 

@@ -5,13 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import write_label
-from pipeline.documents import write_table
-from pipeline.labelling import Labeller, label_shard
+from pipeline.io.arrays import write_label
+from pipeline.io.tables import write_table
 from pipeline.metrics.agreement import label_agreement
-from pipeline.refinement.labels import Labelling, labeller_of
+from pipeline.refinement.labels import Labeling, labeler_of
+from pipeline.refinement.shards import Labeler, label_shard
 from pipeline.refinement.thresholds import resolved_background
-from pipeline.stage import run_stage
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -65,26 +65,26 @@ def make_labels(
     UserError
         If a photograph is no longer of the size that its maps were made of.
     """
-    labeller = Labeller(
-        labeller_of(resolved_background(background, threshold), crf, graph_cut),
+    labeler = Labeler(
+        labeler_of(resolved_background(background, threshold), crf, graph_cut),
         partial(_write_image, unsure_below=unsure_below),
         needs_image=crf is not None or graph_cut is not None,
     )
     rows = label_shard(
-        labeller, manifest=manifest, classes=classes, maps=maps, labels=labels, threads=threads
+        labeler, manifest=manifest, classes=classes, maps=maps, labels=labels, threads=threads
     )
     columns = ("id", "certainty", "refinement_agreement")
     write_table(figures, columns, ((image_id, *row) for image_id, row in rows.items()))
 
 
 def _write_image(
-    path: Path, labelling: Labelling, *, unsure_below: float | None
+    path: Path, labeling: Labeling, *, unsure_below: float | None
 ) -> tuple[float, float]:
     """Write the label image; give the share of sure pixels, and what the refinement kept."""
-    label = labelling.label_image(unsure_below)
+    label = labeling.label_image(unsure_below)
     write_label(path.with_name(f"{path.name}.png"), label)
-    initial = labelling.numbers[labelling.initial]
-    return float((labelling.certainty >= SURE).mean()), label_agreement(initial, label)
+    initial = labeling.numbers[labeling.initial]
+    return float((labeling.certainty >= SURE).mean()), label_agreement(initial, label)
 
 
 if __name__ == "__main__":

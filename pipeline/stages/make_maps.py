@@ -9,17 +9,17 @@ import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
-from pipeline.artifacts import ClassMaps, MapShard, write_maps
 from pipeline.attribution import METHODS
 from pipeline.attribution.fusion import FusedMaps, fuse
 from pipeline.datasets.manifest import Record, read_manifest
-from pipeline.device import make_fabric, on_device
-from pipeline.images import read_rgb
-from pipeline.inference import labelled_probabilities
+from pipeline.io.arrays import ClassMaps, MapShard, write_maps
+from pipeline.io.images import read_rgb
 from pipeline.models.classifier import load_classifier
-from pipeline.models.segmenter import load_segmenter
-from pipeline.progress import progress
-from pipeline.stage import run_stage
+from pipeline.models.inference import labeled_probabilities
+from pipeline.models.segmentation_network import load_segmentation_network
+from pipeline.runtime.device import make_fabric, on_device
+from pipeline.runtime.progress import progress
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -47,14 +47,14 @@ def make_maps(
     threads: int,
     gpu: int = 1,
 ) -> None:
-    """Write maps of the classes that each image is labelled with.
+    """Write maps of the classes that each image is labeled with.
 
     Parameters
     ----------
     manifest, classes : Path
         Images with their labels, and the class names.
     weights : Path
-        The classifier or, for the method ``segmenter``, the segmentation network.
+        The classifier or, for the method ``segmentation``, the segmentation network.
     earlier : list of Path
         At most one shard of maps of the round before, which the maps become a mean with.
     settings : mapping
@@ -97,11 +97,11 @@ def make_maps(
 
 
 def _mapper(fabric: Fabric, weights: Path, settings: Mapping[str, Any]) -> Mapper:
-    if settings["method"] == "segmenter":
-        network = on_device(fabric, load_segmenter(weights))
+    if settings["method"] == "segmentation":
+        network = on_device(fabric, load_segmentation_network(weights))
         fusion = {key: settings[key] for key in FUSION}
         return lambda image, classes: FusedMaps(
-            *labelled_probabilities(network, image, classes, **fusion)
+            *labeled_probabilities(network, image, classes, **fusion)
         )
     shared = {key: settings[key] for key in CLASSIFIER_FUSION}
     own = {key: value for key, value in settings.items() if key not in {"method", *shared}}

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import write_soft_label
-from pipeline.labelling import Labeller, label_shard
-from pipeline.refinement.labels import Labelling, labeller_of
+from pipeline.io.arrays import write_soft_label
+from pipeline.refinement.labels import Labeling, labeler_of
+from pipeline.refinement.shards import Labeler, label_shard
 from pipeline.refinement.thresholds import resolved_background
-from pipeline.stage import run_stage
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -37,19 +37,19 @@ def make_soft_labels(
     threads : int
         Processes.
     """
-    labeller = Labeller(
-        labeller_of(resolved_background(background, threshold), crf, graph_cut),
+    labeler = Labeler(
+        labeler_of(resolved_background(background, threshold), crf, graph_cut),
         _write_probabilities,
         needs_image=crf is not None or graph_cut is not None,
     )
     label_shard(
-        labeller, manifest=manifest, classes=classes, maps=maps, labels=soft_labels, threads=threads
+        labeler, manifest=manifest, classes=classes, maps=maps, labels=soft_labels, threads=threads
     )
 
 
-def _write_probabilities(path: Path, labelling: Labelling) -> None:
+def _write_probabilities(path: Path, labeling: Labeling) -> None:
     file = path.with_name(f"{path.name}.safetensors")
-    write_soft_label(file, labelling.numbers, labelling.probabilities)
+    write_soft_label(file, labeling.numbers, labeling.probabilities)
 
 
 if __name__ == "__main__":

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from pipeline.artifacts import read_made_label
 from pipeline.datasets.manifest import SEPARATOR, Record, evenly_spaced, files_by_id, read_manifest
-from pipeline.documents import write_table
 from pipeline.export.files import hard_link, write_class_values
-from pipeline.files import replacing
-from pipeline.images import read_rgb
-from pipeline.parallel import map_images
+from pipeline.io.arrays import read_made_label
+from pipeline.io.files import replacing
+from pipeline.io.images import read_rgb
+from pipeline.io.tables import write_table
 from pipeline.report.overlay import with_label
 from pipeline.report.pictures import captioned_grid, framed, thumbnail
-from pipeline.stage import run_stage
+from pipeline.runtime.parallel import map_images
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any

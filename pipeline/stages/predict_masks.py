@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.artifacts import write_label
 from pipeline.datasets.manifest import read_manifest
-from pipeline.inference import predictions as predict
-from pipeline.stage import run_stage
+from pipeline.io.arrays import write_label
+from pipeline.models.inference import predictions as predict
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import BACKGROUND, write_soft_label
 from pipeline.datasets.manifest import read_manifest
-from pipeline.inference import predictions as predict
-from pipeline.stage import run_stage
+from pipeline.io.arrays import BACKGROUND, write_soft_label
+from pipeline.models.inference import predictions as predict
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any

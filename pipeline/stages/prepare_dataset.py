@@ -8,8 +8,8 @@ from pipeline.datasets.checks import checked_records
 from pipeline.datasets.manifest import write_classes, write_manifest
 from pipeline.datasets.orientation import without_orientation
 from pipeline.datasets.readers import read_dataset
-from pipeline.images import MOST_PIXELS
-from pipeline.stage import run_stage
+from pipeline.io.images import MOST_PIXELS
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -25,7 +25,7 @@ def prepare_dataset(
     photographs: Path,
     threads: int,
 ) -> None:
-    """Write what training may see. Masks and boxes are listed apart, by ``list_truth``.
+    """Write what training may see. Masks and boxes are listed apart, by ``list_ground_truth``.
 
     Parameters
     ----------

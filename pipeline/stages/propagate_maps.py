@@ -10,14 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.artifacts import ClassMaps, MapShard, write_maps
 from pipeline.datasets.manifest import Record, read_manifest
-from pipeline.device import make_fabric, on_device
-from pipeline.images import read_rgb
-from pipeline.models.affinity import edge_map, load_affinity_network
-from pipeline.progress import progress
+from pipeline.io.arrays import ClassMaps, MapShard, write_maps
+from pipeline.io.images import read_rgb
+from pipeline.models.boundary import boundary_map, load_boundary_network
 from pipeline.refinement.random_walk import class_shares, confident_seeds, random_walk
-from pipeline.stage import run_stage
+from pipeline.runtime.device import make_fabric, on_device
+from pipeline.runtime.progress import progress
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -70,8 +70,8 @@ def propagate_maps(
     shard = MapShard(source)
     records = {record.id: record for record in read_manifest(manifest, classes).records}
     fabric = make_fabric(precision, threads, gpu)
-    model = on_device(fabric, load_affinity_network(weights))
-    edges = partial(edge_map, model, flip=settings["flip"], max_size=settings["max_size"])
+    model = on_device(fabric, load_boundary_network(weights))
+    edges = partial(boundary_map, model, flip=settings["flip"], max_size=settings["max_size"])
     seeds = settings["seeds"]
     walk = partial(
         random_walk,

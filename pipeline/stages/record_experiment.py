@@ -7,8 +7,8 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.documents import write_scores
-from pipeline.stage import run_stage
+from pipeline.io.tables import write_scores
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any

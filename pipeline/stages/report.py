@@ -13,9 +13,9 @@ from pipeline.datasets.manifest import (
     read_masks,
 )
 from pipeline.datasets.masks import Mask
-from pipeline.documents import read_scores
-from pipeline.files import replacing
-from pipeline.images import read_rgb
+from pipeline.io.files import replacing
+from pipeline.io.images import read_rgb
+from pipeline.io.tables import read_scores
 from pipeline.refinement.graph_cut import GraphCutSettings
 from pipeline.report.comparison import Comparison, comparison_rows, read_table
 from pipeline.report.gallery import Split, gallery_cards, gallery_choices
@@ -31,7 +31,7 @@ from pipeline.report.inputs import (
 )
 from pipeline.report.page import Content, best_scores, render_page
 from pipeline.report.pictures import data_url
-from pipeline.stage import run_stage
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -81,7 +81,7 @@ def report(
     scores, image_scores : list of Path
         Scores, and per-image tables; empty without masks.
     boxes : list of Path
-        Localisation scores.
+        Localization scores.
     quality, quality_scores : list of Path
         Per-image tables and summaries of the labels' quality without masks; possibly empty.
     maps, labels, predictions : list of Path

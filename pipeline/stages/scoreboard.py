@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.documents import write_table
-from pipeline.files import replacing
+from pipeline.io.files import replacing
+from pipeline.io.tables import write_table
 from pipeline.report.scoreboard import Board, Entry, Pair, collect
 from pipeline.report.scoreboard_page import render_scoreboard
-from pipeline.stage import run_stage
+from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 COMPARED = ("difference", "low", "high", "p", "p_holm")
 #: Columns of the table: one row a method of an experiment, compared with the best of its group.
 COLUMNS = (
-    "experiment", "kind", "method", "data", "split", "images", "classifier", "segmenter",
+    "experiment", "kind", "method", "data", "split", "images", "classifier", "segmentation",
     "seeds", "runs", "miou_mean", "miou_sd", "background_rule", "background_value",
     "background_chosen", "crf_iterations", "image_labels_given", "hours", "best", *COMPARED,
 )  # fmt: skip
@@ -40,7 +40,7 @@ def scoreboard(
         Records of this experiment's runs. Those of all others are found below ``table``'s
         folder.
     others : sequence of str
-        :func:`pipeline.scoreboard.known_records` of the others: a change of one reruns the rule.
+        :func:`pipeline.report.records.known_records` of the others: a change of one reruns the rule.
     table : Path
         Output (CSV): one row a method of an experiment; shares are in [0, 1], and differences
         are to the best of the same kind on the same images.
@@ -79,7 +79,7 @@ def _described(entry: Entry) -> dict[str, Any]:
         "split": first.split,
         "images": first.images,
         "classifier": first.classifier,
-        "segmenter": first.segmenter,
+        "segmentation": first.segmentation,
         "seeds": " ".join(str(result.run.seed) for result in entry.results),
         "runs": len(entry.results),
         "miou_mean": entry.miou,

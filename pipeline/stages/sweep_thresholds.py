@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.artifacts import MapShard, maps_by_id, write_counts
 from pipeline.datasets.manifest import read_manifest
 from pipeline.datasets.masks import Mask
-from pipeline.documents import write_scores
+from pipeline.io.arrays import MapShard, maps_by_id, write_counts
+from pipeline.io.tables import write_scores
 from pipeline.metrics.segmentation import Counts, image_counts, scores_of, threshold_counts
-from pipeline.parallel import map_images
 from pipeline.refinement.labels import upsampled
 from pipeline.refinement.thresholds import chosen_threshold
-from pipeline.stage import run_stage
+from pipeline.runtime.parallel import map_images
+from pipeline.runtime.stage import run_stage
 from pipeline.stages.evaluate import scored_masks
 
 if TYPE_CHECKING:

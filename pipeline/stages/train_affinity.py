@@ -9,20 +9,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.affinity import affinity_loss, count_pairs
-from pipeline.artifacts import read_made_label
-from pipeline.augmentation import training_transform
-from pipeline.batches import Batch
-from pipeline.checkpoint import fingerprint_of
 from pipeline.datasets.manifest import files_by_id, read_manifest
-from pipeline.datasets.samples import SegmentedImages
-from pipeline.device import loader_workers, make_fabric
-from pipeline.images import strided_size
-from pipeline.models.affinity import STRIDE, create_affinity_network, save_affinity_network
-from pipeline.progress import progress
-from pipeline.stage import run_stage
-from pipeline.supervision import require_pairs
-from pipeline.training import Recipe, Step, train, write_history
+from pipeline.io.arrays import read_made_label
+from pipeline.io.images import strided_size
+from pipeline.models.boundary import STRIDE, create_boundary_network, save_boundary_network
+from pipeline.refinement.affinity import affinity_loss, count_pairs
+from pipeline.runtime.device import loader_workers, make_fabric
+from pipeline.runtime.progress import progress
+from pipeline.runtime.stage import run_stage
+from pipeline.training.augmentation import training_transform
+from pipeline.training.batches import Batch
+from pipeline.training.checkpoint import fingerprint_of
+from pipeline.training.loop import Recipe, Step, train, write_history
+from pipeline.training.samples import SegmentedImages
+from pipeline.training.supervision import require_pairs
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -83,7 +83,7 @@ def train_affinity(
     require_pairs(map(read_made_label, looked), settings["radius"], STRIDE, long_side)
     fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
-    model, description = create_affinity_network(
+    model, description = create_boundary_network(
         classifier,
         settings["features"],
         next(iter(pretrained), None),
@@ -110,7 +110,7 @@ def train_affinity(
     )
     if not fabric.is_global_zero:
         return
-    save_affinity_network(weights, state, description)
+    save_boundary_network(weights, state, description)
     write_history(history, rows)
     checkpoint.unlink(missing_ok=True)
 

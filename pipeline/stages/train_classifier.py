@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from pipeline.augmentation import training_transform
-from pipeline.checkpoint import fingerprint_of
 from pipeline.datasets.manifest import Manifest, read_manifest
-from pipeline.datasets.samples import LabelledImages
-from pipeline.device import loader_workers, make_fabric
 from pipeline.errors import UserError
-from pipeline.losses import classification_step, label_validation, validated_epochs
 from pipeline.models.backbone import find_module
 from pipeline.models.classifier import continue_classifier, create_classifier, save_classifier
-from pipeline.stage import run_stage
-from pipeline.supervision import require_contrast
-from pipeline.training import Recipe, train, write_history
+from pipeline.runtime.device import loader_workers, make_fabric
+from pipeline.runtime.stage import run_stage
+from pipeline.training.augmentation import training_transform
+from pipeline.training.checkpoint import fingerprint_of
+from pipeline.training.loop import Recipe, train, write_history
+from pipeline.training.losses import classification_step, label_validation, validated_epochs
+from pipeline.training.samples import LabeledImages
+from pipeline.training.supervision import require_contrast
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -76,7 +76,7 @@ def train_classifier(
     else:
         model = create_classifier(settings, len(data.classes), next(iter(pretrained), None))
     transform = training_transform(settings["augmentation"], model.mean, model.std)
-    samples = LabelledImages(data, data.of_split("train"), transform)
+    samples = LabeledImages(data, data.of_split("train"), transform)
     logger.info("%d images, %d classes, on %s", len(samples), len(data.classes), fabric.device)
     checkpoint = weights.with_name("checkpoint.safetensors")
     state, rows = train(

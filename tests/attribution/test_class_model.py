@@ -61,8 +61,8 @@ def scores(network, pictures):
 
 def test_a_picture_scores_higher_for_its_class_than_the_mean_image(network):
     found = class_models(network, torch.arange(3), **(SETTINGS | {"size": 32}))
-    grey = torch.tensor(network.mean).view(1, 3, 1, 1).expand(1, 3, 32, 32)
-    gain = scores(network, found) - scores(network, grey)
+    gray = torch.tensor(network.mean).view(1, 3, 1, 1).expand(1, 3, 32, 32)
+    gain = scores(network, found) - scores(network, gray)
     assert (gain.diagonal() > 0).all()
     assert gain.diagonal().mean() > 2 * gain.abs().mean() / 3
     assert found.min() >= 0 and found.max() <= 1

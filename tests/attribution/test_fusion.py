@@ -5,7 +5,7 @@ import torch
 from pipeline.attribution import METHODS
 from pipeline.attribution.cam import cam
 from pipeline.attribution.fusion import fuse, fused_maps
-from pipeline.images import normalise, resize
+from pipeline.io.images import normalize, resize
 from pipeline.models.classifier import create_classifier
 
 SETTINGS = {"scales": [1.0], "flip": False, "max_size": None, "stride": 4}
@@ -59,7 +59,7 @@ def test_an_image_without_labels_has_no_maps(model):
     assert maps.shape == (0, 3, 3)
 
 
-def test_scales_are_summed_before_normalisation(model):
+def test_scales_are_summed_before_normalization(model):
     def of_size(_model, images, classes):
         height = images.shape[2]
         maps = torch.zeros(len(images), len(classes), 2, 1)
@@ -134,6 +134,6 @@ def test_a_network_is_shown_images_resized_by_its_own_filter(model, monkeypatch)
         monkeypatch.setattr(model, "interpolation", name)
         fused_maps(spy, model, image, np.array([1]), **SETTINGS | {"scales": [0.5]})
     for name, seen in zip(("bilinear", "bicubic"), shown, strict=True):
-        expected = normalise(resize(image, (20, 16), name), model.mean, model.std)
+        expected = normalize(resize(image, (20, 16), name), model.mean, model.std)
         np.testing.assert_array_equal(seen[0].numpy(), expected)
     assert not torch.equal(*shown)

@@ -10,7 +10,7 @@ from torch import nn
 
 from pipeline.attribution import METHODS
 from pipeline.attribution.fusion import fused_maps
-from pipeline.images import resize
+from pipeline.io.images import resize
 from pipeline.models.classifier import create_classifier
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)

@@ -122,7 +122,7 @@ def test_images_of_a_batch_and_parts_of_it_do_not_mix(network, monkeypatch):
 
 def test_a_map_of_pixels_is_averaged_over_the_cells():
     weights = torch.zeros(1, 3, 8, 8)
-    weights[0, 0, 1, 1] = 1.0  # one sensitive pixel, off every cell's centre
+    weights[0, 0, 1, 1] = 1.0  # one sensitive pixel, off every cell's center
     image = np.zeros((8, 8, 3), np.uint8)
     maps, _ = fused_maps(
         partial(saliency, crops=1), Linear(weights), image, np.array([1]),

@@ -120,7 +120,7 @@ def images(tmp_path):
 
 def test_a_folders_images_have_the_boxes_of_their_rows(images):
     (images / "labels.csv").write_text("image,labels\na,cat\nb.png,dog\nc,cat\n", encoding="utf-8")
-    # That an image is not labelled with a box's class is no problem: the box is not scored.
+    # That an image is not labeled with a box's class is no problem: the box is not scored.
     (images / "boxes.csv").write_text(
         HEADER + "a,cat,0,0,1,1\nb,dog,1,1,2,2\na.jpg,dog,0,0,4,3\n", encoding="utf-8"
     )

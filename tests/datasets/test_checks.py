@@ -71,14 +71,14 @@ def test_every_problem_is_listed_at_once(source, tmp_path):
 
 
 def test_every_problem_of_masks_is_listed_at_once(source, tmp_path):
-    small, beyond, colour = (tmp_path / f"{name}.png" for name in ("small", "beyond", "colour"))
+    small, beyond, color = (tmp_path / f"{name}.png" for name in ("small", "beyond", "color"))
     Image.fromarray(np.zeros((2, 4), np.uint8)).save(small)
     Image.fromarray(np.array([[0, 3, 7, 255]] * 3, np.uint8)).save(beyond)
-    Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(colour)
+    Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(color)
     source.problems.append("said before")
     source.candidates += [
         Candidate(path.stem, tmp_path / "a.png", "train", ("x",), path)
-        for path in (small, beyond, colour)
+        for path in (small, beyond, color)
     ]
     with pytest.raises(UserError) as caught:
         compare(source)
@@ -87,7 +87,7 @@ def test_every_problem_of_masks_is_listed_at_once(source, tmp_path):
         "said before",
         "small.png: mask is 4x2, expected 4x3",
         "beyond.png: mask has the values [3, 7], expected 0 to 2 and 255",
-        "colour.png: a mask is RGB",
+        "color.png: a mask is RGB",
     ):
         assert part in str(caught.value)
 
@@ -171,13 +171,13 @@ def test_a_mask_that_fits_no_picture_hides_no_other_problem(source, tmp_path):
     with pytest.raises(UserError, match="2 problems:") as caught:
         compare(source)
     assert "small.png: mask is 4x2" in str(caught.value)
-    assert "none of the 2 masks of labelled train and val images" in str(caught.value)
+    assert "none of the 2 masks of labeled train and val images" in str(caught.value)
 
 
 def test_contradictions_of_a_split_that_is_not_scored_are_a_finding(source):
     first = source.candidates[0]
     Image.fromarray(np.zeros((3, 4), np.uint8)).save(first.mask)
-    with pytest.raises(UserError, match="none of the 1 masks of labelled train images"):
+    with pytest.raises(UserError, match="none of the 1 masks of labeled train images"):
         compare(source)
     assert [f.name for f in compare(source, splits=["val"]).findings] == [
         "masks that contradict the labels"

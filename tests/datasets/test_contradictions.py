@@ -38,7 +38,7 @@ BINARY = seen(*[({0, 255}, ["cat"], [])] * 3, ({0}, [], []))
             CLASSES,
             {0: "cat", 1: "dog", 255: "background"},
         ),
-        # The grey levels of VOC's colors, 255 at the borders of objects.
+        # The gray levels of VOC's colors, 255 at the borders of objects.
         (
             seen(({0, 38, 255}, ["cat"], []), ({0, 75, 255}, ["dog"], []), ({0}, [], [])),
             CLASSES,
@@ -71,7 +71,7 @@ def test_what_values_must_mean_for_masks_to_agree_with_the_labels(masks, classes
 def test_masks_that_never_show_their_labels_are_refused_with_values_and_fix():
     (problem,) = meaningless(BINARY, ["train"], ["cat"], mapped=False)
     assert problem == (
-        "none of the 3 masks of labelled train images shows a class that its image is labelled "
+        "none of the 3 masks of labeled train images shows a class that its image is labeled "
         "with: their values are 0, 255 (0 is the background, 255 is ignored), expected the "
         "classes' numbers: save cat as 1, or set `mask_values: {255: cat}` in the "
         "configuration's dataset if the values mean that"
@@ -86,7 +86,7 @@ def test_one_mask_that_shows_its_label_is_enough_and_each_split_counts():
     assert list(meaningless(right, ["train"], CLASSES, mapped=False)) == []
     empty = seen(*[({0}, ["dog"], [])] * 2, split="val")
     (problem,) = meaningless([*right, *empty], ["train", "val"], CLASSES, mapped=False)
-    assert problem.startswith("none of the 2 masks of labelled val images")
+    assert problem.startswith("none of the 2 masks of labeled val images")
     assert "their only value is 0 (0 is the background), expected" in problem
     assert problem.endswith("save dog as 2")
 

@@ -4,9 +4,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.artifacts import read_label
 from pipeline.datasets.demo import CLASSES, draw_scene, generate_demo
-from pipeline.images import read_rgb
+from pipeline.io.arrays import read_label
+from pipeline.io.images import read_rgb
 
 SCENES = [draw_scene(0, index, 96) for index in range(60)]
 

@@ -14,12 +14,12 @@ from PIL import Image
 from scipy.io import savemat
 from scipy.sparse import csc_array
 
-from pipeline.artifacts import read_label, write_label
 from pipeline.datasets import sbd as sbd_masks
 from pipeline.datasets.devkit import assemble_devkit, train_aug
 from pipeline.datasets.sbd import read_segmentation
 from pipeline.datasets.voc import read_voc
 from pipeline.errors import UserError
+from pipeline.io.arrays import read_label, write_label
 
 VOC = "VOCdevkit/VOC2012"
 SBD = "benchmark_RELEASE/dataset"

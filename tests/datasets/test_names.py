@@ -5,7 +5,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.artifacts import write_label, write_soft_label
 from pipeline.datasets.names import (
     LONGEST_NAME,
     MOST_BYTES,
@@ -15,6 +14,7 @@ from pipeline.datasets.names import (
     text_problem,
 )
 from pipeline.errors import CONTROL
+from pipeline.io.arrays import write_label, write_soft_label
 
 HERE = Path("x.jpg")
 

@@ -7,7 +7,7 @@ from pipeline.datasets.manifest import Record
 from pipeline.datasets.orientation import exif_orientation, stored_pixels, without_orientation
 from pipeline.datasets.source import Candidate, Source
 from pipeline.errors import UserError
-from pipeline.images import read_rgb
+from pipeline.io.images import read_rgb
 
 STORED = np.arange(6 * 4 * 3, dtype=np.uint8).reshape(4, 6, 3)
 

@@ -15,7 +15,7 @@ from pipeline.datasets.overview import (
     look_alikes,
     measure,
     pictures_of_classes,
-    summarise,
+    summarize,
 )
 from pipeline.datasets.voc import CLASSES as VOC
 from pipeline.errors import UserError
@@ -40,7 +40,7 @@ def test_counts_by_hand():
         record("a", ["cat"]), record("b", ["cat", "dog"]), record("c", ["dog", "cat"]),
         record("d"), record("e", ["dog"], "val"),
     ]  # fmt: skip
-    numbers = summarise(Manifest(CLASSES, tuple(records)))
+    numbers = summarize(Manifest(CLASSES, tuple(records)))
     assert numbers.images == {"train": 4, "val": 1}
     assert numbers.of_class["train"].tolist() == [3, 2, 0]
     assert numbers.of_class["val"].tolist() == [0, 1, 0]
@@ -52,7 +52,7 @@ def test_counts_by_hand():
 
 @given(manifests())
 def test_counts_agree_with_one_another_and_with_a_count_one_by_one(manifest):
-    numbers = summarise(manifest)
+    numbers = summarize(manifest)
     assert sum(numbers.images.values()) == len(manifest.records)
     for split, images in numbers.images.items():
         histogram = numbers.with_labels[split]
@@ -71,7 +71,7 @@ def test_counts_agree_with_one_another_and_with_a_count_one_by_one(manifest):
 def test_the_order_of_the_records_changes_no_count(manifest, random):
     shuffled = list(manifest.records)
     random.shuffle(shuffled)
-    one, other = summarise(manifest), summarise(Manifest(CLASSES, tuple(shuffled)))
+    one, other = summarize(manifest), summarize(Manifest(CLASSES, tuple(shuffled)))
     assert one.images == other.images
     for split in ("train", "val"):
         assert (one.of_class[split] == other.of_class[split]).all()
@@ -101,23 +101,23 @@ def test_pictures_of_a_class_are_of_train_and_then_of_val():
     records = [record("a", ["cat"]), record("b", ["cat"], "val"), record("c", ["cat"], "val")]
     records += [record("d", ["dog"]), record("e", ["dog"]), record("f", ["dog"], "val")]
     records += [record("g")]
-    chosen, unlabelled = pictures_of_classes(Manifest(CLASSES, tuple(records)), 2, 99)
+    chosen, unlabeled = pictures_of_classes(Manifest(CLASSES, tuple(records)), 2, 99)
     ids = {name: [item.id for item in group] for name, group in chosen.items()}
     assert ids == {"cat": ["a", "b"], "dog": ["d", "e"], "bird": []}
-    assert [item.id for item in unlabelled] == ["g"]
+    assert [item.id for item in unlabeled] == ["g"]
 
 
 @given(manifests(), st.integers(0, 8), st.integers(4, 40))
 def test_pictures_are_no_more_than_allowed_and_show_their_class(manifest, count, most):
-    chosen, unlabelled = pictures_of_classes(manifest, count, most)
+    chosen, unlabeled = pictures_of_classes(manifest, count, most)
     assert list(chosen) == list(CLASSES)
-    groups = [*chosen.values(), unlabelled]
+    groups = [*chosen.values(), unlabeled]
     assert sum(map(len, groups)) <= most
     for group in groups:
         assert len(group) <= count
         assert len({item.id for item in group}) == len(group)
     assert all(name in item.labels for name, group in chosen.items() for item in group)
-    assert not any(item.labels for item in unlabelled)
+    assert not any(item.labels for item in unlabeled)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -8,7 +8,7 @@ from PIL import Image
 from pipeline.datasets.manifest import Box
 from pipeline.datasets.voc import CLASSES, read_list, read_voc
 from pipeline.errors import UserError
-from pipeline.user_files import file_problem
+from pipeline.io.user_files import file_problem
 
 XML = "<annotation>{}</annotation>"
 OBJECT = "<object><name>{}</name><difficult>{}</difficult></object>"

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import write_label
 from pipeline.datasets.manifest import Record
 from pipeline.export.job import ExportItem, ExportOptions, Target
+from pipeline.io.arrays import write_label
 
 CLASSES = ("cat", 'dog: "big" | small, #1')
 #: Ids with a dot, a space and a letter beyond ASCII.
-ROTATED, CLEAR, GREY, PLAIN = "rotated", "clear.png.1", "grey é", "plain"
-SPLITS = {PLAIN: "train", ROTATED: "train", CLEAR: "train", GREY: "val"}
+ROTATED, CLEAR, GRAY, PLAIN = "rotated", "clear.png.1", "gray é", "plain"
+SPLITS = {PLAIN: "train", ROTATED: "train", CLEAR: "train", GRAY: "val"}
 
 
 def photograph(path, name):
@@ -29,14 +29,14 @@ def photograph(path, name):
         alpha = np.full((30, 44, 1), 128, np.uint8)
         Image.fromarray(np.concatenate([pixels, alpha], axis=2)).save(path / "clear.png")
         return path / "clear.png"
-    Image.fromarray(pixels[..., 0] if name == GREY else pixels).save(path / f"{name}.jpg")
+    Image.fromarray(pixels[..., 0] if name == GRAY else pixels).save(path / f"{name}.jpg")
     return path / f"{name}.jpg"
 
 
 def label_of(name):
     """Draw a cat with a hole beside a dog, both at the border, and a stripe of unknown pixels."""
     label = np.zeros((30, 44), np.uint8)
-    if name != GREY:
+    if name != GRAY:
         label[0:20, 0:20] = 1
         label[5:10, 6:12] = 0
         label[12:30, 24:44] = 2

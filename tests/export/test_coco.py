@@ -7,7 +7,7 @@ from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection
 
 from pipeline.export.coco import write_coco
-from tests.export.conftest import CLASSES, GREY
+from tests.export.conftest import CLASSES, GRAY
 
 # pycocotools 2.0.11 decodes in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -67,12 +67,12 @@ def test_readers_find_a_folder_of_photographs_even_if_there_are_none(case):
 def test_an_image_without_classes_is_listed_without_annotations(case):
     write_coco(case.items, case.target(), 1)
     masks, ignored, coco = read_masks(case, "val")
-    assert masks == {GREY: []} and not ignored[GREY].any()
+    assert masks == {GRAY: []} and not ignored[GRAY].any()
     assert coco.dataset["annotations"] == []
 
 
 def test_ids_are_unique_over_the_splits(case):
-    case.labels[GREY][:] = 1
+    case.labels[GRAY][:] = 1
     write_coco([*case.items[::-1]], case.target(images="none"), 1)
     documents = [
         json.loads((case.root / f"annotations/instances_{s}.json").read_text(encoding="utf-8"))

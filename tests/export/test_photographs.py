@@ -7,7 +7,7 @@ from PIL import Image
 from pipeline.datasets.manifest import Record
 from pipeline.errors import UserError
 from pipeline.export.photographs import PLACES, link_target, place_photograph
-from pipeline.images import read_rgb
+from pipeline.io.images import read_rgb
 
 RGB = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
 

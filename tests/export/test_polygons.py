@@ -12,7 +12,7 @@ MASKS = arrays.arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
 
 def inside(ring, shape):
-    """Test pixel centres by the even-odd rule with whole numbers: a ray to the right.
+    """Test pixel centers by the even-odd rule with whole numbers: a ray to the right.
 
     An edge counts the same whichever way it is walked.
     """
@@ -27,7 +27,7 @@ def inside(ring, shape):
     return odd
 
 
-def rasterised(rings, shape):
+def rasterized(rings, shape):
     """Draw polygons as pycocotools does."""
     encoded = run_lengths.frPyObjects([ring.ravel().tolist() for ring in rings], *shape)
     return run_lengths.decode(run_lengths.merge(encoded)).astype(bool)
@@ -44,7 +44,7 @@ def blobs(seed):
 
 
 @given(MASKS)
-def test_every_centre_is_in_one_ring_exactly_where_the_mask_is(mask):
+def test_every_center_is_in_one_ring_exactly_where_the_mask_is(mask):
     times = sum((inside(ring, mask.shape) for ring in polygons(mask, 0)), np.zeros(mask.shape, int))
     assert np.array_equal(times, mask)
 
@@ -59,7 +59,7 @@ def test_rings_are_polygons_within_the_picture(mask, tolerance):
         assert (ring >= 0).all() and (ring <= mask.shape[::-1]).all()
 
 
-def test_a_single_pixel_at_the_corner_is_a_diamond_around_its_centre():
+def test_a_single_pixel_at_the_corner_is_a_diamond_around_its_center():
     mask = np.zeros((3, 4), bool)
     mask[0, 3] = True
     (ring,) = polygons(mask)
@@ -105,7 +105,7 @@ def test_two_holes_may_share_a_foot_of_their_bridges():
 def test_pycocotools_draws_the_shapes_that_were_traced(tolerance, least):
     for seed in range(10):
         mask = blobs(seed)
-        assert iou(rasterised(polygons(mask, tolerance), mask.shape), mask) >= least
+        assert iou(rasterized(polygons(mask, tolerance), mask.shape), mask) >= least
 
 
 def test_simplification_leaves_points_out_and_keeps_the_rest():

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import read_soft_label, write_soft_label
 from pipeline.errors import UserError
 from pipeline.export.soft import write_soft
+from pipeline.io.arrays import read_soft_label, write_soft_label
 
 #: Of background and dog at four pixels: sure, unsure, a tie, sure of the other.
 BACKGROUND = np.array([[1.0, 0.6, 0.5, 0.05]])
@@ -22,7 +22,7 @@ def item(case, tmp_path):
     return replace(item, record=replace(item.record, width=4, height=1), source=source)
 
 
-def grey(path):
+def gray(path):
     with Image.open(path) as image:
         assert image.mode == "L"
         return np.asarray(image).tolist()
@@ -30,8 +30,8 @@ def grey(path):
 
 def test_confidence_doubt_and_probabilities(case, item):
     (done,) = write_soft([item], case.target(unsure_below=0.7), 1)
-    assert grey(case.root / "confidence/train/plain.png") == [[255, 153, 128, 242]]
-    assert grey(case.root / "ignore/train/plain.png") == [[0, 255, 255, 0]]
+    assert gray(case.root / "confidence/train/plain.png") == [[255, 153, 128, 242]]
+    assert gray(case.root / "ignore/train/plain.png") == [[0, 255, 255, 0]]
     assert {k: int(done.pixels[k]) for k in np.flatnonzero(done.pixels)} == {0: 1, 2: 1, 255: 2}
     numbers, probabilities = read_soft_label(case.root / "probabilities/train/plain.safetensors")
     assert numbers.tolist() == [0, 2]

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.datasets import VOCSegmentation
 
-from pipeline.artifacts import read_label
 from pipeline.datasets.manifest import Record
-from pipeline.datasets.palette import voc_palette
 from pipeline.datasets.voc import CLASSES as VOC_CLASSES
 from pipeline.export.job import ExportItem, ExportOptions, Target, export_items
 from pipeline.export.voc import _without_colons, write_voc
-from pipeline.images import read_rgb
-from tests.export.conftest import CLASSES, CLEAR, GREY, PLAIN, ROTATED
+from pipeline.io.arrays import read_label
+from pipeline.io.images import read_rgb
+from pipeline.io.palette import voc_palette
+from tests.export.conftest import CLASSES, CLEAR, GRAY, PLAIN, ROTATED
 
 
 def test_torchvision_reads_photographs_and_masks(case):
@@ -39,7 +39,7 @@ def test_only_plain_jpegs_are_linked(case):
     assert rewritten == {ROTATED, CLEAR}
     for item in case.items:
         path = folder / f"{item.record.id}.jpg"
-        assert path.is_symlink() == (item.record.id in {PLAIN, GREY})
+        assert path.is_symlink() == (item.record.id in {PLAIN, GRAY})
         if path.is_symlink():
             assert path.readlink() == item.record.image.absolute()
 

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.export.yolo import write_yolo
-from tests.export.conftest import CLASSES, CLEAR, GREY, PLAIN, ROTATED
+from tests.export.conftest import CLASSES, CLEAR, GRAY, PLAIN, ROTATED
 
 #: Drawn so much larger, an outline's width hardly counts.
 SCALE = 8
@@ -57,8 +57,8 @@ def test_one_line_a_region_and_an_empty_file_without_classes(case):
     write_yolo(case.items, case.target(images="copy"), 1)
     lines = (case.root / f"labels/train/{PLAIN}.txt").read_text(encoding="utf-8").splitlines()
     assert [line.split()[0] for line in lines] == ["0", "0", "1"]
-    assert (case.root / f"labels/val/{GREY}.txt").read_bytes() == b""
-    assert not (case.root / f"images/val/{GREY}.jpg").is_symlink()
+    assert (case.root / f"labels/val/{GRAY}.txt").read_bytes() == b""
+    assert not (case.root / f"images/val/{GRAY}.jpg").is_symlink()
 
 
 @pytest.mark.parametrize("only", ["train", "val"])

@@ -141,7 +141,7 @@ def test_a_map_of_what_the_score_reads_is_the_most_faithful(image):
     whole = confidence(image[None]).repeat(2)
     lost = drops(whole, confidence(shown))
     assert lost.tolist() == pytest.approx([0, 1], abs=1e-5)
-    # Deletion runs to the mean colour, not to zero: the area is compared, not its value.
+    # Deletion runs to the mean color, not to zero: the area is compared, not its value.
     areas = [curve_area(confidence(insertion_images(image, m, 12))) for m in (right, wrong)]
     blurred = confidence(insertion_images(image, right, 1))[0]
     assert abs(areas[0] - whole[0]) < abs(areas[1] - whole[0]) or blurred == whole[0]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torchmetrics.classification import MulticlassJaccardIndex
 
-from pipeline.artifacts import read_label
+from pipeline.io.arrays import read_label
 from pipeline.metrics.segmentation import (
     confusion_matrix,
     image_counts,

@@ -6,7 +6,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import PRESETS
+from pipeline.config.resolve import PRESETS
 from pipeline.errors import UserError
 from pipeline.models.adl import AttentionDropout, insert_adl
 from pipeline.models.backbone import create_backbone, find_module

@@ -10,9 +10,9 @@ from pipeline.errors import UserError
 from pipeline.models.backbone import (
     create_backbone,
     freeze_batch_norm,
-    initialise_backbone,
+    initialize_backbone,
     load_backbone,
-    normalisation,
+    normalization,
 )
 from pipeline.models.strides import set_output_stride
 
@@ -183,7 +183,7 @@ def test_inceptions_padded_stem_computes_what_timms_does_away_from_the_border():
     images = torch.randn(1, 3, 200, 200, dtype=torch.float64)
     stages = {"indices": [2], "stop_early": True, "intermediates_only": True}
     (expected,) = plain("inception_v3").forward_intermediates(images, **stages)
-    # timm's cell i is centred at pixel 13 + 8 i, ours at pixel 8 i.
+    # timm's cell i is centered at pixel 13 + 8 i, ours at pixel 8 i.
     shifted = images[..., 13:, 13:]
     (features,) = strided("inception_v3", 16).forward_intermediates(shifted, **stages)
     # A cell sees 63 pixels to either side, so that cell 8 is the first to see no border.
@@ -200,7 +200,7 @@ def test_inceptions_blocks_compute_what_timms_do():
     for name in [f"Mixed_{n}" for n in ("6a", "6b", "6c", "6d", "6e", "7a", "7b", "7c")]:
         expected = getattr(plain("inception_v3"), name)(features)
         if name in ("Mixed_6a", "Mixed_7a"):
-            # timm's cell i is centred at place 2 i + 1, as these blocks pad nothing.
+            # timm's cell i is centered at place 2 i + 1, as these blocks pad nothing.
             finer = strided("inception_v3", 8 if name == "Mixed_6a" else 16)
             result = getattr(finer, name)(features)
             assert result.shape[2:] == features.shape[2:]
@@ -305,9 +305,9 @@ def test_weights_of_another_width_are_refused_by_name_and_shape(tmp_path):
 def test_a_backbone_starts_from_a_file_or_is_left_alone(tmp_path):
     save_file(tiny(1).state_dict(), tmp_path / "w.safetensors")
     before, backbone = tiny(2).state_dict(), tiny(2)
-    initialise_backbone(backbone, None, pretrained=False)
+    initialize_backbone(backbone, None, pretrained=False)
     assert all(torch.equal(backbone.state_dict()[key], before[key]) for key in before)
-    initialise_backbone(backbone, tmp_path / "w.safetensors", pretrained=True)
+    initialize_backbone(backbone, tmp_path / "w.safetensors", pretrained=True)
     assert all(
         torch.equal(backbone.state_dict()[key], v) for key, v in tiny(1).state_dict().items()
     )
@@ -315,7 +315,7 @@ def test_a_backbone_starts_from_a_file_or_is_left_alone(tmp_path):
 
 def test_pretrained_without_a_file_is_a_mistake_of_the_rule_not_of_the_user():
     with pytest.raises(ValueError, match="pretrained is true, got no file of weights"):
-        initialise_backbone(tiny(0), None, pretrained=True)
+        initialize_backbone(tiny(0), None, pretrained=True)
 
 
 def test_missing_and_damaged_weights_are_named(tmp_path):
@@ -341,7 +341,7 @@ def test_freezing_batch_norm_reaches_every_layer_but_the_heads(affine):
     assert head[1].training and head[1].weight.requires_grad
 
 
-def test_normalisation_is_the_networks_own():
-    mean, std = normalisation(create_backbone("resnet18", output_stride=32))
+def test_normalization_is_the_networks_own():
+    mean, std = normalization(create_backbone("resnet18", output_stride=32))
     assert mean == (0.485, 0.456, 0.406)
     assert std == (0.229, 0.224, 0.225)

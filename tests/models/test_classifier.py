@@ -3,11 +3,15 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline.errors import UserError
-from pipeline.models.affinity import load_affinity_network
 from pipeline.models.backbone import create_backbone
+from pipeline.models.boundary import load_boundary_network
 from pipeline.models.classifier import create_classifier, load_classifier, save_classifier
-from pipeline.models.segmenter import Segmenter, load_segmenter, save_segmenter
-from pipeline.optimization import make_optimizer
+from pipeline.models.segmentation_network import (
+    SegmentationNetwork,
+    load_segmentation_network,
+    save_segmentation_network,
+)
+from pipeline.training.optimization import make_optimizer
 
 SETTINGS = {
     "backbone": "test_resnet",
@@ -105,11 +109,13 @@ def test_images_of_one_pixel_are_legal(model):
 
 def test_weights_of_another_network_are_named(model, tmp_path):
     path = tmp_path / "model.safetensors"
-    segmenter = {
+    segmentation = {
         "backbone": "test_resnet", "output_stride": 16, "dilation": True, "decoder": "separable",
         "atrous_rates": [12, 24, 36], "decoder_norm": "batch",
     }  # fmt: skip
-    save_segmenter(path, Segmenter("test_resnet", 4).state_dict(), segmenter, 4)
+    save_segmentation_network(
+        path, SegmentationNetwork("test_resnet", 4).state_dict(), segmentation, 4
+    )
     with pytest.raises(
         UserError, match=r"model\.safetensors: .* without last_layer, pooling, bias.*delete it"
     ):
@@ -118,10 +124,10 @@ def test_weights_of_another_network_are_named(model, tmp_path):
     with pytest.raises(UserError, match=r"model\.safetensors: weights of another network"):
         load_classifier(path)
     with pytest.raises(UserError, match="without decoder, atrous_rates, decoder_norm"):
-        load_segmenter(path)
+        load_segmentation_network(path)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(UserError, match="not a whole safetensors"):
-        load_affinity_network(path)
+        load_boundary_network(path)
 
 
 def test_the_constant_learns_at_the_class_layers_rate():

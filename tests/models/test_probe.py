@@ -26,7 +26,7 @@ def data(seed=0, count=60):
     return features.astype(np.float32), targets
 
 
-def test_the_weights_minimise_the_logistic_loss_of_scaled_features(caplog):
+def test_the_weights_minimize_the_logistic_loss_of_scaled_features(caplog):
     features, targets = data()
     with caplog.at_level(logging.INFO):
         weights, bias = fit_linear(features, targets, solver="logistic", c=0.5)

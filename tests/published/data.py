@@ -12,11 +12,11 @@ import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.config import resolve
-from pipeline.models.affinity import AffinityNetwork
+from pipeline.config.resolve import resolve
 from pipeline.models.backbone import create_backbone
+from pipeline.models.boundary import BoundaryNetwork
 from pipeline.models.classifier import CamClassifier, create_classifier
-from pipeline.models.segmenter import Segmenter, create_segmenter
+from pipeline.models.segmentation_network import SegmentationNetwork, create_segmentation_network
 from tests.conftest import REPOSITORY
 from tests.published.weights import backbone_of, fill
 
@@ -53,18 +53,20 @@ def classifier() -> CamClassifier:
     return fill(model, statistics).eval()
 
 
-def affinity_network(**more: Any) -> AffinityNetwork:
+def boundary_network(**more: Any) -> BoundaryNetwork:
     """Create the network of edges with the weights of the published outputs."""
     statistics = load("weights")
     shape = {key: _network()[key] for key in ("output_stride", "dilation", "last_layer")}
     backbone = create_backbone(_network()["backbone"], **shape)
-    return fill(AffinityNetwork(backbone, **more), statistics).eval()
+    return fill(BoundaryNetwork(backbone, **more), statistics).eval()
 
 
-def segmenter() -> Segmenter:
+def segmentation() -> SegmentationNetwork:
     """Create the segmentation network with the weights of the published outputs."""
     statistics = load("weights")
-    model = create_segmenter({**settings()["segmenter"], "pretrained": False}, CLASSES + 1)
+    model = create_segmentation_network(
+        {**settings()["segmentation"], "pretrained": False}, CLASSES + 1
+    )
     return fill(model, statistics).eval()
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.models.affinity import edge_map
-from tests.published.data import WAYS, affinity_network, load, normalized, settings
+from pipeline.models.boundary import boundary_map
+from tests.published.data import WAYS, boundary_network, load, normalized, settings
 
 #: Three times what rounding does to the published edges.
 TOLERANCE = 5e-5
@@ -14,7 +14,7 @@ TOLERANCE = 5e-5
 def test_edges_of_a_training_crop():
     data = load("a_edges")
     with torch.no_grad():
-        edges = affinity_network()(normalized(data["crop"]))[0]
+        edges = boundary_network()(normalized(data["crop"]))[0]
     assert np.abs(edges.numpy() - data["edges_crop"]).max() < TOLERANCE
 
 
@@ -26,8 +26,8 @@ def test_edges_of_an_image_padded_to_the_crop(way):
     walk = settings()["random_walks"]["rw"]
     expected = data[f"edges_{way}"]
 
-    edges = edge_map(
-        affinity_network(**seen), data[f"image_{way}"], expected.shape,
+    edges = boundary_map(
+        boundary_network(**seen), data[f"image_{way}"], expected.shape,
         flip=walk["flip"], max_size=walk["max_size"],
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.artifacts import ClassMaps
+from pipeline.io.arrays import ClassMaps
 from pipeline.metrics.segmentation import confusion_matrix, scores_of
 from pipeline.refinement.dense_crf import CrfSettings
 from pipeline.refinement.labels import confident_label

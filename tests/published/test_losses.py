@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.affinity import affinity_loss, count_pairs
-from pipeline.losses import classification_step
-from pipeline.optimization import make_optimizer, rate_factor
+from pipeline.refinement.affinity import affinity_loss, count_pairs
+from pipeline.training.losses import classification_step
+from pipeline.training.optimization import make_optimizer, rate_factor
 from tests.published.data import backbone_tensors, classifier, load, normalized, settings
 
 TERMS = ("loss", "loss_background", "loss_foreground", "loss_negative")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.artifacts import ClassMaps
 from pipeline.attribution.cam import cam
 from pipeline.attribution.fusion import FusedMaps, fuse
+from pipeline.io.arrays import ClassMaps
 from pipeline.refinement.labels import label_by_scores
 from pipeline.stages.make_maps import CLASSIFIER_FUSION
 from tests.published.data import WAYS, classifier, load, normalized, settings

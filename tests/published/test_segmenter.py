@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.inference import class_probabilities
-from tests.published.data import load, segmenter, settings
+from pipeline.models.inference import class_probabilities
+from tests.published.data import load, segmentation, settings
 from tests.published.weights import checksum, layers_behind
 
 
@@ -23,23 +23,23 @@ def described(layer: nn.Module) -> str:
 
 
 def test_layers_behind_the_encoder_are_the_published_ones():
-    data, layers = load("f_segmenter"), layers_behind(segmenter())
+    data, layers = load("f_segmentation"), layers_behind(segmentation())
     assert Counter(map(described, layers)) == Counter(map(str, data["layers"]))
     assert checksum(layers) == pytest.approx(data["head_sum"], rel=1e-9)
 
 
 def test_logits_of_a_tensor():
-    data = load("f_segmenter")
+    data = load("f_segmentation")
     with torch.no_grad():
-        logits = segmenter()(torch.from_numpy(data["tensor"])[None])[0].numpy()
+        logits = segmentation()(torch.from_numpy(data["tensor"])[None])[0].numpy()
     # Three times what rounding does to the published logits, of up to 2.7.
     assert np.abs(logits - data["logits"]).max() < 6e-4
     assert (logits.argmax(axis=0) != data["logits"].argmax(axis=0)).mean() < 1e-3
 
 
 def test_predictions_over_scales_and_mirrors():
-    data, prediction = load("f_segmenter_inference"), settings()["prediction"]
+    data, prediction = load("f_segmentation_inference"), settings()["prediction"]
     options = {key: prediction[key] for key in ("scales", "flip", "max_size", "fuse")}
-    found = class_probabilities(segmenter(), data["image"], **options)
+    found = class_probabilities(segmentation(), data["image"], **options)
     assert np.abs(found - data["probabilities"]).max() < 3e-4
     assert (found.argmax(axis=0) != data["labels"]).mean() < 1e-3

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.artifacts import ClassMaps
+from pipeline.io.arrays import ClassMaps
 from pipeline.refinement.dense_crf import CrfSettings
 from pipeline.refinement.labels import label_by_scores, upsampled
 from pipeline.refinement.random_walk import random_walk
@@ -47,9 +47,9 @@ def test_labels_of_walked_maps_before_and_behind_the_crf():
     data, found = load("d_walk"), walked()
     crf = settings()["refinements"]["crf"]
     rule = {key: crf["background"][key] for key in ("rule", "value")}
-    labelling = label_by_scores(
+    labeling = label_by_scores(
         maps_of((found / found.max()).numpy()), data["image"],
         background=rule, crf=CrfSettings.from_config(crf["crf"]),
     )  # fmt: skip
-    assert (labelling.numbers[labelling.initial] != data["labels"]).mean() < 1e-3
-    assert (labelling.numbers[labelling.winners] != data["labels_crf"]).mean() < 1e-3
+    assert (labeling.numbers[labeling.initial] != data["labels"]).mean() < 1e-3
+    assert (labeling.numbers[labeling.winners] != data["labels_crf"]).mean() < 1e-3

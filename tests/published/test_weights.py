@@ -2,12 +2,12 @@
 
 import pytest
 
-from tests.published.data import affinity_network, classifier, load
+from tests.published.data import boundary_network, classifier, load
 from tests.published.weights import backbone_of, checksum, layers_behind
 
 
 @pytest.mark.parametrize(
-    ("network", "file"), [(classifier, "c_cam"), (affinity_network, "a_edges")]
+    ("network", "file"), [(classifier, "c_cam"), (boundary_network, "a_edges")]
 )
 def test_weights_have_the_checksums_of_the_published_networks(network, file):
     filled = network()

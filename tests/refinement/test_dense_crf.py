@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydensecrf.utils import unary_from_labels
 
-from pipeline.images import read_rgb
+from pipeline.io.images import read_rgb
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf, label_probabilities
 
 SETTINGS = CrfSettings(iterations=5)
@@ -21,12 +21,12 @@ def scene(height=12, width=16):
 def mean_field(image, probabilities, settings):
     """Mean field with exact kernels in float64 (Kraehenbuehl and Koltun 2011, algorithm 1).
 
-    Kernels are normalised symmetrically by their row sums, as the published code does.
+    Kernels are normalized symmetrically by their row sums, as the published code does.
     """
     labels, height, width = probabilities.shape
     rows, columns = np.mgrid[:height, :width]
     place = np.stack([rows.ravel(), columns.ravel()], axis=1).astype(np.float64)
-    colour = image.reshape(-1, 3).astype(np.float64)
+    color = image.reshape(-1, 3).astype(np.float64)
 
     def kernel(features):
         distance = ((features[:, None] - features[None]) ** 2).sum(axis=2)
@@ -35,7 +35,7 @@ def mean_field(image, probabilities, settings):
         return values * norm[:, None] * norm[None]
 
     smooth = settings.gaussian_compat * kernel(place / settings.gaussian_sxy)
-    features = np.hstack([place / settings.bilateral_sxy, colour / settings.bilateral_srgb])
+    features = np.hstack([place / settings.bilateral_sxy, color / settings.bilateral_srgb])
     weights = smooth + settings.bilateral_compat * kernel(features)
     energy = np.log(probabilities.reshape(labels, -1).astype(np.float64))
     q = np.exp(energy) / np.exp(energy).sum(axis=0)
@@ -107,7 +107,7 @@ def test_mirroring_mirrors_the_decision():
 @pytest.mark.parametrize("labels", [1, 2, 5])
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (8, 3)])
 def test_any_size_and_number_of_labels(size, labels):
-    image = np.zeros((*size, 3), np.uint8)  # a single colour
+    image = np.zeros((*size, 3), np.uint8)  # a single color
     probabilities = np.full((labels, *size), 1 / labels, np.float32)
     posterior = dense_crf(image, probabilities, SETTINGS)
     np.testing.assert_allclose(posterior, probabilities, atol=1e-5)

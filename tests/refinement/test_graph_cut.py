@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.artifacts import ClassMaps, read_label
-from pipeline.images import read_rgb, resize
+from pipeline.io.arrays import ClassMaps, read_label
+from pipeline.io.images import read_rgb, resize
 from pipeline.refinement.graph_cut import (
-    ColourModel,
+    ColorModel,
     Cut,
     GraphCutSettings,
     combine_cuts,
     cut_class,
-    fit_colour_model,
+    fit_color_model,
     largest_component,
     minimum_cut,
     refitted_cut,
@@ -24,19 +24,19 @@ from pipeline.refinement.graph_cut import (
 )
 from pipeline.refinement.labels import label_by_graph_cut
 
-NEIGHBOURS = ((0, 1), (1, 0), (1, 1), (1, -1))
+NEIGHBORS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
 
-def single(colour, variance=100.0):
-    return ColourModel(np.ones(1), np.array([colour], float), variance * np.eye(3)[None])
+def single(color, variance=100.0):
+    return ColorModel(np.ones(1), np.array([color], float), variance * np.eye(3)[None])
 
 
 def edges(image):
-    """List the neighbours of an image with their weights (Rother et al. 2004), in float64."""
+    """List the neighbors of an image with their weights (Rother et al. 2004), in float64."""
     pixels = image.astype(np.float64)
     height, width = image.shape[:2]
     found = []
-    for (dy, dx), y, x in itertools.product(NEIGHBOURS, range(height), range(width)):
+    for (dy, dx), y, x in itertools.product(NEIGHBORS, range(height), range(width)):
         if y + dy < height and 0 <= x + dx < width:
             difference = ((pixels[y, x] - pixels[y + dy, x + dx]) ** 2).sum()
             found.append(((y, x), (y + dy, x + dx), difference, np.hypot(dy, dx)))
@@ -68,13 +68,13 @@ def energy(mask, image, background, foreground):
 
 
 def striped(difference):
-    """Give 3 x 3 grey pixels: two dark columns and a brighter one."""
+    """Give 3 x 3 gray pixels: two dark columns and a brighter one."""
     row = np.array([20, 20, 20 + difference], np.uint8)
     return np.broadcast_to(row[None, :, None], (3, 3, 3)).copy()
 
 
 def test_a_cut_of_nine_pixels_by_hand():
-    # 7 of the 20 pairs of neighbours differ, by D = 3 d^2, so beta = 20 / (2 * 7 D) and such a
+    # 7 of the 20 pairs of neighbors differ, by D = 3 d^2, so beta = 20 / (2 * 7 D) and such a
     # pair weighs 50 exp(-10 / 7) = 11.9826 (diagonal: 8.4729); to divide the columns costs
     # 3 * 11.9826 + 4 * 8.4729 = 69.839. To call the bright column background costs 3 D / (2 v)
     # = 9 d^2 / 200 for a variance v of 100: 68.445 for d = 39, and 72 for d = 40.
@@ -86,7 +86,7 @@ def test_a_cut_of_nine_pixels_by_hand():
         divided = 69.839 if expected[2] else 68.445
         by_hand = 9 * 1.5 * np.log(2 * np.pi * 100) + divided
         assert energy(cut.foreground, image, *models) == pytest.approx(by_hand, abs=1e-2)
-    # The posterior knows no neighbours: 1 / (1 + exp(+-D / (2 v))) with D / (2 v) = 24.
+    # The posterior knows no neighbors: 1 / (1 + exp(+-D / (2 v))) with D / (2 v) = 24.
     assert cut.posterior[0].tolist() == pytest.approx([np.exp(-24.0), np.exp(-24.0), 1], rel=1e-3)
 
 
@@ -116,7 +116,7 @@ def test_no_partition_has_less_energy_than_the_cut(image, seed):
     means = draw.uniform(60, 160, (2, 3, 3))
     factors = draw.normal(0, 8, (2, 3, 3, 3))
     covariances = factors @ factors.swapaxes(2, 3) + 60 * np.eye(3)
-    models = [ColourModel(*parts) for parts in zip(weights, means, covariances, strict=True)]
+    models = [ColorModel(*parts) for parts in zip(weights, means, covariances, strict=True)]
     cut = minimum_cut(image, *models)
     least, peer = peer_cut(image, *models)
     assert energy(peer, image, *models) == pytest.approx(least, rel=1e-6)
@@ -128,7 +128,7 @@ def test_the_cut_of_photographs_has_the_least_energy(voc_subset):
     for path in sorted((voc_subset / "SegmentationClass").glob("*.png"))[:4]:
         image = resize(read_rgb(voc_subset / f"JPEGImages/{path.stem}.jpg"), (60, 80))
         truth = cv2.resize(read_label(path), (80, 60), interpolation=cv2.INTER_NEAREST)
-        models = [fit_colour_model(image[chosen], 5) for chosen in (truth == 0, truth % 255 > 0)]
+        models = [fit_color_model(image[chosen], 5) for chosen in (truth == 0, truth % 255 > 0)]
         cut = minimum_cut(image, *models)
         least, _ = peer_cut(image, *models)
         assert energy(cut.foreground, image, *models) == pytest.approx(least, rel=1e-5)
@@ -138,7 +138,7 @@ def test_the_cut_of_photographs_has_the_least_energy(voc_subset):
 
 def test_log_likelihoods_are_those_of_the_definition():
     draw = np.random.default_rng(0)
-    model = fit_colour_model(draw.integers(0, 256, (500, 3), dtype=np.uint8), 5)
+    model = fit_color_model(draw.integers(0, 256, (500, 3), dtype=np.uint8), 5)
     image = draw.integers(0, 256, (6, 5, 3), dtype=np.uint8)
     expected, _ = costs(image, model, model)
     np.testing.assert_allclose(-model.log_likelihood(image), expected, rtol=1e-4)
@@ -146,16 +146,16 @@ def test_log_likelihoods_are_those_of_the_definition():
 
 
 def test_opencvs_layout_is_read_as_it_was_written_with_the_floor_added():
-    colours = np.random.default_rng(0).integers(0, 256, (30, 3), dtype=np.uint8)
-    model = fit_colour_model(colours, 5)
+    colors = np.random.default_rng(0).integers(0, 256, (30, 3), dtype=np.uint8)
+    model = fit_color_model(colors, 5)
     assert len(model.weights) == 3 and model.to_opencv().shape == (1, 65)
-    again = ColourModel.from_opencv(model.to_opencv())
+    again = ColorModel.from_opencv(model.to_opencv())
     np.testing.assert_array_equal(again.weights, model.weights)
     np.testing.assert_array_equal(again.means, model.means)
     np.testing.assert_allclose(again.covariances, model.covariances + 10 * np.eye(3))
 
 
-def two_colours():
+def two_colors():
     """Give a blue disc on orange, a map that is strong at 4 of its pixels, and the disc."""
     y, x = np.mgrid[:40, :50]
     disc = (y - 18) ** 2 + (x - 30) ** 2 < 12**2
@@ -165,8 +165,8 @@ def two_colours():
 
 
 @pytest.mark.parametrize("mode", ["frozen", "iterative"])
-def test_two_colours_are_parted_perfectly_from_few_seeds(mode):
-    image, strength, disc = two_colours()
+def test_two_colors_are_parted_perfectly_from_few_seeds(mode):
+    image, strength, disc = two_colors()
     seeds = GraphCutSettings(foreground_quantile=0.998, background_quantile=0.002, mode=mode)
     tags = tag_pixels(strength, seeds)
     assert 0 < (tags == 1).sum() <= 5 and 0 < (tags == 0).sum() <= 5
@@ -183,14 +183,14 @@ def test_tags_are_the_quantiles_and_the_rest_is_unsure():
 
 @pytest.mark.parametrize("value", [0.0, 0.7, 1.0])
 def test_a_map_of_one_value_has_no_foreground(value):
-    image, strength, _ = two_colours()
+    image, strength, _ = two_colors()
     cut = cut_class(image, np.full_like(strength, value), GraphCutSettings())
     assert not cut.foreground.any() and not cut.posterior.any()
 
 
 @pytest.mark.parametrize("mode", ["frozen", "iterative"])
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2), (2, 1), (1, 9), (3, 2), (12, 10)])
-def test_an_image_of_one_colour_or_few_pixels_is_all_background(shape, mode):
+def test_an_image_of_one_color_or_few_pixels_is_all_background(shape, mode):
     image = np.full((*shape, 3), 90, np.uint8)
     strength = np.linspace(0, 1, image.shape[0] * image.shape[1], dtype=np.float32).reshape(shape)
     cut = cut_class(image, strength, GraphCutSettings(mode=mode))
@@ -205,7 +205,7 @@ def test_an_image_of_one_colour_or_few_pixels_is_all_background(shape, mode):
 )
 @settings(max_examples=40, deadline=None)
 def test_any_image_gives_a_mask_of_its_size_twice_the_same(image, mode, seed):
-    # Black beside white and no third colour: densities that underflow in OpenCV.
+    # Black beside white and no third color: densities that underflow in OpenCV.
     strength = np.random.default_rng(seed).random(image.shape[:2], np.float32)
     before = image.copy(), strength.copy()
     first, second = (cut_class(image, strength, GraphCutSettings(mode=mode)) for _ in range(2))
@@ -216,7 +216,7 @@ def test_any_image_gives_a_mask_of_its_size_twice_the_same(image, mode, seed):
     assert (image == before[0]).all() and (strength == before[1]).all()
 
 
-def test_colours_far_from_both_models_go_to_the_nearer_one():
+def test_colors_far_from_both_models_go_to_the_nearer_one():
     # Both densities of the white pixels are below 1e-308: OpenCV alone cannot tell them apart.
     image = np.zeros((6, 6, 3), np.uint8)
     image[:, 3:] = 255
@@ -224,8 +224,8 @@ def test_colours_far_from_both_models_go_to_the_nearer_one():
     assert (cut.foreground == (image[..., 0] == 255)).all()
 
 
-def test_refitting_starts_from_the_cut_and_follows_the_colours():
-    image, _, disc = two_colours()
+def test_refitting_starts_from_the_cut_and_follows_the_colors():
+    image, _, disc = two_colors()
     image += np.random.default_rng(0).integers(0, 12, image.shape, dtype=np.uint8)
     start = np.zeros_like(disc)
     start[12:24, 24:36] = True  # the inner part of the disc
@@ -238,26 +238,26 @@ def test_refitting_starts_from_the_cut_and_follows_the_colours():
 
 
 def test_a_refit_that_collapses_gives_the_cut_back():
-    image, _, disc = two_colours()
+    image, _, disc = two_colors()
     given = Cut(disc, disc.astype(np.float32))
     models = single([230, 140, 40], 4000), single([30, 60, 200], 4000)
     cut = refitted_cut(np.full_like(image, 80), given, *models, iterations=3)
     assert (cut.foreground == disc).all()
 
 
-def test_few_pixels_and_few_colours_have_fewer_components():
-    colours = np.random.default_rng(0).integers(0, 256, (200, 3), dtype=np.uint8)
-    assert [len(fit_colour_model(colours[:n], 5).weights) for n in (1, 9, 25, 200)] == [1, 1, 2, 5]
+def test_few_pixels_and_few_colors_have_fewer_components():
+    colors = np.random.default_rng(0).integers(0, 256, (200, 3), dtype=np.uint8)
+    assert [len(fit_color_model(colors[:n], 5).weights) for n in (1, 9, 25, 200)] == [1, 1, 2, 5]
     two = np.array([[0, 0, 0], [200, 0, 0]] * 50, np.uint8)
-    assert len(fit_colour_model(two, 5).weights) == 2
-    assert fit_colour_model(two[:1], 5).covariances.tolist() == (10 * np.eye(3))[None].tolist()
+    assert len(fit_color_model(two, 5).weights) == 2
+    assert fit_color_model(two[:1], 5).covariances.tolist() == (10 * np.eye(3))[None].tolist()
 
 
 def test_the_largest_component_is_kept():
     mask = np.array([[1, 0, 1, 1], [0, 0, 1, 0], [1, 1, 0, 0]], bool)
     assert largest_component(mask).tolist() == [[0, 0, 1, 1], [0, 0, 1, 0], [1, 1, 0, 0]]
     assert not largest_component(np.zeros((2, 2), bool)).any()
-    image, strength, disc = two_colours()
+    image, strength, disc = two_colors()
     image[2:5, 2:5] = image[18, 30]  # a second, small blue thing
     kept, every = (
         cut_class(image, strength, GraphCutSettings(keep=keep)).foreground
@@ -280,12 +280,12 @@ def test_overlaps_go_to_the_higher_posterior_times_strength():
 
 def cut_label(maps, image, unsure_below):
     background = {"rule": "threshold", "value": 0.3}
-    labelling = label_by_graph_cut(maps, image, background=background, settings=GraphCutSettings())
-    return labelling.label_image(unsure_below)
+    labeling = label_by_graph_cut(maps, image, background=background, settings=GraphCutSettings())
+    return labeling.label_image(unsure_below)
 
 
 def test_labels_have_the_classes_numbers_and_unsure_pixels():
-    image, strength, disc = two_colours()
+    image, strength, disc = two_colors()
     values = np.stack([strength, strength[::-1, ::-1]]).astype(np.float16)
     maps = ClassMaps(np.array([3, 9]), values, image.shape[:2])
     first = ClassMaps(maps.classes[:1], values[:1], maps.size)

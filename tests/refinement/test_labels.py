@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.artifacts import ClassMaps
 from pipeline.errors import UserError
-from pipeline.images import strided_size
+from pipeline.io.arrays import ClassMaps
+from pipeline.io.images import strided_size
 from pipeline.refinement.dense_crf import CrfSettings
 from pipeline.refinement.labels import (
     label_by_scores,
-    labeller_of,
+    labeler_of,
     scores_with_background,
     upsampled,
 )
@@ -28,8 +28,8 @@ def maps(values, classes, size=None):
 
 
 def plain(item, background=THRESHOLD, unsure_below=None):
-    labelling = label_by_scores(item, None, background=background, crf=None)
-    return labelling.label_image(unsure_below)
+    labeling = label_by_scores(item, None, background=background, crf=None)
+    return labeling.label_image(unsure_below)
 
 
 def test_a_pixel_takes_its_strongest_class_above_the_threshold():
@@ -55,8 +55,8 @@ def test_an_image_without_labels_is_all_background(rule):
     assert label.shape == (5, 7) and label.max() == 0
     image = np.zeros((5, 7, 3), np.uint8)
     crf = CrfSettings()
-    labelling = label_by_scores(empty, image, background=THRESHOLD, crf=crf)
-    assert not labelling.label_image(0.9).any()
+    labeling = label_by_scores(empty, image, background=THRESHOLD, crf=crf)
+    assert not labeling.label_image(0.9).any()
 
 
 def test_cells_keep_their_place_at_the_border():
@@ -88,7 +88,7 @@ def test_maps_of_another_layout_are_refused():
         upsampled(maps(np.ones((1, 3, 3)), [1], (9, 30)))
 
 
-def test_upsampling_is_bilinear_between_cell_centres():
+def test_upsampling_is_bilinear_between_cell_centers():
     full = upsampled(maps([[[0.0, 1.0]]], [1], (1, 4)))
     assert full[0, 0].tolist() == [0, 0.25, 0.75, 1]
 
@@ -115,7 +115,7 @@ def test_scores_have_the_background_first():
 
 
 def test_pixels_that_are_not_confident_become_255():
-    # Normalised scores: 0.9 / 1.2 = 0.75, 0.4 / 0.7 = 0.57, background 0.3 / 0.3 = 1
+    # Normalized scores: 0.9 / 1.2 = 0.75, 0.4 / 0.7 = 0.57, background 0.3 / 0.3 = 1
     values = [[[0.9, 0.4, 0.0]]]
     assert plain(maps(values, [1]), unsure_below=0.6).tolist() == [[1, 255, 0]]
     assert plain(maps(values, [1]), unsure_below=None).tolist() == [[1, 1, 0]]
@@ -142,14 +142,14 @@ def test_what_a_crf_decides_against_the_maps_is_unsure_however_sure_it_is():
     coarse = np.zeros((1, 8, 8), np.float16)
     coarse[0, 2:6, 2:6] = 0.6
     item = maps(coarse, [4], (32, 32))
-    labelling = label_by_scores(item, image, background=THRESHOLD, crf=CrfSettings())
-    refined, before = labelling.label_image(None), plain(item)
+    labeling = label_by_scores(item, image, background=THRESHOLD, crf=CrfSettings())
+    refined, before = labeling.label_image(None), plain(item)
     against = refined != before
-    assert against.sum() > 0 and labelling.certainty[against].min() > 0.95
+    assert against.sum() > 0 and labeling.certainty[against].min() > 0.95
     # Of two labels, the maps give more than half to the one that they lead to.
-    assert np.array_equal(labelling.label_image(0.5), np.where(against, 255, refined))
+    assert np.array_equal(labeling.label_image(0.5), np.where(against, 255, refined))
     # A value of .6 against the background's .3.
-    assert labelling.support[16, 16] == pytest.approx(0.6 / 0.9, abs=1e-3)
+    assert labeling.support[16, 16] == pytest.approx(0.6 / 0.9, abs=1e-3)
 
 
 def test_zero_scores_everywhere_are_certain_background():
@@ -168,12 +168,12 @@ def test_labels_are_made_without_importing_torch():
 
 def test_probabilities_sum_to_one_and_name_the_winner():
     item = maps([[[0.2, 0.9, 0.0]], [[0.1, 0.3, 0.0]]], [3, 7])
-    labelling = label_by_scores(item, None, background=THRESHOLD, crf=None)
-    assert labelling.numbers.tolist() == [0, 3, 7]
-    assert labelling.probabilities.sum(axis=0) == pytest.approx(1)
-    assert (labelling.probabilities.argmax(axis=0) == labelling.winners).all()
-    assert labelling.certainty[0, 1] == pytest.approx(0.9 / (0.3 + 0.9 + 0.3), abs=1e-3)
-    assert (labelling.initial == labelling.winners).all()
+    labeling = label_by_scores(item, None, background=THRESHOLD, crf=None)
+    assert labeling.numbers.tolist() == [0, 3, 7]
+    assert labeling.probabilities.sum(axis=0) == pytest.approx(1)
+    assert (labeling.probabilities.argmax(axis=0) == labeling.winners).all()
+    assert labeling.certainty[0, 1] == pytest.approx(0.9 / (0.3 + 0.9 + 0.3), abs=1e-3)
+    assert (labeling.initial == labeling.winners).all()
 
 
 def test_the_initial_label_is_that_before_the_crf():
@@ -191,11 +191,11 @@ def test_the_initial_label_is_that_before_the_crf():
 
 
 @pytest.mark.parametrize("graph_cut", [None, {}])
-def test_a_refinements_sections_give_a_labeller(graph_cut):
+def test_a_refinements_sections_give_a_labeler(graph_cut):
     image = np.random.default_rng(0).integers(0, 255, (9, 8, 3), dtype=np.uint8)
     item = maps(np.linspace(0, 1, 72).reshape(1, 9, 8), [4])
-    labelling = labeller_of(THRESHOLD, None, graph_cut)(item, image)
-    assert labelling.probabilities.shape == (2, 9, 8)
-    assert labelling.probabilities.sum(axis=0) == pytest.approx(1, abs=1e-5)
-    assert set(np.unique(labelling.label_image(None)).tolist()) <= {0, 4}
-    assert (labelling.label_image(1.1) == 255).all()
+    labeling = labeler_of(THRESHOLD, None, graph_cut)(item, image)
+    assert labeling.probabilities.shape == (2, 9, 8)
+    assert labeling.probabilities.sum(axis=0) == pytest.approx(1, abs=1e-5)
+    assert set(np.unique(labeling.label_image(None)).tolist()) <= {0, 4}
+    assert (labeling.label_image(1.1) == 255).all()

@@ -4,12 +4,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from pipeline.artifacts import ClassMaps
-from pipeline.documents import write_scores
 from pipeline.errors import UserError
+from pipeline.io.arrays import ClassMaps
+from pipeline.io.tables import write_scores
 from pipeline.refinement.thresholds import (
     BINS,
-    CENTRES,
+    CENTERS,
     choose_thresholds,
     chosen_threshold,
     otsu,
@@ -29,12 +29,12 @@ def brute_force(histogram):
     for k in range(1, BINS):
         low, high = shares[:k].sum(), shares[k:].sum()
         if low > 0 and high > 0:
-            gap = (shares[:k] @ CENTRES[:k]) / low - (shares[k:] @ CENTRES[k:]) / high
+            gap = (shares[:k] @ CENTERS[:k]) / low - (shares[k:] @ CENTERS[k:]) / high
             variance = low * high * gap**2
             if variance > best + 1e-12:
                 best, chosen = variance, []
             if variance > best - 1e-12:
-                chosen.append(CENTRES[k - 1])
+                chosen.append(CENTERS[k - 1])
     return np.mean(chosen)
 
 
@@ -66,7 +66,7 @@ def test_any_maps_have_thresholds_that_labels_can_be_made_with(values):
         assert 0 < threshold < 1
 
 
-def test_maps_of_no_labelled_image_are_refused():
+def test_maps_of_no_labeled_image_are_refused():
     with pytest.raises(UserError, match="no image has a label"):
         choose_thresholds([maps(np.zeros((0, 2, 2)))])
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import ClassMaps, write_label, write_maps
 from pipeline.datasets.findings import write_findings
 from pipeline.datasets.manifest import (
     Box,
@@ -19,7 +18,8 @@ from pipeline.datasets.manifest import (
     write_manifest,
     write_masks,
 )
-from pipeline.documents import write_scores
+from pipeline.io.arrays import ClassMaps, write_label, write_maps
+from pipeline.io.tables import write_scores
 from pipeline.metrics.segmentation import confusion_matrix, scores_of
 
 METHOD = "plain/cam/crf"

@@ -1,21 +1,21 @@
-"""The page in a real browser: keyboard, colours, widths, and that it asks nobody for anything."""
+"""The page in a real browser: keyboard, colors, widths, and that it asks nobody for anything."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import write_label
-from pipeline.documents import read_scores, write_scores
+from pipeline.io.arrays import write_label
+from pipeline.io.tables import read_scores, write_scores
 from pipeline.stages.report import report
 from tests.report.conftest import METHOD, build
 
 OTHER = "plain/saliency/crf"
 
-# Of every element with words of its own: contrast of its colour with what is behind it (WCAG 2).
+# Of every element with words of its own: contrast of its color with what is behind it (WCAG 2).
 CONTRASTS = """() => {
   const parse = (text) => text.match(/[0-9.]+/g).map(Number);
   const over = ([r, g, b, a = 1], below) => [r, g, b].map((v, k) => v * a + below[k] * (1 - a));
-  const light = (colour) => colour.map((v) => v / 255)
+  const light = (color) => color.map((v) => v / 255)
     .map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
     .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
   const behind = (element) => {
@@ -187,11 +187,11 @@ def test_a_class_filters_and_is_what_is_sorted_by(page):
     assert "i0" in ids(page)
 
 
-def test_a_card_names_its_classes_in_the_colour_of_its_layers(page):
+def test_a_card_names_its_classes_in_the_color_of_its_layers(page):
     name = page.locator(".card[data-id=more1] .class")
     assert name.text_content() == "dog"
-    colour = name.locator("i").evaluate("swatch => getComputedStyle(swatch).backgroundColor")
-    assert colour == "rgb(0, 128, 0)"  # the palette's second class
+    color = name.locator("i").evaluate("swatch => getComputedStyle(swatch).backgroundColor")
+    assert color == "rgb(0, 128, 0)"  # the palette's second class
 
 
 def test_ids_are_searched(page):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.datasets.findings import findings
 from pipeline.datasets.manifest import Manifest, Record
-from pipeline.datasets.overview import summarise
+from pipeline.datasets.overview import summarize
 from pipeline.report.dataset_check import MATRIX, Shot, render_check
 from tests.report.test_page import Page
 
@@ -32,12 +32,12 @@ def balanced():
 
 def found(items, classes=("cat", "dog"), twins=()):
     manifest = Manifest(tuple(classes), tuple(items))
-    return {item.name: item.got for item in findings(manifest, summarise(manifest), twins)}
+    return {item.name: item.got for item in findings(manifest, summarize(manifest), twins)}
 
 
 def page(items, classes=("cat", "dog"), twins=()):
     manifest = Manifest(tuple(classes), tuple(items))
-    overview = summarise(manifest)
+    overview = summarize(manifest)
     sheet = {name: [Shot(r, PICTURE) for r in items if name in r.labels][:2] for name in classes}
     rest = [Shot(r, PICTURE) for r in items if not r.labels]
     worth = findings(manifest, overview, twins)
@@ -167,7 +167,7 @@ def test_findings_are_one_line_each_and_of_any_data_set(classes, rows):
         labels = tuple(classes[number] for number in numbers if number < len(classes))
         items.append(Record(str(k), Path(str(k)), width, height, split, labels))
     manifest = Manifest(tuple(classes), tuple(items))
-    worth = findings(manifest, summarise(manifest), [items] if len(items) > 1 else [])
+    worth = findings(manifest, summarize(manifest), [items] if len(items) > 1 else [])
     assert len({item.name for item in worth}) == len(worth)
     for item in worth:
         assert len(str(item).splitlines()) == 1
@@ -208,7 +208,7 @@ def test_the_matrix_shows_the_classes_that_are_most_in_company():
     together = [(f"{one} {other}", "train", 1) for one, other in pairwise(names[5:])]
     html = page(records(*alone, *together), names)
     headings = re.findall(r'<th scope="col" title="(n\d+)">', html)
-    # The last of the chain has one neighbour, all others have two.
+    # The last of the chain has one neighbor, all others have two.
     assert headings == names[6 : 6 + MATRIX]
     assert "No train image shows two classes" in page(records(*alone), names)
 

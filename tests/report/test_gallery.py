@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import write_label
 from pipeline.datasets.manifest import Manifest, Record
+from pipeline.io.arrays import write_label
 from pipeline.report.gallery import ROWS, Split, gallery_cards, gallery_choices
 from pipeline.report.inputs import ImageScore
 

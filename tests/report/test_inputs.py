@@ -24,7 +24,7 @@ from pipeline.report.inputs import (
         ("results/e/scores/labels/p/cam/crf/train.csv", ("labels", "p/cam/crf")),
         ("results/e/quality/p/cam/crf/train.csv", ("quality", "p/cam/crf")),
         ("results/e/classifiers/plain/history.csv", ("classifiers", "plain")),
-        ("results/e/segmenters/p/cam/crf/history.csv", ("segmenters", "p/cam/crf")),
+        ("results/e/segmentations/p/cam/crf/history.csv", ("segmentations", "p/cam/crf")),
         ("results/labels/maps/maps/cam/train/0.safetensors", ("maps", "maps/cam")),
     ],
 )

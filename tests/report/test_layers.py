@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
-from pipeline.artifacts import ClassMaps
+from pipeline.io.arrays import ClassMaps
 from pipeline.report.layers import MAP_SIDE, label_layer, map_layer, tag_layer
-from pipeline.report.pictures import TAG_COLOURS, VOID, palette_colours
+from pipeline.report.pictures import TAG_COLORS, VOID, palette_colors
 
 OPACITY = 166  # 65 %
 
@@ -29,12 +29,12 @@ def is_outline(pixels):
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9)))
 def test_a_layer_is_the_label_it_was_made_of(label):
     pixels = decoded(label_layer(label, label.shape))
-    palette = palette_colours()
+    palette = palette_colors()
     palette[255] = VOID
-    colours = np.dstack([palette[label], np.full(label.shape, OPACITY, np.uint8)])
-    colours[label == 0] = 0
+    colors = np.dstack([palette[label], np.full(label.shape, OPACITY, np.uint8)])
+    colors[label == 0] = 0
     plain = ~is_outline(pixels)
-    assert (pixels[plain] == colours[plain]).all()
+    assert (pixels[plain] == colors[plain]).all()
 
 
 def test_outlines_are_where_labels_meet_but_not_around_void():
@@ -89,12 +89,12 @@ def test_an_image_without_labels_has_a_dark_map():
     assert (pixels[..., 3] == 89).all() and pixels[..., :3].max() < 10
 
 
-def test_tags_are_coloured_and_unsure_pixels_are_clear():
+def test_tags_are_colored_and_unsure_pixels_are_clear():
     tags = np.full((8, 8), 255, np.uint8)
     tags[:4, :4], tags[4:, 4:] = 1, 0
     pixels = decoded(tag_layer(tags, (4, 4)))
-    assert (pixels[:2, :2] == [*TAG_COLOURS[1], OPACITY]).all()
-    assert (pixels[2:, 2:] == [*TAG_COLOURS[0], OPACITY]).all()
+    assert (pixels[:2, :2] == [*TAG_COLORS[1], OPACITY]).all()
+    assert (pixels[2:, 2:] == [*TAG_COLORS[0], OPACITY]).all()
     assert (pixels[:2, 2:] == 0).all() and (pixels[2:, :2] == 0).all()
 
 

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 from pipeline.datasets.findings import Finding, write_findings
 from pipeline.datasets.manifest import write_masks
-from pipeline.documents import read_scores, write_scores
+from pipeline.io.tables import read_scores, write_scores
 from pipeline.report.html import duration, percent, plain
 from pipeline.stages.report import report
 from tests.report.conftest import METHOD, build
@@ -104,13 +104,13 @@ def test_without_scripts_some_pictures_are_shown(tree):
     assert captions == 3 * train + 3 * ["photograph", "truth", METHOD]
 
 
-def test_a_graph_cut_shows_the_pixels_that_taught_its_colours(tree):
+def test_a_graph_cut_shows_the_pixels_that_taught_its_colors(tree):
     config = tree.arguments["config"] | {"refinements": {"crf": {"graph_cut": {}}}}
     html, page = rendered(tree, config=config)
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", html)
-    # Image i0 has no label and so no colour model.
-    assert captions.count("plain/cam: colour samples of cat") == 2
-    assert "colour sample: foreground" in page.text
+    # Image i0 has no label and so no color model.
+    assert captions.count("plain/cam: color samples of cat") == 2
+    assert "color sample: foreground" in page.text
 
 
 def test_a_rule_without_masks_is_compared_with_the_sweep(tree):
@@ -163,7 +163,7 @@ def test_names_stay_words(tmp_path):
     assert page.tags.count("script") == 5
 
 
-def test_localisation_errors_and_class_models_are_shown(tree):
+def test_localization_errors_and_class_models_are_shown(tree):
     html, _ = rendered(tree)
     table = html[html.index('id="boxes"') : html.index('id="classmodels"')]
     assert METHOD in table
@@ -210,7 +210,7 @@ def test_compared_maps_are_a_table_a_chart_and_pictures(tree):
     assert re.findall(r'class="tag">(\w+)</span>(i\d)', section) == [("cat", "i1"), ("cat", "i2")]
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", section)
     assert captions == 2 * ["photograph, true boxes", "plain/cam"]
-    assert 'aria-label="pairs localised over the box threshold' in section
+    assert 'aria-label="pairs localized over the box threshold' in section
     assert "Units of each class of the classifier plain" in html
     bare, _ = rendered(tree)
     assert 'id="comparison"' not in bare and 'id="units"' not in bare
@@ -262,7 +262,7 @@ def test_a_gallery_of_none_has_no_pictures(tree):
     assert "No pictures." in page.text and data_of(html)["splits"]["train"]["pictures"] == []
 
 
-def test_without_a_segmenter_there_is_no_validation_gallery(tree):
+def test_without_a_segmentation_there_is_no_validation_gallery(tree):
     scores = [path for path in tree.arguments["scores"] if "predictions" not in str(path)]
     html, _ = rendered(tree, scores=scores, image_scores=tree.arguments["image_scores"][:1],
                        predictions=[])  # fmt: skip

@@ -4,7 +4,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from pipeline.artifacts import ClassMaps
+from pipeline.io.arrays import ClassMaps
 from pipeline.report.pictures import (
     CAPTION,
     GAP,

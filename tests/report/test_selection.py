@@ -73,7 +73,7 @@ def test_the_budget_is_spent_in_turn():
 
 
 @given(st.dictionaries(st.sampled_from("xyz"), st.lists(st.integers(0, 9), unique=True)))
-def test_wherever_the_list_is_cut_no_group_is_favoured(groups):
+def test_wherever_the_list_is_cut_no_group_is_favored(groups):
     named = {group: [f"{group}{item}" for item in items] for group, items in groups.items()}
     choices = in_order({"train": named})
     assert sorted(c.image_id for c in choices) == sorted(chain(*named.values()))

@@ -7,11 +7,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.artifacts import ClassMaps, MapShard, read_label, write_maps
 from pipeline.datasets.manifest import read_manifest
 from pipeline.errors import UserError
-from pipeline.images import read_rgb, strided_size
-from pipeline.models.affinity import edge_map, load_affinity_network
+from pipeline.io.arrays import ClassMaps, MapShard, read_label, write_maps
+from pipeline.io.images import read_rgb, strided_size
+from pipeline.models.boundary import boundary_map, load_boundary_network
 from pipeline.models.classifier import create_classifier, save_classifier
 from pipeline.stages.make_affinity_labels import make_affinity_labels
 from pipeline.stages.propagate_maps import propagate_maps
@@ -26,7 +26,7 @@ WALK = {
 
 @pytest.fixture
 def maps(small_dataset, tmp_path):
-    """Write one shard of maps that rise from left to right for every labelled class."""
+    """Write one shard of maps that rise from left to right for every labeled class."""
     data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
     items = []
     for record in data.of_split("train"):
@@ -59,7 +59,7 @@ def settings(demo_config):
     return section
 
 
-def labelled(small_dataset, maps, folder, **changes):
+def labeled(small_dataset, maps, folder, **changes):
     arguments = {
         "manifest": small_dataset["manifest"],
         "classes": small_dataset["classes"],
@@ -107,7 +107,7 @@ def propagated(small_dataset, source, weights, path, settings=WALK):
 
 
 def test_labels_are_sure_at_both_ends_and_unsure_between(small_dataset, maps, tmp_path):
-    folder = labelled(small_dataset, maps, tmp_path / "labels")
+    folder = labeled(small_dataset, maps, tmp_path / "labels")
     dog = read_label(folder / "1.png")
     assert dog.shape == (37, 40)
     assert np.unique(dog[:, :12]).tolist() == [0]
@@ -118,8 +118,8 @@ def test_labels_are_sure_at_both_ends_and_unsure_between(small_dataset, maps, tm
 
 def test_labels_pass_the_crf_in_processes(processes, small_dataset, maps, tmp_path):
     crf = {"iterations": 2}
-    one = labelled(small_dataset, maps, tmp_path / "one", crf=crf)
-    two = labelled(small_dataset, maps, tmp_path / "two", crf=crf, threads=2)
+    one = labeled(small_dataset, maps, tmp_path / "one", crf=crf)
+    two = labeled(small_dataset, maps, tmp_path / "two", crf=crf, threads=2)
     assert len(list(one.iterdir())) == 4
     for path in one.iterdir():
         assert path.read_bytes() == (two / path.name).read_bytes()
@@ -127,7 +127,7 @@ def test_labels_pass_the_crf_in_processes(processes, small_dataset, maps, tmp_pa
 
 
 def test_training_lowers_the_loss_and_repeats(small_dataset, maps, classifier, settings, tmp_path):
-    labels = labelled(small_dataset, maps, tmp_path / "labels")
+    labels = labeled(small_dataset, maps, tmp_path / "labels")
     one, two = (
         trained(small_dataset, classifier, labels, tmp_path / name, settings) for name in "ab"
     )
@@ -142,7 +142,7 @@ def test_training_lowers_the_loss_and_repeats(small_dataset, maps, classifier, s
 def test_an_image_without_a_label_stops_the_training(
     small_dataset, maps, classifier, settings, tmp_path
 ):
-    labels = labelled(small_dataset, maps, tmp_path / "labels")
+    labels = labeled(small_dataset, maps, tmp_path / "labels")
     (labels / "2.png").unlink()
     with pytest.raises(UserError, match=r"1 of 4 images have no label in .*, first 2.png"):
         trained(small_dataset, classifier, labels, tmp_path / "a", settings)
@@ -158,7 +158,7 @@ def test_an_image_without_a_label_stops_the_training(
 def test_labels_without_pairs_to_learn_from_stop_the_training(
     small_dataset, maps, classifier, settings, tmp_path, changes, radius, lacking
 ):
-    labels = labelled(small_dataset, maps, tmp_path / "labels", **changes)
+    labels = labeled(small_dataset, maps, tmp_path / "labels", **changes)
     with pytest.raises(UserError, match=f"the 4 confident labels have {lacking} nearer than"):
         trained(small_dataset, classifier, labels, tmp_path / "a", settings | {"radius": radius})
     assert not (tmp_path / "a").exists()
@@ -166,7 +166,7 @@ def test_labels_without_pairs_to_learn_from_stop_the_training(
 
 @pytest.fixture
 def network(small_dataset, maps, classifier, settings, tmp_path):
-    labels = labelled(small_dataset, maps, tmp_path / "labels")
+    labels = labeled(small_dataset, maps, tmp_path / "labels")
     return trained(small_dataset, classifier, labels, tmp_path / "n", settings | {"epochs": 1})
 
 
@@ -174,13 +174,13 @@ def test_maps_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_pa
     walked = propagated(small_dataset, maps, network, tmp_path / "0.safetensors")
     source = MapShard(maps)
     assert walked.ids == source.ids
-    model = load_affinity_network(network)
+    model = load_boundary_network(network)
     for record in read_manifest(small_dataset["manifest"], small_dataset["classes"]).records[:4]:
         before, after = source[record.id], walked[record.id]
         assert (after.classes == before.classes).all() and after.size == before.size
         assert after.values.dtype == np.float16
         cells = before.values.shape[1:]
-        edges = edge_map(model, read_rgb(record.image), cells, flip=True, max_size=None)
+        edges = boundary_map(model, read_rgb(record.image), cells, flip=True, max_size=None)
         expected = dense_walk(before.values, edges.numpy(), 3, 4.0, 16)
         expected /= expected.max(initial=1e-9)
         np.testing.assert_allclose(after.values, expected, atol=2e-3)
@@ -189,14 +189,14 @@ def test_maps_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_pa
 def test_seeds_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_path):
     settings = WALK | {"seeds": {"foreground": 0.6, "background": 0.25}}
     walked = propagated(small_dataset, maps, network, tmp_path / "0.safetensors", settings)
-    source, model = MapShard(maps), load_affinity_network(network)
+    source, model = MapShard(maps), load_boundary_network(network)
     for record in read_manifest(small_dataset["manifest"], small_dataset["classes"]).records[:4]:
         before, after = source[record.id].values, walked[record.id].values
         # All maps are the same ramp: its right part is every class, its left background.
         cells = before.shape[1:]
         ground = np.tile(np.linspace(0, 1, cells[1]) < 0.25, (1, cells[0], 1))
         seeds = np.concatenate([before > 0.6, ground])
-        edges = edge_map(model, read_rgb(record.image), cells, flip=True, max_size=None)
+        edges = boundary_map(model, read_rgb(record.image), cells, flip=True, max_size=None)
         arrived = dense_walk(seeds, edges.numpy(), 3, 4.0, 16)
         np.testing.assert_allclose(after, arrived[:-1] / arrived.sum(axis=0), atol=2e-3)
         assert after.shape == before.shape

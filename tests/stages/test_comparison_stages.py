@@ -1,4 +1,4 @@
-"""From maps and a classifier to the measures of localisation and faithfulness, and their table."""
+"""From maps and a classifier to the measures of localization and faithfulness, and their table."""
 
 import csv
 import json
@@ -8,17 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.artifacts import ClassMaps, write_maps
 from pipeline.datasets.manifest import Box, read_manifest, read_masks, write_boxes, write_masks
-from pipeline.documents import read_class_scores, write_class_scores
 from pipeline.errors import UserError
-from pipeline.images import normalise, read_rgb
+from pipeline.io.arrays import ClassMaps, write_maps
+from pipeline.io.images import normalize, read_rgb
+from pipeline.io.tables import read_class_scores, write_class_scores
 from pipeline.models.classifier import create_classifier, load_classifier, save_classifier
 from pipeline.stages.classify import classify
 from pipeline.stages.compare_attributions import COLUMNS, compare_attributions
-from pipeline.stages.judge_faithfulness import judge_faithfulness
+from pipeline.stages.evaluate_faithfulness import evaluate_faithfulness
 from pipeline.stages.localize import localize
-from pipeline.stages.visualise_units import visualise_units
+from pipeline.stages.visualize_units import visualize_units
 
 SETTINGS = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16, "pooling": "gap"}
 LOCALIZATION = {"threshold": 0.2, "components": "largest", "thresholds": 10, "five_boxes": None}
@@ -162,13 +162,13 @@ def test_class_scores_are_the_classifiers(small_dataset, tmp_path, data, weights
     model = load_classifier(weights)
     assert list(found) == [record.id for record in data.of_split("val")]
     for record in data.of_split("val"):
-        image = normalise(read_rgb(record.image), model.mean, model.std)
+        image = normalize(read_rgb(record.image), model.mean, model.std)
         expected = model(torch.from_numpy(image)[None]).logits[0].detach().numpy()
         np.testing.assert_allclose(found[record.id], expected, rtol=1e-4, atol=1e-5)
 
 
 def judged(small_dataset, tmp_path, maps, weights, name="f", **settings):
-    judge_faithfulness(
+    evaluate_faithfulness(
         manifest=small_dataset["manifest"], classes=small_dataset["classes"], weights=weights,
         maps=[maps], settings=FAITHFULNESS | settings, max_size=None, precision="32-true",
         split="train", method=f"plain/{name}", scores=tmp_path / f"{name}.json",
@@ -188,7 +188,7 @@ def test_a_map_of_ones_hides_nothing(small_dataset, tmp_path, data, weights):
     assert (scores["images"], scores["pairs"]) == (3, 4)
     assert scores["average_drop"] == pytest.approx(0, abs=1e-5)
     model, record = load_classifier(weights), data.of_split("train")[2]
-    image = torch.from_numpy(normalise(read_rgb(record.image), model.mean, model.std))[None]
+    image = torch.from_numpy(normalize(read_rgb(record.image), model.mean, model.std))[None]
     expected = model(image).logits.sigmoid()[0]
     assert [float(row["whole"]) for row in rows[2:]] == pytest.approx(expected.tolist(), abs=1e-5)
 
@@ -199,7 +199,7 @@ def test_areas_are_those_of_curves_from_end_to_end(small_dataset, tmp_path, data
     maps = write_split(tmp_path / "m.safetensors", data, lambda r, _: left[: r.height, : r.width])
     _, rows = judged(small_dataset, tmp_path, maps, weights, steps=2)
     model, record = load_classifier(weights), data.of_split("train")[0]
-    whole = torch.from_numpy(normalise(read_rgb(record.image), model.mean, model.std))
+    whole = torch.from_numpy(normalize(read_rgb(record.image), model.mean, model.std))
     half = whole.clone()
     half[:, :, :20] = 0
     logits = model(torch.stack([whole, half, torch.zeros_like(whole)])).logits.detach()
@@ -277,7 +277,7 @@ def test_the_time_of_a_walk_holds_that_of_its_maps(small_dataset, tmp_path):
 
 
 def test_units_are_drawn_a_row_a_class(small_dataset, tmp_path, weights):
-    visualise_units(
+    visualize_units(
         manifest=small_dataset["manifest"], classes=small_dataset["classes"], weights=weights,
         settings={"units": 2, "pictures": 3, "region": 0.5, "max_size": None},
         precision="32-true", grid=tmp_path / "units.png", threads=1,

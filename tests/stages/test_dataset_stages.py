@@ -2,22 +2,22 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pipeline.artifacts import read_label, write_label
-from pipeline.config import resolve
+from pipeline.config.resolve import resolve
 from pipeline.datasets.demo import CLASSES
 from pipeline.datasets.findings import read_findings
 from pipeline.datasets.manifest import Box, read_boxes, read_manifest, read_masks
-from pipeline.described import label_settings
-from pipeline.documents import read_scores, read_table
 from pipeline.errors import UserError
 from pipeline.export.photographs import place_photograph
-from pipeline.images import read_rgb
-from pipeline.sources import dataset_sources, missing, photographs_section, truth_sources
+from pipeline.io.arrays import read_label, write_label
+from pipeline.io.images import read_rgb
+from pipeline.io.tables import read_scores, read_table
+from pipeline.planning.inputs import dataset_sources, missing, photographs_section, truth_sources
+from pipeline.planning.plan import Plan
+from pipeline.planning.settings import label_settings
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.generate_demo import generate_demo
-from pipeline.stages.list_truth import list_truth
+from pipeline.stages.list_ground_truth import list_ground_truth
 from pipeline.stages.prepare_dataset import prepare_dataset
-from pipeline.workflow import Plan
 
 
 def prepare(out, dataset):
@@ -26,7 +26,7 @@ def prepare(out, dataset):
     made = {"photographs": out / "photographs"}
     prepare_dataset(sources=[], dataset=bare, seed=0, threads=2, **seen, **made)
     truth = {name: out / name for name in ("masks", "boxes", "findings")}
-    list_truth(
+    list_ground_truth(
         sources=[],
         dataset={"scored": ["train", "val"]} | dataset,
         seed=0,

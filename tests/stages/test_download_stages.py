@@ -2,12 +2,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline import download as downloading
-from pipeline.stage import run_stage
+from pipeline.io import download as downloading
+from pipeline.runtime.stage import run_stage
 from pipeline.stages.assemble_devkit import assemble_devkit
 from pipeline.stages.download_archive import download_archive
 from tests.datasets.test_devkit import assert_assembled, sbd_files, voc_files, write_archive
-from tests.test_download import FileServer, md5, serving
+from tests.io.test_download import FileServer, md5, serving
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from pipeline.artifacts import read_label, read_soft_label, write_label, write_soft_label
 from pipeline.datasets.manifest import (
     Record,
     read_manifest,
@@ -18,10 +17,11 @@ from pipeline.datasets.manifest import (
     write_manifest,
 )
 from pipeline.datasets.voc import CLASSES
-from pipeline.documents import write_scores
 from pipeline.errors import UserError
 from pipeline.export import FORMATS
 from pipeline.export.card import NOT_SCORED
+from pipeline.io.arrays import read_label, read_soft_label, write_label, write_soft_label
+from pipeline.io.tables import write_scores
 from pipeline.stages.export_labels import export_labels
 from tests.conftest import REPOSITORY
 

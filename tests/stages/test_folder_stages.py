@@ -1,4 +1,4 @@
-"""Folders of further pictures: listed, labelled by a classifier, and given their masks."""
+"""Folders of further pictures: listed, labeled by a classifier, and given their masks."""
 
 import json
 
@@ -7,11 +7,14 @@ import pytest
 import torch
 from PIL import Image
 
-from pipeline.artifacts import read_label, read_soft_label, write_label
 from pipeline.datasets.manifest import read_manifest
-from pipeline.documents import read_table, write_class_scores
 from pipeline.errors import UserError
-from pipeline.models.segmenter import create_segmenter, save_segmenter
+from pipeline.io.arrays import read_label, read_soft_label, write_label
+from pipeline.io.tables import read_table, write_class_scores
+from pipeline.models.segmentation_network import (
+    create_segmentation_network,
+    save_segmentation_network,
+)
 from pipeline.stages.label_folder import label_folder
 from pipeline.stages.list_folder import list_folder
 from pipeline.stages.predict_folder import predict_folder
@@ -67,9 +70,9 @@ def test_labels_are_the_confident_classes(listed, tmp_path):
     write_class_scores(shards[1], ["cat", "dog"], rows[1::2])
     label_folder(
         manifest=listed, classes=tmp_path / "classes.json", class_scores=shards,
-        confidence=0.5, labelled=tmp_path / "labelled.csv",
+        confidence=0.5, labeled=tmp_path / "labeled.csv",
     )  # fmt: skip
-    records = read_manifest(tmp_path / "labelled.csv", tmp_path / "classes.json").records
+    records = read_manifest(tmp_path / "labeled.csv", tmp_path / "classes.json").records
     # The sigmoid of 0 is 0.5: enough.
     assert [record.labels for record in records] == [("cat",), ("cat", "dog"), ()]
 
@@ -101,9 +104,9 @@ def test_masks_lie_as_their_pictures_do(listed, folder, tmp_path):
 @pytest.fixture
 def network(tmp_path, demo_config):
     torch.manual_seed(0)
-    settings = demo_config["segmenter"]
-    model = create_segmenter(settings, 3)
-    save_segmenter(tmp_path / "net.safetensors", model.state_dict(), settings, 3)
+    settings = demo_config["segmentation"]
+    model = create_segmentation_network(settings, 3)
+    save_segmentation_network(tmp_path / "net.safetensors", model.state_dict(), settings, 3)
     return tmp_path / "net.safetensors"
 
 

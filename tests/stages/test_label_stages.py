@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.artifacts import ClassMaps, read_label, write_label, write_maps
 from pipeline.datasets.manifest import Box, read_manifest, read_masks, write_boxes, write_masks
-from pipeline.documents import write_scores
 from pipeline.errors import UserError
+from pipeline.io.arrays import ClassMaps, read_label, write_label, write_maps
+from pipeline.io.tables import write_scores
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.evaluate_boxes import evaluate_boxes
 from pipeline.stages.make_labels import make_labels
@@ -21,7 +21,7 @@ BACKGROUND = {"rule": "threshold", "value": 0.5}
 
 @pytest.fixture
 def maps(small_dataset, tmp_path):
-    """Write two shards of maps that are 0.8 on the left half of every labelled class."""
+    """Write two shards of maps that are 0.8 on the left half of every labeled class."""
     data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
     paths = []
     for shard in range(2):
@@ -36,7 +36,7 @@ def maps(small_dataset, tmp_path):
     return paths
 
 
-def labelled(small_dataset, maps, folder, crf=None, threads=1, graph_cut=None):
+def labeled(small_dataset, maps, folder, crf=None, threads=1, graph_cut=None):
     for shard, path in enumerate(maps):
         make_labels(
             manifest=small_dataset["manifest"],
@@ -55,7 +55,7 @@ def labelled(small_dataset, maps, folder, crf=None, threads=1, graph_cut=None):
 
 
 def test_every_image_of_a_shard_gets_a_label(small_dataset, maps, tmp_path):
-    folders = labelled(small_dataset, maps, tmp_path / "labels")
+    folders = labeled(small_dataset, maps, tmp_path / "labels")
     assert [sorted(p.name for p in f.iterdir()) for f in folders] == [
         ["0.png", "2.png"],
         ["1.png", "3.png"],
@@ -69,16 +69,16 @@ def test_every_image_of_a_shard_gets_a_label(small_dataset, maps, tmp_path):
 
 def test_processes_give_the_same_labels(processes, small_dataset, maps, tmp_path):
     crf = {"iterations": 2}
-    one = labelled(small_dataset, maps, tmp_path / "one", crf)
-    two = labelled(small_dataset, maps[:1], tmp_path / "two", crf, threads=2)
+    one = labeled(small_dataset, maps, tmp_path / "one", crf)
+    two = labeled(small_dataset, maps[:1], tmp_path / "two", crf, threads=2)
     for path in two[0].iterdir():
         assert path.read_bytes() == (one[0] / path.name).read_bytes()
 
 
 def test_a_graph_cut_stands_in_for_threshold_and_crf(processes, small_dataset, maps, tmp_path):
     cut = {"foreground_quantile": 0.6, "background_quantile": 0.4, "keep": "all"}
-    one = labelled(small_dataset, maps, tmp_path / "one", graph_cut=cut)
-    two = labelled(small_dataset, maps[:1], tmp_path / "two", threads=2, graph_cut=cut)
+    one = labeled(small_dataset, maps, tmp_path / "one", graph_cut=cut)
+    two = labeled(small_dataset, maps[:1], tmp_path / "two", threads=2, graph_cut=cut)
     cat = read_label(one[0] / "0.png")
     assert cat.shape == (36, 40) and set(np.unique(cat).tolist()) <= {0, 1}
     assert not read_label(one[1] / "3.png").any()
@@ -90,7 +90,7 @@ def test_a_photograph_that_changed_its_size_is_named(small_dataset, maps, tmp_pa
     data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(data.records[0].image)
     with pytest.raises(UserError, match=r"0.png: image is \(9, 9\), expected \(36, 40\)"):
-        labelled(small_dataset, maps, tmp_path / "labels", {"iterations": 1})
+        labeled(small_dataset, maps, tmp_path / "labels", {"iterations": 1})
 
 
 def scored(small_dataset, folders, tmp_path, **changes):
@@ -143,7 +143,7 @@ def test_scores_by_hand(small_dataset, copies, tmp_path):
 
 
 def test_processes_give_the_same_scores(processes, small_dataset, maps, tmp_path):
-    folders = labelled(small_dataset, maps, tmp_path / "labels")
+    folders = labeled(small_dataset, maps, tmp_path / "labels")
     one = scored(small_dataset, folders, tmp_path)
     assert one == scored(small_dataset, folders, tmp_path, threads=2)
     assert 0 < one[0]["miou"] < 1
@@ -193,7 +193,7 @@ def test_the_sweep_agrees_with_labels_at_its_thresholds(small_dataset, maps, tmp
     assert [round(point["threshold"], 6) for point in sweep["sweep"]] == [
         0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9,
     ]  # fmt: skip
-    labels, _ = scored(small_dataset, labelled(small_dataset, maps, tmp_path / "l"), tmp_path)
+    labels, _ = scored(small_dataset, labeled(small_dataset, maps, tmp_path / "l"), tmp_path)
     assert sweep["sweep"][4]["miou"] == pytest.approx(labels["miou"])
     # The maps are 0.8 or 0: every threshold below 0.8 gives the same labels.
     assert len({point["miou"] for point in sweep["sweep"][:7]}) == 1
@@ -206,7 +206,7 @@ def test_the_sweep_is_of_the_images_that_have_a_mask(small_dataset, maps, tmp_pa
     write_masks(small_dataset["masks"], kept)
     sweep = swept(small_dataset, maps, tmp_path)
     assert (sweep["images"], sweep["images in split"]) == (1, 4)
-    labels, rows = scored(small_dataset, labelled(small_dataset, maps, tmp_path / "l"), tmp_path)
+    labels, rows = scored(small_dataset, labeled(small_dataset, maps, tmp_path / "l"), tmp_path)
     assert sweep["sweep"][4]["miou"] == pytest.approx(labels["miou"])
     assert [row["id"] for row in rows] == ["2"]
     assert sweep["threshold"]["chosen"] == "best of 9 in a sweep against the masks of this split"
@@ -247,7 +247,7 @@ def test_boxes_around_masks_are_found_by_the_masks_themselves(small_dataset, tmp
 
 
 def test_known_boxes_come_before_masks(small_dataset, maps, tmp_path):
-    folders = labelled(small_dataset, maps, tmp_path / "labels")
+    folders = labeled(small_dataset, maps, tmp_path / "labels")
     # The label of image 0 is cat on the left 20 of 40 columns, over all 36 rows.
     half = Box("cat", 0, 0, 20, 36)
     off = Box("dog", 20, 0, 40, 37)
@@ -279,6 +279,6 @@ def remapped(small_dataset, tmp_path):
 
 @pytest.mark.parametrize("of", [scored, swept, boxed])
 def test_scores_are_the_same_whatever_the_masks_values_are(small_dataset, maps, tmp_path, of):
-    folders = maps if of is swept else labelled(small_dataset, maps, tmp_path / "labels")
+    folders = maps if of is swept else labeled(small_dataset, maps, tmp_path / "labels")
     expected = of(small_dataset, folders, tmp_path)
     assert of(remapped(small_dataset, tmp_path), folders, tmp_path) == expected

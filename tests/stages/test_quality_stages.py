@@ -5,16 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from pipeline.artifacts import ClassMaps, read_label, read_soft_label, write_label, write_maps
 from pipeline.datasets.manifest import read_manifest
-from pipeline.documents import read_scores, read_table, write_class_scores, write_table
 from pipeline.errors import UserError
+from pipeline.io.arrays import ClassMaps, read_label, read_soft_label, write_label, write_maps
+from pipeline.io.tables import read_scores, read_table, write_class_scores, write_table
 from pipeline.stages.assess_labels import assess_labels
 from pipeline.stages.choose_threshold import choose_threshold
 from pipeline.stages.compare_labels import compare_labels
 from pipeline.stages.make_labels import make_labels
 from pipeline.stages.make_soft_labels import make_soft_labels
-from pipeline.stages.summarise_quality import summarise_quality
+from pipeline.stages.summarize_quality import summarize_quality
 
 METHOD = "plain/cam/crf"
 
@@ -164,8 +164,8 @@ def test_every_figure_comes_from_its_place(quality):
     assert rows["3"]["refinement_agreement"] == ""
 
 
-def summarised(small_dataset, quality, tmp_path, image_scores=()):
-    summarise_quality(
+def summarized(small_dataset, quality, tmp_path, image_scores=()):
+    summarize_quality(
         **given(small_dataset), quality=quality, image_scores=list(image_scores), method=METHOD,
         split="train", summary=tmp_path / "quality.json",
     )  # fmt: skip
@@ -174,7 +174,7 @@ def summarised(small_dataset, quality, tmp_path, image_scores=()):
 
 
 def test_figures_are_summed_up_and_doubtful_images_come_first(small_dataset, quality, tmp_path):
-    document, figures = summarised(small_dataset, quality, tmp_path)
+    document, figures = summarized(small_dataset, quality, tmp_path)
     assert (document["kind"], document["method"], document["images"]) == ("quality", METHOD, 4)
     certainty = figures["certainty"]
     assert certainty["mean"] == pytest.approx((0.5 + 0.25 + 1 + 1) / 4)
@@ -194,7 +194,7 @@ def test_figures_are_correlated_with_the_truth(small_dataset, quality, tmp_path)
     ]
     columns = ("id", "miou", "pixel_accuracy", "iou:cat", "iou:dog")
     write_table(tmp_path / "images.csv", columns, rows)
-    _, figures = summarised(small_dataset, quality, tmp_path, [tmp_path / "images.csv"])
+    _, figures = summarized(small_dataset, quality, tmp_path, [tmp_path / "images.csv"])
     # Certainties .5, .25, 1, 1 have the ranks 2, 1, 3.5, 3.5; the mIoU 2, 1, 3, 4.
     found = figures["certainty"]["correlation"]
     ranks = np.corrcoef([2, 1, 3.5, 3.5], [2, 1, 3, 4])[0, 1]

@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.documents import read_scores, write_scores
+from pipeline.io.tables import read_scores, write_scores
 from pipeline.report.scoreboard import collect
 from pipeline.stages import record_experiment as recording
 from pipeline.stages.record_experiment import record_experiment
 from pipeline.stages.scoreboard import COLUMNS, PAIR_COLUMNS, scoreboard
 from tests.report.test_page import Page
-from tests.test_scoreboard import CAM, CONFIG, CRF, confusions, make_run, write_score
+from tests.report.test_records import CAM, CONFIG, CRF, confusions, make_run, write_score
 
 
 def made(root, records=()):
@@ -94,9 +94,12 @@ def test_the_table_has_a_row_a_method_with_its_figures_as_they_are(results):
     assert (best["background_rule"], best["background_value"]) == ("power", "0.3")
     assert (best["crf_iterations"], maps["crf_iterations"]) == ("10", "0")
     assert (best["image_labels_given"], predictions["image_labels_given"]) == ("yes", "no")
-    assert (predictions["classifier"], predictions["segmenter"]) == ("resnet50", "mobilenetv2_100")
+    assert (predictions["classifier"], predictions["segmentation"]) == (
+        "resnet50",
+        "mobilenetv2_100",
+    )
     assert re.fullmatch("folder [0-9a-f]{8}", best["data"])
-    assert predictions["background_value"] == predictions["miou_sd"] == best["segmenter"] == ""
+    assert predictions["background_value"] == predictions["miou_sd"] == best["segmentation"] == ""
     assert other["best"] == "long plain/cam/crf"
     found = groups[1].to_best[0].found
     assert [float(other[name]) for name in ("difference", "low", "high", "p", "p_holm")] == [

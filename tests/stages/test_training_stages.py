@@ -11,17 +11,17 @@ from PIL import Image
 from safetensors.torch import load
 from torch import nn
 
-from pipeline.artifacts import MapShard, read_label, read_weights, write_label, write_maps
 from pipeline.datasets.manifest import read_manifest, write_manifest
 from pipeline.errors import UserError
+from pipeline.io.arrays import MapShard, read_label, read_weights, write_label, write_maps
 from pipeline.models.classifier import load_classifier
 from pipeline.refinement.labels import label_by_scores
 from pipeline.stages.fit_probe import fit_probe
 from pipeline.stages.make_maps import make_maps
 from pipeline.stages.predict_masks import predict_masks
 from pipeline.stages.train_classifier import train_classifier
-from pipeline.stages.train_segmenter import train_segmenter
-from pipeline.stages.visualise_classes import visualise_classes
+from pipeline.stages.train_segmentation import train_segmentation
+from pipeline.stages.visualize_classes import visualize_classes
 
 PUZZLE = {"pieces": 4, "alpha": 1.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
 PROBE = {
@@ -66,7 +66,7 @@ def test_a_classifier_is_trained_and_rebuilt(small_dataset, classifier_settings,
     assert not (tmp_path / "c/checkpoint.safetensors").exists()
 
 
-def test_colours_that_tell_the_classes_are_learned(small_dataset, classifier_settings, tmp_path):
+def test_colors_that_tell_the_classes_are_learned(small_dataset, classifier_settings, tmp_path):
     settings = classifier_settings | {"epochs": 30, "batch_size": 4}
     train(small_dataset, tmp_path / "c", settings)
     with (tmp_path / "c/history.csv").open(encoding="utf-8") as file:
@@ -114,7 +114,7 @@ def test_validation_is_as_rare_as_wanted_and_changes_nothing(
             assert torch.equal(tensor, states[0][name]), name
 
 
-def relabelled(dataset, split, names):
+def relabeled(dataset, split, names):
     data = read_manifest(dataset["manifest"], dataset["classes"])
     records = [replace(r, labels=names) if r.split == split else r for r in data.records]
     write_manifest(dataset["manifest"], records)
@@ -123,7 +123,7 @@ def relabelled(dataset, split, names):
 
 @pytest.mark.parametrize("names", [("cat",), ("cat", "dog"), ()], ids=["one", "both", "none"])
 def test_labels_that_never_differ_are_refused(small_dataset, classifier_settings, tmp_path, names):
-    relabelled(small_dataset, "train", names)
+    relabeled(small_dataset, "train", names)
     expected = f"all 4 training images have the same labels .{', '.join(names) or 'none'}., expe"
     with pytest.raises(UserError, match=expected):
         train(small_dataset, tmp_path / "c", classifier_settings)
@@ -138,7 +138,7 @@ def test_labels_that_never_differ_are_refused(small_dataset, classifier_settings
 def test_a_val_split_without_labels_compares_no_epochs(
     small_dataset, classifier_settings, tmp_path
 ):
-    relabelled(small_dataset, "val", ())
+    relabeled(small_dataset, "val", ())
     with pytest.raises(UserError, match="no val image has a label, expected labels to compare"):
         train(small_dataset, tmp_path / "a", classifier_settings | {"selection": "best_val_map"})
     train(small_dataset, tmp_path / "b", classifier_settings | {"validate_every": 1})
@@ -212,7 +212,7 @@ def maps_of(small_dataset, classifier, path, **changes):
     return dict(iter(MapShard(path)))
 
 
-def test_maps_are_of_the_labelled_classes(small_dataset, classifier, tmp_path):
+def test_maps_are_of_the_labeled_classes(small_dataset, classifier, tmp_path):
     maps = maps_of(small_dataset, classifier, tmp_path / "0.safetensors")
     assert {name: item.classes.tolist() for name, item in maps.items()} == {
         "0": [1],
@@ -255,7 +255,7 @@ def test_every_class_has_its_picture(small_dataset, classifier, tmp_path):
     settings = {"size": 24, "steps": 3, "learning_rate": 0.1, "decay": 0.0, "jitter": 1, "blur": 0}
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path in paths:
-        visualise_classes(
+        visualize_classes(
             classes=small_dataset["classes"], weights=classifier, settings=settings,
             precision="32-true", seed=0, grid=path, threads=1,
         )  # fmt: skip
@@ -278,8 +278,8 @@ def test_shards_together_are_the_whole(small_dataset, classifier, tmp_path):
 
 
 @pytest.fixture
-def segmenter_settings(demo_config):
-    section = demo_config["segmenter"]
+def segmentation_settings(demo_config):
+    section = demo_config["segmentation"]
     section |= {"epochs": 2, "batch_size": 2}
     section["augmentation"] |= {"resize": [32, 40], "crop": 32}
     return section
@@ -293,7 +293,7 @@ def pseudo_labels(small_dataset, folder, ids):
 
 
 def segmented(small_dataset, folder, settings, labels):
-    train_segmenter(
+    train_segmentation(
         manifest=small_dataset["manifest"],
         classes=small_dataset["classes"],
         labels=labels,
@@ -309,12 +309,12 @@ def segmented(small_dataset, folder, settings, labels):
     return folder / "model.safetensors"
 
 
-def test_a_segmenter_is_trained_and_predicts(small_dataset, segmenter_settings, tmp_path):
+def test_a_segmentation_is_trained_and_predicts(small_dataset, segmentation_settings, tmp_path):
     pseudo_labels(small_dataset, tmp_path / "labels/0", [0, 2])
     pseudo_labels(small_dataset, tmp_path / "labels/1", [1, 3])
     shards = [tmp_path / "labels/0", tmp_path / "labels/1"]
-    weights = segmented(small_dataset, tmp_path / "s", segmenter_settings, shards)
-    again = segmented(small_dataset, tmp_path / "t", segmenter_settings, shards)
+    weights = segmented(small_dataset, tmp_path / "s", segmentation_settings, shards)
+    again = segmented(small_dataset, tmp_path / "t", segmentation_settings, shards)
     assert weights.read_bytes() == again.read_bytes()
     for crf in (None, {"iterations": 2}):
         out = tmp_path / f"predictions/{crf is None}"
@@ -343,13 +343,13 @@ def test_a_segmenter_is_trained_and_predicts(small_dataset, segmenter_settings, 
         assert label.max() <= 2
 
 
-def test_weights_of_classes_reach_the_loss(small_dataset, segmenter_settings, tmp_path):
+def test_weights_of_classes_reach_the_loss(small_dataset, segmentation_settings, tmp_path):
     pseudo_labels(small_dataset, tmp_path / "labels", range(4))
     networks = [
         segmented(
             small_dataset,
             tmp_path / name,
-            segmenter_settings | {"class_balance": power},
+            segmentation_settings | {"class_balance": power},
             [tmp_path / "labels"],
         ).read_bytes()
         for name, power in (("a", 0), ("b", 0.5), ("c", 0.5))
@@ -357,29 +357,31 @@ def test_weights_of_classes_reach_the_loss(small_dataset, segmenter_settings, tm
     assert networks[0] != networks[1] == networks[2]
 
 
-def test_batch_norm_of_one_image_at_a_time_is_refused(small_dataset, segmenter_settings, tmp_path):
+def test_batch_norm_of_one_image_at_a_time_is_refused(
+    small_dataset, segmentation_settings, tmp_path
+):
     pseudo_labels(small_dataset, tmp_path / "labels", range(4))
-    settings = segmenter_settings | {"batch_size": 4, "accumulate": 4}
+    settings = segmentation_settings | {"batch_size": 4, "accumulate": 4}
     with pytest.raises(UserError, match="batch norm would see one image at a time: 4 training"):
         segmented(small_dataset, tmp_path / "s", settings, [tmp_path / "labels"])
     settings |= {"decoder_norm": "group"}
     assert segmented(small_dataset, tmp_path / "s", settings, [tmp_path / "labels"]).is_file()
 
 
-def test_parts_of_a_step_are_weighted_by_their_labelled_pixels(
-    small_dataset, segmenter_settings, tmp_path, monkeypatch
+def test_parts_of_a_step_are_weighted_by_their_labeled_pixels(
+    small_dataset, segmentation_settings, tmp_path, monkeypatch
 ):
-    """Two pictures have few labelled pixels. Without dropout, parts do not change the result."""
+    """Two pictures have few labeled pixels. Without dropout, parts do not change the result."""
     monkeypatch.setattr(nn.Dropout, "forward", lambda _self, features: features)
     pseudo_labels(small_dataset, tmp_path / "labels", range(4))
     for name in ("0", "1"):
         label = read_label(tmp_path / f"labels/{name}.png")
         label[:, 3:] = 255
         write_label(tmp_path / f"labels/{name}.png", label)
-    settings = segmenter_settings | {
+    settings = segmentation_settings | {
         "batch_size": 4, "batch_norm": "frozen_statistics", "decoder": "full",
         "decoder_norm": "group", "class_balance": 0.5,
-        "optimizer": segmenter_settings["optimizer"] | {"name": "sgd", "learning_rate": 0.01},
+        "optimizer": segmentation_settings["optimizer"] | {"name": "sgd", "learning_rate": 0.01},
     }  # fmt: skip
     states = [
         read_weights(
@@ -405,7 +407,7 @@ def test_parts_of_a_step_are_weighted_by_their_labelled_pixels(
     ],
 )
 def test_pseudo_labels_without_a_class_are_refused_before_training(
-    small_dataset, segmenter_settings, tmp_path, value, message
+    small_dataset, segmentation_settings, tmp_path, value, message
 ):
     pseudo_labels(small_dataset, tmp_path / "labels", range(4))
     for index in range(4):
@@ -413,35 +415,35 @@ def test_pseudo_labels_without_a_class_are_refused_before_training(
         label[5, 5] = value
         write_label(tmp_path / f"labels/{index}.png", label)
     with pytest.raises(UserError, match=message):
-        segmented(small_dataset, tmp_path / "s", segmenter_settings, [tmp_path / "labels"])
+        segmented(small_dataset, tmp_path / "s", segmentation_settings, [tmp_path / "labels"])
     assert not (tmp_path / "s").exists()
     label[5, 5] = 2
     write_label(tmp_path / "labels/3.png", label)
-    settings = segmenter_settings | {"epochs": 1}
+    settings = segmentation_settings | {"epochs": 1}
     assert segmented(small_dataset, tmp_path / "s", settings, [tmp_path / "labels"]).is_file()
 
 
-def test_a_missing_pseudo_label_is_named(small_dataset, segmenter_settings, tmp_path):
+def test_a_missing_pseudo_label_is_named(small_dataset, segmentation_settings, tmp_path):
     pseudo_labels(small_dataset, tmp_path / "labels", [0, 1, 3])
     with pytest.raises(UserError, match=r"1 of 4 images have no label in .*, first 2.png"):
-        segmented(small_dataset, tmp_path / "s", segmenter_settings, [tmp_path / "labels"])
+        segmented(small_dataset, tmp_path / "s", segmentation_settings, [tmp_path / "labels"])
 
 
-def test_a_pseudo_label_of_another_size_is_named(small_dataset, segmenter_settings, tmp_path):
+def test_a_pseudo_label_of_another_size_is_named(small_dataset, segmentation_settings, tmp_path):
     pseudo_labels(small_dataset, tmp_path / "labels", [0, 1, 2, 3])
     write_label(tmp_path / "labels/2.png", np.zeros((5, 5), np.uint8))
     with pytest.raises(
         UserError, match=r"2.png cannot be used \(it is \(5, 5\), expected \(38, 40\)"
     ):
-        segmented(small_dataset, tmp_path / "s", segmenter_settings, [tmp_path / "labels"])
+        segmented(small_dataset, tmp_path / "s", segmentation_settings, [tmp_path / "labels"])
 
 
-def test_a_segmenter_makes_maps_of_the_labelled_classes(
-    small_dataset, segmenter_settings, tmp_path
+def test_a_segmentation_makes_maps_of_the_labeled_classes(
+    small_dataset, segmentation_settings, tmp_path
 ):
     pseudo_labels(small_dataset, tmp_path / "labels", range(4))
-    weights = segmented(small_dataset, tmp_path / "s", segmenter_settings, [tmp_path / "labels"])
-    settings = CAM | {"method": "segmenter", "labels": "puzzle/cam/crf"}
+    weights = segmented(small_dataset, tmp_path / "s", segmentation_settings, [tmp_path / "labels"])
+    settings = CAM | {"method": "segmentation", "labels": "puzzle/cam/crf"}
     maps = maps_of(small_dataset, weights, tmp_path / "0.safetensors", settings=settings)
     assert {name: item.classes.tolist() for name, item in maps.items()} == {
         "0": [1], "1": [2], "2": [1, 2], "3": [],

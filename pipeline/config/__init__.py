@@ -1,0 +1,1 @@
+"""Configuration: presets, defaults, and problems in words."""

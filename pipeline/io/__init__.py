@@ -1,0 +1,1 @@
+"""Codecs: arrays, tables, whole files, images, downloads."""

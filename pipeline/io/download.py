@@ -1,0 +1,260 @@
+"""Downloads over HTTP that go on where they were cut off and are trusted only once verified."""
+
+import errno
+import hashlib
+import logging
+import re
+import shutil
+import time
+from collections.abc import Iterable
+from functools import partial
+from http import HTTPStatus
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import requests
+from urllib3.exceptions import HTTPError as TransportError
+from urllib3.exceptions import MaxRetryError
+
+from pipeline.errors import UserError
+from pipeline.io.files import locked
+from pipeline.io.tables import read_scores, write_scores
+from pipeline.runtime.progress import progress
+
+logger = logging.getLogger(__name__)
+
+#: Bytes written at a time: what a killed job loses at most.
+CHUNK = 1 << 20
+#: Seconds to wait for a connection, and for bytes.
+TIMEOUT = (10, 60)
+#: Seconds before each further attempt; the count starts anew when a chunk has arrived.
+PAUSES = (1, 2, 4, 8, 16)
+#: Statuses below 500 that an unchanged request may outlive: timeout, too many requests.
+PASSING = frozenset({408, 429})
+DIGITS = {"md5": 32, "sha256": 64}
+
+_ELSE = "give the `url` of a mirror under `downloads`, or place the data and set `dataset.root`"
+
+
+def download(url: str, path: Path, *, checksum: str) -> None:
+    """Download a file and move it into place once its checksum is verified.
+
+    Bytes are kept in ``.NAME.partial`` beside ``path`` through errors and kills, and the next
+    call asks only for what is missing (RFC 9110, section 14), provided that the remote file
+    still has the entity tag or the date of change that the bytes were sent with.
+
+    Parameters
+    ----------
+    url : str
+        ``http`` or ``https``.
+    path : Path
+        The file; it is replaced if it exists with another checksum. Processes that want the
+        same file wait for each other.
+    checksum : str
+        ``md5:HEX`` or ``sha256:HEX`` of the file.
+
+    Raises
+    ------
+    UserError
+        If the address or the checksum is not of that form, the server cannot be reached,
+        breaks off time and again or refuses, the disk has less room than the file takes, or
+        the file has another checksum (what was downloaded is then deleted).
+    OSError
+        If the disk fills up on the way; what was downloaded is kept.
+    """
+    algorithm, expected = _parse_checksum(checksum)
+    _check_address(url)
+    with locked(path):
+        if path.is_file() and _digest(path, algorithm) == expected:
+            logger.info("%s is there already", path)
+            return
+        part = _Partial(url, path)
+        _fetch_patiently(part)
+        got = _digest(part.file, algorithm)
+        if got != expected:
+            part.discard()
+            raise UserError(
+                f"{url}: its {algorithm} is {got}, expected {expected}: what was downloaded is "
+                f"deleted; the file was changed or damaged: {_ELSE}"
+            )
+        part.move_into_place()
+
+
+class _Partial:
+    """What has been downloaded of a file, and a note of the remote file that it is part of.
+
+    ``artifacts.replacing`` deletes what a failure leaves; here that is what is to be kept.
+    """
+
+    def __init__(self, url: str, path: Path) -> None:
+        self.url = url
+        self.path = path
+        self.file = path.with_name(f".{path.name}.partial")
+        self.note = path.with_name(f".{path.name}.partial.json")
+
+    @property
+    def size(self) -> int:
+        return self.file.stat().st_size if self.file.exists() else 0
+
+    @property
+    def validator(self) -> str:
+        """Entity tag or date of the remote file; empty where nobody can tell whether it changed."""
+        note = read_scores(self.note) if self.note.exists() else {}
+        return str(note["validator"]) if note.get("url") == self.url else ""
+
+    def begin(self, validator: str) -> None:
+        self.discard()
+        write_scores(self.note, {"url": self.url, "validator": validator})
+
+    def append(self, chunks: Iterable[bytes]) -> None:
+        try:
+            with self.file.open("ab") as file:
+                for chunk in chunks:
+                    file.write(chunk)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                # The error of a write lacks the path.
+                raise OSError(error.errno, error.strerror, str(self.file)) from error
+            raise
+
+    def discard(self) -> None:
+        self.file.unlink(missing_ok=True)
+        self.note.unlink(missing_ok=True)
+
+    def move_into_place(self) -> None:
+        self.file.replace(self.path)
+        self.note.unlink(missing_ok=True)
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    # A checksum against damage, and MD5 is what the data sets' authors' files are known by.
+    new = partial(hashlib.new, algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, new).hexdigest()
+
+
+def _fetch_patiently(part: _Partial) -> None:
+    """Fetch what is missing, in several attempts if the connection fails."""
+    pauses = list(PAUSES)
+    while True:
+        before = part.size
+        try:
+            _fetch(part)
+            return
+        except (requests.RequestException, TransportError) as error:
+            if part.size >= before + CHUNK:
+                pauses = list(PAUSES)
+            reason = _reason(error)
+            if not pauses:
+                raise UserError(
+                    f"{part.url}: cannot be downloaded ({reason}), {_megabytes(part.size)} are "
+                    f"here: run again with a network connection to go on, or {_ELSE}"
+                ) from error
+            pause = pauses.pop(0)
+            logger.warning("%s: %s: trying again in %d s", part.url, reason, pause)
+        time.sleep(pause)
+
+
+def _fetch(part: _Partial) -> None:
+    """Ask once for what is missing, and append what comes."""
+    # A compressed transfer could not be resumed: its length is not that of the file.
+    headers = {"Accept-Encoding": "identity"}
+    have, validator = part.size, part.validator
+    resuming = have > 0 and bool(validator)
+    if resuming:
+        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+    with requests.get(part.url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        if resuming and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if response.headers.get("Content-Range") == f"bytes */{have}":
+                return
+        elif not resuming or response.status_code != HTTPStatus.PARTIAL_CONTENT:
+            _check_status(response)
+            part.begin(_validator(response))
+            _receive(response, part)
+            return
+        elif _continues(response, have, validator):
+            _receive(response, part)
+            return
+    logger.warning("%s: does not go on from the bytes that are here: beginning anew", part.url)
+    part.discard()
+    _fetch(part)
+
+
+def _check_status(response: requests.Response) -> None:
+    status = response.status_code
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in PASSING:
+        raise requests.HTTPError(f"the server answers {status} {response.reason}")
+    if status != HTTPStatus.OK:
+        raise UserError(
+            f"{response.url}: the server answers {status} {response.reason}, expected the file: "
+            f"{_ELSE}"
+        )
+
+
+def _validator(response: requests.Response) -> str:
+    """Give what tells whether the remote file has changed."""
+    tag = response.headers.get("ETag", "")
+    # If-Range takes no weak tag: the bytes may change under it.
+    return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
+
+
+def _continues(response: requests.Response, have: int, validator: str) -> bool:
+    """Tell whether a partial answer begins where it should; some servers ignore If-Range."""
+    known = {response.headers.get(name) for name in ("ETag", "Last-Modified")} - {None}
+    start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    return start is not None and int(start[1]) == have and (not known or validator in known)
+
+
+def _receive(response: requests.Response, part: _Partial) -> None:
+    """Append the body as it is on the wire: servers may call the file's own gzip an encoding."""
+    chunks: Iterable[bytes] = response.raw.stream(CHUNK, decode_content=False)
+    length: int | None = response.raw.length_remaining
+    if length is not None:
+        _check_space(part, length)
+        logger.info(
+            "%s: %s to download, %s are here", part.url, _megabytes(length), _megabytes(part.size)
+        )
+        what = f"download of {part.path.name}"
+        chunks = progress(chunks, total=-(-length // CHUNK), what=what, unit="MiB")
+    part.append(chunks)
+
+
+def _check_space(part: _Partial, length: int) -> None:
+    free = shutil.disk_usage(part.path.parent).free
+    if free < length:
+        raise UserError(
+            f"{part.path.parent}: the disk has {_megabytes(free)} free, expected "
+            f"{_megabytes(length)} for {part.url}: free some space, or download to another "
+            "folder with `downloads.folder`"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """Give the inmost cause of a failed connection; the outer ones repeat the address."""
+    inner = error.args[0] if error.args else None
+    if isinstance(inner, MaxRetryError) and inner.reason is not None:
+        inner = inner.reason
+    return str(inner if isinstance(inner, Exception) else error)
+
+
+def _parse_checksum(checksum: str) -> tuple[str, str]:
+    algorithm, _, digits = checksum.partition(":")
+    if len(digits) != DIGITS.get(algorithm) or not re.fullmatch("[0-9a-fA-F]+", digits):
+        raise UserError(
+            f"checksum is {checksum!r}, expected md5:HEX with 32 digits or sha256:HEX with 64"
+        )
+    return algorithm, digits.lower()
+
+
+def _check_address(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname)
+    except ValueError:
+        valid = False
+    if not valid:
+        raise UserError(f"{url}: not an address to download from, expected http(s)://HOST/FILE")
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"

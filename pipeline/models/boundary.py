@@ -1,0 +1,222 @@
+"""The boundary network of IRN (Ahn, Cho and Kwak 2019): frozen features, one edge map."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.io.arrays import read_network, write_weights
+from pipeline.io.images import FILTER, at_least, fitted_size, network_input, strided_size
+from pipeline.models.backbone import create_backbone, initialize_backbone, normalization, restore
+from pipeline.models.classifier import load_classifier
+from pipeline.runtime.device import channels_last
+
+#: Pixels per cell of the edge map.
+STRIDE = 4
+CHANNELS = 32
+#: Settings of a classifier that rebuild its backbone.
+SHAPE = ("backbone", "output_stride", "dilation", "last_layer")
+#: How the network saw its training images: the side of a crop, and the filter of resizing.
+SEEN = ("crop", "interpolation")
+CROP = 512
+GROUPS = 4
+
+
+class BoundaryNetwork(nn.Module):
+    """Edges between things from the features of every stage of a frozen backbone.
+
+    IRN, section 4.2, figure 4: features of each stage pass a 1x1 convolution, group norm and
+    ReLU at stride 4 and together give one edge map. Finer stages are max-pooled to stride 4 before
+    their convolution; coarser ones are upsampled between group norm and ReLU, by whole factors,
+    so that a cell lies at the same place of every image.
+
+    Parameters
+    ----------
+    backbone : nn.Module
+        A timm network; it is frozen, and stays in evaluation mode.
+    crop : int
+        Side of the crops that the network is trained on. :func:`boundary_map` pads to it.
+    interpolation : {"bilinear", "bicubic"}
+        Filter that images are resized with, in training and inference.
+    """
+
+    def __init__(self, backbone: Any, *, crop: int = CROP, interpolation: str = FILTER) -> None:
+        super().__init__()
+        self.backbone = backbone.requires_grad_(False)
+        self.mean, self.std = normalization(backbone)
+        self.crop, self.interpolation = crop, interpolation
+        self.strides = [int(stage["reduction"]) for stage in backbone.feature_info]
+        stages = [stage["num_chs"] for stage in backbone.feature_info]
+        self.branches = nn.ModuleList(_branch(channels) for channels in stages)
+        self.edge = nn.Conv2d(CHANNELS * len(stages), 1, 1)
+
+    @property
+    def head(self) -> nn.ModuleList:
+        """The part that learns."""
+        return nn.ModuleList([self.branches, self.edge])
+
+    def train(self, mode: bool = True) -> "BoundaryNetwork":
+        """Switch the mode of all but the backbone."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, images: Tensor, *, logits: bool = False) -> Tensor:
+        """Map (N, 3, H, W) normalized images to (N, ceil(H / 4), ceil(W / 4)) edges in [0, 1].
+
+        With ``logits`` the values are those before the sigmoid.
+        """
+        height, width = strided_size((images.shape[2], images.shape[3]), STRIDE)
+        with torch.no_grad():
+            stages = self.backbone.forward_intermediates(
+                _padded(images, max(self.strides)), intermediates_only=True, stop_early=True
+            )
+        aligned = [
+            _at_stride(branch, stage, stride)[..., :height, :width]
+            for branch, stage, stride in zip(self.branches, stages, self.strides, strict=True)
+        ]
+        values: Tensor = self.edge(torch.cat(aligned, dim=1))[:, 0].float()
+        return values if logits else values.sigmoid()
+
+
+def _at_stride(branch: nn.Module, features: Tensor, stride: int) -> Tensor:
+    """Apply a branch to (N, C, h, w) features of a stride, at a stride of 4."""
+    project, norm, activate = branch.children()
+    while stride < STRIDE:
+        features = F.max_pool2d(features, kernel_size=3, stride=2, padding=1)
+        stride *= 2
+    values: Tensor = norm(project(features))
+    if stride > STRIDE:
+        factor = stride / STRIDE
+        values = F.interpolate(values, scale_factor=factor, mode="bilinear", align_corners=False)
+    return cast(Tensor, activate(values))
+
+
+def _padded(images: Tensor, multiple: int, least: int = 0) -> Tensor:
+    """Pad images right and below with the mean color, zero, to at least a size and a multiple."""
+    height, width = images.shape[2:]
+    rows, columns = (-(-side // multiple) * multiple for side in at_least((height, width), least))
+    return F.pad(images, (0, columns - width, 0, rows - height))
+
+
+def _branch(channels: int) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(channels, CHANNELS, 1, bias=False), nn.GroupNorm(GROUPS, CHANNELS), nn.ReLU()
+    )
+
+
+def create_boundary_network(
+    classifier: Path,
+    features: str,
+    weights: Path | None = None,
+    *,
+    crop: int = CROP,
+    interpolation: str = FILTER,
+) -> tuple[BoundaryNetwork, dict[str, Any]]:
+    """Create the network on a classifier's kind of backbone.
+
+    Parameters
+    ----------
+    classifier : Path
+        The classifier's file.
+    features : {"classifier", "pretrained"}
+        Keep the backbone as the classifier's training left it, or take the weights that
+        this training started from, as the papers do.
+    weights : Path, optional
+        Pretrained backbone, needed for ``"pretrained"`` features.
+    crop, interpolation
+        Of the training images, as of :class:`BoundaryNetwork`.
+
+    Returns
+    -------
+    network : BoundaryNetwork
+    description : dict
+        What rebuilds it.
+    """
+    description = read_network(classifier, SHAPE)[1]
+    shape = {key: description[key] for key in SHAPE}
+    if features == "classifier":
+        backbone = load_classifier(classifier).backbone
+    else:
+        backbone = _backbone(shape)
+        initialize_backbone(backbone, weights, pretrained=True)
+    network = BoundaryNetwork(backbone, crop=crop, interpolation=interpolation)
+    return network, shape | {"crop": crop, "interpolation": interpolation}
+
+
+def save_boundary_network(
+    path: Path, state: Mapping[str, Tensor], description: Mapping[str, Any]
+) -> None:
+    """Write a network's state with what rebuilds it."""
+    write_weights(path, state, description)
+
+
+def load_boundary_network(path: Path) -> BoundaryNetwork:
+    """Rebuild the network that :func:`save_boundary_network` wrote, in evaluation mode."""
+    state, description = read_network(path, (*SHAPE, *SEEN))
+    model = BoundaryNetwork(
+        _backbone(description),
+        crop=description["crop"],
+        interpolation=description["interpolation"],
+    )
+    restore(model, state, path)
+    return model.eval()
+
+
+@torch.no_grad()
+def boundary_map(
+    model: BoundaryNetwork,
+    image: NDArray[np.uint8],
+    size: tuple[int, int],
+    *,
+    flip: bool,
+    max_size: int | None,
+) -> Tensor:
+    """Compute the edges that an affinity network sees.
+
+    An image that is smaller than the training crop is padded to it, as it was in training: group
+    norm sees the padding. A larger one is looked at whole.
+
+    Parameters
+    ----------
+    model : BoundaryNetwork
+        In evaluation mode.
+    image : (H, W, 3) uint8 array
+    size : (int, int)
+        Height h and width w of the result.
+    flip : bool
+        Average the logits with those of the mirrored image.
+    max_size : int or None
+        Long side that larger images are shrunk to.
+
+    Returns
+    -------
+    (h, w) float32 tensor
+        In [0, 1], on the model's device.
+    """
+    device = next(model.parameters()).device
+    fitted = fitted_size((image.shape[0], image.shape[1]), max_size)
+    batch = torch.from_numpy(network_input(image, fitted, model))[None].to(device)
+    if flip:
+        batch = torch.cat([batch, batch.flip(3)])
+    height, width = strided_size(fitted, STRIDE)
+    padded = _padded(batch, 1, least=model.crop)
+    logits = model(channels_last(padded), logits=True)[:, :height, :width]
+    if flip:
+        logits = (logits[:1] + logits[1:].flip(2)) / 2
+    edges = logits.sigmoid()
+    return F.interpolate(edges[None], size, mode="bilinear", align_corners=False)[0, 0]
+
+
+def _backbone(description: Mapping[str, Any]) -> nn.Module:
+    return create_backbone(
+        description["backbone"],
+        output_stride=description["output_stride"],
+        dilation=description["dilation"],
+        last_layer=description["last_layer"],
+    )

@@ -1,0 +1,196 @@
+"""Applying a segmentation network to images, over scales and flips."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from pipeline.datasets.manifest import Record
+from pipeline.io.images import read_rgb, strided_size
+from pipeline.metrics.agreement import map_agreement
+from pipeline.models.segmentation_network import SegmentationNetwork, load_segmentation_network
+from pipeline.models.views import views_of
+from pipeline.refinement.dense_crf import CrfSettings, dense_crf
+from pipeline.runtime.device import make_fabric, on_device
+from pipeline.runtime.progress import progress
+
+
+@torch.no_grad()
+def class_probabilities(
+    model: SegmentationNetwork,
+    image: NDArray[np.uint8],
+    *,
+    scales: Sequence[float],
+    flip: bool,
+    max_size: int | None,
+    fuse: str = "probabilities",
+) -> NDArray[np.float32]:
+    """Fuse what a segmentation network says over scales and flips.
+
+    Parameters
+    ----------
+    model : SegmentationNetwork
+        In evaluation mode.
+    image : (H, W, 3) uint8 array
+    scales : sequence of float
+        Factors on the image's size.
+    flip : bool
+        Also average over the mirrored image.
+    max_size : int or None
+        Long side that larger images are shrunk to before scaling.
+    fuse : {"probabilities", "logits"}
+        The mean of all views' probabilities, or the softmax of the sum of their logits, as
+        published code of Puzzle-CAM has it: the more views, the surer it becomes.
+
+    Returns
+    -------
+    (C, H, W) float32 array
+        Probabilities at the image's full resolution, background first; they sum to 1.
+    """
+    size = (image.shape[0], image.shape[1])
+    fused: list[torch.Tensor] = []
+    for logits in views_of(model, image, model, scales=scales, flip=flip, max_size=max_size):
+        raw = logits.float()
+        scores = raw.softmax(dim=1) if fuse == "probabilities" else raw
+        full = F.interpolate(
+            scores.mean(dim=0, keepdim=True), size, mode="bilinear", align_corners=False
+        )
+        fused.append(full[0])
+    mean = torch.stack(fused).mean(dim=0)
+    if fuse == "logits":
+        views = len(scales) * (1 + flip)
+        mean = (views * mean).softmax(dim=0)
+    return mean.cpu().numpy()
+
+
+@torch.no_grad()
+def labeled_probabilities(
+    model: SegmentationNetwork,
+    image: NDArray[np.uint8],
+    classes: NDArray[np.int64],
+    *,
+    scales: Sequence[float],
+    flip: bool,
+    max_size: int | None,
+    stride: int,
+) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
+    """Give class maps from a segmentation network: all but an image's classes are ruled out.
+
+    Parameters
+    ----------
+    model : SegmentationNetwork
+        In evaluation mode.
+    image : (H, W, 3) uint8 array
+    classes : (K,) int64 array
+        Class numbers from 1.
+    scales, flip, max_size
+        As of :func:`class_probabilities`.
+    stride : int
+        Pixels of the image per cell of the result.
+
+    Returns
+    -------
+    maps : (K, ceil(H / stride), ceil(W / stride)) float16 array
+        Mean of all views' probabilities, divided by what they and the background's sum to.
+    agreement : (K,) float32 array
+        How much the single scales and flips agree
+        (:func:`pipeline.metrics.agreement.map_agreement`).
+    """
+    size = strided_size((image.shape[0], image.shape[1]), stride)
+    if len(classes) == 0:
+        return np.zeros((0, *size), dtype=np.float16), np.zeros(0, dtype=np.float32)
+    wanted = torch.as_tensor(np.append(0, classes), device=next(model.parameters()).device)
+    views = [
+        F.interpolate(
+            logits.float().softmax(dim=1)[:, wanted],
+            size, mode="bilinear", align_corners=False, antialias=True,
+        )
+        for logits in views_of(model, image, model, scales=scales, flip=flip, max_size=max_size)
+    ]  # fmt: skip
+    single = torch.cat(views).clamp(min=0)
+    mean = single.mean(dim=0)
+    # All of them may be so unlikely that they are zero.
+    total = mean.sum(dim=0).clamp(min=torch.finfo(mean.dtype).tiny)
+    maps = (mean / total)[1:].cpu().numpy().astype(np.float16)
+    return maps, map_agreement(single[:, 1:].cpu().numpy())
+
+
+def winning_classes(
+    image: NDArray[np.uint8],
+    probabilities: NDArray[np.float32],
+    crf: CrfSettings | None,
+    crf_classes: str = "winning",
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Refine a prediction with a dense CRF, and keep the classes that win somewhere.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 array
+    probabilities : (C, H, W) float32 array
+    crf : CrfSettings or None
+    crf_classes : {"winning", "all"}
+        What the CRF decides between: the classes that win somewhere before it, or all of them,
+        as published code of Puzzle-CAM has it. Its cost grows with their number.
+
+    Returns
+    -------
+    winners : (L,) uint8 array
+        Class numbers, ascending.
+    probabilities : (L, H, W) float32 array
+        Summing to 1.
+    """
+    if crf is not None and crf_classes == "all":
+        probabilities, crf = dense_crf(image, probabilities, crf), None
+    winners = np.unique(probabilities.argmax(axis=0))
+    kept = probabilities[winners]
+    if crf is not None:
+        kept = dense_crf(image, kept, crf)
+    return winners.astype(np.uint8), kept / kept.sum(axis=0)
+
+
+def predictions(
+    records: Sequence[Record],
+    *,
+    weights: Path,
+    settings: Mapping[str, Any],
+    precision: str,
+    threads: int,
+    gpu: int,
+    what: str,
+) -> Iterator[tuple[Record, NDArray[np.uint8], NDArray[np.float32]]]:
+    """Apply a trained network to many images.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        The images; their labels are not looked at.
+    weights : Path
+        The network.
+    settings : mapping
+        Keys ``scales``, ``flip``, ``max_size``, ``fuse``, ``crf`` and ``crf_classes``.
+    precision : str
+        Arithmetic of the forward pass.
+    threads : int
+        CPU threads.
+    gpu : int
+        1 to compute on a GPU where there is one, 0 to keep to the CPU.
+    what : str
+        What is being done, for the log.
+
+    Yields
+    ------
+    record : Record
+    winners, probabilities
+        As :func:`winning_classes` gives them.
+    """
+    model = on_device(make_fabric(precision, threads, gpu), load_segmentation_network(weights))
+    crf = CrfSettings.from_config(settings["crf"]) if settings["crf"] else None
+    fusion = {key: settings[key] for key in ("scales", "flip", "max_size", "fuse")}
+    for record in progress(records, total=len(records), what=what):
+        image = read_rgb(record.image)
+        scores = class_probabilities(model, image, **fusion)
+        yield record, *winning_classes(image, scores, crf, settings["crf_classes"])

@@ -1,0 +1,193 @@
+"""The segmentation network: DeepLabV3+ (Chen et al. 2018) on the classifier's backbones."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import UserError
+from pipeline.io.arrays import read_network, write_weights
+from pipeline.io.images import FILTER, interpolation_of
+from pipeline.models.backbone import create_backbone, initialize_backbone, normalization, restore
+from pipeline.models.decoder import FullDeepLab
+from pipeline.models.strides import lacks_stride, remove_dilation
+
+#: Settings that rebuild a network.
+SHAPE = ("backbone", "output_stride", "dilation", "decoder", "atrous_rates", "decoder_norm")
+#: Groups of channels of group norm, as in the published code of Puzzle-CAM.
+GROUPS = 4
+#: As segmentation-models-pytorch has them.
+ATROUS_RATES = (12, 24, 36)
+
+
+class SegmentationNetwork(nn.Module):
+    """DeepLabV3+ for images of any size.
+
+    Parameters
+    ----------
+    backbone : str
+        A timm model name.
+    classes : int
+        Number of classes with the background.
+    output_stride : int
+        Pixels per cell of the encoder's last feature map, 8 or 16.
+    dilation : bool
+        As of :func:`pipeline.models.backbone.create_backbone`.
+    decoder : {"separable", "full"}
+        Separable convolutions, as in segmentation-models-pytorch, or full ones
+        (:class:`pipeline.models.decoder.FullDeepLab`).
+    atrous_rates : sequence of three int
+        Cells between the taps of the parallel convolutions behind the encoder. Chen et al. have
+        6, 12 and 18 at an output stride of 16, and twice as much at 8.
+    decoder_norm : {"batch", "group"}
+        Normalization of what is not pretrained.
+
+    Raises
+    ------
+    UserError
+        If there can be no DeepLabV3+ on the backbone.
+    """
+
+    #: Filter that images are resized with, in training and inference.
+    interpolation = FILTER
+
+    def __init__(
+        self,
+        backbone: str,
+        classes: int,
+        output_stride: int = 16,
+        *,
+        dilation: bool = True,
+        decoder: str = "separable",
+        atrous_rates: Sequence[int] = ATROUS_RATES,
+        decoder_norm: str = "batch",
+    ) -> None:
+        super().__init__()
+        if lacks_stride(backbone):
+            raise UserError(
+                f"backbone {backbone}: the segmentation network needs an encoder with an output "
+                "stride of its own, expected for example resnet50 or mobilenetv2_100"
+            )
+        # Names a bad backbone or stride before segmentation-models-pytorch does in its own words.
+        probe = create_backbone(backbone, output_stride=output_stride)
+        self.mean, self.std = normalization(probe)
+        make: Any = FullDeepLab if decoder == "full" else _separable
+        self.network: Any = make(backbone, classes, output_stride, atrous_rates)
+        # The separable decoder enlarges by whole factors, and so wants multiples of strides.
+        self.multiple = 1 if decoder == "full" else 32
+        if not dilation:
+            remove_dilation(self.encoder)
+        if decoder_norm == "group":
+            _use_group_norm(self.network.decoder)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map (N, 3, H, W) normalized images to (N, classes, H, W) logits."""
+        height, width = images.shape[-2:]
+        # Zero is the mean color.
+        padding = (0, -width % self.multiple, 0, -height % self.multiple)
+        logits: Tensor = self.network(F.pad(images, padding))
+        return logits[..., :height, :width]
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The timm network inside, with timm's parameter names."""
+        return self.network.encoder.model  # type: ignore[no-any-return]
+
+
+def _separable(
+    backbone: str, classes: int, output_stride: int, atrous_rates: Sequence[int]
+) -> nn.Module:
+    network: nn.Module = smp.DeepLabV3Plus(
+        encoder_name=f"tu-{backbone}",
+        encoder_weights=None,
+        encoder_output_stride=output_stride,
+        decoder_atrous_rates=tuple(atrous_rates),
+        classes=classes,
+    )
+    return network
+
+
+def create_segmentation_network(
+    settings: Mapping[str, Any], classes: int, weights: Path | None = None
+) -> SegmentationNetwork:
+    """Create a segmentation network from its section of the configuration.
+
+    Parameters
+    ----------
+    settings : mapping
+        Keys ``backbone``, ``pretrained``, ``output_stride``, ``dilation``, ``decoder``,
+        ``atrous_rates`` and ``decoder_norm``.
+    classes : int
+        Number of classes with the background.
+    weights : Path, optional
+        Pretrained backbone, needed where ``pretrained`` is true.
+    """
+    model = SegmentationNetwork(
+        settings["backbone"],
+        classes,
+        settings["output_stride"],
+        dilation=settings["dilation"],
+        decoder=settings["decoder"],
+        atrous_rates=settings["atrous_rates"],
+        decoder_norm=settings["decoder_norm"],
+    )
+    initialize_backbone(model.encoder, weights, pretrained=settings["pretrained"])
+    model.interpolation = interpolation_of(settings)
+    return model
+
+
+def save_segmentation_network(
+    path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], classes: int
+) -> None:
+    """Write a segmentation network's state with what rebuilds the network."""
+    description = {key: settings[key] for key in SHAPE} | {"classes": classes}
+    write_weights(path, state, description | {"interpolation": interpolation_of(settings)})
+
+
+def load_segmentation_network(path: Path) -> SegmentationNetwork:
+    """Rebuild the network that :func:`save_segmentation_network` wrote, in evaluation mode."""
+    state, description = read_network(path, (*SHAPE, "classes", "interpolation"))
+    model = create_segmentation_network(description | {"pretrained": False}, description["classes"])
+    restore(model, state, path)
+    return model.eval()
+
+
+def _use_group_norm(module: nn.Module) -> None:
+    """Put group norm in the place of all batch norm below a module."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.GroupNorm(GROUPS, child.num_features))
+        else:
+            _use_group_norm(child)
+
+
+def segmentation_loss(
+    logits: Tensor, labels: Tensor, weights: Tensor | None = None, ignore: int = 255
+) -> Tensor:
+    """Mean cross entropy over the pixels that are not ignored; 0 when all are.
+
+    Parameters
+    ----------
+    logits : (N, C, H, W) float tensor
+    labels : (N, H, W) int64 tensor
+        Class numbers, or ``ignore``.
+    weights : (C,) float32 tensor, optional
+        Of the pixels of each class in the mean; all alike without.
+    """
+    total = F.cross_entropy(logits.float(), labels, weights, ignore_index=ignore, reduction="sum")
+    weight = labeled_weight(labels, weights, ignore)
+    # Where nothing is kept, the total is zero as well.
+    return total / torch.where(weight > 0, weight, 1)
+
+
+def labeled_weight(labels: Tensor, weights: Tensor | None = None, ignore: int = 255) -> Tensor:
+    """Give what the mean of :func:`segmentation_loss` is over: a () tensor.
+
+    It is the number of pixels that are not ignored or, with weights, the sum of theirs.
+    """
+    kept = labels != ignore
+    return kept.sum() if weights is None else weights[labels[kept]].sum()

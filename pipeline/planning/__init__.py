@@ -1,0 +1,1 @@
+"""From a configuration to targets, paths, settings and digests."""

@@ -1,0 +1,129 @@
+"""The jobs that lead to a result, and the files in which Snakemake notes what they took."""
+
+from typing import Any
+
+from pipeline.planning.plan import Plan, unique
+
+
+def times(plan: Plan) -> list[str]:
+    """Give the benchmark file of every job that the report counts."""
+    jobs = ["prepare_dataset"]
+    jobs += unique(job for name in plan.classifiers for job in _trainings(plan, name))
+    if "class_models" in plan.config:
+        jobs += [f"visualize_classes/{name}" for name in plan.classifiers]
+    if "units" in plan.config:
+        jobs += [f"visualize_units/{name}" for name in plan.classifiers]
+    jobs += _map_jobs(plan, "make_maps")
+    jobs += [job for path in plan.walked for job in _affinity_jobs(plan, path)]
+    jobs += _map_jobs(plan, "propagate_maps")
+    jobs += [job for path in plan.labels for job in _shard_jobs(plan, f"make_labels/{path}/train")]
+    jobs += [f"train_segmentation/{path}" for path in plan.networks]
+    for path in plan.config["segmentations"]:
+        jobs += _shard_jobs(plan, f"predict_masks/{path}/val")
+    return [_file(plan, job) for job in jobs]
+
+
+def compared_times(plan: Plan) -> list[str]:
+    """Give the benchmark files of all jobs that made the compared maps."""
+    jobs = [*_map_jobs(plan, "make_maps"), *_map_jobs(plan, "propagate_maps")]
+    split = plan.config["comparison"]["split"] if plan.compared else ""
+    return [_file(plan, job) for job in jobs if job.split("/")[3] == split]
+
+
+def scored_results(plan: Plan) -> list[dict[str, Any]]:
+    """Describe every score of a run for the scoreboard.
+
+    Returns
+    -------
+    list of dict
+        ``file`` (scores), ``counts`` (pixel counts) and ``times`` (benchmark files of the
+        jobs that led there), all below the run's folder.
+    """
+    results = []
+    for path in plan.scores():
+        file = path.removeprefix(f"{plan.root}/")
+        _, kind, method, split = _parts(file)
+        jobs = [_inside(job) for job in _jobs_of(plan, kind, method, split)]
+        counts = file.replace(".json", ".counts.safetensors")
+        results.append({"file": file, "counts": counts, "times": jobs})
+    return results
+
+
+def _parts(file: str) -> tuple[str, str, str, str]:
+    """Part scores/KIND/METHOD/SPLIT.json, of which METHOD has slashes of its own."""
+    folder, kind, *method, split = file.removesuffix(".json").split("/")
+    return folder, kind, "/".join(method), split
+
+
+def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
+    """Give all jobs that lead to maps, labels or predictions of a split."""
+    if kind == "predictions":
+        before = _jobs_of(plan, "labels", method, "train")
+        own = _shard_jobs(plan, f"predict_masks/{method}/{split}")
+        return [*before, f"train_segmentation/{method}", *own]
+    if kind == "labels":
+        before = _jobs_of(plan, "maps", method.rpartition("/")[0], split)
+        return [*before, *_shard_jobs(plan, f"make_labels/{method}/{split}")]
+    source = method.split("+", maxsplit=1)[0]
+    jobs = [
+        *_round_before(plan, source),
+        *_trainings(plan, method.split("/", maxsplit=1)[0]),
+        *_shard_jobs(plan, f"make_maps/{source}/{split}"),
+    ]
+    if source != method:
+        jobs += _shard_jobs(plan, f"make_maps/{source}/train")
+        jobs += _affinity_jobs(plan, source)
+        jobs += _shard_jobs(plan, f"propagate_maps/{method}/{split}")
+    return unique(jobs)
+
+
+def _round_before(plan: Plan, maps: str) -> list[str]:
+    """Give all jobs that lead to the segmentation network that makes maps, if one does."""
+    labels = plan.trained_on(maps)
+    return (
+        [*_jobs_of(plan, "labels", labels, "train"), f"train_segmentation/{labels}"]
+        if labels
+        else []
+    )
+
+
+def _map_jobs(plan: Plan, rule: str) -> list[str]:
+    """Give RULE/CLASSIFIER/MAPS/SPLIT/SHARD of all jobs of a rule that makes maps."""
+    wanted = [f"{method}/train" for method in plan.maps]
+    if plan.compared:
+        wanted += [f"{method}/{plan.config['comparison']['split']}" for method in plan.compared]
+    if rule == "propagate_maps":
+        wanted = [path for path in wanted if "+" in path]
+    else:
+        wanted = [_without_walk(path) for path in wanted]
+    return [job for path in unique(wanted) for job in _shard_jobs(plan, f"{rule}/{path}")]
+
+
+def _affinity_jobs(plan: Plan, path: str) -> list[str]:
+    return [*_shard_jobs(plan, f"make_affinity_labels/{path}"), f"train_affinity/{path}"]
+
+
+def _shard_jobs(plan: Plan, stem: str) -> list[str]:
+    return [f"{stem}/{shard}" for shard in plan.shards]
+
+
+def _trainings(plan: Plan, classifier: str) -> list[str]:
+    """Give the jobs that train a classifier, after those of the one that it starts from."""
+    start = plan.config["classifiers"][classifier].get("start")
+    rule = "train_classifier" if plan.kind_of(classifier) == "network" else "fit_probe"
+    return [*(_trainings(plan, start) if start else []), f"{rule}/{classifier}"]
+
+
+def _without_walk(path: str) -> str:
+    """Give the path of the maps that a random walk starts from, CLASSIFIER/ATTRIBUTION/SPLIT."""
+    classifier, maps, split = path.split("/")
+    return f"{classifier}/{maps.split('+')[0]}/{split}"
+
+
+def _inside(job: str) -> str:
+    return f"benchmarks/{job}.tsv"
+
+
+def _file(plan: Plan, job: str) -> str:
+    # The data set is the experiment's, everything else a run's.
+    return f"{plan.home if job == 'prepare_dataset' else plan.root}/{_inside(job)}"

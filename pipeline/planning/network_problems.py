@@ -1,0 +1,131 @@
+"""Every network of a configuration built once, to see whether it can be."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from pipeline.errors import UserError
+from pipeline.models.backbone import find_module, load_backbone
+from pipeline.models.boundary import BoundaryNetwork
+from pipeline.models.classifier import create_classifier
+from pipeline.models.segmentation_network import create_segmentation_network
+from pipeline.planning.inputs import given_weights, pretrained_backbones
+from pipeline.planning.network_check import layers_of_maps
+from pipeline.planning.plan import Plan
+
+#: Any number of classes will do.
+CLASSES = 2
+
+
+def network_problems(plan: Plan) -> Iterator[str]:
+    """Say of every network that cannot be built why, and of every layer that it lacks.
+
+    Parameters
+    ----------
+    plan : Plan
+
+    Yields
+    ------
+    str
+        One problem, after its place in the configuration.
+    """
+    # A file that fits none of several networks is one problem.
+    yield from dict.fromkeys(_problems(plan))
+
+
+def _problems(plan: Plan) -> Iterator[str]:
+    yield from _unused_weights(plan.config)
+    readable = {}
+    for backbone, path in given_weights(plan.config).items():
+        if problem := _unreadable(Path(path)):
+            yield f"weights.{backbone}: {problem}"
+        else:
+            readable[backbone] = Path(path)
+    for name in plan.config["classifiers"]:
+        yield from _classifier_problems(plan, name, readable)
+    if "segmentation" in plan.config:
+        yield from _segmentation_problems(plan.config["segmentation"], readable)
+
+
+def _unused_weights(config: Mapping[str, Any]) -> Iterator[str]:
+    """Name weights that were meant for a network which would start from downloaded ones.
+
+    A file of paths may be shared by experiments: weights of another network are no mistake.
+    """
+    used = set(pretrained_backbones(config))
+    without = sorted(used - config["weights"].keys())
+    for name in sorted(config["weights"].keys() - used):
+        same = [other for other in without if other.partition(".")[0] == name.partition(".")[0]]
+        known = timm.is_model(name)
+        if near := same or ([] if known else get_close_matches(name, without)):
+            yield (
+                f"weights.{name}: no network has that backbone, and the weights of {near[0]} would "
+                f"be downloaded: did you mean weights.{near[0]}?"
+            )
+        elif not known:
+            yield f"weights.{name}: expected the name of a backbone, as timm has it"
+
+
+def _unreadable(path: Path) -> str:
+    """Say why a file is none of safetensors, if it is not."""
+    try:
+        with safe_open(path, framework="numpy"):
+            return ""
+    except SafetensorError as error:
+        return (
+            f"{path} is no safetensors file ({error}), and a pickle (.pth, .bin) is not loaded, "
+            "since that runs its code: if it holds timm's tensors alone, convert it in Python by "
+            "`import torch, safetensors.torch as s; s.save_file(torch.load('FILE.pth', "
+            "weights_only=True), 'FILE.safetensors')`"
+        )
+
+
+def _classifier_problems(plan: Plan, name: str, weights: Mapping[str, Path]) -> Iterator[str]:
+    place, settings = f"classifiers.{name}", plan.config["classifiers"][name]
+    try:
+        model = create_classifier({"pooling": "gap"} | settings | {"pretrained": False}, CLASSES)
+        if any(path.split("/")[0] == name for path in plan.walked):
+            BoundaryNetwork(model.backbone)
+    except UserError as error:
+        yield f"{place}: {error}"
+        return
+    yield from _misfit(model.backbone, settings, weights)
+    yield from _lacking(f"{place}.frozen", model.backbone, settings.get("frozen", ()))
+    for classifier, attribution, layer in layers_of_maps(plan):
+        if classifier == name:
+            yield from _lacking(f"attributions.{attribution} of {name}", model.backbone, [layer])
+
+
+def _segmentation_problems(settings: dict[str, Any], weights: Mapping[str, Path]) -> Iterator[str]:
+    try:
+        model = create_segmentation_network(settings | {"pretrained": False}, CLASSES)
+    except UserError as error:
+        yield f"segmentation: {error}"
+        return
+    yield from _misfit(model.encoder, settings, weights)
+    yield from _lacking("segmentation.frozen", model.encoder, settings["frozen"])
+
+
+def _misfit(
+    backbone: nn.Module, settings: Mapping[str, Any], weights: Mapping[str, Path]
+) -> Iterator[str]:
+    """Put the user's weights into a backbone that starts from them."""
+    name = settings["backbone"]
+    if settings["pretrained"] and name in weights:
+        try:
+            load_backbone(backbone, weights[name])
+        except UserError as error:
+            yield f"weights.{name}: {error}"
+
+
+def _lacking(place: str, backbone: nn.Module, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        try:
+            find_module(backbone, name)
+        except UserError as error:
+            yield f"{place}: {error}"

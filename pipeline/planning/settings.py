@@ -1,0 +1,86 @@
+"""Settings of a result: what a job is given of the configuration, and what its score says."""
+
+from collections.abc import Mapping
+from typing import Any
+
+Config = Mapping[str, Any]
+
+#: Arithmetic of methods that look at gradients of a score: in 16 bits these are too coarse, the
+#: saliency of a random network by a fifth of its maximum.
+GRADIENT_PRECISION = "32-true"
+
+
+def affinity_training(config: Config) -> dict[str, Any]:
+    """Give what decides an affinity network's training, without what made its labels."""
+    return {key: value for key, value in config["affinity"].items() if key != "labels"}
+
+
+def background(config: Config, refinement: str) -> dict[str, Any]:
+    """Give what decides the background's score, without the words about it."""
+    section = config["refinements"][refinement]["background"]
+    return {"rule": section["rule"], "value": section["value"]}
+
+
+def map_precision(config: Config, classifier: str, attribution: str) -> str:
+    """Give the arithmetic of the network that makes maps."""
+    settings = config["attributions"][attribution]
+    if settings["method"] == "saliency" or settings.get("layer"):
+        return GRADIENT_PRECISION
+    segments = settings["method"] == "segmentation"
+    network = config["segmentation"] if segments else config["classifiers"][classifier]
+    precision: str = network["precision"]
+    return precision
+
+
+def map_settings(config: Config, maps: str) -> dict[str, Any]:
+    """Say what is printed with every score of maps."""
+    attribution, _, walk = maps.partition("+")
+    settings = dict(config["attributions"][attribution])
+    shown = {"attribution": settings.pop("method"), "image labels given": True}
+    shown["long side at most"] = settings.pop("max_size")
+    if "labels" in settings:
+        shown["network trained on"] = settings.pop("labels")
+    if config["dataset"].get("score_list"):
+        shown["train split scored on"] = config["dataset"]["score_list"]
+    walked = config["random_walks"][walk] if walk else None
+    return shown | settings | {"random walk": walked, "crf": None}
+
+
+def label_settings(config: Config, maps: str, refinement: str) -> dict[str, Any]:
+    """Say what is printed with every score of pseudo-labels."""
+    settings = dict(config["refinements"][refinement])
+    if settings["graph_cut"] is not None:
+        del settings["background"]
+    return map_settings(config, maps) | settings
+
+
+def prediction_settings(config: Config) -> dict[str, Any]:
+    """Say what is printed with every score of predictions."""
+    prediction = config["prediction"]
+    return {
+        "image labels given": False, "scales": prediction["scales"], "flip": prediction["flip"],
+        "long side at most": prediction["max_size"], "crf": prediction["crf"],
+    }  # fmt: skip
+
+
+def export_settings(config: Config, kind: str, method: str) -> dict[str, Any]:
+    """Say what is printed on an export's data card."""
+    if kind == "predictions":
+        return prediction_settings(config)
+    _, maps, refinement = method.split("/")
+    return label_settings(config, maps, refinement)
+
+
+def export_options(config: Config) -> dict[str, Any]:
+    """Give what decides how an export's files are written."""
+    return {
+        key: config["export"][key] for key in ("images", "polygons", "tolerance", "unsure_below")
+    }
+
+
+def method(config: Config, seed: int) -> dict[str, Any]:
+    """Give the configuration of one run without what does not decide its results."""
+    return {
+        **{key: value for key, value in config.items() if key not in ("gpus", "downloads")},
+        "seed": seed,
+    }

@@ -1,0 +1,306 @@
+"""Records of runs: where they are, whether they changed, and the scores that they lead to."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isclose
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+from pipeline.io.arrays import read_counts
+from pipeline.io.tables import read_scores
+from pipeline.metrics.segmentation import Counts, mean_iou
+from pipeline.report.inputs import KINDS, read_benchmark
+
+#: Where records are, below the folder of all results: of one run, and of each seed of several.
+PLACES = ("*/experiment.json", "*/seed-*/experiment.json")
+#: What reading a file of another writer can raise.
+FOREIGN = (OSError, ValueError, LookupError, TypeError, AttributeError)
+
+
+@dataclass(frozen=True)
+class ScoreFiles:
+    """One score of a run: its document, its counts, and the times of the jobs behind it."""
+
+    document: Path
+    counts: Path
+    times: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a record says of one run.
+
+    Attributes
+    ----------
+    experiment : str
+        The folder below that of all results.
+    folder : str
+        The run's folder, relative to that of all results: EXPERIMENT or EXPERIMENT/seed-N.
+    seed : int
+    config : mapping
+        The resolved configuration.
+    scores : tuple of ScoreFiles
+        All that the run leads to, whether or not they are made yet.
+    """
+
+    experiment: str
+    folder: str
+    seed: int
+    config: Mapping[str, Any]
+    scores: tuple[ScoreFiles, ...]
+
+
+@dataclass(frozen=True)
+class Background:
+    """The background's score: a ``"threshold"`` or a ``"power"``, and how its value was chosen."""
+
+    rule: str
+    value: float
+    chosen: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """One score of one run.
+
+    Attributes
+    ----------
+    run : Run
+    kind, method, split : str
+        As in the score's document.
+    data : str
+        Kind of the data set and a digest of the images' ids and true counts: scores of equal
+        data can be compared.
+    images : int
+    miou : float
+        In [0, 1].
+    classifier : str
+        Its backbone.
+    segmentation : str or None
+        The segmentation network's backbone; none but for predictions.
+    background : Background or None
+    crf : int
+        Iterations of the dense CRF; 0 without one.
+    labels_given : bool or None
+        Whether the image's labels were given at inference; none where nothing is said of it.
+    hours : float or None
+        Time of all jobs that led to the score; none where a file of them is lacking.
+    counts : Path
+    """
+
+    run: Run
+    kind: str
+    method: str
+    split: str
+    data: str
+    images: int
+    miou: float
+    classifier: str
+    segmentation: str | None
+    background: Background | None
+    crf: int
+    labels_given: bool | None
+    hours: float | None
+    counts: Path
+
+
+def find_records(root: Path) -> list[Path]:
+    """Give the records below the folder of all results, by path."""
+    return sorted(path for place in PLACES for path in root.glob(place))
+
+
+def known_records(root: Path, *, besides: str | None = None) -> list[str]:
+    """Give one line a record that changes when the record or one of its scores does.
+
+    It is called whenever the Snakefile is parsed: scores are known by size and time of
+    change, and nothing of them is read.
+
+    Parameters
+    ----------
+    root : Path
+        The folder of all results; it may be absent.
+    besides : str, optional
+        An experiment to leave out: the one at hand, whose records are inputs of their own.
+
+    Returns
+    -------
+    list of str
+        Relative path and digest, by path.
+    """
+    lines = []
+    for record in find_records(root):
+        path = record.relative_to(root)
+        if path.parts[0] == besides:
+            continue
+        digest = hashlib.sha256(record.read_bytes())
+        for score in sorted((record.parent / "scores").rglob("*")):
+            if score.suffix in {".json", ".safetensors"}:
+                status = score.stat()
+                digest.update(f"{score} {status.st_size} {status.st_mtime_ns};".encode())
+        lines.append(f"{path.as_posix()} {digest.hexdigest()[:16]}")
+    return lines
+
+
+def read_run(record: Path, root: Path) -> Run:
+    """Read the record of a run.
+
+    Parameters
+    ----------
+    record : Path
+        A file ``experiment.json`` that the rule ``record_experiment`` wrote.
+    root : Path
+        The folder of all results.
+
+    Raises
+    ------
+    UserError
+        If the file is none.
+    """
+    folder = record.parent.relative_to(root)
+    try:
+        document = read_scores(record)
+        if not isinstance(document["config"], Mapping):
+            raise TypeError(f"config is a {type(document['config']).__name__}")
+        return Run(
+            experiment=folder.parts[0],
+            folder=folder.as_posix(),
+            seed=int(document["seed"]),
+            config=document["config"],
+            scores=tuple(_score_files(record.parent, item) for item in document["scores"]),
+        )
+    except FOREIGN as error:
+        raise UserError(
+            f"{record}: not a record of an experiment ({type(error).__name__}: {error}), expected "
+            "what the rule record_experiment writes: delete it, and run the experiment to make it "
+            "again"
+        ) from error
+
+
+def read_results(run: Run, *, whole: bool = False) -> tuple[list[Result], list[str]]:
+    """Read the scores of a run that are made.
+
+    Parameters
+    ----------
+    run : Run
+    whole : bool
+        Whether a score that cannot be read is an error and not a note.
+
+    Returns
+    -------
+    results : list of Result
+    notes : list of str
+        What could not be read, and how many scores are not made yet, in words.
+
+    Raises
+    ------
+    UserError
+        If the run is to be whole and is not.
+    """
+    results: list[Result] = []
+    notes: list[str] = []
+    made = [files for files in run.scores if files.document.is_file() and files.counts.is_file()]
+    for files in made:
+        try:
+            results.append(_read_result(run, files))
+        except UserError as error:
+            if whole:
+                raise
+            notes.append(str(error))
+    if len(made) < len(run.scores):
+        lacking = len(run.scores) - len(made)
+        notes.append(f"{lacking} of {len(run.scores)} scores of {run.folder} are not made yet")
+    if not run.scores:
+        notes.append(f"{run.folder} lists no scores: its data set has no masks to score against")
+    return results, notes
+
+
+def sorted_counts(path: Path) -> tuple[list[str], Counts]:
+    """Read counts in the order of the image ids, so that those of two files are paired.
+
+    Returns
+    -------
+    ids : list of N str
+    counts : (N, 3, C) int64 array
+        As :func:`pipeline.metrics.segmentation.image_counts` gives them.
+
+    Raises
+    ------
+    UserError, ValueError
+        If the file is damaged, or of another shape.
+    """
+    ids, counts = read_counts(path)
+    if not ids or counts.ndim != 3 or counts.shape[:2] != (len(ids), 3):
+        raise ValueError(f"counts of {len(ids)} images are {counts.shape}, expected (N, 3, C)")
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    return [ids[k] for k in order], counts[order]
+
+
+def _score_files(folder: Path, item: Mapping[str, Any]) -> ScoreFiles:
+    times = tuple(folder / path for path in item["times"])
+    return ScoreFiles(folder / item["file"], folder / item["counts"], times)
+
+
+def _read_result(run: Run, files: ScoreFiles) -> Result:
+    try:
+        return _result_of(run, files)
+    except UserError:
+        raise
+    except FOREIGN as error:
+        raise UserError(
+            f"{files.document}: not a score of this configuration ({type(error).__name__}: "
+            f"{error}), expected what the rules of scores write: delete it and make it again"
+        ) from error
+
+
+def _result_of(run: Run, files: ScoreFiles) -> Result:
+    document = read_scores(files.document)
+    kind, method, settings = document["kind"], document["method"], document["settings"]
+    if kind not in KINDS:
+        raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
+    ids, counts = sorted_counts(files.counts)
+    miou = float(mean_iou(counts.sum(axis=0)))
+    if not isclose(miou, float(document["miou"]), abs_tol=1e-9):
+        raise UserError(
+            f"{files.document}: mIoU is {document['miou']}, that of {files.counts.name} is {miou}: "
+            "they are of different runs: delete both and make them again"
+        )
+    config, given = run.config, settings.get("image labels given")
+    return Result(
+        run=run,
+        kind=kind,
+        method=method,
+        split=str(document["split"]),
+        data=f"{config['dataset']['kind']} {_digest(ids, counts)}",
+        images=len(ids),
+        miou=miou,
+        classifier=str(config["classifiers"][method.split("/")[0]]["backbone"]),
+        segmentation=str(config["segmentation"]["backbone"]) if kind == "predictions" else None,
+        background=_background(document),
+        crf=0 if settings.get("crf") is None else int(settings["crf"]["iterations"]),
+        labels_given=given if isinstance(given, bool) else None,
+        hours=_hours(files.times),
+        counts=files.counts,
+    )
+
+
+def _digest(ids: Sequence[str], counts: Counts) -> str:
+    truth = json.dumps(ids).encode() + counts[:, 2].astype("<i8").tobytes()
+    return hashlib.sha256(truth).hexdigest()[:8]
+
+
+def _background(document: Mapping[str, Any]) -> Background | None:
+    threshold = document["threshold"]
+    if threshold is None:
+        return None
+    # Of maps, a threshold is all that can be swept.
+    rule = (document["settings"].get("background") or {}).get("rule", "threshold")
+    return Background(str(rule), float(threshold["value"]), str(threshold["chosen"]))
+
+
+def _hours(times: Sequence[Path]) -> float | None:
+    taken = [read_benchmark(path) for path in times]
+    known = [item for item in taken if item is not None]
+    return sum(s for s, _ in known) / 3600 if known and len(known) == len(taken) else None

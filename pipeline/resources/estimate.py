@@ -1,0 +1,168 @@
+"""What a run will take, before it is started: jobs, hours and gigabytes, from measured rates."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import yaml
+
+from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.voc import read_list
+from pipeline.errors import UserError
+from pipeline.resources.operations import VOC, VOC_AUG, Config, Images, Work, work_of
+
+RATES = Path(__file__).with_name("rates.yaml")
+#: Operations a second: 32 bits on cards of 2018, on later ones, and 16 bits on the latest.
+GPU_RATES = (1e13, 3e13, 1e14)
+
+
+def planned_jobs(printed: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Read rule and wildcards of every job that a dry run of Snakemake prints."""
+    for block in re.split(r"^\[[^\]\n]*\]\n", printed, flags=re.MULTILINE)[1:]:
+        rule = re.match(r"(?:local)?rule (\w+):", block)
+        if rule is None or rule[1] == "all":
+            continue
+        found = re.search(r"^    wildcards: (.*)$", block, flags=re.MULTILINE)
+        pairs = found[1].split(", ") if found else []
+        yield rule[1], dict(pair.split("=", 1) for pair in pairs)
+
+
+def known_images(config: Config, manifest: Path, classes: Path) -> Images:
+    """Say how many images there are: by the manifest if it is made, else by the data set's lists.
+
+    Raises
+    ------
+    UserError
+        If nothing tells.
+    """
+    dataset = config["dataset"]
+    if manifest.is_file() and classes.is_file():
+        return _counted(manifest, classes)
+    if dataset["kind"] == "demo":
+        size = (dataset["size"], dataset["size"])
+        return Images(dataset["train"], dataset["val"], size, labels=1.5)
+    if dataset["kind"] == "voc" and dataset["root"] is None:
+        return VOC_AUG if dataset["train_list"].endswith("train_aug.txt") else VOC
+    if dataset["kind"] == "voc":
+        lists = (Path(dataset["root"]) / dataset[f"{split}_list"] for split in ("train", "val"))
+        train, val = (len(read_list(path)) for path in lists)
+        return Images(train, val, VOC.size, VOC.labels)
+    raise UserError(
+        "how many images there are is not known yet: run `snakemake --cores all prepare_dataset` "
+        "with the same configuration, and then this again"
+    )
+
+
+def _counted(manifest: Path, classes: Path) -> Images:
+    data = read_manifest(manifest, classes)
+    train = data.of_split("train")
+    return Images(
+        train=len(train),
+        val=len(data.of_split("val")),
+        size=(
+            round(fmean(record.height for record in data.records)),
+            round(fmean(record.width for record in data.records)),
+        ),
+        labels=fmean(len(record.labels) for record in train),
+    )
+
+
+def estimate(
+    jobs: Iterable[tuple[str, Mapping[str, str]]],
+    config: Config,
+    images: Images,
+    rates: Mapping[str, Any] | None = None,
+) -> list[dict[str, Any]]:
+    """Add up what jobs take.
+
+    Parameters
+    ----------
+    jobs : iterable of (str, mapping)
+        Rule and wildcards, as :func:`planned_jobs` gives them.
+    config : mapping
+        The resolved configuration.
+    images : Images
+    rates : mapping, optional
+        As in ``rates.yaml``.
+
+    Returns
+    -------
+    list of dict
+        One row a rule, in the order of the jobs, and a last one of all: ``rule``, ``jobs``,
+        ``operations``, ``core_hours``, ``bytes``, and ``hours`` by machine, those of networks.
+    """
+    rates = rates or yaml.safe_load(RATES.read_text(encoding="utf-8"))
+    rows: dict[str, dict[str, Any]] = {}
+    for rule, wildcards in jobs:
+        work = work_of(rule, wildcards, config, images)
+        for name in (rule, "all"):
+            row = rows.setdefault(name, _empty(name, rates))
+            row["jobs"] += 1
+            row["operations"] += work.training + work.inference
+            row["bytes"] += work.bytes
+            row["core_hours"] += _core_seconds(work, rates) / 3600
+            for machine in rates["machines"]:
+                row["hours"][machine["name"]] += _seconds(work, machine) / 3600
+    total = rows.pop("all", _empty("all", rates))
+    return [*rows.values(), total]
+
+
+def _empty(rule: str, rates: Mapping[str, Any]) -> dict[str, Any]:
+    hours = {machine["name"]: 0.0 for machine in rates["machines"]}
+    zeros = {"jobs": 0, "operations": 0.0, "core_hours": 0.0, "bytes": 0.0}
+    return {"rule": rule, **zeros, "hours": hours}
+
+
+def _core_seconds(work: Work, rates: Mapping[str, Any]) -> float:
+    refining = work.refining or {}
+    return float(sum(rates["core_seconds"][what] * amount for what, amount in refining.items()))
+
+
+def _seconds(work: Work, machine: Mapping[str, Any]) -> float:
+    """Divide operations by the rates of a backbone on a machine, or of the nearest one."""
+    seconds = 0.0
+    for kind, operations in (("training", work.training), ("inference", work.inference)):
+        known = machine[kind]
+        seconds += operations / known.get(work.network.split(".")[0], known["other"])
+    return seconds
+
+
+def table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Lay estimates out as text, with a column of hours for each machine."""
+    rows = list(rows)
+    machines = list(rows[-1]["hours"])
+    head = ["rule", "jobs", "network, 10^15", *machines, "other, core h", "GB"]
+    lines = [head, *([*_cells(row, machines)] for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in lines
+    )
+
+
+def gpu_hours(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Say how long GPUs would take that sustain so and so many operations a second."""
+    operations = list(rows)[-1]["operations"]
+    hours = (f"{_figure(operations / rate / 3600)} at {rate / 1e12:.0f}" for rate in GPU_RATES)
+    return f"GPU hours by the GPU's sustained 10^12 operations a second: {', '.join(hours)}"
+
+
+def _cells(row: Mapping[str, Any], machines: Iterable[str]) -> Iterator[str]:
+    yield row["rule"]
+    yield str(row["jobs"])
+    yield _figure(row["operations"] / 1e15)
+    yield from (_figure(row["hours"][name]) for name in machines)
+    yield _figure(row["core_hours"])
+    yield _figure(row["bytes"] / 1e9)
+
+
+def _figure(value: float) -> str:
+    """Write two significant figures, and nothing for nothing."""
+    if value < 0.005:
+        return "" if value == 0 else "0.0"
+    return f"{float(f'{value:.2g}'):,.10g}"

@@ -1,0 +1,1 @@
+"""How a stage runs: its arguments, devices, processes and progress."""

@@ -1,0 +1,103 @@
+"""Judge class maps by what their classifier still recognizes when they hide the rest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.attribution.faithfulness import Judge, JudgedPair
+from pipeline.datasets.manifest import evenly_spaced, read_manifest
+from pipeline.io.arrays import maps_by_id
+from pipeline.io.images import read_rgb
+from pipeline.io.tables import write_scores, write_table
+from pipeline.metrics.faithfulness import drops, increase_share
+from pipeline.models.classifier import load_classifier
+from pipeline.runtime.device import make_fabric, on_device
+from pipeline.runtime.progress import progress
+from pipeline.runtime.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+
+def evaluate_faithfulness(
+    *,
+    manifest: Path,
+    classes: Path,
+    weights: Path,
+    maps: list[Path],
+    settings: Mapping[str, Any],
+    max_size: int | None,
+    precision: str,
+    split: str,
+    method: str,
+    scores: Path,
+    pairs: Path,
+    threads: int,
+    gpu: int = 1,
+) -> None:
+    """Write the faithfulness of maps of (image, labeled class) pairs; no truth is needed.
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images with their labels, and the class names.
+    weights : Path
+        The classifier that the maps are of.
+    maps : list of Path
+        Shards of class maps; together they cover the split.
+    settings : mapping
+        Section ``comparison.faithfulness``: ``confidence``, ``images`` and ``steps``.
+    max_size : int or None
+        Long side that larger images are shrunk to.
+    precision : str
+        Arithmetic of the forward pass.
+    split : str
+        ``"train"`` or ``"val"``.
+    method : str
+        CLASSIFIER/MAPS.
+    scores, pairs : Path
+        Outputs: JSON, and a CSV row a pair.
+    threads : int
+        CPU threads.
+    gpu : int
+        1 to compute on a GPU where there is one, 0 to keep to the CPU.
+
+    Raises
+    ------
+    UserError
+        If an image has no maps.
+    """
+    data = read_manifest(manifest, classes)
+    labeled = [record for record in data.of_split(split) if record.labels]
+    records = evenly_spaced(labeled, settings["images"] or len(labeled))
+    shards = maps_by_id(maps, [record.id for record in records])
+    fabric = make_fabric(precision, threads, gpu)
+    model = on_device(fabric, load_classifier(weights))
+    judge = Judge(model, settings["confidence"], settings["steps"], max_size)
+    found: list[JudgedPair] = []
+    for record in progress(records, total=len(records), what=f"faithfulness of {method}"):
+        image, own = read_rgb(record.image), shards[record.id][record.id]
+        found += judge(record.id, image, own, data.classes)
+    head = {"method": method, "split": split, "images": len(records), "settings": settings}
+    write_scores(scores, head | _scores(found))
+    write_table(pairs, list(JudgedPair.__dataclass_fields__), map(astuple, found))
+
+
+def _scores(found: Sequence[JudgedPair]) -> dict[str, Any]:
+    if not found:
+        return {"pairs": 0, "average_drop": None, "increase": None}
+    whole, explained = (np.array([getattr(p, k) for p in found]) for k in ("whole", "explained"))
+    areas = {name: [getattr(pair, name) for pair in found] for name in ("deletion", "insertion")}
+    return {
+        "pairs": len(found),
+        "average_drop": float(drops(whole, explained).mean()),
+        "increase": increase_share(whole, explained),
+        **{name: None if None in values else np.mean(values) for name, values in areas.items()},
+    }
+
+
+if __name__ == "__main__":
+    run_stage(evaluate_faithfulness, snakemake)

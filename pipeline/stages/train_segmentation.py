@@ -1,0 +1,154 @@
+"""Train the segmentation network on pseudo-labels."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.datasets.manifest import files_by_id, read_manifest
+from pipeline.errors import UserError
+from pipeline.io.arrays import read_made_label
+from pipeline.models.backbone import find_module
+from pipeline.models.segmentation_network import (
+    create_segmentation_network,
+    labeled_weight,
+    save_segmentation_network,
+    segmentation_loss,
+)
+from pipeline.runtime.device import loader_workers, make_fabric
+from pipeline.runtime.progress import progress
+from pipeline.runtime.stage import run_stage
+from pipeline.training.augmentation import training_transform
+from pipeline.training.batches import Batch, divide
+from pipeline.training.checkpoint import fingerprint_of
+from pipeline.training.class_balance import class_weights, count_pixels
+from pipeline.training.loop import Recipe, Step, train, write_history
+from pipeline.training.samples import SegmentedImages
+from pipeline.training.supervision import require_foreground
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+logger = logging.getLogger(__name__)
+
+
+def train_segmentation(
+    *,
+    manifest: Path,
+    classes: Path,
+    labels: list[Path],
+    pretrained: list[Path],
+    settings: Mapping[str, Any],
+    seed: int,
+    weights: Path,
+    history: Path,
+    threads: int,
+    code: str,
+    gpu: int = 1,
+) -> None:
+    """Train on the train split's pseudo-labels; masks are not among the inputs.
+
+    Parameters
+    ----------
+    manifest, classes : Path
+        Images, and the class names.
+    labels : list of Path
+        Folders of label images ``ID.png``; together they cover the train split.
+    pretrained : list of Path
+        At most one local file of backbone weights.
+    settings : mapping
+        The configuration's section ``segmentation``.
+    seed : int
+        Seed of everything random.
+    weights, history : Path
+        Outputs: the network (safetensors) and one row an epoch (CSV).
+    threads : int
+        CPU threads.
+    code : str
+        Digest of the code; a checkpoint of other code is not used.
+    gpu : int
+        Number of GPUs that share the work; the CPU does it where there is none.
+
+    Raises
+    ------
+    UserError
+        If an image has no pseudo-label, the pseudo-labels show no class at all, or batch norm
+        would see one image at a time.
+    """
+    data = read_manifest(manifest, classes)
+    records = data.of_split("train")
+    files = files_by_id([record.id for record in records], labels)
+    looked = progress(files.values(), total=len(files), what="pseudo-labels checked")
+    require_foreground(map(read_made_label, looked))
+    fabric = make_fabric(settings["precision"], threads, gpu)
+    if settings["decoder_norm"] == "batch":
+        _require_two_together(settings, len(records), fabric.world_size)
+    torch.manual_seed(seed)
+    classes_with_background = len(data.classes) + 1
+    model = create_segmentation_network(
+        settings, classes_with_background, next(iter(pretrained), None)
+    )
+    transform = training_transform(settings["augmentation"], model.mean, model.std)
+    logger.info("%d images, %d classes, on %s", len(records), len(data.classes), fabric.device)
+    of_classes = _class_weights(
+        settings["class_balance"], list(files.values()), classes_with_background
+    )
+    checkpoint = weights.with_name("checkpoint.safetensors")
+    state, rows = train(
+        model,
+        nn.ModuleList([model.network.decoder, model.network.segmentation_head]),
+        SegmentedImages(records, files, transform),
+        _step_of(of_classes),
+        Recipe(settings, seed),
+        fabric=fabric,
+        checkpoint=checkpoint,
+        fingerprint=fingerprint_of(
+            dict(settings), seed, code, manifest, classes, *pretrained, *files.values()
+        ),
+        workers=loader_workers(fabric, threads),
+        frozen=[find_module(model.encoder, name) for name in settings["frozen"]],
+        counts=lambda labels: labeled_weight(labels, of_classes)[None],
+    )
+    if not fabric.is_global_zero:
+        return
+    save_segmentation_network(weights, state, settings, classes_with_background)
+    write_history(history, rows)
+    checkpoint.unlink(missing_ok=True)
+
+
+def _require_two_together(settings: Mapping[str, Any], images: int, processes: int) -> None:
+    shares = (settings["batch_size"], settings["accumulate"], processes)
+    together = divide(images, *shares).part
+    if settings["batch_norm"] == "synchronized":
+        together *= processes
+    if together < 2:
+        raise UserError(
+            f"batch norm would see one image at a time: {images} training images, batch_size "
+            f"{shares[0]}, accumulate {shares[1]}, {processes} devices: expected two or more "
+            "together; lower accumulate, or set decoder_norm: group"
+        )
+
+
+def _class_weights(power: float, labels: Sequence[Path], classes: int) -> Tensor | None:
+    """Give the weights of classes by their share of the foreground; none at a power of 0."""
+    if not power:
+        return None
+    files = progress(labels, total=len(labels), what="pixels of train")
+    counts = count_pixels(map(read_made_label, files), classes)
+    return torch.from_numpy(class_weights(counts, power))
+
+
+def _step_of(of_classes: Tensor | None) -> Step:
+    def step(model: nn.Module, batch: Batch, _share: float, weights: Tensor) -> dict[str, Tensor]:
+        images, labels = batch
+        balance = None if of_classes is None else of_classes.to(labels.device)
+        return {"loss": weights[0] * segmentation_loss(model(images), labels, balance)}
+
+    return step
+
+
+if __name__ == "__main__":
+    run_stage(train_segmentation, snakemake)

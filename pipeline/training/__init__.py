@@ -1,0 +1,1 @@
+"""One training loop, with its batches, losses and augmentation."""

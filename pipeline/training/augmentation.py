@@ -1,0 +1,181 @@
+"""Random transforms of training images, and of their label images alongside."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import pad
+from torchvision import tv_tensors
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+from pipeline.io.arrays import IGNORE
+from pipeline.io.images import FILTER, interpolation_of, scaled_size
+
+
+class RandomLongSide(v2.Transform):  # type: ignore[misc]
+    """Resize so that the long side is a random number of pixels in [low, high].
+
+    The other side is rounded, and images are resized by the filter of that name.
+    """
+
+    def __init__(self, low: int, high: int, interpolation: str = FILTER) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        self.interpolation = InterpolationMode(interpolation)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the long side, once for an image and its label."""
+        return {"long_side": int(torch.randint(self.low, self.high + 1, ()))}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Resize one input; label images take the nearest pixel."""
+        height, width = inpt.shape[-2:]
+        size = list(scaled_size((height, width), params["long_side"] / max(height, width)))
+        if isinstance(inpt, tv_tensors.Mask):
+            return _resize_label(inpt, size)
+        return F.resize(inpt, size=size, interpolation=self.interpolation, antialias=True)
+
+
+def _resize_label(label: tv_tensors.Mask, size: list[int]) -> tv_tensors.Mask:
+    """Take the pixel at each center; torchvision takes that at the corner of a Mask's pixels.
+
+    Images are resized by centers, so labels by corners lie half a pixel low and right of them.
+    """
+    plain = label.as_subclass(Tensor)[None]
+    resized = F.resize(plain, size=size, interpolation=InterpolationMode.NEAREST_EXACT)
+    return tv_tensors.wrap(resized[0], like=label)
+
+
+class NormalizedCrop(v2.Transform):  # type: ignore[misc]
+    """Cut out a random square, and normalize it; images that are smaller are padded at random.
+
+    Padding is the mean color, which is 0 after normalization. In 8 bits the mean is rounded, up to
+    .008 off by ImageNet's values. Labels are padded with 255 (ignored).
+
+    Parameters
+    ----------
+    size : int
+        Height and width of the square.
+    mean, std : sequence of 3 float
+        RGB normalization of images in [0, 1].
+    """
+
+    def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.size, self.mean, self.std = size, list(mean), list(std)
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw where the square starts: rows, then columns, below zero where it is padded."""
+        spare = [side - self.size for side in flat_inputs[0].shape[-2:]]
+        drawn = [int(torch.randint(abs(more) + 1, ())) if more else 0 for more in spare]
+        # Of an image that is smaller, a draw counts from full padding, as in torchvision.
+        return {"start": [at + min(0, more) for at, more in zip(drawn, spare, strict=True)]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Cut, normalize and pad one input."""
+        spans = list(zip(params["start"], inpt.shape[-2:], strict=True))
+        rows, columns = (slice(max(0, at), at + self.size) for at, _ in spans)
+        seen = inpt[..., rows, columns]
+        (top, bottom), (left, right) = (
+            (max(0, -at), max(0, at + self.size - side)) for at, side in spans
+        )
+        padding = [left, right, top, bottom]
+        if isinstance(inpt, tv_tensors.Mask):
+            return tv_tensors.wrap(pad(seen, padding, value=IGNORE), like=inpt)
+        values = F.normalize(F.to_dtype(seen, torch.float32, scale=True), self.mean, self.std)
+        return tv_tensors.wrap(pad(values, padding), like=inpt)
+
+
+class HideAndSeek(v2.Transform):  # type: ignore[misc]
+    """Hide random patches of a normalized image, so that every part must be learned.
+
+    Singh and Lee 2017, "Hide-and-Seek: Forcing a Network to be Meticulous for Weakly-supervised
+    Object and Action Localization", section 3.1: a grid of square patches, each hidden with
+    some probability; hidden pixels take the mean color, which keeps the activations'
+    distribution that of whole images. Label images stay as they are.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Sides of a patch in pixels, one of which is drawn an image; 0 hides nothing.
+    probability : float
+        Of each patch to be hidden.
+    """
+
+    _transformed_types = (tv_tensors.Image,)
+
+    def __init__(self, sizes: Sequence[int], probability: float) -> None:
+        super().__init__()
+        self.sizes, self.probability = sizes, probability
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the side of the patches, and which of them are seen."""
+        size = self.sizes[int(torch.randint(len(self.sizes), ()))]
+        if not size:
+            return {"seen": None}
+        height, width = flat_inputs[0].shape[-2:]
+        seen = torch.rand(-(-height // size), -(-width // size)) >= self.probability
+        pixels = seen.repeat_interleave(size, dim=0).repeat_interleave(size, dim=1)
+        return {"seen": pixels[:height, :width]}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Hide the patches of one image."""
+        seen = params["seen"]
+        return inpt if seen is None else tv_tensors.wrap(inpt * seen, like=inpt)
+
+
+def training_transform(
+    settings: Mapping[str, Any], mean: Sequence[float], std: Sequence[float]
+) -> v2.Transform:
+    """Build the random transform of an ``augmentation`` section.
+
+    Parameters
+    ----------
+    settings : mapping
+        Keys ``resize`` (range of the long side), ``crop``, ``flip``, ``color_jitter`` and
+        ``hide_and_seek``.
+    mean, std : sequence of 3 float
+        RGB normalization of images in [0, 1].
+
+    Returns
+    -------
+    v2.Transform
+        Takes a uint8 tv_tensors.Image and optionally a tv_tensors.Mask. Crops that reach
+        over the edge are filled with the mean color and with 255 (ignored).
+    """
+    jitter = settings["color_jitter"]
+    low, high = settings["resize"]
+    steps: list[v2.Transform] = [RandomLongSide(low, high, interpolation_of(settings))]
+    if settings["flip"]:
+        steps.append(v2.RandomHorizontalFlip())
+    if jitter:
+        steps.append(v2.ColorJitter(jitter, jitter, jitter, jitter / 3))
+    steps.append(NormalizedCrop(settings["crop"], mean, std))
+    if settings["hide_and_seek"]:
+        steps.append(HideAndSeek(**settings["hide_and_seek"]))
+    return v2.Compose(steps)
+
+
+def as_image(image: NDArray[np.uint8]) -> tv_tensors.Image:
+    """Wrap an (H, W, 3) array as a (3, H, W) image tensor."""
+    return tv_tensors.Image(torch.from_numpy(image.transpose(2, 0, 1).copy()))
+
+
+def as_mask(label: NDArray[np.uint8]) -> tv_tensors.Mask:
+    """Wrap an (H, W) label image as a mask tensor."""
+    return tv_tensors.Mask(torch.from_numpy(label.copy()))
+
+
+def seeded(transform: v2.Transform, seed: int, *inputs: Tensor) -> Any:
+    """Apply a random transform whose draws depend on ``seed`` alone.
+
+    The process's own random state is left as it was, so a sample is the same whatever
+    worker makes it and in whatever order.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return transform(*inputs)

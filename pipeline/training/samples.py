@@ -1,0 +1,73 @@
+"""Training samples: a decoded, augmented photograph with its target."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.transforms import v2
+
+from pipeline.datasets.manifest import Manifest, Record
+from pipeline.io.arrays import read_made_label
+from pipeline.io.images import read_rgb
+from pipeline.training.augmentation import as_image, as_mask, seeded
+
+
+class LabeledImages:
+    """Photographs with their image-level labels.
+
+    Parameters
+    ----------
+    manifest : Manifest
+    records : sequence of Record
+        The images.
+    transform : v2.Transform
+        Random augmentation.
+    """
+
+    def __init__(
+        self, manifest: Manifest, records: Sequence[Record], transform: v2.Transform
+    ) -> None:
+        self.records = records
+        self.targets = torch.from_numpy(manifest.targets(records))
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def sample(self, index: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Give a (3, crop, crop) float32 image and its (C,) float32 labels."""
+        image = as_image(read_rgb(self.records[index].image))
+        return seeded(self.transform, seed, image).as_subclass(Tensor), self.targets[index]
+
+
+class SegmentedImages:
+    """Photographs with pseudo-labels.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        The images.
+    labels : mapping of str to Path
+        Label image of every record, by id.
+    transform : v2.Transform
+        Random augmentation of image and label together.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], labels: Mapping[str, Path], transform: v2.Transform
+    ) -> None:
+        self.records = records
+        self.labels = labels
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def sample(self, index: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Give a (3, crop, crop) float32 image and its (crop, crop) int64 label image."""
+        record = self.records[index]
+        image = read_rgb(record.image)
+        label = read_made_label(self.labels[record.id], (image.shape[0], image.shape[1]))
+        image, mask = seeded(self.transform, seed, as_image(image), as_mask(label))
+        return image.as_subclass(Tensor), mask.as_subclass(Tensor).long()

@@ -1,0 +1,122 @@
+# The data set: downloads, the manifest that training sees, and the ground truth that only scoring sees.
+
+
+rule generate_demo:
+    output:
+        demo=directory("<experiment>/demo"),
+    log:
+        "<experiment>/logs/generate_demo.log",
+    benchmark:
+        "<experiment>/benchmarks/generate_demo.tsv"
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        train=lookup("dataset/train", within=CONFIG, default=0),
+        val=lookup("dataset/val", within=CONFIG, default=0),
+        size=lookup("dataset/size", within=CONFIG, default=0),
+        seed=CONFIG["seed"],
+        code=code_digest("generate_demo"),
+    script:
+        "../pipeline/stages/generate_demo.py"
+
+
+rule download_archive:
+    output:
+        archive="<downloads>/archives/{archive}",
+    log:
+        "<experiment>/logs/download_archive/{archive}.log",
+    conda:
+        "../envs/pipeline.yaml"
+    resources:
+        url=lambda w: DOWNLOADS[w.archive]["url"],
+    params:
+        checksum=lambda w: DOWNLOADS[w.archive]["checksum"],
+    script:
+        "../pipeline/stages/download_archive.py"
+
+
+rule assemble_devkit:
+    input:
+        voc="<downloads>/archives/voc2012",
+        sbd=sources.sbd_archive(CONFIG),
+    output:
+        devkit=directory(sources.devkit(CONFIG)),
+    log:
+        "<experiment>/logs/assemble_devkit.log",
+    conda:
+        "../envs/pipeline.yaml"
+    threads: 8
+    params:
+        code=code_digest("assemble_devkit"),
+    script:
+        "../pipeline/stages/assemble_devkit.py"
+
+
+rule prepare_dataset:
+    input:
+        sources=sources.dataset_sources(plan),
+    output:
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+        photographs=directory("<experiment>/dataset/photographs"),
+    log:
+        "<experiment>/logs/prepare_dataset.log",
+    benchmark:
+        "<experiment>/benchmarks/prepare_dataset.tsv"
+    conda:
+        "../envs/pipeline.yaml"
+    threads: 8
+    params:
+        dataset=sources.photographs_section(plan),
+        seed=CONFIG["seed"],
+        files=lambda w: sources.state_of_photographs(plan),
+        code=code_digest("prepare_dataset"),
+    script:
+        "../pipeline/stages/prepare_dataset.py"
+
+
+rule list_ground_truth:
+    input:
+        sources=sources.truth_sources(plan),
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+    output:
+        masks="<experiment>/dataset/masks.csv",
+        boxes="<experiment>/dataset/boxes.csv",
+        findings="<experiment>/dataset/findings.json",
+    log:
+        "<experiment>/logs/list_ground_truth.log",
+    benchmark:
+        "<experiment>/benchmarks/list_ground_truth.tsv"
+    priority: 1  # what is wrong with a mask is said first, though trainings do not need to know
+    conda:
+        "../envs/pipeline.yaml"
+    threads: 8
+    params:
+        dataset=sources.dataset_section(plan),
+        seed=CONFIG["seed"],
+        files=lambda w: sources.state_of_truth(plan),
+        code=code_digest("list_ground_truth"),
+    script:
+        "../pipeline/stages/list_ground_truth.py"
+
+
+rule check_dataset:
+    input:
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+        findings="<experiment>/dataset/findings.json",
+    output:
+        page="<experiment>/dataset/check.html",
+    log:
+        "<experiment>/logs/check_dataset.log",
+    benchmark:
+        "<experiment>/benchmarks/check_dataset.tsv"
+    conda:
+        "../envs/pipeline.yaml"
+    threads: 8
+    params:
+        pictures=6,
+        code=code_digest("check_dataset"),
+    script:
+        "../pipeline/stages/check_dataset.py"

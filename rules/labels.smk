@@ -1,0 +1,73 @@
+# From maps to pseudo-labels: threshold, dense CRF, graph cut.
+
+
+rule choose_threshold:
+    input:
+        maps=lambda w: plan.at(w).map_shards(maps_path(w), w.split),
+    output:
+        thresholds="<run>/thresholds/{classifier}/{maps}/{split}.json",
+    log:
+        "<run>/logs/choose_threshold/{classifier}/{maps}/{split}.log",
+    benchmark:
+        "<run>/benchmarks/choose_threshold/{classifier}/{maps}/{split}.tsv"
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        method=maps_path,
+        code=code_digest("choose_threshold"),
+    script:
+        "../pipeline/stages/choose_threshold.py"
+
+
+rule make_labels:
+    input:
+        manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
+        classes="<experiment>/dataset/classes.json",
+        maps="<run>/maps/{classifier}/{maps}/{split}/{shard}.safetensors",
+        threshold=lambda w: plan.at(w).threshold(labels_path(w)),
+    output:
+        figures="<run>/labels/<method>/{split}/{shard}.csv",
+        labels=directory("<run>/labels/<method>/{split}/{shard}"),
+    log:
+        "<run>/logs/make_labels/<method>/{split}/{shard}.log",
+    benchmark:
+        "<run>/benchmarks/make_labels/<method>/{split}/{shard}.tsv"
+    conda:
+        "../envs/pipeline.yaml"
+    threads: 8
+    resources:
+        **needs(CONFIG, "make_labels"),
+    params:
+        background=lambda w: described.background(CONFIG, w.refinement),
+        crf=lambda w: REFINEMENTS[w.refinement]["crf"],
+        graph_cut=lambda w: REFINEMENTS[w.refinement]["graph_cut"],
+        unsure_below=lambda w: REFINEMENTS[w.refinement]["unsure_below"],
+        code=code_digest("make_labels"),
+    script:
+        "../pipeline/stages/make_labels.py"
+
+
+rule make_soft_labels:
+    input:
+        manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
+        classes="<experiment>/dataset/classes.json",
+        maps="<run>/maps/{classifier}/{maps}/{split}/{shard}.safetensors",
+        threshold=lambda w: plan.at(w).threshold(labels_path(w)),
+    output:
+        soft_labels=directory("<run>/soft_labels/<method>/{split}/{shard}"),
+    log:
+        "<run>/logs/make_soft_labels/<method>/{split}/{shard}.log",
+    benchmark:
+        "<run>/benchmarks/make_soft_labels/<method>/{split}/{shard}.tsv"
+    conda:
+        "../envs/pipeline.yaml"
+    threads: 8
+    resources:
+        **needs(CONFIG, "make_soft_labels"),
+    params:
+        background=lambda w: described.background(CONFIG, w.refinement),
+        crf=lambda w: REFINEMENTS[w.refinement]["crf"],
+        graph_cut=lambda w: REFINEMENTS[w.refinement]["graph_cut"],
+        code=code_digest("make_soft_labels"),
+    script:
+        "../pipeline/stages/make_soft_labels.py"

@@ -1,0 +1,100 @@
+# Scores against the ground truth.
+
+
+rule sweep_thresholds:
+    input:
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+        masks="<experiment>/dataset/masks.csv",
+        maps=lambda w: plan.at(w).map_shards(maps_path(w), w.split),
+        label_free="<run>/thresholds/{classifier}/{maps}/{split}.json",
+    output:
+        scores="<run>/scores/maps/{classifier}/{maps}/{split}.json",
+        counts="<run>/scores/maps/{classifier}/{maps}/{split}.counts.safetensors",
+    log:
+        "<run>/logs/sweep_thresholds/{classifier}/{maps}/{split}.log",
+    benchmark:
+        "<run>/benchmarks/sweep_thresholds/{classifier}/{maps}/{split}.tsv"
+    conda:
+        "../envs/pipeline.yaml"
+    threads: 8
+    params:
+        method=maps_path,
+        thresholds=CONFIG["evaluation"]["thresholds"],
+        rule=CONFIG["evaluation"]["label_free_rule"],
+        settings=lambda w: described.map_settings(CONFIG, w.maps),
+        code=code_digest("sweep_thresholds"),
+    script:
+        "../pipeline/stages/sweep_thresholds.py"
+
+
+rule evaluate_labels:
+    input:
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+        masks="<experiment>/dataset/masks.csv",
+        labels=lambda w: plan.at(w).label_shards(labels_path(w), w.split),
+        threshold=lambda w: plan.at(w).threshold(labels_path(w)),
+    output:
+        scores="<run>/scores/labels/<method>/{split}.json",
+        images="<run>/scores/labels/<method>/{split}.csv",
+        counts="<run>/scores/labels/<method>/{split}.counts.safetensors",
+    log:
+        "<run>/logs/evaluate_labels/<method>/{split}.log",
+    benchmark:
+        "<run>/benchmarks/evaluate_labels/<method>/{split}.tsv"
+    conda:
+        "../envs/pipeline.yaml"
+    threads: 8
+    params:
+        kind="labels",
+        method=labels_path,
+        settings=lambda w: described.label_settings(CONFIG, w.maps, w.refinement),
+        code=code_digest("evaluate"),
+    script:
+        "../pipeline/stages/evaluate.py"
+
+
+use rule evaluate_labels as evaluate_predictions with:
+    input:
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+        masks="<experiment>/dataset/masks.csv",
+        labels=lambda w: plan.at(w).prediction_shards(labels_path(w), w.split),
+        threshold=[],
+    output:
+        scores="<run>/scores/predictions/<method>/{split}.json",
+        images="<run>/scores/predictions/<method>/{split}.csv",
+        counts="<run>/scores/predictions/<method>/{split}.counts.safetensors",
+    log:
+        "<run>/logs/evaluate_predictions/<method>/{split}.log",
+    benchmark:
+        "<run>/benchmarks/evaluate_predictions/<method>/{split}.tsv"
+    params:
+        kind="predictions",
+        method=labels_path,
+        settings=described.prediction_settings(CONFIG),
+        code=code_digest("evaluate"),
+
+
+rule evaluate_boxes:
+    input:
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+        masks="<experiment>/dataset/masks.csv",
+        boxes="<experiment>/dataset/boxes.csv",
+        labels=lambda w: plan.at(w).label_shards(labels_path(w), w.split),
+    output:
+        scores="<run>/scores/boxes/<method>/{split}.json",
+    log:
+        "<run>/logs/evaluate_boxes/<method>/{split}.log",
+    benchmark:
+        "<run>/benchmarks/evaluate_boxes/<method>/{split}.tsv"
+    conda:
+        "../envs/pipeline.yaml"
+    threads: 8
+    params:
+        method=labels_path,
+        code=code_digest("evaluate_boxes"),
+    script:
+        "../pipeline/stages/evaluate_boxes.py"

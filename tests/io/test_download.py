@@ -1,0 +1,502 @@
+import errno
+import gzip
+import hashlib
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.errors import UserError
+from pipeline.io import download as downloading
+from pipeline.io.download import download
+from tests.conftest import REPOSITORY
+
+CONTENT = bytes(range(256)) * 4
+DATE = "Wed, 01 Feb 2012 10:00:00 GMT"
+
+
+class FileServer(ThreadingHTTPServer):
+    """Serves one file, and can misbehave; counts what it was asked and the bytes it sent."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.reset()
+
+    def reset(self) -> None:
+        self.content = CONTENT
+        self.headers = {"ETag": '"one"', "Last-Modified": DATE}
+        self.takes_ranges = self.takes_conditions = self.says_length = True
+        self.statuses: list[int] = []  # of the next answers
+        self.cuts: list[int] = []  # bytes after which the next answers break off
+        self.shift = 0  # bytes too early that answers to ranges begin
+        self.stall: int | None = None  # bytes after which the next answer waits for `release`
+        self.release = threading.Event()
+        self.asked: list[tuple[str | None, str | None]] = []
+        self.sent = 0
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/data.tar"
+
+    def handle_error(self, request, client_address):
+        """Say nothing of clients that hang up."""
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: FileServer
+
+    def do_GET(self):
+        server = self.server
+        wanted, condition = self.headers["Range"], self.headers["If-Range"]
+        server.asked.append((wanted, condition))
+        self.close_connection = True
+        if server.statuses:
+            self.answer(server.statuses.pop(0), b"", {})
+        elif self.path == "/moved":
+            self.answer(302, b"", {"Location": server.url})
+        elif not server.takes_ranges or not wanted or not self.unchanged(condition):
+            self.answer(200, server.content, server.headers)
+        else:
+            start, size = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]), len(server.content)
+            if start >= size:
+                self.answer(416, b"", {"Content-Range": f"bytes */{size}"})
+                return
+            start -= server.shift
+            span = {"Content-Range": f"bytes {start}-{size - 1}/{size}"}
+            self.answer(206, server.content[start:], server.headers | span)
+
+    def unchanged(self, condition):
+        known = set(self.server.headers.values())
+        return not self.server.takes_conditions or condition is None or condition in known
+
+    def answer(self, status, body, headers):
+        server = self.server
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        if server.says_length:
+            self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        if body and server.cuts:
+            body = body[: server.cuts.pop(0)]
+        if body and server.stall is not None:
+            first, server.stall = server.stall, None
+            self.wfile.write(body[:first])
+            server.sent += first
+            server.release.wait(60)
+            return
+        server.sent += len(body)
+        self.wfile.write(body)
+
+    def log_message(self, *_args):
+        """Keep quiet."""
+
+
+@contextmanager
+def serving(server: FileServer):
+    """Answer requests in a thread."""
+    with server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def running():
+    with serving(FileServer()) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running):
+    running.reset()
+    yield running
+    running.release.set()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _impatient():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(downloading, "PAUSES", (0, 0))
+        patch.setenv("NO_PROXY", "*")
+        yield
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "data/data.tar"
+
+
+def md5(content):
+    return f"md5:{hashlib.md5(content).hexdigest()}"
+
+
+def files(path):
+    return sorted(file.name for file in path.parent.iterdir())
+
+
+PARTIAL = [".data.tar.partial", ".data.tar.partial.json"]
+
+
+def test_two_at_a_time_download_once(server, path):
+    server.stall = 1000  # until both have begun
+
+    def fetch():
+        download(server.url, path, checksum=md5(CONTENT))
+
+    with ThreadPoolExecutor(4) as pool:
+        others = [pool.submit(fetch) for _ in range(4)]
+        time.sleep(0.2)
+        server.release.set()
+        for other in others:
+            other.result()
+    assert path.read_bytes() == CONTENT and files(path) == ["data.tar"]
+    assert len(server.asked) == 2  # one request that broke off, and one for the rest
+
+
+@pytest.mark.parametrize("algorithm", ["md5", "sha256"])
+@pytest.mark.parametrize("case", [str.lower, str.upper])
+def test_a_verified_file_is_all_that_is_left(server, path, algorithm, case):
+    digest = hashlib.new(algorithm, CONTENT).hexdigest()
+    download(server.url, path, checksum=f"{algorithm}:{case(digest)}")
+    assert path.read_bytes() == CONTENT
+    assert files(path) == ["data.tar"]
+    assert server.asked == [(None, None)]
+
+
+def test_an_empty_file_and_one_of_unknown_length(server, path):
+    server.content = b""
+    download(server.url, path, checksum=md5(b""))
+    assert path.read_bytes() == b""
+    server.content, server.says_length = CONTENT, False
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+
+
+def test_bytes_are_taken_as_they_are_on_the_wire(server, path):
+    server.content = gzip.compress(CONTENT)
+    server.headers |= {"Content-Encoding": "gzip"}
+    download(server.url, path, checksum=md5(server.content))
+    assert path.read_bytes() == server.content
+
+
+def test_a_redirection_is_followed(server, path):
+    download(server.url.replace("data.tar", "moved"), path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_transfer_that_breaks_off_goes_on_within_the_run(server, path, caplog):
+    server.cuts = [300, 200]
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [(None, None), ("bytes=300-", '"one"'), ("bytes=500-", '"one"')]
+    assert server.sent == len(CONTENT)
+    assert caplog.text.count("trying again") == 2
+
+
+def test_a_transfer_that_breaks_off_for_good_goes_on_in_the_next_run(server, path):
+    server.cuts = [300, 200, 100]
+    with pytest.raises(UserError, match=r"cannot be downloaded .* run again .* `dataset.root`"):
+        download(server.url, path, checksum=md5(CONTENT))
+    assert files(path) == PARTIAL
+    assert (path.parent / PARTIAL[0]).read_bytes() == CONTENT[:600]
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+    assert server.asked[-1] == ("bytes=600-", '"one"')
+    assert server.sent == len(CONTENT)
+    assert files(path) == ["data.tar"]
+
+
+def test_attempts_are_counted_anew_when_bytes_arrive(server, path, monkeypatch):
+    monkeypatch.setattr(downloading, "CHUNK", 100)
+    server.cuts = [100] * 9
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 408])
+def test_a_status_that_passes_is_outlived(server, path, status):
+    server.statuses = [status, status]
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+    assert len(server.asked) == 3
+
+
+@pytest.mark.parametrize("status", [404, 403])
+def test_a_refusal_ends_at_once_and_says_what_else_can_be_done(server, path, status):
+    server.statuses = [status]
+    with pytest.raises(UserError, match=rf"{status} .*mirror under `downloads`.*`dataset.root`"):
+        download(server.url, path, checksum=md5(CONTENT))
+    assert len(server.asked) == 1
+    assert files(path) == []
+
+
+def interrupted(server, path, after=300):
+    """Leave a part of the file, as a run does whose connection fails for good."""
+    server.cuts = [after, 0, 0]
+    with pytest.raises(UserError, match="cannot be downloaded"):
+        download(server.url, path, checksum=md5(CONTENT))
+    server.asked.clear()
+
+
+def test_a_busy_server_does_not_cost_what_is_here(server, path):
+    interrupted(server, path)
+    server.statuses = [503]
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT and server.sent == len(CONTENT)
+
+
+def test_a_changed_file_is_begun_anew(server, path):
+    interrupted(server, path)
+    server.content, server.headers["ETag"] = CONTENT[::-1], '"two"'
+    download(server.url, path, checksum=md5(CONTENT[::-1]))
+    assert path.read_bytes() == CONTENT[::-1]
+    assert server.asked == [("bytes=300-", '"one"')]
+
+
+def test_a_changed_file_of_a_server_that_takes_no_conditions_is_begun_anew(server, path, caplog):
+    interrupted(server, path)
+    server.takes_conditions = False
+    server.content, server.headers["ETag"] = CONTENT[::-1], '"two"'
+    download(server.url, path, checksum=md5(CONTENT[::-1]))
+    assert path.read_bytes() == CONTENT[::-1]
+    assert server.asked == [("bytes=300-", '"one"'), (None, None)]
+    assert "beginning anew" in caplog.text
+
+
+def test_an_answer_that_begins_elsewhere_is_not_appended(server, path):
+    interrupted(server, path)
+    server.shift = 1
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [("bytes=300-", '"one"'), (None, None)]
+
+
+def test_another_address_is_begun_anew(server, path):
+    interrupted(server, path)
+    download(server.url + "?mirror", path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [(None, None)]
+
+
+def test_a_server_without_ranges_sends_it_all_again(server, path):
+    server.takes_ranges = False
+    interrupted(server, path)
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("headers", "asked"),
+    [
+        ({"ETag": 'W/"one"', "Last-Modified": DATE}, ("bytes=300-", DATE)),
+        ({"Last-Modified": DATE}, ("bytes=300-", DATE)),
+        ({"ETag": 'W/"one"'}, (None, None)),
+        ({}, (None, None)),
+    ],
+)
+def test_only_what_tells_of_a_change_is_gone_by(server, path, headers, asked):
+    server.headers = headers
+    interrupted(server, path)
+    server.cuts = []
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [asked]
+
+
+def test_a_whole_file_that_was_not_verified_yet_is_not_fetched_again(server, path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(downloading, "_digest", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            download(server.url, path, checksum=md5(CONTENT))
+    assert files(path) == PARTIAL
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+    assert server.sent == len(CONTENT)
+
+
+def test_more_bytes_than_the_file_has_are_begun_anew(server, path):
+    interrupted(server, path)
+    server.content = CONTENT[:200]
+    download(server.url, path, checksum=md5(CONTENT[:200]))
+    assert path.read_bytes() == CONTENT[:200]
+    assert [wanted for wanted, _ in server.asked] == ["bytes=300-", None]
+
+
+def test_a_wrong_checksum_leaves_nothing_and_says_what_was_got(server, path):
+    got, expected = md5(CONTENT)[4:], "0" * 32
+    message = rf"its md5 is {got}, expected {expected}.*mirror under `downloads`.*`dataset.root`"
+    with pytest.raises(UserError, match=message) as caught:
+        download(server.url, path, checksum=f"md5:{expected}")
+    assert server.url in str(caught.value)
+    assert files(path) == []
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+
+
+def test_a_file_in_place_stays_until_another_is_verified(server, path):
+    path.parent.mkdir()
+    path.write_bytes(b"earlier")
+    with pytest.raises(UserError):
+        download(server.url, path, checksum=f"md5:{'0' * 32}")
+    assert path.read_bytes() == b"earlier"
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+
+
+def test_too_small_a_disk_is_named_before_anything_is_fetched(server, path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=len(CONTENT) - 1))
+        with pytest.raises(UserError, match=r"has 0.0 MB free, expected 0.0 MB.*downloads.folder"):
+            download(server.url, path, checksum=md5(CONTENT))
+    assert not path.exists()
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+
+
+class FullDisk(io.FileIO):
+    """A file on a disk that is full after 400 bytes."""
+
+    def write(self, data):
+        room = 400 - self.tell()
+        if room <= 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return super().write(bytes(data)[:room])
+
+
+def test_a_disk_that_fills_up_is_named_and_the_next_run_goes_on(server, path, monkeypatch):
+    real = Path.open
+
+    def opened(self, mode="r", *args, **kwargs):
+        if mode != "ab":
+            return real(self, mode, *args, **kwargs)
+        return io.BufferedWriter(FullDisk(self, "a"), buffer_size=64)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", opened)
+        with pytest.raises(OSError, match=r"No space left.*\.data\.tar\.partial") as caught:
+            download(server.url, path, checksum=md5(CONTENT))
+    assert caught.value.errno == errno.ENOSPC
+    assert files(path) == PARTIAL
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+    assert server.asked[-1] == ("bytes=400-", '"one"')
+
+
+def test_a_server_that_falls_silent_is_asked_again(server, path, monkeypatch):
+    monkeypatch.setattr(downloading, "TIMEOUT", (5, 0.2))
+    monkeypatch.setattr(downloading, "CHUNK", 100)
+    server.stall = 300
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [(None, None), ("bytes=300-", '"one"')]
+
+
+def test_an_unknown_host_is_one_clear_line(path, monkeypatch):
+    def unknown(*_args, **_kwargs):
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(UserError, match=r"resolve 'data.invalid'.*network.*mirror") as caught:
+        download("https://data.invalid/data.tar", path, checksum=md5(CONTENT))
+    assert "\n" not in str(caught.value) and "HTTPSConnectionPool" not in str(caught.value)
+
+
+def test_a_closed_door_is_one_clear_line(path):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/data.tar"
+        with pytest.raises(UserError, match=r"Connection refused.*`dataset.root`"):
+            download(url, path, checksum=md5(CONTENT))
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://host/x", "file:///etc/passwd", "data.tar", "http://", "http://[host/x", ""]
+)
+def test_other_addresses_are_refused(path, url):
+    with pytest.raises(UserError, match=r"expected http\(s\)://HOST/FILE"):
+        download(url, path, checksum=md5(CONTENT))
+
+
+@pytest.mark.parametrize(
+    "checksum",
+    ["", "md5", "md5:", "md5:" + "0" * 31, "sha1:" + "0" * 40, "md5:" + "g" * 32, "0" * 32],
+)
+def test_other_checksums_are_refused(path, checksum):
+    with pytest.raises(UserError, match="expected md5:HEX with 32 digits"):
+        download("http://127.0.0.1/x", path, checksum=checksum)
+
+
+def test_a_killed_process_loses_no_more_than_a_chunk(server, path):
+    chunk = downloading.CHUNK
+    server.content = os.urandom(3 * chunk + 5)
+    server.stall = 2 * chunk + 7
+    code = (
+        "import sys; from pathlib import Path; from pipeline.io.download import download; "
+        "download(sys.argv[1], Path(sys.argv[2]), checksum=sys.argv[3])"
+    )
+    arguments = [sys.executable, "-c", code, server.url, str(path), md5(server.content)]
+    part = path.parent / PARTIAL[0]
+    with subprocess.Popen(arguments, cwd=REPOSITORY) as process:
+        end = time.monotonic() + 60
+        while not (part.exists() and part.stat().st_size == 2 * chunk) and time.monotonic() < end:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    assert part.read_bytes() == server.content[: 2 * chunk]
+    server.release.set()
+    download(server.url, path, checksum=md5(server.content))
+    assert path.read_bytes() == server.content
+    assert server.asked == [(None, None), (f"bytes={2 * chunk}-", '"one"')]
+
+
+@given(
+    content=st.binary(max_size=600),
+    cuts=st.lists(st.integers(0, 600), max_size=7),
+    headers=st.sampled_from([{"ETag": '"x"'}, {"Last-Modified": DATE}, {"ETag": 'W/"x"'}]),
+    ranges=st.booleans(),
+    chunk=st.sampled_from([1, 7, 100, 1 << 20]),
+)
+def test_whatever_the_cuts_the_bytes_are_those_of_the_source(
+    running, content, cuts, headers, ranges, chunk
+):
+    running.reset()
+    running.content, running.cuts, running.headers = content, list(cuts), headers
+    running.takes_ranges = ranges
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setattr(downloading, "CHUNK", chunk)
+        path = Path(folder, "data.tar")
+        for _ in range(len(cuts) + 1):
+            try:
+                download(running.url, path, checksum=md5(content))
+            except UserError:
+                assert not path.exists()
+            else:
+                break
+        assert path.read_bytes() == content
+        assert files(path) == ["data.tar"]
+    if ranges and not headers.get("ETag", "").startswith("W/"):
+        assert running.sent == len(content)

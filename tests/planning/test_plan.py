@@ -1,0 +1,332 @@
+"""What a configuration leads to, by hand."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline.config.resolve import resolve
+from pipeline.errors import UserError
+from pipeline.planning import inputs as sources
+from pipeline.planning import jobs
+from pipeline.planning import settings as described
+from pipeline.planning.plan import Plan, labels_path
+
+METHOD = "puzzle/cam+rw/crf"
+
+
+@pytest.fixture
+def plan_of(demo_config):
+    def plan(**sections):
+        return Plan(resolve(demo_config | sections))
+
+    return plan
+
+
+def test_one_seed_lives_in_the_experiments_folder(plan_of):
+    plan = plan_of()
+    assert (plan.root, plan.home, plan.seed) == ("results/demo", "results/demo", 0)
+    assert plan.runs == [plan] and plan.at(SimpleNamespace()) is plan
+    assert plan.targets() == [
+        "results/demo/dataset/check.html",
+        "results/demo/report.html",
+        "results/scoreboard.html",
+    ]
+
+
+def test_several_seeds_have_folders_of_their_own_beside_one_data_set(plan_of):
+    plan = plan_of(seeds=[3, 7])
+    assert plan.root == "results/demo/seed-{seed}"
+    seventh = plan.at(SimpleNamespace(seed="7"))
+    assert (seventh.root, seventh.seed) == ("results/demo/seed-7", 7)
+    assert [run.seed for run in plan.runs] == [3, 7]
+    assert seventh.manifest("train") == "results/demo/dataset/manifest.csv"
+    assert (
+        seventh.map_shards("plain/cam")[0]
+        == "results/demo/seed-7/maps/plain/cam/train/0.safetensors"
+    )
+    assert [path for path in plan.targets() if path.endswith("report.html")] == [
+        "results/demo/seed-3/report.html",
+        "results/demo/seed-7/report.html",
+    ]
+    times = jobs.times(seventh)
+    assert times[0] == "results/demo/benchmarks/prepare_dataset.tsv"
+    assert all(path.startswith("results/demo/seed-7/benchmarks/") for path in times[1:])
+
+
+def test_a_score_names_the_jobs_that_lead_to_it(plan_of):
+    results = {
+        item["file"]: item for item in jobs.scored_results(plan_of(shards=1, seeds=[1]).runs[0])
+    }
+    maps = results["scores/maps/puzzle/cam+rw/train.json"]
+    assert maps["counts"] == "scores/maps/puzzle/cam+rw/train.counts.safetensors"
+    walk = [
+        "train_classifier/puzzle", "make_maps/puzzle/cam/train/0",
+        "make_affinity_labels/puzzle/cam/0", "train_affinity/puzzle/cam",
+        "propagate_maps/puzzle/cam+rw/train/0",
+    ]  # fmt: skip
+    assert maps["times"] == [f"benchmarks/{job}.tsv" for job in walk]
+    network = results[f"scores/predictions/{METHOD}/val.json"]
+    rest = [
+        f"make_labels/{METHOD}/train/0",
+        f"train_segmentation/{METHOD}",
+        f"predict_masks/{METHOD}/val/0",
+    ]
+    assert network["times"] == [f"benchmarks/{job}.tsv" for job in walk + rest]
+    plain = results["scores/maps/plain/cam/train.json"]["times"]
+    assert plain == [
+        "benchmarks/train_classifier/plain.tsv",
+        "benchmarks/make_maps/plain/cam/train/0.tsv",
+    ]
+
+
+def test_a_further_round_comes_behind_the_network_of_the_one_before(plan_of, demo_config):
+    attributions = demo_config["attributions"] | {
+        "second": {"method": "segmentation", "labels": METHOD},
+        "third": {"method": "segmentation", "labels": "puzzle/second+rw/crf"},
+    }
+    last = "puzzle/third/crf"
+    plan = plan_of(attributions=attributions, labels=[last], segmentations=[last], shards=1)
+    assert plan.labels == [METHOD, "puzzle/second+rw/crf", last]
+    assert plan.networks == plan.labels
+    assert plan.walked == ["puzzle/cam", "puzzle/second"]
+    assert plan.map_weights("puzzle", "cam") == "results/demo/classifiers/puzzle/model.safetensors"
+    assert plan.map_weights("puzzle", "third") == (
+        "results/demo/segmentations/puzzle/second+rw/crf/model.safetensors"
+    )
+    results = {item["file"]: item["times"] for item in jobs.scored_results(plan)}
+    first = [
+        "train_classifier/puzzle", "make_maps/puzzle/cam/train/0",
+        "make_affinity_labels/puzzle/cam/0", "train_affinity/puzzle/cam",
+        "propagate_maps/puzzle/cam+rw/train/0", f"make_labels/{METHOD}/train/0",
+        f"train_segmentation/{METHOD}", "make_maps/puzzle/second/train/0",
+        "make_affinity_labels/puzzle/second/0", "train_affinity/puzzle/second",
+        "propagate_maps/puzzle/second+rw/train/0",
+    ]  # fmt: skip
+    found = results["scores/maps/puzzle/second+rw/train.json"]
+    assert found == [f"benchmarks/{job}.tsv" for job in first]
+    # Networks on the way are not scored on val, but all that was made counts as time.
+    assert [file for file in results if "predictions" in file] == [
+        f"scores/predictions/{last}/val.json"
+    ]
+    assert {job.removeprefix("results/demo/") for job in jobs.times(plan)} >= set(found)
+    assert len(plan.histories()) == 1 + 2 + 3
+    shown = described.map_settings(plan.config, "second+rw")
+    assert (shown["attribution"], shown["network trained on"]) == ("segmentation", METHOD)
+
+
+def test_a_mean_with_the_earlier_maps_needs_them_for_every_split(plan_of, demo_config):
+    second = {"method": "segmentation", "labels": METHOD, "earlier": 0.3}
+    attributions = demo_config["attributions"] | {"second": second}
+    plan = plan_of(attributions=attributions, labels=["puzzle/second/crf"], shards=1)
+    job = SimpleNamespace(classifier="puzzle", attribution="second", split="val", shard="0")
+    assert plan.earlier_maps(job) == ["results/demo/maps/puzzle/cam+rw/val/0.safetensors"]
+    job.attribution = "cam"
+    assert plan.earlier_maps(job) == []
+
+
+def test_a_comparison_may_be_all_that_wants_a_network(plan_of, demo_config):
+    attributions = demo_config["attributions"] | {
+        "second": {"method": "segmentation", "labels": METHOD}
+    }
+    comparison = {"methods": ["puzzle/second"]}
+    plan = plan_of(attributions=attributions, comparison=comparison, labels=[], segmentations=[])
+    assert plan.labels == plan.networks == [METHOD]
+
+
+def test_exports_are_of_the_splits_that_are_asked_for(plan_of):
+    wanted = {"labels": [METHOD], "predictions": [METHOD], "formats": ["voc", "soft"]}
+    plan = plan_of(export=wanted, shards=1)
+    assert plan.exports() == [
+        f"results/demo/export/{form}/{kind}/{METHOD}"
+        for form in ("voc", "soft")
+        for kind in ("labels", "predictions")
+    ]
+    assert plan.export_splits("labels") == ["train"] and plan.export_splits("predictions") == [
+        "val"
+    ]
+    both = plan_of(export=wanted | {"splits": ["train", "val"]}, shards=1)
+    voc = both.export_shards("voc", "labels", METHOD)
+    assert voc["labels"] == [
+        f"results/demo/labels/{METHOD}/{split}/0" for split in ("train", "val")
+    ]
+    assert voc["soft"] == []
+    soft = both.export_shards("soft", "predictions", METHOD)
+    assert soft["labels"] == []
+    assert soft["soft"] == [
+        f"results/demo/soft_predictions/{METHOD}/{split}/0" for split in ("train", "val")
+    ]
+    assert (
+        both.export_scores("labels", METHOD)[1] == f"results/demo/scores/labels/{METHOD}/val.json"
+    )
+    assert (
+        described.export_settings(both.config, "predictions", METHOD)["image labels given"] is False
+    )
+
+
+def test_labels_that_are_only_exported_are_made_and_scored_too(plan_of):
+    path = "plain/cam/crf"
+    plan = plan_of(export={"labels": [path], "formats": ["png"]})
+    assert path in plan.labels and f"results/demo/scores/labels/{path}/train.json" in plan.scores()
+
+
+def test_a_folder_is_a_split_with_manifests_of_its_own(plan_of, tmp_path):
+    folder = {"images": str(tmp_path), "labels": [METHOD], "segmentations": [METHOD]}
+    plan = plan_of(folders={"holiday": folder})
+    assert plan.splits == "train|val|holiday"
+    assert plan.folder_results() == [
+        f"results/demo/folders/holiday/{kind}/{METHOD}" for kind in ("predictions", "labels")
+    ]
+    without, labeled = (
+        plan.folder_manifest("holiday", kind, "puzzle") for kind in ("predictions", "labels")
+    )
+    assert without == "results/demo/folders/holiday/manifest.csv"
+    assert labeled == "results/demo/folders/holiday/labeled/puzzle.csv"
+    assert plan.manifest("val", "puzzle") == "results/demo/dataset/manifest.csv"
+    assert list(sources.missing(plan)) == []
+    gone = plan_of(folders={"holiday": folder | {"images": "nowhere"}})
+    assert list(sources.missing(gone)) == [
+        "nowhere: no such folder, named by the configuration's folders.holiday.images"
+    ]
+
+
+def test_the_users_weights_count_by_their_bytes_and_a_download_does_not(
+    plan_of, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / "w.safetensors"
+    file.write_bytes(b"one")
+    settings = {"backbone": "resnet50", "pretrained": True}
+    given = sources.pretrained({"weights": {"resnet50": str(file)}}, settings)
+    state = sources.state_of_weights(given)
+    os.utime(file, (0, 0))
+    assert given == [str(file)] and sources.state_of_weights(given) == state != ""
+    file.write_bytes(b"two")
+    assert sources.state_of_weights(given) != state
+    fetched = sources.pretrained({"weights": {}, "downloads": {"folder": str(tmp_path)}}, settings)
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/resnet50.safetensors").write_bytes(b"one")
+    assert fetched == [str(tmp_path / "weights/resnet50.safetensors")]
+    assert sources.state_of_weights(fetched) == sources.state_of_weights([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("images", "results", "depends"),
+    [
+        ("photos", "inside", False),
+        ("../photos", "inside", True),
+        ("../project/photos", "inside", False),
+        ("{tmp}/photos", "inside", False),
+        ("photos", "outside", True),
+    ],
+)
+def test_links_depend_on_the_projects_place_where_they_are_absolute(
+    plan_of, tmp_path, monkeypatch, images, results, depends
+):
+    project = tmp_path / "project"
+    project.mkdir()
+    if results == "outside":
+        (tmp_path / "disk").mkdir()
+        (project / "results").symlink_to(tmp_path / "disk")
+    monkeypatch.chdir(project)
+    folder = {"kind": "folder", "images": images.format(tmp=tmp_path), "labels": "labels.csv"}
+    plan = plan_of(dataset=folder, export=None)
+    assert sources.place_of_links(plan) == (str(project) if depends else "")
+
+
+def test_only_a_rules_threshold_is_a_file(plan_of, demo_config):
+    refinements = demo_config["refinements"] | {"free": {"background": {"value": "otsu"}}}
+    plan = plan_of(refinements=refinements)
+    assert plan.threshold("puzzle/cam+rw/free") == [
+        "results/demo/thresholds/puzzle/cam+rw/train.json"
+    ]
+    assert plan.threshold(METHOD) == []
+    assert described.background(plan.config, "free") == {"rule": "threshold", "value": "otsu"}
+
+
+def test_the_path_of_a_job_is_its_method():
+    wildcards = SimpleNamespace(classifier="puzzle", maps="cam+rw", refinement="crf")
+    assert labels_path(wildcards) == METHOD
+
+
+@pytest.mark.parametrize(
+    ("sections", "message"),
+    [
+        (
+            {"export": {"predictions": ["plain/cam/crf"], "formats": ["png"]}},
+            "export.predictions: 'plain/cam/crf' is not among the segmentations",
+        ),
+        ({"export": {"formats": ["png"]}}, "export wants nothing, expected labels or predictions"),
+        (
+            {"export": {"labels": ["plain/cam/crff"], "formats": ["png"]}},
+            "export.labels: 'plain/cam/crff' names 'crff', which refinements lacks: did you mean",
+        ),
+        ({"export": {"labels": [METHOD], "formats": ["vocc"]}}, "did you mean 'voc'?"),
+        ({"folders": {"x": {"images": "i"}}}, "folders.x wants nothing"),
+        (
+            {"folders": {"x": {"images": "i", "segmentations": ["plain/cam/crf"]}}},
+            "folders.x.segmentations: 'plain/cam/crf' is not among the segmentations",
+        ),
+        (
+            {"folders": {"val": {"images": "i", "labels": [METHOD]}}},
+            "a name in folders is 'val', expected another name than train",
+        ),
+        ({"seeds": [1, 1]}, "seeds is [1, 1], expected no entry twice"),
+        (
+            {"refinements": {"x": {"background": {"rule": "power", "value": "mean"}}}},
+            "value is 'mean', which chooses a threshold, expected a number for power",
+        ),
+        ({"refinements": {"x": {"background": {"value": "best"}}}}, "background.value is 'best'"),
+    ],
+)
+def test_mistakes_are_named(plan_of, sections, message):
+    with pytest.raises(UserError) as caught:
+        plan_of(**sections)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"method": "cam"}, "bf16-mixed"),
+        ({"method": "grad-cam"}, "bf16-mixed"),  # of the last layer: known without a gradient
+        ({"method": "grad-cam-pp", "layer": "layer3"}, "32-true"),
+        ({"method": "saliency"}, "32-true"),
+    ],
+)
+def test_gradients_are_in_32_bits(plan_of, demo_config, settings, expected):
+    plain = demo_config["classifiers"]["plain"] | {"precision": "bf16-mixed"}
+    plan = plan_of(
+        classifiers=demo_config["classifiers"] | {"plain": plain},
+        attributions=demo_config["attributions"] | {"other": settings},
+    )
+    assert described.map_precision(plan.config, "plain", "other") == expected
+
+
+def test_states_follow_links_and_survive_what_is_no_file(plan_of, tmp_path):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    root = tmp_path / "photographs"
+    root.mkdir()
+    (root / "linked").symlink_to(outside)
+    (root / "circle.jpg").symlink_to("circle.jpg")
+    os.mkfifo(root / "pipe.jpg")
+    (root / os.fsdecode(b"caf\xe9.jpg")).touch()
+    before = sources.state_of_folder(root)
+    (outside / "new.jpg").touch()
+    after = sources.state_of_folder(root)
+    assert before != after
+    (root / "._new.jpg").touch()
+    assert sources.state_of_folder(root) == after
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(os.mkfifo, "a named pipe"), (lambda path: path.symlink_to(path), "its symbolic links lead")],
+)
+def test_a_table_that_is_no_file_is_refused_before_any_job(plan_of, tmp_path, make, words):
+    make(tmp_path / "labels.csv")
+    data = {"kind": "folder", "images": str(tmp_path), "labels": str(tmp_path / "labels.csv")}
+    (problem,) = sources.missing(plan_of(dataset=data))
+    assert problem.startswith(f"{tmp_path}/labels.csv: {words}")
+    assert problem.endswith("named by the configuration's dataset.labels")

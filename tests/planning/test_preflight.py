@@ -1,0 +1,108 @@
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.config.resolve import resolve
+from pipeline.planning import preflight
+from pipeline.planning.plan import Plan
+from tests.conftest import REPOSITORY
+
+
+def test_a_path_with_a_brace_is_refused():
+    fine = ["/a b[1]/x", "/it's/é", Path("/$HOME/*")]
+    (problem,) = preflight.path_problems([*fine, "/br{a}ce/bin/python"])
+    assert problem.startswith("/br{a}ce/bin/python: a path with a brace")
+
+
+@pytest.mark.parametrize(
+    ("config", "paths", "named"),
+    [
+        ({"dataset": {"classes": ["cat", "chât"]}}, [], r"'ch\xe2t'"),
+        ({"folders": {"é": {}}}, [], r"'\xe9'"),
+        ({}, ["/home/josé"], r"'/home/jos\xe9'"),
+    ],
+)
+def test_names_that_the_locale_lacks_are_refused(monkeypatch, config, paths, named):
+    assert list(preflight.locale_problems(config, paths)) == []
+    monkeypatch.setattr(sys, "getfilesystemencoding", lambda: "iso8859-1")
+    (problem,) = preflight.locale_problems(config, paths)
+    assert problem.isascii() and problem.startswith(named)
+    assert "LC_ALL=C.UTF-8" in problem
+    assert list(preflight.locale_problems({"dataset": {"classes": ["cat"]}}, ["/home"])) == []
+
+
+def test_files_dated_in_the_future_are_refused(tmp_path):
+    paths = [str(tmp_path / name) for name in ("past.csv", "skewed.csv", "fut ure.csv")]
+    for path, ahead in zip(paths, (-5, 0.5, 3600), strict=True):
+        Path(path).touch()
+        os.utime(path, (time.time() + ahead,) * 2)
+    (problem,) = preflight.future_problems(paths)
+    assert problem.startswith(f"{paths[2]}: dated 3") and f"`touch '{paths[2]}'`" in problem
+
+
+def test_every_file_of_the_users_that_is_an_input_is_checked(tmp_path, demo_config, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("labels.csv", "boxes.csv", "w.safetensors"):
+        Path(name).touch()
+    Path("images").mkdir()
+    dataset = {"kind": "folder", "images": "images", "labels": "labels.csv", "boxes": "boxes.csv"}
+    classifier = {"backbone": "test_resnet", "pretrained": True}
+    plan = Plan(resolve({
+        "dataset": dataset, "classifiers": {"plain": classifier},
+        "weights": {"test_resnet": "w.safetensors"}, "labels": ["plain/cam/crf"],
+        "attributions": {"cam": {}}, "refinements": {"crf": {"crf": {}}}, "random_walks": {},
+        "experiment": "mine", "segmentations": [],
+    }))  # fmt: skip
+    assert preflight.problems(plan, []) == []
+    for name in ("labels.csv", "boxes.csv", "w.safetensors"):
+        os.utime(name, (4e9, 4e9))
+    found = preflight.problems(plan, [])
+    assert [problem.split(":")[0] for problem in found] == [
+        "labels.csv", "boxes.csv", "w.safetensors",
+    ]  # fmt: skip
+    Path("labels.csv").unlink()
+    (problem,) = preflight.problems(plan, [])
+    assert problem.startswith("labels.csv: no such file")
+
+
+def test_the_interpreter_is_quoted_once(tmp_path, monkeypatch):
+    python = tmp_path / "a b[1]/python"
+    python.parent.mkdir()
+    python.touch()
+    monkeypatch.setattr(sys, "executable", str(python))
+    preflight.quote_interpreter()
+    preflight.quote_interpreter()
+    assert sys.executable == f"'{python}'"
+    monkeypatch.setattr(sys, "executable", "/bin/sh")
+    preflight.quote_interpreter()
+    assert sys.executable == "/bin/sh"
+
+
+def test_a_lock_is_said_to_be_of_a_run_that_goes_on_or_was_killed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    locks = tmp_path / ".snakemake/locks"
+    locks.mkdir(parents=True)
+    code = (
+        "from pipeline import preflight; preflight.announce_run('results/a');"
+        "print('held', flush=True); input()"
+    )
+    # In the other run, as in this one, the lock is kept until the process ends.
+    other = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+    )  # fmt: skip
+    try:
+        assert other.stdout and other.stdout.readline() == "held\n"
+        (locks / "0.output.lock").write_text("results/a/manifest.csv\n", encoding="utf-8")
+        assert preflight.announce_run("results/b") is None
+        line = preflight.announce_run("results/a")
+        assert line and f"in use by another run (process {other.pid} on " in line
+    finally:
+        other.kill()
+        other.communicate()
+    line = preflight.announce_run("results/a")
+    assert line and "locked by a run that was killed" in line and "--unlock" in line

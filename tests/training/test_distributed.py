@@ -1,0 +1,216 @@
+"""Trainings of two processes over gloo, each in a script as Snakemake runs one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.conftest import REPOSITORY
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+import torch
+
+sys.path.insert(0, {repository!r})
+from pipeline.io.arrays import write_weights
+from pipeline.runtime.device import launch
+from pipeline.training.losses import classification_step
+from pipeline.models.classifier import create_classifier
+from pipeline.training.loop import Recipe, train
+
+OPTIMIZER = dict(name="sgd", learning_rate=0.01, head_multiplier=10, bias_multiplier=2,
+                 bias_decay=False, momentum=0.9, nesterov=False, weight_decay=0.01)
+PUZZLE = dict(pieces=4, alpha=4.0, ramp=0.5, reconstruction="masked_mean", norm="l1")
+
+class Noise:
+    def __len__(self):
+        return 8
+
+    def sample(self, index, seed):
+        generator = torch.Generator().manual_seed(seed)
+        image = torch.randn(3, 64, 64, generator=generator)
+        return image, (torch.rand(3, generator=generator) > 0.5).float()
+
+def positives(model, batch, _share, weights):
+    # A mean over the labels that are there, of which parts have different numbers.
+    images, targets = batch
+    errors = torch.nn.functional.softplus(-model(images).logits) * targets
+    loss = weights[0] * errors.sum() / targets.sum().clamp(min=1)
+    return dict(loss=loss, loss_re=loss)
+
+def main(processes, batch_norm, accumulate, epochs, out, uneven):
+    fabric = launch("cpu", processes, "32-true", processes)
+    torch.manual_seed(0)
+    network = dict(backbone="test_resnet", pretrained=False, output_stride=16, pooling="gap")
+    model = create_classifier(network, 3)
+    settings = dict(epochs=epochs, batch_size=4, accumulate=accumulate, compile=False,
+                    batch_norm=batch_norm, optimizer=OPTIMIZER,
+                    schedule=dict(power=0.9, warmup=0))
+    state, history = train(
+        model, model.head, Noise(), positives if uneven else classification_step(PUZZLE),
+        Recipe(settings, 1), counts=(lambda targets: targets.sum()[None]) if uneven else None,
+        fabric=fabric, checkpoint=Path(out + ".checkpoint"), fingerprint="same", workers=0,
+    )
+    if fabric.is_global_zero:
+        losses = torch.tensor([[row["loss"], row["loss_re"]] for row in history])
+        write_weights(Path(out), state | dict(losses=losses), {{}})
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5],
+         sys.argv[6] == "True")
+"""
+
+VALIDATION = """
+import json, sys
+from pathlib import Path
+import torch
+
+sys.path.insert(0, {repository!r})
+from pipeline.training import losses
+from pipeline.datasets.manifest import read_manifest
+from pipeline.runtime.device import launch
+from pipeline.models.classifier import create_classifier
+from pipeline.training.loop import _validate
+
+def main(processes, folder):
+    fabric = launch("cpu", processes, "32-true", processes)
+    data = read_manifest(folder / "manifest", folder / "classes")
+    torch.manual_seed(0)
+    network = dict(backbone="test_resnet", pretrained=False, output_stride=16, pooling="gap")
+    model = create_classifier(network, 2)
+    if fabric.global_rank:  # the other processes' statistics are not those that are kept
+        for statistic in model.buffers():
+            statistic.fill_(7)
+    losses.VALIDATION_BATCH = 2  # of three and two images: as many batches in no two processes
+    validate = losses.label_validation(data, data.records[:5], 32, fabric)
+    found = _validate(validate, model, fabric)
+    (folder / f"found-{{processes}}-{{fabric.global_rank}}.json").write_text(json.dumps(found))
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    path = tmp_path_factory.mktemp("distributed") / "script.py"
+    path.write_text(SCRIPT.format(repository=str(REPOSITORY)), encoding="utf-8")
+    return path
+
+
+def start(script, out, processes=1, batch_norm="synchronized", accumulate=1, epochs=2, **more):
+    options = (processes, batch_norm, accumulate, epochs, out, more.get("uneven", False))
+    arguments = [str(option) for option in options]
+    # Nothing of a launcher that these tests run under.
+    clean = {key: value for key, value in os.environ.items() if key not in {"LOCAL_RANK"}}
+    return subprocess.Popen(
+        [sys.executable, str(script), *arguments], env=clean, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def trained(script, out, **options):
+    process = start(script, out, **options)
+    printed, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, printed
+    return load_file(out)
+
+
+def assert_close(one, other, tolerance):
+    assert one.keys() == other.keys()
+    for name in one:
+        difference = (one[name].double() - other[name].double()).abs().max().item()
+        assert difference <= tolerance * max(1, one[name].abs().max().item()), name
+
+
+@pytest.fixture(scope="module")
+def alone(script, tmp_path_factory):
+    return trained(script, tmp_path_factory.mktemp("alone") / "model")
+
+
+def test_two_processes_equal_one_with_the_doubled_batch(script, alone, tmp_path):
+    assert_close(alone, trained(script, tmp_path / "model", processes=2), tolerance=5e-5)
+
+
+def test_statistics_of_each_process_alone_are_others(script, alone, tmp_path):
+    apart = trained(script, tmp_path / "model", processes=2, batch_norm="train")
+    with pytest.raises(AssertionError):
+        assert_close(alone, apart, tolerance=1e-4)
+
+
+def test_parts_of_a_step_on_two_processes_add_up_to_the_whole_step(script, tmp_path):
+    whole = trained(script, tmp_path / "whole", batch_norm="frozen")
+    parts = trained(script, tmp_path / "parts", batch_norm="frozen", accumulate=2, processes=2)
+    assert_close(whole, parts, tolerance=1e-5)
+
+
+def test_parts_of_uneven_counts_add_up_to_the_whole_step(script, tmp_path):
+    whole = trained(script, tmp_path / "whole", batch_norm="frozen", uneven=True)
+    options = {"batch_norm": "frozen", "accumulate": 2, "processes": 2, "uneven": True}
+    assert_close(whole, trained(script, tmp_path / "parts", **options), tolerance=1e-5)
+
+
+def children_of(pid):
+    stats = Path("/proc").glob("[0-9]*/stat")
+    return [int(path.parent.name) for path in stats if parent_in(path) == pid]
+
+
+def parent_in(path):
+    try:
+        return int(path.read_text(encoding="utf-8").rsplit(")", 1)[1].split()[1])
+    except (OSError, ProcessLookupError):
+        return None
+
+
+def alive(pid):
+    try:
+        return (
+            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[0]
+            != "Z"
+        )
+    except (OSError, ProcessLookupError):
+        return False
+
+
+def wait_until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_killed_training_leaves_no_process_and_goes_on(script, tmp_path):
+    out = tmp_path / "model"
+    whole = trained(script, tmp_path / "whole", processes=2, epochs=6)
+    process = start(script, out, processes=2, epochs=6)
+    wait_until(Path(f"{out}.checkpoint").is_file)
+    children = children_of(process.pid)
+    assert len(children) == 1
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    wait_until(lambda: not any(map(alive, children)), seconds=10)
+    assert not out.exists()
+    assert_close(whole, trained(script, out, processes=2, epochs=6), tolerance=0)
+
+
+def test_validation_shared_by_two_processes_is_that_of_one(small_dataset, tmp_path):
+    script, folder = tmp_path / "script.py", small_dataset["manifest"].parent
+    script.write_text(VALIDATION.format(repository=str(REPOSITORY)), encoding="utf-8")
+    clean = {key: value for key, value in os.environ.items() if key not in {"LOCAL_RANK"}}
+    for processes in ("1", "2"):
+        command = [sys.executable, str(script), processes, str(folder)]
+        done = subprocess.run(command, env=clean, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    alone, first, second = (
+        json.loads((folder / f"found-{name}.json").read_text(encoding="utf-8"))
+        for name in ("1-0", "2-0", "2-1")
+    )
+    assert 0 < alone["val_map"] == first["val_map"] == second["val_map"]
+    assert first["val_seconds"] > 0
