@@ -83,7 +83,7 @@ wildcard_constraints:
     split=plan.splits,
     shard=r"\d+",
     seed=r"\d+",
-    kind="labels|predictions",
+    kind="pseudo_labels|predictions",
     format="voc|coco|yolo|png|soft",
     folder=plan.names_of("folders"),
     archive="voc2012|sbd",

@@ -8,7 +8,8 @@ training images at 4 scales and mirrored, and predictions of 1,449 images likewi
 image are counted for each network. Hours are at the operations a second that training steps and
 class maps are measured to do here with one backbone, as `training.py` and `inference.py` do: an
 extrapolation wherever the backbone is another one. Loading is left out (see `loading.py`). Prints
-Markdown tables, and the entry of this machine for pipeline/resources/rates.yaml, which estimates runs.
+Markdown tables, and the entry of this machine for pipeline/resources/rates.yaml, from which runs
+are estimated.
 """
 
 import argparse

@@ -4,8 +4,8 @@
 
 The rival is what Puzzle-CAM publishes: NCHW, fp32, its own augmentation in PyTorch's loader; the
 whole images go through the network, then the tiles, then the losses, backward and PyTorch's SGD.
-Ours is `pipeline.training.loop.train` with the same losses, optimizer and number of workers. Both load
-their images from the same files while they train. Prints a Markdown table.
+Ours is `pipeline.training.loop.train` with the same losses, optimizer and number of workers. Both
+load their images from the same files while they train. Prints a Markdown table.
 """
 
 import argparse
@@ -59,8 +59,10 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
             "dataset": {"kind": "demo"},
             "classifiers": {"puzzle": own},
             "attributions": {"cam": {}},
-            "refinements": {"plain": {"background": {"value": 0.1, "chosen": "for nothing"}}},
-            "labels": ["puzzle/cam/plain"],
+            "refinements": {
+                "plain": {"background": {"value": 0.1, "threshold_source": "for nothing"}}
+            },
+            "pseudo_labels": ["puzzle/cam/plain"],
         }
     )
     settings: dict[str, Any] = config["classifiers"]["puzzle"]

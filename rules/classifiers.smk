@@ -16,7 +16,7 @@ rule train_classifier:
     input:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
-        pretrained=lambda w: sources.classifier_start(plan.at(w), w.classifier),
+        pretrained=lambda w: sources.classifier_weights(plan.at(w), w.classifier),
     output:
         weights="<run>/classifiers/{classifier}/model.safetensors",
         history="<run>/classifiers/{classifier}/history.csv",
@@ -35,7 +35,7 @@ rule train_classifier:
         settings=lambda w: CLASSIFIERS[w.classifier],
         seed=lambda w: plan.at(w).seed,
         files=lambda w: sources.state_of_weights(
-            sources.classifier_start(plan.at(w), w.classifier)
+            sources.classifier_weights(plan.at(w), w.classifier)
         ),
         code=code_digest("train_classifier"),
     script:

@@ -26,8 +26,8 @@ rule make_labels:
         maps="<run>/maps/{classifier}/{maps}/{split}/{shard}.safetensors",
         threshold=lambda w: plan.at(w).threshold(labels_path(w)),
     output:
-        figures="<run>/labels/<method>/{split}/{shard}.csv",
-        labels=directory("<run>/labels/<method>/{split}/{shard}"),
+        figures="<run>/pseudo_labels/<method>/{split}/{shard}.csv",
+        labels=directory("<run>/pseudo_labels/<method>/{split}/{shard}"),
     log:
         "<run>/logs/make_labels/<method>/{split}/{shard}.log",
     benchmark:
@@ -41,7 +41,7 @@ rule make_labels:
         background=lambda w: described.background(CONFIG, w.refinement),
         crf=lambda w: REFINEMENTS[w.refinement]["crf"],
         graph_cut=lambda w: REFINEMENTS[w.refinement]["graph_cut"],
-        unsure_below=lambda w: REFINEMENTS[w.refinement]["unsure_below"],
+        uncertain_below=lambda w: REFINEMENTS[w.refinement]["uncertain_below"],
         code=code_digest("make_labels"),
     script:
         "../pipeline/stages/make_labels.py"
@@ -54,7 +54,7 @@ rule make_soft_labels:
         maps="<run>/maps/{classifier}/{maps}/{split}/{shard}.safetensors",
         threshold=lambda w: plan.at(w).threshold(labels_path(w)),
     output:
-        soft_labels=directory("<run>/soft_labels/<method>/{split}/{shard}"),
+        soft_labels=directory("<run>/soft_pseudo_labels/<method>/{split}/{shard}"),
     log:
         "<run>/logs/make_soft_labels/<method>/{split}/{shard}.log",
     benchmark:

@@ -6,7 +6,7 @@ rule make_maps:
         manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
         classes="<experiment>/dataset/classes.json",
         weights=lambda w: plan.at(w).map_weights(w.classifier, w.attribution),
-        earlier=lambda w: plan.at(w).earlier_maps(w),
+        previous=lambda w: plan.at(w).previous_maps(w),
     output:
         maps="<run>/maps/{classifier}/{attribution}/{split}/{shard}.safetensors",
     log:

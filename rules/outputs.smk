@@ -46,7 +46,7 @@ rule report:
         labels=[shard for method in plan.labels for shard in plan.label_shards(method)],
         predictions=[
             shard
-            for method in CONFIG["segmentations"]
+            for method in plan.segmentation_labels
             for shard in plan.prediction_shards(method)
         ],
         class_models=plan.class_models(),

@@ -18,9 +18,9 @@ rule make_affinity_labels:
     resources:
         **needs(CONFIG, "make_affinity_labels"),
     params:
-        foreground=lambda w: AFFINITY["labels"]["foreground"],
-        background=lambda w: AFFINITY["labels"]["background"],
-        crf=lambda w: AFFINITY["labels"]["crf"],
+        foreground=lambda w: AFFINITY["confident_labels"]["foreground"],
+        background=lambda w: AFFINITY["confident_labels"]["background"],
+        crf=lambda w: AFFINITY["confident_labels"]["crf"],
         code=code_digest("make_affinity_labels"),
     script:
         "../pipeline/stages/make_affinity_labels.py"

@@ -36,9 +36,9 @@ rule evaluate_labels:
         labels=lambda w: plan.at(w).label_shards(labels_path(w), w.split),
         threshold=lambda w: plan.at(w).threshold(labels_path(w)),
     output:
-        scores="<run>/scores/labels/<method>/{split}.json",
-        images="<run>/scores/labels/<method>/{split}.csv",
-        counts="<run>/scores/labels/<method>/{split}.counts.safetensors",
+        scores="<run>/scores/pseudo_labels/<method>/{split}.json",
+        images="<run>/scores/pseudo_labels/<method>/{split}.csv",
+        counts="<run>/scores/pseudo_labels/<method>/{split}.counts.safetensors",
     log:
         "<run>/logs/evaluate_labels/<method>/{split}.log",
     benchmark:
@@ -47,7 +47,7 @@ rule evaluate_labels:
         "../envs/pipeline.yaml"
     threads: 8
     params:
-        kind="labels",
+        kind="pseudo_labels",
         method=labels_path,
         settings=lambda w: described.label_settings(CONFIG, w.maps, w.refinement),
         code=code_digest("evaluate"),

@@ -8,8 +8,8 @@ rule train_segmentation:
         labels=lambda w: plan.at(w).label_shards(labels_path(w)),
         pretrained=lambda w: sources.pretrained(CONFIG, SEGMENTATION),
     output:
-        weights="<run>/segmentations/<method>/model.safetensors",
-        history="<run>/segmentations/<method>/history.csv",
+        weights="<run>/segmentation/<method>/model.safetensors",
+        history="<run>/segmentation/<method>/history.csv",
     log:
         "<run>/logs/train_segmentation/<method>.log",
     benchmark:
@@ -20,7 +20,7 @@ rule train_segmentation:
     resources:
         **needs(CONFIG, "train_segmentation"),
     params:
-        settings=lambda w: SEGMENTATION,
+        settings=lambda w: described.segmentation_training(CONFIG),
         seed=lambda w: plan.at(w).seed,
         files=lambda w: sources.state_of_weights(
             sources.pretrained(CONFIG, SEGMENTATION)
@@ -34,7 +34,7 @@ rule predict_masks:
     input:
         manifest=lambda w: plan.at(w).manifest(w.split),
         classes="<experiment>/dataset/classes.json",
-        weights="<run>/segmentations/<method>/model.safetensors",
+        weights="<run>/segmentation/<method>/model.safetensors",
     output:
         predictions=directory("<run>/predictions/<method>/{split}/{shard}"),
     log:
@@ -58,7 +58,7 @@ rule predict_soft_masks:
     input:
         manifest=lambda w: plan.at(w).manifest(w.split),
         classes="<experiment>/dataset/classes.json",
-        weights="<run>/segmentations/<method>/model.safetensors",
+        weights="<run>/segmentation/<method>/model.safetensors",
     output:
         soft_predictions=directory("<run>/soft_predictions/<method>/{split}/{shard}"),
     log:

@@ -64,13 +64,12 @@ CONFIG: dict[str, Any] = {
     },
     "attributions": {"cam": {"scales": [1.0]}},
     "class_models": {"size": 32, "steps": 2},
-    "units": {"units": 1, "pictures": 2},
+    "units": {"per_class": 1, "images": 2},
     "affinity": EPOCHS | {key: TRAINING[key] for key in ("batch_size", "augmentation")},
     "random_walks": {"rw": {"radius": 3, "steps": 16}},
     "refinements": {"threshold": {"background": {"value": "mean"}}},
-    "labels": ["plain/cam/threshold", "plain/cam+rw/threshold"],
-    "segmentations": ["plain/cam+rw/threshold"],
-    "segmentation": NETWORK,
+    "pseudo_labels": ["plain/cam/threshold", "plain/cam+rw/threshold"],
+    "segmentation": NETWORK | {"trained_on": ["plain/cam+rw/threshold"]},
     "comparison": {
         "methods": ["probe/cam"],
         "split": "train",
@@ -78,15 +77,15 @@ CONFIG: dict[str, Any] = {
         "faithfulness": {"steps": 2},
     },
     "export": {
-        "labels": ["plain/cam/threshold"],
+        "pseudo_labels": ["plain/cam/threshold"],
         "predictions": ["plain/cam+rw/threshold"],
         "formats": ["soft"],
     },
     "folders": {
         "more": {
             "images": "pictures",
-            "segmentations": ["plain/cam+rw/threshold"],
-            "labels": ["plain/cam/threshold"],
+            "predictions": ["plain/cam+rw/threshold"],
+            "pseudo_labels": ["plain/cam/threshold"],
             "confidence": 0.01,
         }
     },

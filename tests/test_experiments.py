@@ -38,12 +38,12 @@ def test_paths_make_the_configuration_of_a_folder_whole():
     config = resolve(own_folder())
     assert config["experiment"] == "mine"
     assert config["dataset"]["images"] == "photographs/"
-    assert config["segmentations"] == [METHOD] == config["labels"][:1]
-    assert config["export"]["labels"] == [METHOD]
+    assert config["segmentation"]["trained_on"] == [METHOD] == config["pseudo_labels"][:1]
+    assert config["export"]["pseudo_labels"] == [METHOD]
 
 
 def test_without_paths_they_are_asked_for():
-    with pytest.raises(UserError, match="dataset lacks 'images', 'labels'"):
+    with pytest.raises(UserError, match="dataset lacks 'images', 'image_labels'"):
         resolve(yaml.safe_load(OWN_FOLDER.read_text(encoding="utf-8")))
 
 
@@ -65,13 +65,13 @@ SGD = {"name": "sgd", "nesterov": True}
 PUBLISHED = {
     # tools/general/xml_utils.py
     "dataset": {
-        "kind": "voc", "train_list": "ImageSets/Segmentation/train_aug.txt", "labels": None,
+        "kind": "voc", "train_list": "ImageSets/Segmentation/train_aug.txt", "image_labels": None,
         "val_list": "ImageSets/Segmentation/val.txt", "masks": "SegmentationClass",
         "empty_boxes": "skip", "classes": None,
     },
     # train_classification_with_puzzle.py, with --alpha 4.00 of the README
     "classifiers.puzzle": {
-        "start": None, "last_layer": None, "frozen": [],
+        "init_from": None, "last_layer": None, "frozen": [],
         "pretrained": True, "output_stride": 16, "pooling": "gap", "batch_norm": "train",
         "class_layer_init": "he", "accumulate": 4,  # parts of 8 images: what batch norm sees
         "batch_size": 32, "epochs": 15, "selection": "last", "precision": "32-true",
@@ -107,17 +107,17 @@ PUBLISHED = {
             "color_jitter": 0, "hide_and_seek": None,
         },
     },
-    "affinity.labels": {"foreground": 0.4, "background": 0.1},
-    "affinity.labels.crf": {
+    "affinity.confident_labels": {"foreground": 0.4, "background": 0.1},
+    "affinity.confident_labels.crf": {
         "iterations": 10, "unary": "labels", "gt_prob": 0.7, "gaussian_sxy": 3,
         "gaussian_compat": 3, "bilateral_sxy": 50, "bilateral_srgb": 5, "bilateral_compat": 10,
     },
     # inference_rw.py: 2^8 steps
     "random_walks.rw": {
-        "beta": 10, "radius": 5, "steps": 256, "seeds": None, "flip": True, "max_size": None,
+        "beta": 10, "radius": 5, "steps": 256, "markers": None, "flip": True, "max_size": None,
     },
     # make_pseudo_labels.py with --threshold 0.35 --crf_iteration 1
-    "refinements.crf": {"unsure_below": None, "graph_cut": None},
+    "refinements.crf": {"uncertain_below": None, "graph_cut": None},
     "refinements.crf.background": {"rule": "threshold", "value": 0.35},
     "refinements.crf.crf": {
         "iterations": 1, "unary": "labels", "gt_prob": 0.7, "gaussian_sxy": 3,
@@ -171,9 +171,9 @@ def test_the_papers_recipe_has_the_published_values(experiment, place):
     assert {key: section[key] for key in expected} == expected
     # Whatever else there is says nothing of the method.
     besides = {
-        "root", "boxes", "scored",
-        "preset", "kind", "eval_size", "accumulate", "compile", "method", "tolerance", "chosen",
-        "validate_every", "labels", "crf", "background", "precision", "unary", "gt_prob",
+        "root", "boxes", "scored_splits", "image_labels", "confident_labels", "trained_on",
+        "preset", "kind", "eval_size", "accumulate", "compile", "method", "tolerance",
+        "threshold_source", "validate_every", "crf", "background", "precision", "unary", "gt_prob",
     }  # fmt: skip
     assert section.keys() - expected.keys() <= besides
 
@@ -237,6 +237,6 @@ def test_the_modern_recipe_looks_at_no_masks():
     config = shipped("voc2012-modern")
     text = yaml.safe_dump(config["refinements"])
     # A walk from seeds gives shares, so that one half is no choice.
-    assert config["random_walks"]["rw"]["seeds"]
+    assert config["random_walks"]["rw"]["markers"]
     assert config["refinements"]["crf"]["background"]["value"] == 0.5
     assert "value: 0.5" in text and "masks" not in text

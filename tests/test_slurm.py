@@ -27,7 +27,7 @@ CONFIG = {key: TINY[key] for key in KEYS} | {
     "gpus": 0,
     "shards": 1,
     "attributions": {"cam": {"scales": [1.0]}},
-    "labels": [f"{name}/cam/threshold" for name in CLASSIFIERS],
+    "pseudo_labels": [f"{name}/cam/threshold" for name in CLASSIFIERS],
 }
 WEIGHTS = [f"results/tiny/classifiers/{name}/model.safetensors" for name in CLASSIFIERS]
 TARGETS = [*WEIGHTS, "results/tiny/maps/probe/cam/train/0.safetensors"]

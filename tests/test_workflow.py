@@ -53,21 +53,20 @@ TINY: dict[str, Any] = {
         "crf": {"crf": {"iterations": 2}},
         "graph-cut": {"graph_cut": {}},
     },
-    "labels": [
+    "pseudo_labels": [
         "plain/cam/threshold",
         "plain/saliency/graph-cut",
         "puzzle/cam/crf",
         "puzzle/cam+rw/crf",
     ],
-    "segmentations": ["puzzle/cam+rw/crf"],
-    "segmentation": TRAINING,
+    "segmentation": TRAINING | {"trained_on": ["puzzle/cam+rw/crf"]},
     "comparison": {
         "methods": ["plain/cam", "plain/saliency", "probe/cam"],
         "localization": {"thresholds": 4},
         "faithfulness": {"steps": 2},
     },
-    "units": {"units": 1, "pictures": 2},
-    "export": {"labels": ["puzzle/cam+rw/crf"], "formats": ["voc", "soft"]},
+    "units": {"per_class": 1, "images": 2},
+    "export": {"pseudo_labels": ["puzzle/cam+rw/crf"], "formats": ["voc", "soft"]},
     "evaluation": {"thresholds": 4},
     "report": {"gallery": 1},
 }
@@ -136,11 +135,11 @@ def test_the_whole_workflow_runs_to_its_report(finished):
     report = (results / "report.html").read_text(encoding="utf-8")
     for method in ("plain/cam", "puzzle/cam+rw", "plain/cam/threshold", "puzzle/cam+rw/crf"):
         assert method in report
-    labels = read_scores(results / "scores/labels/puzzle/cam+rw/crf/train.json")
+    labels = read_scores(results / "scores/pseudo_labels/puzzle/cam+rw/crf/train.json")
     predictions = read_scores(results / "scores/predictions/puzzle/cam+rw/crf/val.json")
     assert (labels["images"], predictions["images"]) == (6, 3)
-    assert labels["settings"]["image labels given"] is True
-    assert predictions["settings"]["image labels given"] is False
+    assert labels["settings"]["image_labels_given"] is True
+    assert predictions["settings"]["image_labels_given"] is False
     with (results / "comparison.csv").open(newline="", encoding="utf-8") as file:
         comparison = list(csv.DictReader(file))
     assert [row["method"] for row in comparison] == ["plain/cam", "plain/saliency", "probe/cam"]
@@ -169,7 +168,7 @@ CHANGES = {
         {"sweep_thresholds": 7, "compare_attributions": 1},
     ),
     "words about a threshold": (
-        changed("refinements", "crf", "background", "chosen", value="by eye"),
+        changed("refinements", "crf", "background", "threshold_source", value="by eye"),
         {"evaluate_labels": 2, "summarize_quality": 2, "export_labels": 2},
     ),
     "scales of the prediction": (
@@ -199,7 +198,7 @@ CHANGES = {
         changed("class_models", "steps", value=3),
         {"visualize_classes": 3},
     ),
-    "pictures of the units": (changed("units", "pictures", value=1), {"visualize_units": 3}),
+    "pictures of the units": (changed("units", "images", value=1), {"visualize_units": 3}),
     "threshold of the boxes": (
         changed("comparison", "localization", "threshold", value=0.3),
         {"localize": 3, "compare_attributions": 1},
@@ -240,7 +239,7 @@ CHANGES = {
         },
     ),
     "threshold of the affinity labels": (
-        changed("affinity", "labels", value={"background": 0.2}),
+        changed("affinity", "confident_labels", value={"background": 0.2}),
         {
             "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
             "choose_threshold": 1, "sweep_thresholds": 1, "make_labels": 2, "evaluate_labels": 1,
@@ -293,13 +292,13 @@ def test_a_rule_can_be_asked_for_by_name(tmp_path):
 
 def test_labels_are_exported_as_they_are(finished):
     results = finished / "results/tiny"
-    export = results / "export/voc/labels/puzzle/cam+rw/crf/VOCdevkit/VOC2012"
+    export = results / "export/voc/pseudo_labels/puzzle/cam+rw/crf/VOCdevkit/VOC2012"
     labels = VOCSegmentation(export.parents[1], year="2012", image_set="train")
     assert len(labels) == 6
     made = {p.stem: p for p in (results / "labels/puzzle/cam+rw/crf/train").rglob("*.png")}
     for path in (export / "SegmentationClass").iterdir():
         assert np.array_equal(read_label(path), read_label(made[path.stem]))
-    soft = results / "export/soft/labels/puzzle/cam+rw/crf"
+    soft = results / "export/soft/pseudo_labels/puzzle/cam+rw/crf"
     done = subprocess.run(
         ["sha256sum", "--check", "--quiet", "checksums.sha256"], cwd=soft, check=False
     )
@@ -310,7 +309,10 @@ def test_a_threshold_without_masks_is_named_beside_its_score(finished):
     scores = finished / "results/tiny/scores"
     chosen = read_scores(finished / "results/tiny/thresholds/plain/cam/train.json")["thresholds"]
     labels = read_scores(scores / "labels/plain/cam/threshold/train.json")["threshold"]
-    assert labels == {"value": chosen["mean"], "chosen": "by the rule 'mean', without masks"}
+    assert labels == {
+        "value": chosen["mean"],
+        "threshold_source": "by the rule 'mean', without masks",
+    }
     sweep = read_scores(scores / "maps/plain/cam/train.json")
     free = sweep["label_free"]
     assert (free["rule"], free["value"]) == ("mean", chosen["mean"])
@@ -328,12 +330,14 @@ def test_a_folder_of_further_pictures_gets_masks(finished):
     method = "puzzle/cam+rw/crf"
     folder = {
         "images": "further",
-        "segmentations": [method],
-        "labels": [method],
+        "predictions": [method],
+        "pseudo_labels": [method],
         "confidence": 0.01,
     }
     config = changed("folders", value={"more": folder})
-    targets = [f"results/tiny/folders/more/{kind}/{method}" for kind in ("labels", "predictions")]
+    targets = [
+        f"results/tiny/folders/more/{kind}/{method}" for kind in ("pseudo_labels", "predictions")
+    ]
     jobs = planned(finished, config, *targets)
     assert jobs == {
         "list_folder": 1, "classify": 2, "label_folder": 1, "make_maps": 2, "propagate_maps": 2,
@@ -349,12 +353,12 @@ def test_a_folder_of_further_pictures_gets_masks(finished):
 def test_a_further_round_starts_from_the_network_of_the_first(finished):
     second = {
         "method": "segmentation",
-        "labels": "puzzle/cam+rw/crf",
+        "trained_on": "puzzle/cam+rw/crf",
         "scales": [1.0],
-        "earlier": 0.5,
+        "previous_weight": 0.5,
     }
     config = changed("attributions", "second", value=second)
-    target = "results/tiny/scores/labels/puzzle/second+rw/crf/train.json"
+    target = "results/tiny/scores/pseudo_labels/puzzle/second+rw/crf/train.json"
     assert planned(finished, config, target) == {
         "make_maps": 2, "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
         "make_labels": 2, "evaluate_labels": 1,
@@ -362,7 +366,7 @@ def test_a_further_round_starts_from_the_network_of_the_first(finished):
     snakemake(finished, config, target)
     scores = read_scores(finished / target)
     assert scores["images"] == 6
-    assert scores["settings"]["network trained on"] == "puzzle/cam+rw/crf"
+    assert scores["settings"]["trained_on"] == "puzzle/cam+rw/crf"
     assert planned(finished, config, target) == {}
 
 
@@ -424,7 +428,7 @@ def given_by_a_user(finished, folder, **changes):
     demo = folder / "data"
     shutil.copytree(finished / "results/tiny/demo", demo)
     return demo, {
-        "kind": "voc", "root": str(demo), "labels": "labels.csv",
+        "kind": "voc", "root": str(demo), "image_labels": "labels.csv",
         "classes": ["redcap", "goldcap", "greencap", "bluecap", "violetcap"],
     } | changes  # fmt: skip
 
@@ -434,7 +438,9 @@ def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(fini
     further = tmp_path / "further"
     shutil.copytree(demo / "JPEGImages", further / "deep")
     config = changed("dataset", value=dataset)
-    config["folders"] = {"more": {"images": str(further), "segmentations": config["segmentations"]}}
+    config["folders"] = {
+        "more": {"images": str(further), "predictions": config["segmentation"]["trained_on"]}
+    }
     wanted = ["check_dataset", "results/tiny/folders/more/manifest.csv"]
     snakemake(tmp_path, config, *wanted)
     for folder in ("JPEGImages", "SegmentationClass", "../further"):
@@ -475,7 +481,7 @@ def test_masks_of_other_names_are_refused_by_the_check(finished, tmp_path):
 
 
 def test_masks_of_val_alone_score_the_network(finished, tmp_path):
-    demo, dataset = given_by_a_user(finished, tmp_path, scored=["val"])
+    demo, dataset = given_by_a_user(finished, tmp_path, scored_splits=["val"])
     for path in (demo / "SegmentationClass").glob("train*"):
         path.unlink()
     config = changed("dataset", value=dataset)
@@ -491,7 +497,7 @@ def test_without_masks_nothing_is_scored(finished, tmp_path):
     folder = {
         "kind": "folder",
         "images": str(demo / "JPEGImages"),
-        "labels": str(demo / "labels.csv"),
+        "image_labels": str(demo / "labels.csv"),
     }
     jobs = planned(tmp_path, changed("dataset", value=folder))
     scoring = {"sweep_thresholds", "evaluate_labels", "evaluate_boxes", "evaluate_predictions"}
@@ -542,7 +548,7 @@ def test_a_key_that_stands_twice_ends_the_run(tmp_path):
 @pytest.mark.parametrize(
     "result",
     [
-        "scores/labels/plain/cam/crff/train.json",
+        "scores/pseudo_labels/plain/cam/crff/train.json",
         "scores/maps/plain/cam+wr/train.json",
         "maps/plan/cam/train/0.safetensors",
         "export/vocc/labels/plain/cam/crf",
@@ -559,7 +565,7 @@ def test_a_bad_image_is_named_and_leaves_no_output(finished, tmp_path):
     demo = tmp_path / "data"
     subprocess.run(["cp", "-r", str(finished / "results/tiny/demo"), str(demo)], check=True)
     (demo / "JPEGImages/train_00002.png").write_bytes(b"broken")
-    dataset = {"kind": "voc", "root": str(demo), "labels": "labels.csv",
+    dataset = {"kind": "voc", "root": str(demo), "image_labels": "labels.csv",
                "classes": ["redcap", "goldcap", "greencap", "bluecap", "violetcap"]}  # fmt: skip
     text = snakemake(tmp_path, changed("dataset", value=dataset), "prepare_dataset", check=False)
     assert "train_00002.png: not an image of a known format" in text

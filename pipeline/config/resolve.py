@@ -16,7 +16,7 @@ from pipeline.errors import LONGEST, UserError, shortened
 SCHEMA = Path(__file__).with_name("schema.yaml")
 PRESETS = Path(__file__).with_name("presets.yaml")
 #: Keys of a data set that name files or folders.
-PATHS = ("root", "images", "labels", "masks", "boxes", "train_list", "val_list", "score_list")
+PATHS = ("root", "images", "image_labels", "masks", "boxes", "train_list", "val_list", "score_list")
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -236,22 +236,27 @@ def _parts(
 
 def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """Check what a schema cannot: names that are used must be defined, numbers must fit."""
-    wanted = {key: config[key] for key in ("labels", "segmentations")}
+    wanted = {"pseudo_labels": config["pseudo_labels"]}
+    wanted["segmentation.trained_on"] = config.get("segmentation", {}).get("trained_on", [])
     wanted["comparison.methods"] = config.get("comparison", {}).get("methods", [])
-    wanted["export.labels"] = config.get("export", {}).get("labels", [])
-    wanted |= {f"folders.{name}.labels": part["labels"] for name, part in config["folders"].items()}
+    wanted["export.pseudo_labels"] = config.get("export", {}).get("pseudo_labels", [])
+    wanted |= {
+        f"folders.{name}.pseudo_labels": part["pseudo_labels"]
+        for name, part in config["folders"].items()
+    }
     for key, paths in wanted.items():
         for path in paths:
             for problem in _path_problems(path, config):
                 yield f"{key}: {path!r} {problem}"
     if not any(wanted.values()):
-        yield "nothing is wanted: expected labels, segmentations, or a comparison of maps"
-    if config["segmentations"] and "segmentation" not in config:
-        yield "segmentations are listed, but there is no section 'segmentation'"
+        yield (
+            "nothing is requested: expected pseudo_labels, segmentation.trained_on, or a "
+            "comparison of maps"
+        )
     if config["dataset"].get("score_list") and config["dataset"]["masks"] is None:
         yield "dataset.score_list is a list to score on, expected masks beside it"
     yield from _network_problems(config)
-    yield from _start_problems(config["classifiers"])
+    yield from _init_problems(config["classifiers"])
     yield from _round_problems(config)
     trainings = {
         f"classifiers.{name}": part
@@ -265,9 +270,14 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
         yield from _background_problems(f"refinements.{name}.background", settings["background"])
         yield from _graph_cut_problems(f"refinements.{name}", settings)
     if "affinity" in config:
-        high, low = (config["affinity"]["labels"][key] for key in ("foreground", "background"))
+        high, low = (
+            config["affinity"]["confident_labels"][key] for key in ("foreground", "background")
+        )
         if high < low:
-            yield f"affinity.labels.foreground is {high}, expected at least the background's {low}"
+            yield (
+                f"affinity.confident_labels.foreground is {high}, expected at least the "
+                f"background's {low}"
+            )
         yield from _pairs_problems(config["affinity"])
 
 
@@ -291,7 +301,7 @@ def _path_problems(path: str, config: Mapping[str, Any]) -> Iterator[str]:
     for section, name in used.items():
         if name not in config[section]:
             yield f"names {name!r}, which {section} lacks{nearest(name, list(config[section]))}"
-    trained_on = config["attributions"].get(attribution, {}).get("labels")
+    trained_on = config["attributions"].get(attribution, {}).get("trained_on")
     if trained_on and trained_on.split("/")[0] != classifier:
         yield (
             f"names {attribution!r}, maps of a network that is trained on {trained_on}: "
@@ -304,7 +314,9 @@ def _path_problems(path: str, config: Mapping[str, Any]) -> Iterator[str]:
 def _round_problems(config: Mapping[str, Any]) -> Iterator[str]:
     """Check maps that a segmentation network makes: its labels come before them."""
     sources = {
-        name: part["labels"] for name, part in config["attributions"].items() if "labels" in part
+        name: part["trained_on"]
+        for name, part in config["attributions"].items()
+        if "trained_on" in part
     }
     if sources and "segmentation" not in config:
         yield (
@@ -314,13 +326,15 @@ def _round_problems(config: Mapping[str, Any]) -> Iterator[str]:
     origins = {key: path.split("/")[1].partition("+")[0] for key, path in sources.items()}
     for name, labels in sources.items():
         for problem in _path_problems(labels, config):
-            yield f"attributions.{name}.labels: {labels!r} {problem}"
+            yield f"attributions.{name}.trained_on: {labels!r} {problem}"
         origin = config["attributions"].get(origins[name], {})
         own, other = config["attributions"][name]["stride"], origin.get("stride")
-        if config["attributions"][name]["earlier"] and other not in (own, None):
-            yield f"attributions.{name}.stride is {own}, expected the earlier maps' {other}"
+        if config["attributions"][name]["previous_weight"] and other not in (own, None):
+            yield (
+                f"attributions.{name}.stride is {own}, expected that of the previous maps, {other}"
+            )
         if circle := _circle(name, origins):
-            yield f"attributions.{name}.labels leads back to itself: {' from '.join(circle)}"
+            yield f"attributions.{name}.trained_on leads back to itself: {' from '.join(circle)}"
 
 
 def _background_problems(place: str, background: Mapping[str, Any]) -> Iterator[str]:
@@ -332,28 +346,31 @@ def _background_problems(place: str, background: Mapping[str, Any]) -> Iterator[
 
 
 def _network_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Check what is asked of segmentation networks: only those of `segmentations` are trained."""
+    """Check what is asked of segmentation networks: only those of `trained_on` are trained."""
+    trained = config.get("segmentation", {}).get("trained_on", [])
     asked = {"export.predictions": config.get("export", {}).get("predictions", [])}
     for name, part in config["folders"].items():
-        asked[f"folders.{name}.segmentations"] = part["segmentations"]
+        asked[f"folders.{name}.predictions"] = part["predictions"]
     for place, paths in asked.items():
         for path in paths:
-            if path not in config["segmentations"]:
-                near = nearest(path, config["segmentations"])
-                yield f"{place}: {path!r} is not among the segmentations{near}: list it there too"
+            if path not in trained:
+                near = nearest(path, trained)
+                yield (
+                    f"{place}: {path!r} is not in segmentation.trained_on{near}: list it there too"
+                )
     for name, part in config["folders"].items():
-        if not (part["labels"] or part["segmentations"]):
-            yield f"folders.{name} wants nothing, expected labels or segmentations"
+        if not (part["pseudo_labels"] or part["predictions"]):
+            yield f"folders.{name} requests nothing, expected pseudo_labels or predictions"
     export = config.get("export")
-    if export and not (export["labels"] or export["predictions"]):
-        yield "export wants nothing, expected labels or predictions, or `export: null`"
+    if export and not (export["pseudo_labels"] or export["predictions"]):
+        yield "export requests nothing, expected pseudo_labels or predictions, or `export: null`"
 
 
-def _start_problems(classifiers: Mapping[str, Any]) -> Iterator[str]:
+def _init_problems(classifiers: Mapping[str, Any]) -> Iterator[str]:
     """Check what classifiers go on from: networks of the same shape, and not from each other."""
-    sources = {key: part.get("start") for key, part in classifiers.items()}
+    sources = {key: part.get("init_from") for key, part in classifiers.items()}
     for name, settings in classifiers.items():
-        place, start = f"classifiers.{name}.start", settings.get("start")
+        place, start = f"classifiers.{name}.init_from", settings.get("init_from")
         if start is None:
             continue
         if start not in classifiers:

@@ -32,7 +32,7 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
     """
     root = Path(dataset["images"])
     masks = Path(dataset["masks"]) if dataset["masks"] else None
-    table = read_label_table(Path(dataset["labels"]), dataset["classes"])
+    table = read_label_table(Path(dataset["image_labels"]), dataset["classes"])
     source = Source(classes=table.classes, problems=list(table.problems))
     source.check_names()
     if masks and not table.one_hot and not dataset["classes"]:
@@ -42,7 +42,7 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
         )
     files = find_images(root, source)
     names = _names(files)
-    rows = _match(files, names, table, Path(dataset["labels"]), root, source.problems)
+    rows = _match(files, names, table, Path(dataset["image_labels"]), root, source.problems)
     boxes = {}
     if dataset.get("boxes"):
         boxes = read_box_table(Path(dataset["boxes"]), names, source)

@@ -63,8 +63,8 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     source.check_names()
     files = find_photographs(root)
     rows: dict[str, tuple[str, ...]] | None = None
-    if dataset["labels"]:
-        table = read_label_table(root / dataset["labels"], classes)
+    if dataset["image_labels"]:
+        table = read_label_table(root / dataset["image_labels"], classes)
         source.problems += table.problems
         rows = _rows(table, files, source)
     known = None

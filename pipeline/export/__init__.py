@@ -42,5 +42,5 @@ FORMATS: dict[str, Format] = {
     ),
     "yolo": Format(yolo.write_yolo, yolo.LOADING, yolo.READERS, ("images", "tolerance")),
     "png": Format(png.write_png, png.LOADING, png.READERS),
-    "soft": Format(soft.write_soft, soft.LOADING, soft.READERS, ("unsure_below",), soft=True),
+    "soft": Format(soft.write_soft, soft.LOADING, soft.READERS, ("ignore_mask_below",), soft=True),
 }

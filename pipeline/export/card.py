@@ -29,7 +29,7 @@ class Provenance:
 
     Attributes
     ----------
-    kind : {"labels", "predictions"}
+    kind : {"pseudo_labels", "predictions"}
     method : str
         CLASSIFIER/MAPS/REFINEMENT.
     settings : mapping

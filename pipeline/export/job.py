@@ -25,14 +25,14 @@ class ExportOptions:
         COCO segmentations as polygons instead of run lengths.
     tolerance : float
         Of polygons, in pixels; see :func:`pipeline.export.polygons.polygons`.
-    unsure_below : float
+    ignore_mask_below : float
         Winning probability below which a pixel of a soft label is unsure.
     """
 
     images: str = "link"
     polygons: bool = False
     tolerance: float = 0.5
-    unsure_below: float = 0.5
+    ignore_mask_below: float = 0.5
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any]) -> "ExportOptions":

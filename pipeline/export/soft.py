@@ -23,7 +23,7 @@ LOADING = """\
 `probabilities/SPLIT/ID.safetensors` holds `classes`, the L label values that an image may show,
 0 (background) first, and `probabilities` of shape (L, H, W) in float16. The same as gray PNGs:
 `confidence/SPLIT/ID.png` is 255 times the winning probability, `ignore/SPLIT/ID.png` is 255
-where that is below `unsure_below`. `classes.json` names the values, `images.csv` has the
+where that is below `ignore_mask_below`. `classes.json` names the values, `images.csv` has the
 photographs, whose EXIF orientation has to be applied.
 
 ```python
@@ -56,7 +56,7 @@ def _probabilities_of(item: ExportItem) -> str:
 def _write_image(item: ExportItem, target: Target) -> Exported:
     numbers, probabilities = _read(item, target)
     winning = probabilities.max(axis=0).astype(np.float32)
-    unsure = winning < target.options.unsure_below
+    unsure = winning < target.options.ignore_mask_below
     name = f"{item.record.split}/{item.record.id}.png"
     hard_link(item.source, target.root / _probabilities_of(item))
     write_gray(target.root / "confidence" / name, np.rint(255 * winning).astype(np.uint8))

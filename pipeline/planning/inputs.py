@@ -36,9 +36,9 @@ def dataset_section(plan: Plan) -> dict[str, Any]:
         "root": f"{plan.home}/demo",
         "train_list": "ImageSets/Segmentation/train.txt",
         "val_list": "ImageSets/Segmentation/val.txt",
-        "labels": "labels.csv",
+        "image_labels": "labels.csv",
         "masks": "SegmentationClass",
-        "scored": ["train", "val"],
+        "scored_splits": ["train", "val"],
         "classes": list(DEMO_CLASSES),
     }
 
@@ -48,7 +48,7 @@ def photographs_section(plan: Plan) -> dict[str, Any]:
     section = dataset_section(plan)
     hidden = ("masks", "mask_values", "boxes", "score_list")
     known = {key: None for key in hidden if key in section}
-    return {key: value for key, value in section.items() if key != "scored"} | known
+    return {key: value for key, value in section.items() if key != "scored_splits"} | known
 
 
 def dataset_sources(plan: Plan) -> list[str]:
@@ -81,11 +81,11 @@ def _tables(plan: Plan) -> list[str]:
     """Give the user's tables and lists that say which images there are and what they show."""
     dataset = dataset_section(plan)
     if dataset["kind"] == "folder":
-        return [dataset["labels"]]
+        return [dataset["image_labels"]]
     root = Path(dataset["root"])
     if dataset["kind"] == "cub":
         return [str(root / name) for name in CUB_FILES]
-    names = [dataset[key] for key in ("train_list", "val_list", "labels") if dataset[key]]
+    names = [dataset[key] for key in ("train_list", "val_list", "image_labels") if dataset[key]]
     return [str(root / name) for name in names]
 
 
@@ -104,7 +104,7 @@ def _folders(plan: Plan) -> list[str]:
     root = Path(dataset["root"])
     if dataset["kind"] == "cub":
         return [str(root / "images")]
-    annotations = [] if dataset["labels"] else ["Annotations"]
+    annotations = [] if dataset["image_labels"] else ["Annotations"]
     masks = [dataset["masks"]] if dataset["masks"] else []
     return [str(root / name) for name in ("JPEGImages", *annotations, *masks)]
 
@@ -125,7 +125,7 @@ def _photographs(dataset: Mapping[str, Any]) -> list[Path]:
     photographs = find_photographs(root)
     wanted = _listed_ids(dataset, photographs)
     paths = [path for stem in wanted for path in photographs.get(stem, [])]
-    if not dataset["labels"]:
+    if not dataset["image_labels"]:
         paths += [root / "Annotations" / f"{image_id}.xml" for image_id in wanted]
     return paths
 
@@ -218,11 +218,11 @@ def state_of_weights(paths: Iterable[str]) -> str:
     return state_of(given) if given else ""
 
 
-def classifier_start(plan: Plan, classifier: str) -> list[str]:
+def classifier_weights(plan: Plan, classifier: str) -> list[str]:
     """Give the weights file that a classifier's training starts from, if it does."""
     settings = plan.config["classifiers"][classifier]
-    if settings["start"]:
-        return [f"{plan.root}/classifiers/{settings['start']}/model.safetensors"]
+    if settings["init_from"]:
+        return [f"{plan.root}/classifiers/{settings['init_from']}/model.safetensors"]
     return pretrained(plan.config, settings)
 
 

@@ -18,7 +18,7 @@ def times(plan: Plan) -> list[str]:
     jobs += _map_jobs(plan, "propagate_maps")
     jobs += [job for path in plan.labels for job in _shard_jobs(plan, f"make_labels/{path}/train")]
     jobs += [f"train_segmentation/{path}" for path in plan.networks]
-    for path in plan.config["segmentations"]:
+    for path in plan.segmentation_labels:
         jobs += _shard_jobs(plan, f"predict_masks/{path}/val")
     return [_file(plan, job) for job in jobs]
 
@@ -58,10 +58,10 @@ def _parts(file: str) -> tuple[str, str, str, str]:
 def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
     """Give all jobs that lead to maps, labels or predictions of a split."""
     if kind == "predictions":
-        before = _jobs_of(plan, "labels", method, "train")
+        before = _jobs_of(plan, "pseudo_labels", method, "train")
         own = _shard_jobs(plan, f"predict_masks/{method}/{split}")
         return [*before, f"train_segmentation/{method}", *own]
-    if kind == "labels":
+    if kind == "pseudo_labels":
         before = _jobs_of(plan, "maps", method.rpartition("/")[0], split)
         return [*before, *_shard_jobs(plan, f"make_labels/{method}/{split}")]
     source = method.split("+", maxsplit=1)[0]
@@ -81,7 +81,7 @@ def _round_before(plan: Plan, maps: str) -> list[str]:
     """Give all jobs that lead to the segmentation network that makes maps, if one does."""
     labels = plan.trained_on(maps)
     return (
-        [*_jobs_of(plan, "labels", labels, "train"), f"train_segmentation/{labels}"]
+        [*_jobs_of(plan, "pseudo_labels", labels, "train"), f"train_segmentation/{labels}"]
         if labels
         else []
     )
@@ -109,7 +109,7 @@ def _shard_jobs(plan: Plan, stem: str) -> list[str]:
 
 def _trainings(plan: Plan, classifier: str) -> list[str]:
     """Give the jobs that train a classifier, after those of the one that it starts from."""
-    start = plan.config["classifiers"][classifier].get("start")
+    start = plan.config["classifiers"][classifier].get("init_from")
     rule = "train_classifier" if plan.kind_of(classifier) == "network" else "fit_probe"
     return [*(_trainings(plan, start) if start else []), f"{rule}/{classifier}"]
 

@@ -78,13 +78,15 @@ class Plan:
 
     def has_masks_of(self, split: str) -> bool:
         """Whether a split is scored against masks."""
-        return self.has_masks and split in self.config["dataset"].get("scored", ["train", "val"])
+        return self.has_masks and split in self.config["dataset"].get(
+            "scored_splits", ["train", "val"]
+        )
 
     @property
     def has_boxes(self) -> bool:
         """Whether there are true boxes of the data set's own to score against."""
         dataset = self.config["dataset"]
-        annotated = dataset["kind"] == "voc" and dataset["labels"] is None
+        annotated = dataset["kind"] == "voc" and dataset["image_labels"] is None
         return annotated or dataset["kind"] == "cub" or dataset.get("boxes") is not None
 
     @property
@@ -101,17 +103,23 @@ class Plan:
     @cached_property
     def labels(self) -> list[str]:
         """CLASSIFIER/MAPS/REFINEMENT of everything wanted, in order."""
-        exported = self.config["export"]["labels"] if "export" in self.config else []
-        wanted = [*self.config["labels"], *self.config["segmentations"], *exported]
+        exported = self.config.get("export", {}).get("pseudo_labels", [])
+        wanted = [*self.config["pseudo_labels"], *self.segmentation_labels, *exported]
         steps = [step for path in wanted for step in [*self.rounds(path), path]]
         return unique([*steps, *(path for maps in self.compared for path in self.rounds(maps))])
+
+    @property
+    def segmentation_labels(self) -> list[str]:
+        """Pseudo-labels that the requested segmentation networks are trained on, in order."""
+        labels: list[str] = self.config.get("segmentation", {}).get("trained_on", [])
+        return labels
 
     @property
     def networks(self) -> list[str]:
         """CLASSIFIER/MAPS/REFINEMENT of the labels that segmentation networks learn, in order."""
         wanted = [*self.labels, *self.compared]
         before = [path for maps in wanted for path in self.rounds(maps)]
-        return unique([*before, *self.config["segmentations"]])
+        return unique([*before, *self.segmentation_labels])
 
     @property
     def maps(self) -> list[str]:
@@ -163,7 +171,7 @@ class Plan:
             CLASSIFIER/MAPS, or a longer path that starts so.
         """
         attribution = maps.split("/")[1].partition("+")[0]
-        labels: str | None = self.config["attributions"][attribution].get("labels")
+        labels: str | None = self.config["attributions"][attribution].get("trained_on")
         return labels
 
     def rounds(self, maps: str) -> list[str]:
@@ -189,14 +197,17 @@ class Plan:
     def map_weights(self, classifier: str, attribution: str) -> str:
         """Give the network that makes maps: the classifier, or a segmentation network."""
         labels = self.trained_on(f"{classifier}/{attribution}")
-        network = f"segmentations/{labels}" if labels else f"classifiers/{classifier}"
+        network = f"segmentation/{labels}" if labels else f"classifiers/{classifier}"
         return f"{self.root}/{network}/model.safetensors"
 
-    def earlier_maps(self, wildcards: Any) -> list[str]:
+    def previous_maps(self, wildcards: Any) -> list[str]:
         """Give the shard of the round before that maps are a mean with, where they are."""
         maps = f"{wildcards.classifier}/{wildcards.attribution}"
         labels = self.trained_on(maps)
-        if labels is None or not self.config["attributions"][wildcards.attribution]["earlier"]:
+        if (
+            labels is None
+            or not self.config["attributions"][wildcards.attribution]["previous_weight"]
+        ):
             return []
         before = self.map_shards(labels.rpartition("/")[0], wildcards.split)
         return [before[int(wildcards.shard)]]
@@ -211,15 +222,15 @@ class Plan:
 
     def label_shards(self, method: str, split: str = "train") -> list[str]:
         """Give the folders of pseudo-labels."""
-        return [f"{self.root}/labels/{method}/{split}/{shard}" for shard in self.shards]
+        return [f"{self.root}/pseudo_labels/{method}/{split}/{shard}" for shard in self.shards]
 
     def prediction_shards(self, method: str, split: str = "val") -> list[str]:
         """Give the folders of a segmentation network's predictions."""
         return [f"{self.root}/predictions/{method}/{split}/{shard}" for shard in self.shards]
 
     def kind_shards(self, kind: str, method: str, split: str) -> list[str]:
-        """Give the folders of label images of one kind, ``labels`` or ``predictions``."""
-        shards = self.label_shards if kind == "labels" else self.prediction_shards
+        """Return the folders of label images of one kind, ``pseudo_labels`` or ``predictions``."""
+        shards = self.label_shards if kind == "pseudo_labels" else self.prediction_shards
         return shards(method, split)
 
     def threshold(self, method: str) -> list[str]:
@@ -242,13 +253,13 @@ class Plan:
 
     def label_image_scores(self, method: str, split: str) -> list[str]:
         """Give the per-image table of pseudo-labels; none where there are no masks."""
-        path = f"{self.root}/scores/labels/{method}/{split}.csv"
+        path = f"{self.root}/scores/pseudo_labels/{method}/{split}.csv"
         return [path] if self.has_masks_of(split) else []
 
     def _scored_stems(self) -> list[str]:
         methods = self.labels if self.has_masks_of("train") else []
-        labels = [f"{self.root}/scores/labels/{method}/train" for method in methods]
-        networks = self.config["segmentations"] if self.has_masks_of("val") else []
+        labels = [f"{self.root}/scores/pseudo_labels/{method}/train" for method in methods]
+        networks = self.segmentation_labels if self.has_masks_of("val") else []
         return labels + [f"{self.root}/scores/predictions/{method}/val" for method in networks]
 
     def box_scores(self) -> list[str]:
@@ -270,7 +281,7 @@ class Plan:
         trained = [name for name in self.classifiers if self.kind_of(name) == "network"]
         networks = [f"classifiers/{name}" for name in trained]
         networks += [f"affinity/{method}" for method in self.walked]
-        networks += [f"segmentations/{name}" for name in self.networks]
+        networks += [f"segmentation/{name}" for name in self.networks]
         return [f"{self.root}/{network}/history.csv" for network in networks]
 
     def class_models(self) -> list[str]:
@@ -316,14 +327,15 @@ class Plan:
         wanted = self.config.get("export")
         if wanted is None:
             return []
-        methods = [f"{kind}/{path}" for kind in ("labels", "predictions") for path in wanted[kind]]
+        kinds = ("pseudo_labels", "predictions")
+        methods = [f"{kind}/{path}" for kind in kinds for path in wanted[kind]]
         return [
             f"{self.root}/export/{form}/{path}" for form in wanted["formats"] for path in methods
         ]
 
     def export_splits(self, kind: str) -> list[str]:
         """Give the splits that an export of a kind holds."""
-        usual = {"labels": ["train"], "predictions": ["val"]}
+        usual = {"pseudo_labels": ["train"], "predictions": ["val"]}
         splits: list[str] = self.config["export"]["splits"] or usual[kind]
         return splits
 
@@ -336,7 +348,7 @@ class Plan:
 
     def folder_manifest(self, name: str, kind: str, classifier: str) -> str:
         """Give the manifest that a folder's label images of one kind are made with."""
-        return self.manifest(name, classifier if kind == "labels" else None)
+        return self.manifest(name, classifier if kind == "pseudo_labels" else None)
 
     def export_scores(self, kind: str, method: str) -> list[str]:
         """Give the scores that an export's data card tells."""
@@ -348,11 +360,8 @@ class Plan:
         return [
             f"{self.root}/folders/{name}/{kind}/{method}"
             for name, folder in self.folders.items()
-            for kind, methods in (
-                ("predictions", folder["segmentations"]),
-                ("labels", folder["labels"]),
-            )
-            for method in methods
+            for kind in ("predictions", "pseudo_labels")
+            for method in folder[kind]
         ]
 
 

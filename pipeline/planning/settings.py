@@ -10,9 +10,14 @@ Config = Mapping[str, Any]
 GRADIENT_PRECISION = "32-true"
 
 
+def segmentation_training(config: Config) -> dict[str, Any]:
+    """Return the settings that decide a segmentation network's training."""
+    return {key: value for key, value in config["segmentation"].items() if key != "trained_on"}
+
+
 def affinity_training(config: Config) -> dict[str, Any]:
     """Give what decides an affinity network's training, without what made its labels."""
-    return {key: value for key, value in config["affinity"].items() if key != "labels"}
+    return {key: value for key, value in config["affinity"].items() if key != "confident_labels"}
 
 
 def background(config: Config, refinement: str) -> dict[str, Any]:
@@ -36,14 +41,14 @@ def map_settings(config: Config, maps: str) -> dict[str, Any]:
     """Say what is printed with every score of maps."""
     attribution, _, walk = maps.partition("+")
     settings = dict(config["attributions"][attribution])
-    shown = {"attribution": settings.pop("method"), "image labels given": True}
-    shown["long side at most"] = settings.pop("max_size")
-    if "labels" in settings:
-        shown["network trained on"] = settings.pop("labels")
+    shown = {"attribution": settings.pop("method"), "image_labels_given": True}
+    shown["max_size"] = settings.pop("max_size")
+    if "trained_on" in settings:
+        shown["trained_on"] = settings.pop("trained_on")
     if config["dataset"].get("score_list"):
         shown["train split scored on"] = config["dataset"]["score_list"]
     walked = config["random_walks"][walk] if walk else None
-    return shown | settings | {"random walk": walked, "crf": None}
+    return shown | settings | {"random_walk": walked, "crf": None}
 
 
 def label_settings(config: Config, maps: str, refinement: str) -> dict[str, Any]:
@@ -58,8 +63,8 @@ def prediction_settings(config: Config) -> dict[str, Any]:
     """Say what is printed with every score of predictions."""
     prediction = config["prediction"]
     return {
-        "image labels given": False, "scales": prediction["scales"], "flip": prediction["flip"],
-        "long side at most": prediction["max_size"], "crf": prediction["crf"],
+        "image_labels_given": False, "scales": prediction["scales"], "flip": prediction["flip"],
+        "max_size": prediction["max_size"], "crf": prediction["crf"],
     }  # fmt: skip
 
 
@@ -74,7 +79,8 @@ def export_settings(config: Config, kind: str, method: str) -> dict[str, Any]:
 def export_options(config: Config) -> dict[str, Any]:
     """Give what decides how an export's files are written."""
     return {
-        key: config["export"][key] for key in ("images", "polygons", "tolerance", "unsure_below")
+        key: config["export"][key]
+        for key in ("images", "polygons", "tolerance", "ignore_mask_below")
     }
 
 

@@ -125,11 +125,11 @@ class Labeling:
     certainty: NDArray[np.float32]
     support: NDArray[np.float32]
 
-    def label_image(self, unsure_below: float | None) -> NDArray[np.uint8]:
+    def label_image(self, uncertain_below: float | None) -> NDArray[np.uint8]:
         """Give the (H, W) label image; pixels whose support is lower become 255."""
         label: NDArray[np.uint8] = self.numbers[self.winners]
-        if unsure_below is not None:
-            label[self.support < unsure_below] = IGNORE
+        if uncertain_below is not None:
+            label[self.support < uncertain_below] = IGNORE
         return label
 
 

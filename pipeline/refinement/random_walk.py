@@ -155,18 +155,18 @@ class TransitionMatrix:
         return [flat[:, grid.margin + s : grid.margin + s + grid.cells] for s in starts]
 
 
-def confident_seeds(maps: Tensor, *, foreground: float, background: float) -> Tensor:
-    """Keep of class maps where a class, or the background, is sure.
+def confident_markers(maps: Tensor, *, foreground: float, background: float) -> Tensor:
+    """Select the markers of a random walk: the confident cells of every class and the background.
 
     Parameters
     ----------
     maps : (K, H, W) float tensor
         In [0, 1].
     foreground : float
-        A class's seeds are above this share of its own maximum: each class has some, unless
-        others are stronger wherever it is strong.
+        A cell is a marker of a class above this share of the class's maximum, if no other
+        class is stronger there.
     background : float
-        The background's seeds are where all maps are below this.
+        A cell is a marker of the background where all maps are below this.
 
     Returns
     -------
@@ -175,28 +175,29 @@ def confident_seeds(maps: Tensor, *, foreground: float, background: float) -> Te
     """
     strongest = torch.cat([maps.new_zeros((1, *maps.shape[1:])), maps]).amax(dim=0)
     own = foreground * maps.amax(dim=(1, 2), keepdim=True)
-    things = (maps > own) & (maps == strongest)
-    return torch.cat([things, (strongest < background)[None]]).float()
+    objects = (maps > own) & (maps == strongest)
+    return torch.cat([objects, (strongest < background)[None]]).float()
 
 
-def class_shares(walked: Tensor) -> Tensor:
-    """Give each class's share of all that has arrived at a cell, the background's included.
+def class_probabilities(walked: Tensor) -> Tensor:
+    """Return the probability of each class after a marker-based random walk.
 
-    The published walk divides by an image's maximum instead, and what edges surround, small
-    things above all, stays dim: little comes in, of any class. A share does not know how much
-    came. It is near the random walker's probability (Grady 2006), but seeds are not held and
-    the walk ends after its steps.
+    A class's probability is its part of everything that reached a cell, background included.
+    It approximates the random walker of Grady 2006, but markers are not held fixed and the walk
+    ends after a number of steps. The published walk divides by the image's maximum instead:
+    regions enclosed by boundaries, small objects above all, then stay dim because little of any
+    class reaches them.
 
     Parameters
     ----------
     walked : (K + 1, H, W) float32 tensor
-        Seeds of K classes and of the background after a walk. The polynomial's error may have
+        Markers of K classes and of the background after a walk. The polynomial's error may have
         left values just below zero: they count as zero.
 
     Returns
     -------
     (K, H, W) float32 tensor
-        In [0, 1]; 0 where nothing has arrived.
+        In [0, 1]; 0 where nothing arrived.
     """
     arrived = walked.clamp(min=0)
     total = arrived.sum(dim=0)

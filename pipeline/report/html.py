@@ -9,6 +9,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 HERE = Path(__file__).parent
+#: How settings of a score are worded for a reader; other keys are shown as they are.
+SETTINGS = {
+    "image_labels_given": "image-level labels given",
+    "max_size": "long side at most",
+    "trained_on": "network trained on",
+    "random_walk": "random walk",
+}
 
 
 def render(template: str, **context: Any) -> str:
@@ -17,9 +24,9 @@ def render(template: str, **context: Any) -> str:
     Parameters
     ----------
     template : str
-        A file of this folder; filters are :func:`percent`, :func:`duration`, :func:`plain` and
-        :func:`embedded`, and ``asset(NAME)`` stands for the text of a style sheet or script of
-        this folder.
+        A file of this folder; filters are :func:`percent`, :func:`duration`, :func:`plain`,
+        :func:`setting` and :func:`embedded`, and ``asset(NAME)`` is the text of a style sheet or
+        script of this folder.
     **context
         What the template names; a name that is lacking is an error.
     """
@@ -34,6 +41,7 @@ def render(template: str, **context: Any) -> str:
         "percent": percent,
         "duration": duration,
         "plain": plain,
+        "setting": setting,
         "embedded": embedded,
     }
     environment.globals["asset"] = _asset
@@ -50,6 +58,11 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def setting(key: str) -> str:
+    """Return the words for a setting's key."""
+    return SETTINGS.get(key, key)
 
 
 def plain(value: Any) -> str:

@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 #: Path segments that name a method, after the folder of each kind of file.
 METHOD_LENGTH = {
-    "classifiers": 1, "maps": 2, "affinity": 2, "labels": 3, "segmentations": 3, "predictions": 3,
-    "quality": 3,
+    "classifiers": 1, "maps": 2, "affinity": 2, "pseudo_labels": 3, "segmentation": 3,
+    "predictions": 3, "quality": 3,
 }  # fmt: skip
 #: What each kind of score is of, in the order of the data's way.
-KINDS = {"maps": "class maps", "labels": "pseudo-labels", "predictions": "predictions"}
+KINDS = {"maps": "class maps", "pseudo_labels": "pseudo-labels", "predictions": "predictions"}
 
 
 #: What the columns of a per-image table begin with that hold the IoU of a class.
@@ -85,7 +85,7 @@ def method_of(path: Path) -> tuple[str, str]:
     Parameters
     ----------
     path : Path
-        For example ``results/demo/labels/plain/cam/crf/train/0``.
+        For example ``results/demo/pseudo_labels/plain/cam/crf/train/0``.
 
     Returns
     -------

@@ -59,7 +59,7 @@ class Background:
 
     rule: str
     value: float
-    chosen: str
+    threshold_source: str
 
 
 @dataclass(frozen=True)
@@ -267,7 +267,7 @@ def _result_of(run: Run, files: ScoreFiles) -> Result:
             f"{files.document}: mIoU is {document['miou']}, that of {files.counts.name} is {miou}: "
             "they are of different runs: delete both and make them again"
         )
-    config, given = run.config, settings.get("image labels given")
+    config, given = run.config, settings.get("image_labels_given")
     return Result(
         run=run,
         kind=kind,
@@ -297,7 +297,7 @@ def _background(document: Mapping[str, Any]) -> Background | None:
         return None
     # Of maps, a threshold is all that can be swept.
     rule = (document["settings"].get("background") or {}).get("rule", "threshold")
-    return Background(str(rule), float(threshold["value"]), str(threshold["chosen"]))
+    return Background(str(rule), float(threshold["value"]), str(threshold["threshold_source"]))
 
 
 def _hours(times: Sequence[Path]) -> float | None:

@@ -165,7 +165,9 @@ def _table(group: Group) -> Table:
     notes: dict[str, int] = {}
     lines = []
     for entry, pair in zip(group.entries, (None, *group.to_best), strict=True):
-        chosen = [result.background.chosen for result in entry.results if result.background]
+        chosen = [
+            result.background.threshold_source for result in entry.results if result.background
+        ]
         numbers = [notes.setdefault(words, len(notes) + 1) for words in chosen]
         lines.append(
             Line(

@@ -277,7 +277,7 @@ def _affinity(wildcards: Wildcards, config: Config, images: Images) -> Work:
 
 
 def _affinity_labels(wildcards: Wildcards, config: Config, images: Images) -> Work:
-    settings = config["affinity"]["labels"]["crf"]
+    settings = config["affinity"]["confident_labels"]["crf"]
     own = _own({**wildcards, "split": "train"}, config, images)
     once = _crf(settings, images, images.labels + 1)
     return Work(refining={"image": own, "crf": 2 * own * once}, bytes=_png_bytes(images) * own)

@@ -47,7 +47,7 @@ def evaluate(
         Folders of label images ``ID.png``.
     split : str
         ``"train"`` or ``"val"``.
-    kind : {"labels", "predictions"}
+    kind : {"pseudo_labels", "predictions"}
         What is scored.
     method : str
         CLASSIFIER/MAPS/REFINEMENT.
@@ -130,8 +130,11 @@ def _threshold(
         return None
     if files:
         value = chosen_threshold(files[0], background["value"])
-        return {"value": value, "chosen": f"by the rule {background['value']!r}, without masks"}
-    return {key: background[key] for key in ("value", "chosen")}
+        return {
+            "value": value,
+            "threshold_source": f"by the rule {background['value']!r}, without masks",
+        }
+    return {key: background[key] for key in ("value", "threshold_source")}
 
 
 def _row(image_id: str, score: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -47,7 +47,7 @@ def export_labels(
         Score documents of the labels, as `evaluate` writes them; empty without masks.
     format : str
         One of :data:`pipeline.export.FORMATS`.
-    kind : {"labels", "predictions"}
+    kind : {"pseudo_labels", "predictions"}
         What is exported.
     method : str
         CLASSIFIER/MAPS/REFINEMENT.

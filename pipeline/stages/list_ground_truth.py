@@ -54,7 +54,9 @@ def list_ground_truth(
     del sources
     source = read_dataset(dataset, seed)
     records = read_manifest(manifest, classes).records
-    truth = check_truth(source, records, dataset["scored"] if dataset.get("masks") else [], threads)
+    truth = check_truth(
+        source, records, dataset["scored_splits"] if dataset.get("masks") else [], threads
+    )
     write_masks(masks, truth.masks, source.mask_values)
     write_boxes(boxes, truth.boxes)
     write_findings(findings, truth.findings)

@@ -29,7 +29,7 @@ def make_labels(
     background: Mapping[str, Any],
     crf: Mapping[str, Any] | None,
     graph_cut: Mapping[str, Any] | None,
-    unsure_below: float | None,
+    uncertain_below: float | None,
     labels: Path,
     figures: Path,
     threads: int,
@@ -50,7 +50,7 @@ def make_labels(
         Settings of the dense CRF.
     graph_cut : mapping or None
         Settings of the graph cut, which stands in for threshold and CRF.
-    unsure_below : float or None
+    uncertain_below : float or None
         Share of the maps' scores for its label below which a pixel is left at 255.
     labels : Path
         Output: a folder.
@@ -67,7 +67,7 @@ def make_labels(
     """
     labeler = Labeler(
         labeler_of(resolved_background(background, threshold), crf, graph_cut),
-        partial(_write_image, unsure_below=unsure_below),
+        partial(_write_image, uncertain_below=uncertain_below),
         needs_image=crf is not None or graph_cut is not None,
     )
     rows = label_shard(
@@ -78,10 +78,10 @@ def make_labels(
 
 
 def _write_image(
-    path: Path, labeling: Labeling, *, unsure_below: float | None
+    path: Path, labeling: Labeling, *, uncertain_below: float | None
 ) -> tuple[float, float]:
     """Write the label image; give the share of sure pixels, and what the refinement kept."""
-    label = labeling.label_image(unsure_below)
+    label = labeling.label_image(uncertain_below)
     write_label(path.with_name(f"{path.name}.png"), label)
     initial = labeling.numbers[labeling.initial]
     return float((labeling.certainty >= SURE).mean()), label_agreement(initial, label)

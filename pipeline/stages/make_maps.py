@@ -37,7 +37,7 @@ def make_maps(
     manifest: Path,
     classes: Path,
     weights: Path,
-    earlier: list[Path],
+    previous: list[Path],
     settings: Mapping[str, Any],
     precision: str,
     split: str,
@@ -55,7 +55,7 @@ def make_maps(
         Images with their labels, and the class names.
     weights : Path
         The classifier or, for the method ``segmentation``, the segmentation network.
-    earlier : list of Path
+    previous : list of Path
         At most one shard of maps of the round before, which the maps become a mean with.
     settings : mapping
         Keys ``method``, ``scales``, ``flip``, ``max_size``, ``stride`` and, of methods on a
@@ -81,7 +81,7 @@ def make_maps(
     data = read_manifest(manifest, classes)
     records = data.of_shard(split, shard, shards)
     mapper = _mapper(make_fabric(precision, threads, gpu), weights, settings)
-    before = MapShard(earlier[0]) if earlier else None
+    before = MapShard(previous[0]) if previous else None
 
     def image_maps(record: Record) -> tuple[str, ClassMaps]:
         image, numbers = read_rgb(record.image), data.class_numbers(record)
@@ -89,7 +89,9 @@ def make_maps(
         found = mapper(image, numbers)
         values = found.values
         if before is not None:
-            values = _mean(values, before.of_size(record.id, size).values, settings["earlier"])
+            values = _mean(
+                values, before.of_size(record.id, size).values, settings["previous_weight"]
+            )
         return record.id, ClassMaps(numbers, values, size, found.agreement, found.full)
 
     work = progress(records, total=len(records), what=f"maps of {split}, shard {shard}")
@@ -110,9 +112,9 @@ def _mapper(fabric: Fabric, weights: Path, settings: Mapping[str, Any]) -> Mappe
 
 
 def _mean(
-    values: NDArray[np.float16], earlier: NDArray[np.float16], weight: float
+    values: NDArray[np.float16], previous: NDArray[np.float16], weight: float
 ) -> NDArray[np.float16]:
-    mean = (1 - weight) * values.astype(np.float32) + weight * earlier.astype(np.float32)
+    mean = (1 - weight) * values.astype(np.float32) + weight * previous.astype(np.float32)
     return mean.astype(np.float16)
 
 

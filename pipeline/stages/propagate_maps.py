@@ -14,7 +14,7 @@ from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.io.arrays import ClassMaps, MapShard, write_maps
 from pipeline.io.images import read_rgb
 from pipeline.models.boundary import boundary_map, load_boundary_network
-from pipeline.refinement.random_walk import class_shares, confident_seeds, random_walk
+from pipeline.refinement.random_walk import class_probabilities, confident_markers, random_walk
 from pipeline.runtime.device import make_fabric, on_device
 from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage
@@ -72,7 +72,7 @@ def propagate_maps(
     fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_boundary_network(weights))
     edges = partial(boundary_map, model, flip=settings["flip"], max_size=settings["max_size"])
-    seeds = settings["seeds"]
+    markers = settings["markers"]
     walk = partial(
         random_walk,
         radius=settings["radius"],
@@ -88,8 +88,8 @@ def propagate_maps(
             edges(read_rgb(record.image, item.size), (item.values.shape[1], item.values.shape[2]))
             for record, item in zip(group, items, strict=True)
         ]
-        starts = [confident_seeds(value, **seeds) for value in values] if seeds else values
-        spread = map(class_shares if seeds else _to_unit_maximum, walk(starts, barriers))
+        starts = [confident_markers(value, **markers) for value in values] if markers else values
+        spread = map(class_probabilities if markers else _to_unit_maximum, walk(starts, barriers))
         for record, item, value in zip(group, items, spread, strict=True):
             yield record.id, ClassMaps(item.classes, _stored(value), item.size)
 

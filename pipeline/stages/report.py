@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 #: Characters of all pictures of the page: with its text it stays below 20 MB.
 PICTURE_BUDGET = 16_000_000
 #: What the gallery shows of each split: the kind of its scores.
-SHOWN = {"train": "labels", "val": "predictions"}
+SHOWN = {"train": "pseudo_labels", "val": "predictions"}
 
 
 def report(

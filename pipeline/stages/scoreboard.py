@@ -21,7 +21,7 @@ COMPARED = ("difference", "low", "high", "p", "p_holm")
 COLUMNS = (
     "experiment", "kind", "method", "data", "split", "images", "classifier", "segmentation",
     "seeds", "runs", "miou_mean", "miou_sd", "background_rule", "background_value",
-    "background_chosen", "crf_iterations", "image_labels_given", "hours", "best", *COMPARED,
+    "threshold_source", "crf_iterations", "image_labels_given", "hours", "best", *COMPARED,
 )  # fmt: skip
 #: Columns of the table of pairs: a is the better one.
 PAIR_COLUMNS = (
@@ -40,7 +40,7 @@ def scoreboard(
         Records of this experiment's runs. Those of all others are found below ``table``'s
         folder.
     others : sequence of str
-        :func:`pipeline.report.records.known_records` of the others: a change of one reruns the rule.
+        :func:`pipeline.report.records.known_records` of the others: a change reruns the rule.
     table : Path
         Output (CSV): one row a method of an experiment; shares are in [0, 1], and differences
         are to the best of the same kind on the same images.
@@ -86,7 +86,9 @@ def _described(entry: Entry) -> dict[str, Any]:
         "miou_sd": entry.deviation,
         "background_rule": _listed(background.rule for background in backgrounds),
         "background_value": _listed(background.value for background in backgrounds),
-        "background_chosen": _listed((background.chosen for background in backgrounds), "; "),
+        "threshold_source": _listed(
+            (background.threshold_source for background in backgrounds), "; "
+        ),
         "crf_iterations": first.crf,
         "image_labels_given": {True: "yes", False: "no", None: None}[first.labels_given],
         "hours": entry.hours,

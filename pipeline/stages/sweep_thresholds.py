@@ -100,7 +100,7 @@ def sweep_thresholds(
         "settings": settings,
         "threshold": {
             "value": float(levels[best]),
-            "chosen": f"best of {thresholds} in a sweep against the masks of this split",
+            "threshold_source": f"best of {thresholds} in a sweep against the masks of this split",
         },
         "label_free": {
             "rule": rule,

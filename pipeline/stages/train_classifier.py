@@ -71,7 +71,7 @@ def train_classifier(
     validated = _validated_epochs(data, settings)
     fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
-    if settings["start"]:
+    if settings["init_from"]:
         model = continue_classifier(settings, len(data.classes), pretrained[0])
     else:
         model = create_classifier(settings, len(data.classes), next(iter(pretrained), None))

@@ -49,7 +49,7 @@ def visualize_units(
     weights : Path
         The classifier.
     settings : mapping
-        Keys ``units``, ``pictures``, ``region`` and ``max_size``.
+        Keys ``per_class``, ``images``, ``region`` and ``max_size``.
     precision : str
         Arithmetic of the forward pass.
     grid : Path
@@ -63,12 +63,12 @@ def visualize_units(
     records = data.of_split("train")
     fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_classifier(weights), fold=False)
-    units, strengths = class_units(model, settings["units"])
+    units, strengths = class_units(model, settings["per_class"])
     wanted = torch.unique(units)
     view = _View(model, settings["max_size"])
     work = progress(records, total=len(records), what="units of train")
     means = (view.maps(record, wanted).mean(dim=(1, 2)) for record in work)
-    chosen = dict(zip(wanted.tolist(), most_exciting(means, settings["pictures"]), strict=True))
+    chosen = dict(zip(wanted.tolist(), most_exciting(means, settings["images"]), strict=True))
     strips, captions = [], []
     names = progress(
         data.classes, total=len(data.classes), what="pictures of units", unit="classes"

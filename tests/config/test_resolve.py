@@ -36,7 +36,7 @@ def test_every_shipped_configuration_resolves(path):
     if config["dataset"]["kind"] == "voc":
         config["dataset"].setdefault("root", "anywhere")
     if config["dataset"]["kind"] == "folder":
-        config["dataset"] |= {"images": "photographs", "labels": "labels.csv"}
+        config["dataset"] |= {"images": "photographs", "image_labels": "labels.csv"}
     assert resolve(config)["experiment"] == config["experiment"]
 
 
@@ -82,7 +82,8 @@ def test_defaults_are_filled_in_and_the_input_is_not_changed(demo):
 
 @pytest.mark.parametrize("section", ["class_models", "units", "comparison", "affinity"])
 def test_what_is_not_asked_for_is_not_filled_in(demo, section):
-    demo |= {"labels": ["plain/cam/threshold"], "segmentations": []}
+    demo["pseudo_labels"] = ["plain/cam/threshold"]
+    demo["segmentation"]["trained_on"] = []
     demo.pop(section, None)
     assert section not in resolve(demo)
 
@@ -134,7 +135,7 @@ BAD = [
     (["seed"], "x", "seed is 'x', expected a whole number (Seed of"),
     (["dataset", "kind"], "vocc", "dataset.kind is 'vocc', expected one of demo, folder, voc, cub"),
     (["dataset", "trian"], 3, "unknown key 'trian' in dataset: did you mean 'train'?"),
-    (["dataset"], {"kind": "folder", "images": "x"}, "dataset lacks 'labels'"),
+    (["dataset"], {"kind": "folder", "images": "x"}, "dataset lacks 'image_labels'"),
     (["dataset"], {"kind": "voc", "root": "x", "mask": "y"}, "did you mean 'masks'?"),
     (["dataset"], [], "dataset is [], expected keys with values"),
     (["dataset"], None, "the top level lacks 'dataset'"),
@@ -142,8 +143,8 @@ BAD = [
     (["classifiers", "plain", "puzzle"], {"alpha": -1}, "puzzle.alpha is -1, expected at least 0"),
     (["classifiers", "plain", "optimizer", "name"], "adam", "did you mean 'adamw'?"),
     (["classifiers", "plain", "preset"], "nothing", "expected one of puzzle-cam, cam"),
-    (["classifiers", "plain", "start"], "puzle", "which classifiers lacks: did you mean 'puzzle'?"),
-    (["classifiers", "plain", "start"], "plain", "leads back to itself: plain from plain"),
+    (["classifiers", "plain", "init_from"], "puzle", "classifiers lacks: did you mean 'puzzle'?"),
+    (["classifiers", "plain", "init_from"], "plain", "leads back to itself: plain from plain"),
     (["classifiers", "puzzle", "augmentation", "crop"], 120, "crop is 120, expected a multiple"),
     (["refinements", "crf", "crf"], {"iters": 5}, "did you mean 'iterations'?"),
     (["shards"], 2.0, "shards is 2.0, expected a whole number"),
@@ -156,15 +157,15 @@ BAD = [
     (["segmentation", "accumulate"], 16, "accumulate 16, expected two images or more in each part"),
     (["refinements", "crf", "crf"], {"iterations": "5"}, "for text, write 5"),
     (["refinements", "crf", "background"], {"value": 1.5}, "expected a threshold below 1"),
-    (["labels"], ["plain/cam/cfr"], "'cfr', which refinements lacks: did you mean 'crf'?"),
-    (["labels"], ["plain/cam"], "labels.0 is 'plain/cam', expected pattern"),
+    (["pseudo_labels"], ["plain/cam/cfr"], "'cfr', which refinements lacks: did you mean 'crf'?"),
+    (["pseudo_labels"], ["plain/cam"], "pseudo_labels.0 is 'plain/cam', expected pattern"),
     (["attributions", "gradcam"], {}, "gradcam lacks 'method': expected one of cam, grad-cam"),
     (["attributions", "mine"], {"method": "camm"}, "did you mean 'cam'?"),
-    (["attributions", "segmentation"], {}, "attributions.segmentation lacks 'labels'"),
-    (["attributions", "second"], ROUND | {"labels": "plain/camm/crf"}, "did you mean 'cam'?"),
+    (["attributions", "segmentation"], {}, "attributions.segmentation lacks 'trained_on'"),
+    (["attributions", "second"], ROUND | {"trained_on": "plain/camm/crf"}, "did you mean 'cam'?"),
     (
-        ["attributions", "second"], ROUND | {"labels": "plain/second/crf"},
-        "attributions.second.labels leads back to itself: second from second",
+        ["attributions", "second"], ROUND | {"trained_on": "plain/second/crf"},
+        "attributions.second.trained_on leads back to itself: second from second",
     ),
     (["attributions", "cam", "crops"], 5, "unknown key 'crops' in attributions.cam"),
     (["attributions", "saliency"], {"crops": 10}, "saliency.crops is 10, expected one of 1, 5"),
@@ -175,8 +176,8 @@ BAD = [
     (["classifiers", "plain", "xyz"], 1, "'xyz' in classifiers.plain: expected one of kind"),
     (["classifiers", "plain", "optimizer", "learning_rate"], "1e-5", "for text, write 1.0e-05"),
     (["classifiers", "plain", "optimizer", "learning_rate"], "1e-3", "for text, write 0.001"),
-    (["labels"], "plain/cam/crf", "labels is 'plain/cam/crf', expected a list (Pseudo-labels"),
-    (["dataset"], {"kind": "folder", "images": "", "labels": "x"}, "is '', expected some text"),
+    (["pseudo_labels"], "plain/cam/crf", "is 'plain/cam/crf', expected a list (Pseudo-labels"),
+    (["dataset"], {"kind": "folder", "images": "", "image_labels": "x"}, "expected some text"),
     (["refinements", "crf", "graph_cut"], {}, "crf and graph_cut, expected one of them"),
     (
         ["refinements", "threshold", "graph_cut"], {"background_quantile": 0.95},
@@ -228,7 +229,7 @@ def test_a_number_that_is_suggested_is_one_to_yaml(demo):
 
 
 def test_a_section_that_is_null_is_taken_back(demo):
-    wanted = {"labels": ["plain/cam/crf"], "formats": ["png"]}
+    wanted = {"pseudo_labels": ["plain/cam/crf"], "formats": ["png"]}
     assert "export" in resolve(demo | {"export": wanted})
     assert resolve(demo | {"export": None}) == resolve(demo)
     with pytest.raises(UserError, match="lacks 'classifiers'") as caught:
@@ -239,12 +240,12 @@ def test_a_section_that_is_null_is_taken_back(demo):
 
 def test_home_is_expanded_in_every_path(demo, monkeypatch):
     monkeypatch.setenv("HOME", "/home/ann")
-    demo["dataset"] = {"kind": "folder", "images": "~/p", "labels": "~/l.csv", "masks": None}
+    demo["dataset"] = {"kind": "folder", "images": "~/p", "image_labels": "~/l.csv", "masks": None}
     demo |= {"weights": {"resnet18": "~/w"}, "downloads": {"folder": "~"}}
-    demo["folders"] = {"x": {"images": "~/x", "labels": ["plain/cam/crf"]}}
+    demo["folders"] = {"x": {"images": "~/x", "pseudo_labels": ["plain/cam/crf"]}}
     resolved = resolve(demo)
     assert resolved["dataset"]["images"] == "/home/ann/p"
-    assert resolved["dataset"]["labels"] == "/home/ann/l.csv"
+    assert resolved["dataset"]["image_labels"] == "/home/ann/l.csv"
     assert resolved["dataset"]["masks"] is None
     assert resolved["weights"] == {"resnet18": "/home/ann/w"}
     assert resolved["downloads"]["folder"] == "/home/ann"
@@ -252,29 +253,29 @@ def test_home_is_expanded_in_every_path(demo, monkeypatch):
 
 
 def test_maps_of_a_network_are_of_the_classifier_that_its_labels_come_from(demo):
-    demo["attributions"]["second"] = ROUND | {"labels": "puzzle/cam+rw/crf"}
-    resolve(demo | {"labels": ["puzzle/second/crf"]})
+    demo["attributions"]["second"] = ROUND | {"trained_on": "puzzle/cam+rw/crf"}
+    resolve(demo | {"pseudo_labels": ["puzzle/second/crf"]})
     expected = "labels: 'plain/second/crf' names 'second', .* expected puzzle/second$"
     with pytest.raises(UserError, match=expected):
-        resolve(demo | {"labels": ["plain/second/crf"]})
-    del demo["segmentation"], demo["segmentations"]
+        resolve(demo | {"pseudo_labels": ["plain/second/crf"]})
+    del demo["segmentation"]
     with pytest.raises(UserError, match=r"attributions.second .* no section 'segmentation'"):
-        resolve(demo | {"labels": ["puzzle/second/crf"]})
+        resolve(demo | {"pseudo_labels": ["puzzle/second/crf"]})
 
 
 def test_maps_in_one_mean_have_one_stride(demo):
-    second = ROUND | {"labels": "puzzle/cam+rw/crf", "stride": 8}
+    second = ROUND | {"trained_on": "puzzle/cam+rw/crf", "stride": 8}
     demo["attributions"]["second"] = second
     resolve(demo)
-    demo["attributions"]["second"] = second | {"earlier": 0.5}
-    with pytest.raises(UserError, match=r"second\.stride is 8, expected the earlier maps' 4$"):
+    demo["attributions"]["second"] = second | {"previous_weight": 0.5}
+    with pytest.raises(UserError, match=r"stride is 8, expected that of the previous maps, 4$"):
         resolve(demo)
 
 
 def test_rounds_that_lead_back_to_each_other_are_named(demo):
     for name, other in (("a", "b"), ("b", "a")):
-        demo["attributions"][name] = ROUND | {"labels": f"plain/{other}/crf"}
-    with pytest.raises(UserError, match=r"attributions\.a\.labels .* a from b from a;"):
+        demo["attributions"][name] = ROUND | {"trained_on": f"plain/{other}/crf"}
+    with pytest.raises(UserError, match=r"attributions\.a\.trained_on .* a from b from a;"):
         resolve(demo)
 
 
@@ -524,7 +525,7 @@ def test_keys_that_stand_twice_are_found_in_time_linear_in_aliases(tmp_path):
 
 
 def own_folder(demo, **dataset):
-    given = {"kind": "folder", "images": "photographs", "labels": "labels.csv"}
+    given = {"kind": "folder", "images": "photographs", "image_labels": "labels.csv"}
     return demo | {"dataset": given | dataset}
 
 

@@ -125,8 +125,8 @@ def test_a_folders_images_have_the_boxes_of_their_rows(images):
         HEADER + "a,cat,0,0,1,1\nb,dog,1,1,2,2\na.jpg,dog,0,0,4,3\n", encoding="utf-8"
     )
     dataset = {
-        "images": str(images / "JPEGImages"), "labels": str(images / "labels.csv"), "masks": None,
-        "classes": None, "val_fraction": 0.5, "boxes": str(images / "boxes.csv"),
+        "images": str(images / "JPEGImages"), "image_labels": str(images / "labels.csv"),
+        "masks": None, "classes": None, "val_fraction": 0.5, "boxes": str(images / "boxes.csv"),
     }  # fmt: skip
     source = read_folder(dataset, seed=0)
     assert source.problems == []
@@ -155,7 +155,7 @@ def voc(images):
         HEADER + "a.jpg,dog,0,0,3,3\nc,cat,0,0,1,1\n", encoding="utf-8"
     )
     return {
-        "root": str(images), "train_list": "train.txt", "val_list": "val.txt", "labels": None,
+        "root": str(images), "train_list": "train.txt", "val_list": "val.txt", "image_labels": None,
         "masks": None, "classes": None, "boxes": "boxes.csv",
     }  # fmt: skip
 

@@ -172,7 +172,12 @@ def test_the_devkit_is_read_as_a_data_set(archives, folder):
     assemble_devkit(*archives, folder)
     lists = {f"{part}_list": f"ImageSets/Segmentation/{name}.txt"
              for part, name in (("train", "train_aug"), ("val", "val"))}  # fmt: skip
-    others = {"root": folder, "labels": None, "masks": "SegmentationClassAug", "classes": None}
+    others = {
+        "root": folder,
+        "image_labels": None,
+        "masks": "SegmentationClassAug",
+        "classes": None,
+    }
     source = read_voc(lists | others)
     assert source.problems == []
     assert [c.id for c in source.candidates] == TRAIN_AUG + VAL

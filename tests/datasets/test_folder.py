@@ -24,7 +24,7 @@ def read(folder, text, **settings):
     dataset = {
         "kind": "folder",
         "images": str(folder / "images"),
-        "labels": str(folder / "labels.csv"),
+        "image_labels": str(folder / "labels.csv"),
         "masks": None,
         "classes": None,
         "val_fraction": 0.25,

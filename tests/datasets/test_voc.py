@@ -39,7 +39,7 @@ def settings(root, **changes):
         "root": str(root),
         "train_list": "ImageSets/Segmentation/train.txt",
         "val_list": "ImageSets/Segmentation/val.txt",
-        "labels": None,
+        "image_labels": None,
         "masks": "SegmentationClass",
         "classes": None,
     } | changes

@@ -8,7 +8,8 @@ from pipeline.export.card import readme
 def card(name, settings=None):
     row = {"value": 1, "name": name, "images": 2, "pixels": 3}
     return {
-        "format": "png", "kind": "labels", "method": "plain/cam/crf", "origin": "machine-made",
+        "format": "png", "kind": "pseudo_labels", "method": "plain/cam/crf",
+        "origin": "machine-made",
         "splits": {"train": {"images": 2, "ignored_share": 0.0, "classes": [row]}},
         "scores": {"train": {"miou": None, "classes": None}},
         "settings": settings or {}, "options": {}, "versions": {}, "photographs_written_anew": 0,
@@ -50,5 +51,5 @@ def test_no_sign_of_a_name_means_anything_in_markdown(name):
 
 
 def test_a_setting_stays_code_whatever_it_holds():
-    text = readme(card("x", {"chosen": "a `b` ``c``"}), "")
+    text = readme(card("x", {"threshold_source": "a `b` ``c``"}), "")
     assert '- chosen: ``` "a `b` ``c``" ```' in text

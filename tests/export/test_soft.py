@@ -29,7 +29,7 @@ def gray(path):
 
 
 def test_confidence_doubt_and_probabilities(case, item):
-    (done,) = write_soft([item], case.target(unsure_below=0.7), 1)
+    (done,) = write_soft([item], case.target(ignore_mask_below=0.7), 1)
     assert gray(case.root / "confidence/train/plain.png") == [[255, 153, 128, 242]]
     assert gray(case.root / "ignore/train/plain.png") == [[0, 255, 255, 0]]
     assert {k: int(done.pixels[k]) for k in np.flatnonzero(done.pixels)} == {0: 1, 2: 1, 255: 2}

@@ -82,17 +82,18 @@ def test_a_score_names_the_jobs_that_lead_to_it(plan_of):
 
 def test_a_further_round_comes_behind_the_network_of_the_one_before(plan_of, demo_config):
     attributions = demo_config["attributions"] | {
-        "second": {"method": "segmentation", "labels": METHOD},
-        "third": {"method": "segmentation", "labels": "puzzle/second+rw/crf"},
+        "second": {"method": "segmentation", "trained_on": METHOD},
+        "third": {"method": "segmentation", "trained_on": "puzzle/second+rw/crf"},
     }
     last = "puzzle/third/crf"
-    plan = plan_of(attributions=attributions, labels=[last], segmentations=[last], shards=1)
+    network = demo_config["segmentation"] | {"trained_on": [last]}
+    plan = plan_of(attributions=attributions, pseudo_labels=[last], segmentation=network, shards=1)
     assert plan.labels == [METHOD, "puzzle/second+rw/crf", last]
     assert plan.networks == plan.labels
     assert plan.walked == ["puzzle/cam", "puzzle/second"]
     assert plan.map_weights("puzzle", "cam") == "results/demo/classifiers/puzzle/model.safetensors"
     assert plan.map_weights("puzzle", "third") == (
-        "results/demo/segmentations/puzzle/second+rw/crf/model.safetensors"
+        "results/demo/segmentation/puzzle/second+rw/crf/model.safetensors"
     )
     results = {item["file"]: item["times"] for item in jobs.scored_results(plan)}
     first = [
@@ -112,13 +113,13 @@ def test_a_further_round_comes_behind_the_network_of_the_one_before(plan_of, dem
     assert {job.removeprefix("results/demo/") for job in jobs.times(plan)} >= set(found)
     assert len(plan.histories()) == 1 + 2 + 3
     shown = described.map_settings(plan.config, "second+rw")
-    assert (shown["attribution"], shown["network trained on"]) == ("segmentation", METHOD)
+    assert (shown["attribution"], shown["trained_on"]) == ("segmentation", METHOD)
 
 
 def test_a_mean_with_the_earlier_maps_needs_them_for_every_split(plan_of, demo_config):
-    second = {"method": "segmentation", "labels": METHOD, "earlier": 0.3}
+    second = {"method": "segmentation", "trained_on": METHOD, "previous_weight": 0.3}
     attributions = demo_config["attributions"] | {"second": second}
-    plan = plan_of(attributions=attributions, labels=["puzzle/second/crf"], shards=1)
+    plan = plan_of(attributions=attributions, pseudo_labels=["puzzle/second/crf"], shards=1)
     job = SimpleNamespace(classifier="puzzle", attribution="second", split="val", shard="0")
     assert plan.earlier_maps(job) == ["results/demo/maps/puzzle/cam+rw/val/0.safetensors"]
     job.attribution = "cam"
@@ -127,28 +128,33 @@ def test_a_mean_with_the_earlier_maps_needs_them_for_every_split(plan_of, demo_c
 
 def test_a_comparison_may_be_all_that_wants_a_network(plan_of, demo_config):
     attributions = demo_config["attributions"] | {
-        "second": {"method": "segmentation", "labels": METHOD}
+        "second": {"method": "segmentation", "trained_on": METHOD}
     }
     comparison = {"methods": ["puzzle/second"]}
-    plan = plan_of(attributions=attributions, comparison=comparison, labels=[], segmentations=[])
+    plan = plan_of(
+        attributions=attributions,
+        comparison=comparison,
+        pseudo_labels=[],
+        segmentation=demo_config["segmentation"] | {"trained_on": []},
+    )
     assert plan.labels == plan.networks == [METHOD]
 
 
 def test_exports_are_of_the_splits_that_are_asked_for(plan_of):
-    wanted = {"labels": [METHOD], "predictions": [METHOD], "formats": ["voc", "soft"]}
+    wanted = {"pseudo_labels": [METHOD], "predictions": [METHOD], "formats": ["voc", "soft"]}
     plan = plan_of(export=wanted, shards=1)
     assert plan.exports() == [
         f"results/demo/export/{form}/{kind}/{METHOD}"
         for form in ("voc", "soft")
-        for kind in ("labels", "predictions")
+        for kind in ("pseudo_labels", "predictions")
     ]
-    assert plan.export_splits("labels") == ["train"] and plan.export_splits("predictions") == [
-        "val"
-    ]
+    assert plan.export_splits("pseudo_labels") == ["train"] and plan.export_splits(
+        "predictions"
+    ) == ["val"]
     both = plan_of(export=wanted | {"splits": ["train", "val"]}, shards=1)
-    voc = both.export_shards("voc", "labels", METHOD)
+    voc = both.export_shards("voc", "pseudo_labels", METHOD)
     assert voc["labels"] == [
-        f"results/demo/labels/{METHOD}/{split}/0" for split in ("train", "val")
+        f"results/demo/pseudo_labels/{METHOD}/{split}/0" for split in ("train", "val")
     ]
     assert voc["soft"] == []
     soft = both.export_shards("soft", "predictions", METHOD)
@@ -157,28 +163,32 @@ def test_exports_are_of_the_splits_that_are_asked_for(plan_of):
         f"results/demo/soft_predictions/{METHOD}/{split}/0" for split in ("train", "val")
     ]
     assert (
-        both.export_scores("labels", METHOD)[1] == f"results/demo/scores/labels/{METHOD}/val.json"
+        both.export_scores("pseudo_labels", METHOD)[1]
+        == f"results/demo/scores/pseudo_labels/{METHOD}/val.json"
     )
     assert (
-        described.export_settings(both.config, "predictions", METHOD)["image labels given"] is False
+        described.export_settings(both.config, "predictions", METHOD)["image_labels_given"] is False
     )
 
 
 def test_labels_that_are_only_exported_are_made_and_scored_too(plan_of):
     path = "plain/cam/crf"
-    plan = plan_of(export={"labels": [path], "formats": ["png"]})
-    assert path in plan.labels and f"results/demo/scores/labels/{path}/train.json" in plan.scores()
+    plan = plan_of(export={"pseudo_labels": [path], "formats": ["png"]})
+    assert (
+        path in plan.labels
+        and f"results/demo/scores/pseudo_labels/{path}/train.json" in plan.scores()
+    )
 
 
 def test_a_folder_is_a_split_with_manifests_of_its_own(plan_of, tmp_path):
-    folder = {"images": str(tmp_path), "labels": [METHOD], "segmentations": [METHOD]}
+    folder = {"images": str(tmp_path), "pseudo_labels": [METHOD], "predictions": [METHOD]}
     plan = plan_of(folders={"holiday": folder})
     assert plan.splits == "train|val|holiday"
     assert plan.folder_results() == [
-        f"results/demo/folders/holiday/{kind}/{METHOD}" for kind in ("predictions", "labels")
+        f"results/demo/folders/holiday/{kind}/{METHOD}" for kind in ("predictions", "pseudo_labels")
     ]
     without, labeled = (
-        plan.folder_manifest("holiday", kind, "puzzle") for kind in ("predictions", "labels")
+        plan.folder_manifest("holiday", kind, "puzzle") for kind in ("predictions", "pseudo_labels")
     )
     assert without == "results/demo/folders/holiday/manifest.csv"
     assert labeled == "results/demo/folders/holiday/labeled/puzzle.csv"
@@ -229,7 +239,7 @@ def test_links_depend_on_the_projects_place_where_they_are_absolute(
         (tmp_path / "disk").mkdir()
         (project / "results").symlink_to(tmp_path / "disk")
     monkeypatch.chdir(project)
-    folder = {"kind": "folder", "images": images.format(tmp=tmp_path), "labels": "labels.csv"}
+    folder = {"kind": "folder", "images": images.format(tmp=tmp_path), "image_labels": "labels.csv"}
     plan = plan_of(dataset=folder, export=None)
     assert sources.place_of_links(plan) == (str(project) if depends else "")
 
@@ -254,21 +264,21 @@ def test_the_path_of_a_job_is_its_method():
     [
         (
             {"export": {"predictions": ["plain/cam/crf"], "formats": ["png"]}},
-            "export.predictions: 'plain/cam/crf' is not among the segmentations",
+            "export.predictions: 'plain/cam/crf' is not in segmentation.trained_on",
         ),
-        ({"export": {"formats": ["png"]}}, "export wants nothing, expected labels or predictions"),
+        ({"export": {"formats": ["png"]}}, "export requests nothing, expected pseudo_labels or"),
         (
-            {"export": {"labels": ["plain/cam/crff"], "formats": ["png"]}},
-            "export.labels: 'plain/cam/crff' names 'crff', which refinements lacks: did you mean",
+            {"export": {"pseudo_labels": ["plain/cam/crff"], "formats": ["png"]}},
+            "export.pseudo_labels: 'plain/cam/crff' names 'crff', which refinements lacks: did",
         ),
-        ({"export": {"labels": [METHOD], "formats": ["vocc"]}}, "did you mean 'voc'?"),
-        ({"folders": {"x": {"images": "i"}}}, "folders.x wants nothing"),
+        ({"export": {"pseudo_labels": [METHOD], "formats": ["vocc"]}}, "did you mean 'voc'?"),
+        ({"folders": {"x": {"images": "i"}}}, "folders.x requests nothing"),
         (
-            {"folders": {"x": {"images": "i", "segmentations": ["plain/cam/crf"]}}},
-            "folders.x.segmentations: 'plain/cam/crf' is not among the segmentations",
+            {"folders": {"x": {"images": "i", "predictions": ["plain/cam/crf"]}}},
+            "folders.x.predictions: 'plain/cam/crf' is not in segmentation.trained_on",
         ),
         (
-            {"folders": {"val": {"images": "i", "labels": [METHOD]}}},
+            {"folders": {"val": {"images": "i", "pseudo_labels": [METHOD]}}},
             "a name in folders is 'val', expected another name than train",
         ),
         ({"seeds": [1, 1]}, "seeds is [1, 1], expected no entry twice"),
@@ -326,7 +336,7 @@ def test_states_follow_links_and_survive_what_is_no_file(plan_of, tmp_path):
 )
 def test_a_table_that_is_no_file_is_refused_before_any_job(plan_of, tmp_path, make, words):
     make(tmp_path / "labels.csv")
-    data = {"kind": "folder", "images": str(tmp_path), "labels": str(tmp_path / "labels.csv")}
+    data = {"kind": "folder", "images": str(tmp_path), "image_labels": str(tmp_path / "labels.csv")}
     (problem,) = sources.missing(plan_of(dataset=data))
     assert problem.startswith(f"{tmp_path}/labels.csv: {words}")
     assert problem.endswith("named by the configuration's dataset.labels")

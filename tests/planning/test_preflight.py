@@ -49,11 +49,16 @@ def test_every_file_of_the_users_that_is_an_input_is_checked(tmp_path, demo_conf
     for name in ("labels.csv", "boxes.csv", "w.safetensors"):
         Path(name).touch()
     Path("images").mkdir()
-    dataset = {"kind": "folder", "images": "images", "labels": "labels.csv", "boxes": "boxes.csv"}
+    dataset = {
+        "kind": "folder",
+        "images": "images",
+        "image_labels": "labels.csv",
+        "boxes": "boxes.csv",
+    }
     classifier = {"backbone": "test_resnet", "pretrained": True}
     plan = Plan(resolve({
         "dataset": dataset, "classifiers": {"plain": classifier},
-        "weights": {"test_resnet": "w.safetensors"}, "labels": ["plain/cam/crf"],
+        "weights": {"test_resnet": "w.safetensors"}, "pseudo_labels": ["plain/cam/crf"],
         "attributions": {"cam": {}}, "refinements": {"crf": {"crf": {}}}, "random_walks": {},
         "experiment": "mine", "segmentations": [],
     }))  # fmt: skip

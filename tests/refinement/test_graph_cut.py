@@ -278,10 +278,10 @@ def test_overlaps_go_to_the_higher_posterior_times_strength():
     np.testing.assert_allclose(probabilities, [[0.9, 0.6, 0.6, 0.7]])
 
 
-def cut_label(maps, image, unsure_below):
+def cut_label(maps, image, uncertain_below):
     background = {"rule": "threshold", "value": 0.3}
     labeling = label_by_graph_cut(maps, image, background=background, settings=GraphCutSettings())
-    return labeling.label_image(unsure_below)
+    return labeling.label_image(uncertain_below)
 
 
 def test_labels_have_the_classes_numbers_and_unsure_pixels():
@@ -289,16 +289,16 @@ def test_labels_have_the_classes_numbers_and_unsure_pixels():
     values = np.stack([strength, strength[::-1, ::-1]]).astype(np.float16)
     maps = ClassMaps(np.array([3, 9]), values, image.shape[:2])
     first = ClassMaps(maps.classes[:1], values[:1], maps.size)
-    label = cut_label(first, image, unsure_below=None)
+    label = cut_label(first, image, uncertain_below=None)
     assert label.dtype == np.uint8 and (label == np.where(disc, 3, 0)).all()
-    both = cut_label(maps, image, unsure_below=None)
+    both = cut_label(maps, image, uncertain_below=None)
     assert both[18, 30] == 3 and set(np.unique(both).tolist()) <= {0, 3, 9}
-    unsure = cut_label(first, image, unsure_below=1.0)
+    unsure = cut_label(first, image, uncertain_below=1.0)
     assert set(np.unique(unsure).tolist()) <= {0, 3, 255}
 
 
 def test_an_image_without_labels_is_all_background():
     maps = ClassMaps(np.zeros(0, np.int64), np.zeros((0, 2, 2), np.float16), (5, 7))
     image = np.zeros((5, 7, 3), np.uint8)
-    label = cut_label(maps, image, unsure_below=0.9)
+    label = cut_label(maps, image, uncertain_below=0.9)
     assert label.shape == (5, 7) and not label.any()

@@ -27,9 +27,9 @@ def maps(values, classes, size=None):
     return ClassMaps(np.asarray(classes, np.int64), values, size or values.shape[1:])
 
 
-def plain(item, background=THRESHOLD, unsure_below=None):
+def plain(item, background=THRESHOLD, uncertain_below=None):
     labeling = label_by_scores(item, None, background=background, crf=None)
-    return labeling.label_image(unsure_below)
+    return labeling.label_image(uncertain_below)
 
 
 def test_a_pixel_takes_its_strongest_class_above_the_threshold():
@@ -117,8 +117,8 @@ def test_scores_have_the_background_first():
 def test_pixels_that_are_not_confident_become_255():
     # Normalized scores: 0.9 / 1.2 = 0.75, 0.4 / 0.7 = 0.57, background 0.3 / 0.3 = 1
     values = [[[0.9, 0.4, 0.0]]]
-    assert plain(maps(values, [1]), unsure_below=0.6).tolist() == [[1, 255, 0]]
-    assert plain(maps(values, [1]), unsure_below=None).tolist() == [[1, 1, 0]]
+    assert plain(maps(values, [1]), uncertain_below=0.6).tolist() == [[1, 255, 0]]
+    assert plain(maps(values, [1]), uncertain_below=None).tolist() == [[1, 1, 0]]
 
 
 @pytest.mark.parametrize("unary", ["labels", "scores"])

@@ -11,8 +11,8 @@ from numpy.polynomial import chebyshev
 from pipeline.refinement.random_walk import (
     TransitionMatrix,
     chebyshev_coefficients,
-    class_shares,
-    confident_seeds,
+    class_probabilities,
+    confident_markers,
     random_walk,
 )
 from tests.grids import dense_walk, transition_matrix
@@ -179,40 +179,40 @@ def test_inputs_are_not_changed():
 
 def test_seeds_by_hand():
     maps = torch.tensor([[[1.0, 0.6, 0.1, 0.4]], [[0.0, 0.7, 0.1, 0.3]]])
-    seeds = confident_seeds(maps, foreground=0.5, background=0.2)
+    seeds = confident_markers(maps, foreground=0.5, background=0.2)
     # The second class is weaker in the last cell, the first in the second one.
     assert seeds.tolist() == [[[1, 0, 0, 0]], [[0, 1, 0, 0]], [[0, 0, 1, 0]]]
 
 
 def test_a_faint_class_has_seeds_of_its_own():
     maps = torch.tensor([[[1.0, 0.0, 0.1]], [[0.0, 0.2, 0.05]]])
-    assert confident_seeds(maps, foreground=0.5, background=0.01)[1].tolist() == [[0, 1, 0]]
+    assert confident_markers(maps, foreground=0.5, background=0.01)[1].tolist() == [[0, 1, 0]]
 
 
 @pytest.mark.parametrize("classes", [0, 2])
 def test_what_has_no_signal_is_background(classes):
-    seeds = confident_seeds(torch.zeros(classes, 2, 3), foreground=0.5, background=0.3)
+    seeds = confident_markers(torch.zeros(classes, 2, 3), foreground=0.5, background=0.3)
     assert seeds.shape == (classes + 1, 2, 3)
     assert not seeds[:-1].any() and seeds[-1].all()
 
 
 def test_shares_by_hand():
     walked = torch.tensor([[[2.0, 0.0, 0.0]], [[1.0, 0.5, 0.0]], [[1.0, 1.5, 0.0]]])
-    assert class_shares(walked).tolist() == [[[0.5, 0.0, 0.0]], [[0.25, 0.25, 0.0]]]
+    assert class_probabilities(walked).tolist() == [[[0.5, 0.0, 0.0]], [[0.25, 0.25, 0.0]]]
 
 
 def test_shares_take_what_rounding_left_below_zero_for_nothing():
     walked = torch.tensor([[[1e-6, -1e-6, -1e-6]], [[-1e-6, 1e-6, -1e-6]]])
-    assert class_shares(walked).tolist() == [[[1.0, 0.0, 0.0]]]
+    assert class_probabilities(walked).tolist() == [[[1.0, 0.0, 0.0]]]
 
 
 @given(st.integers(0, 10**6))
 def test_shares_of_a_walk_are_those_of_the_dense_matrix(seed):
     maps, edges = random_case(seed, 5, 7)
-    seeds = confident_seeds(torch.tensor(maps), foreground=0.6, background=0.3)
+    seeds = confident_markers(torch.tensor(maps), foreground=0.6, background=0.3)
     walked = dense_walk(seeds.double().numpy(), edges, radius=5, beta=10.0, steps=256)
     total = walked.sum(axis=0)
-    shares = class_shares(random_walk([seeds], [torch.tensor(edges).float()], **WALK)[0])
+    shares = class_probabilities(random_walk([seeds], [torch.tensor(edges).float()], **WALK)[0])
     arrived = total > 1e-3
     expected = walked[:-1] / np.where(arrived, total, 1)
     np.testing.assert_allclose(shares.numpy()[:, arrived], expected[:, arrived], atol=0.02)
@@ -223,6 +223,6 @@ def test_shares_reach_as_far_as_nothing_parts_cells():
     seeds, edges = torch.zeros(2, 9, 20), torch.zeros(9, 20)
     seeds[0, 4, 2] = seeds[1, 4, 17] = 1
     edges[:, 8:11] = 0.99
-    shares = class_shares(random_walk([seeds], [edges], **WALK)[0])[0]
+    shares = class_probabilities(random_walk([seeds], [edges], **WALK)[0])[0]
     assert shares[:, :8].min() > 0.9
     assert shares[:, 11:].max() < 0.1

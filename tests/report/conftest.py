@@ -32,8 +32,10 @@ def score(kind, method, names, truth, predicted) -> dict[str, Any]:
         "method": method,
         "split": "val" if kind == "predictions" else "train",
         "images": 3,
-        "settings": {"image labels given": kind != "predictions", "crf": None},
-        "threshold": {"value": 0.35, "chosen": "somehow"} if kind != "predictions" else None,
+        "settings": {"image_labels_given": kind != "predictions", "crf": None},
+        "threshold": {"value": 0.35, "threshold_source": "somehow"}
+        if kind != "predictions"
+        else None,
     }
     if kind == "maps":
         given["sweep"] = [{"threshold": 0.2, "miou": 0.1}, {"threshold": 0.35, "miou": 0.25}]
@@ -61,7 +63,7 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
         labels = () if index == 0 else (classes[0],)
         records.append(Record(f"i{index}", image, 30, 20, split, labels))
         masks[f"i{index}"] = mask
-        kind = f"labels/{METHOD}/train" if split == "train" else f"predictions/{METHOD}/val"
+        kind = f"pseudo_labels/{METHOD}/train" if split == "train" else f"predictions/{METHOD}/val"
         write_label(root / f"{kind}/0/i{index}.png", label)
         if split == "train":
             numbers = np.array([1] * len(labels), np.int64)
@@ -77,12 +79,12 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
     predicted = rng.integers(0, 2, (9, 9)).astype(np.uint8)
     files = {
         "maps/plain/cam/train": score("maps", "plain/cam", names, truth, predicted),
-        f"labels/{METHOD}/train": score("labels", METHOD, names, truth, truth),
+        f"pseudo_labels/{METHOD}/train": score("pseudo_labels", METHOD, names, truth, truth),
         f"predictions/{METHOD}/val": score("predictions", METHOD, names, truth, predicted),
     }
     for stem, document in files.items():
         write_scores(root / f"scores/{stem}.json", document)
-    for kind, split, first in (("labels", "train", 0), ("predictions", "val", 3)):
+    for kind, split, first in (("pseudo_labels", "train", 0), ("predictions", "val", 3)):
         ious = [f"iou:{name}" for name in names]
         with (root / f"scores/{kind}/{METHOD}/{split}.csv").open(
             "w", newline="", encoding="utf-8"
@@ -137,20 +139,20 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
         "compared_maps": [],
         "true_boxes": root / "dataset/boxes.csv",
         "image_scores": [
-            root / f"scores/labels/{METHOD}/train.csv",
+            root / f"scores/pseudo_labels/{METHOD}/train.csv",
             root / f"scores/predictions/{METHOD}/val.csv",
         ],
         "quality": [table],
         "quality_scores": [table.with_suffix(".json")],
         "maps": [root / "maps/plain/cam/train/0.safetensors"],
-        "labels": [root / f"labels/{METHOD}/train/0"],
+        "labels": [root / f"pseudo_labels/{METHOD}/train/0"],
         "predictions": [root / f"predictions/{METHOD}/val/0"],
         "times": sorted(root.rglob("*.tsv")),
         "config": {
             "experiment": "exp",
             "seed": 3,
             "dataset": {"kind": "folder"},
-            "labels": [METHOD],
+            "pseudo_labels": [METHOD],
             "refinements": {"crf": {"graph_cut": None}},
         },
         "gallery": 1,

@@ -69,13 +69,13 @@ def widen(tree):
     masks.write_text("\n".join(truths) + "\n", encoding="utf-8")
     table = arguments["image_scores"][0]
     table.write_text(table.read_text(encoding="utf-8") + "\n".join(lines) + "\n", encoding="utf-8")
-    score = next(p for p in arguments["scores"] if "labels" in p.parts)
-    other = root / f"scores/labels/{OTHER}/train.json"
+    score = next(p for p in arguments["scores"] if "pseudo_labels" in p.parts)
+    other = root / f"scores/pseudo_labels/{OTHER}/train.json"
     document = read_scores(score) | {"method": OTHER, "miou": 0.1}
     document["classes"][0]["iou"] = 0.25
     write_scores(other, document)
     arguments["scores"].append(other)
-    arguments["labels"].append(root / f"labels/{OTHER}/train/0")
+    arguments["labels"].append(root / f"pseudo_labels/{OTHER}/train/0")
     arguments["gallery"] = 8
 
 

@@ -19,12 +19,12 @@ from pipeline.report.inputs import (
     ("path", "expected"),
     [
         ("results/e/maps/plain/cam/train/0.safetensors", ("maps", "plain/cam")),
-        ("results/e/labels/plain/cam/crf/train/3", ("labels", "plain/cam/crf")),
+        ("results/e/pseudo_labels/plain/cam/crf/train/3", ("pseudo_labels", "plain/cam/crf")),
         ("results/e/predictions/p/cam/crf/val/0", ("predictions", "p/cam/crf")),
-        ("results/e/scores/labels/p/cam/crf/train.csv", ("labels", "p/cam/crf")),
+        ("results/e/scores/pseudo_labels/p/cam/crf/train.csv", ("pseudo_labels", "p/cam/crf")),
         ("results/e/quality/p/cam/crf/train.csv", ("quality", "p/cam/crf")),
         ("results/e/classifiers/plain/history.csv", ("classifiers", "plain")),
-        ("results/e/segmentations/p/cam/crf/history.csv", ("segmentations", "p/cam/crf")),
+        ("results/e/segmentation/p/cam/crf/history.csv", ("segmentation", "p/cam/crf")),
         ("results/labels/maps/maps/cam/train/0.safetensors", ("maps", "maps/cam")),
     ],
 )
@@ -32,14 +32,14 @@ def test_the_path_is_the_method(path, expected):
     assert method_of(Path(path)) == expected
 
 
-@pytest.mark.parametrize("path", ["results/e/report.html", "elsewhere/x.csv", "labels"])
+@pytest.mark.parametrize("path", ["results/e/report.html", "elsewhere/x.csv", "pseudo_labels"])
 def test_other_paths_have_no_method(path):
     with pytest.raises(ValueError, match="not a path of maps"):
         method_of(Path(path))
 
 
 def test_shards_are_grouped_by_method():
-    paths = [Path(f"results/e/labels/{m}/cam/crf/train/{k}") for m in "ab" for k in (0, 1)]
+    paths = [Path(f"results/e/pseudo_labels/{m}/cam/crf/train/{k}") for m in "ab" for k in (0, 1)]
     assert by_method(paths) == {"a/cam/crf": paths[:2], "b/cam/crf": paths[2:]}
 
 

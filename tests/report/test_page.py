@@ -218,7 +218,7 @@ def test_compared_maps_are_a_table_a_chart_and_pictures(tree):
 
 def test_without_any_label_there_is_no_gallery(tree):
     nothing = {name: [] for name in ("scores", "image_scores", "maps", "labels", "predictions")}
-    html, _ = rendered(tree, **nothing, config=tree.arguments["config"] | {"labels": []})
+    html, _ = rendered(tree, **nothing, config=tree.arguments["config"] | {"pseudo_labels": []})
     assert 'id="gallery"' not in html and "wants no pseudo-labels" in html
 
 

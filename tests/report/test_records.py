@@ -34,13 +34,13 @@ CONFIG = {
     "segmentation": {"backbone": "mobilenetv2_100"},
 }
 SETTINGS = {
-    "maps": {"image labels given": True, "crf": None},
-    "labels": {
-        "image labels given": True,
+    "maps": {"image_labels_given": True, "crf": None},
+    "pseudo_labels": {
+        "image_labels_given": True,
         "crf": {"iterations": 10},
-        "background": {"rule": "power", "value": 4, "chosen": "by hand"},
+        "background": {"rule": "power", "value": 4, "threshold_source": "by hand"},
     },
-    "predictions": {"image labels given": False, "crf": None},
+    "predictions": {"image_labels_given": False, "crf": None},
 }
 CAM, CRF = "plain/cam", "plain/cam/crf"
 
@@ -56,7 +56,7 @@ def write_score(folder, kind, method, counts, ids=IDS, chosen="by hand"):
     """Write a score and its counts, and give what a record says of them."""
     split = "val" if kind == "predictions" else "train"
     stem = f"scores/{kind}/{method}/{split}"
-    threshold = {"value": 0.3, "chosen": chosen} if kind != "predictions" else None
+    threshold = {"value": 0.3, "threshold_source": chosen} if kind != "predictions" else None
     head = {
         "kind": kind, "method": method, "split": split, "images": len(ids),
         "settings": SETTINGS[kind], "threshold": threshold,
@@ -102,35 +102,38 @@ def test_records_are_those_of_runs_and_of_seeds(tmp_path):
 
 
 def test_a_record_is_known_anew_when_it_or_a_score_changes(tmp_path):
-    make_run(tmp_path, "one", [("labels", CRF, confusions(0.2))])
-    make_run(tmp_path, "two", [("labels", CRF, None)])
+    make_run(tmp_path, "one", [("pseudo_labels", CRF, confusions(0.2))])
+    make_run(tmp_path, "two", [("pseudo_labels", CRF, None)])
     before = known_records(tmp_path)
     assert [line.split()[0] for line in before] == ["one/experiment.json", "two/experiment.json"]
     assert known_records(tmp_path) == before
     (tmp_path / "one/report.html").write_text("page", encoding="utf-8")
     assert known_records(tmp_path) == before
-    make_run(tmp_path, "one", [("labels", CRF, confusions(0.3))])
+    make_run(tmp_path, "one", [("pseudo_labels", CRF, confusions(0.3))])
     after = known_records(tmp_path)
     assert after[0] != before[0] and after[1] == before[1]
-    make_run(tmp_path, "two", [("labels", CRF, None)], seed=1)
+    make_run(tmp_path, "two", [("pseudo_labels", CRF, None)], seed=1)
     assert known_records(tmp_path)[1] != before[1]
     assert known_records(tmp_path, besides="one") == known_records(tmp_path)[1:]
     assert known_records(tmp_path / "absent") == []
 
 
 def test_records_are_known_without_heavy_imports():
-    code = "import sys, pipeline.report.records; print({'torch', 'matplotlib', 'cv2'} & {*sys.modules})"
+    code = (
+        "import sys, pipeline.report.records\n"
+        "print({'torch', 'matplotlib', 'cv2'} & {*sys.modules})"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
 
 def test_a_run_is_read_as_it_was_recorded(tmp_path):
-    record = make_run(tmp_path, "one/seed-3", [("labels", CRF, confusions(0.2))], seed=3)
+    record = make_run(tmp_path, "one/seed-3", [("pseudo_labels", CRF, confusions(0.2))], seed=3)
     run = read_run(record, tmp_path)
     assert (run.experiment, run.folder, run.seed, run.config) == ("one", "one/seed-3", 3, CONFIG)
     (result,), notes = read_results(run)
     assert notes == []
-    assert (result.kind, result.method, result.split) == ("labels", CRF, "train")
+    assert (result.kind, result.method, result.split) == ("pseudo_labels", CRF, "train")
     assert result.miou == pytest.approx(scores_of(sum(confusions(0.2)), NAMES)["miou"])
     assert (result.classifier, result.segmentation, result.images) == ("resnet50", None, 12)
     assert (result.crf, result.labels_given, result.hours) == (10, True, 1.5)
@@ -166,8 +169,8 @@ JSON = st.recursive(
 def written(tmp_path_factory):
     """Give the record of a run with one good score, and the document of that."""
     root = tmp_path_factory.mktemp("results")
-    record = make_run(root, "one", [("labels", CRF, confusions(0.2))])
-    return record, record.parent / f"scores/labels/{CRF}/train.json"
+    record = make_run(root, "one", [("pseudo_labels", CRF, confusions(0.2))])
+    return record, record.parent / f"scores/pseudo_labels/{CRF}/train.json"
 
 
 @given(
@@ -190,21 +193,21 @@ def test_counts_are_paired_by_image_and_not_by_place(tmp_path):
     counts = confusions(0.2)
     folder = tmp_path / "one"
     shuffled = np.random.default_rng(3).permutation(12)
-    score = write_score(folder, "labels", CRF, counts)
+    score = write_score(folder, "pseudo_labels", CRF, counts)
     ids, ordered = sorted_counts(folder / score["counts"])
     mixed = [counts[k] for k in shuffled]
-    write_score(folder, "labels", CRF, mixed, [IDS[k] for k in shuffled])
+    write_score(folder, "pseudo_labels", CRF, mixed, [IDS[k] for k in shuffled])
     again, same = sorted_counts(folder / score["counts"])
     assert ids == again == sorted(IDS)
     assert (ordered == same).all()
 
 
 def test_scores_are_comparable_only_on_the_same_images_and_masks(tmp_path):
-    make_run(tmp_path, "a", [("labels", CRF, confusions(0.2))])
-    make_run(tmp_path, "b", [("labels", CRF, confusions(0.4))])
-    make_run(tmp_path, "masks", [("labels", CRF, confusions(0.2, truth=TRUTH[::-1]))])
-    renamed = make_run(tmp_path, "names", [("labels", CRF, confusions(0.2))])
-    write_score(renamed.parent, "labels", CRF, confusions(0.2), [f"j{k}" for k in range(12)])
+    make_run(tmp_path, "a", [("pseudo_labels", CRF, confusions(0.2))])
+    make_run(tmp_path, "b", [("pseudo_labels", CRF, confusions(0.4))])
+    make_run(tmp_path, "masks", [("pseudo_labels", CRF, confusions(0.2, truth=TRUTH[::-1]))])
+    renamed = make_run(tmp_path, "names", [("pseudo_labels", CRF, confusions(0.2))])
+    write_score(renamed.parent, "pseudo_labels", CRF, confusions(0.2), [f"j{k}" for k in range(12)])
     groups = collect(tmp_path, []).groups
     assert sorted(sorted(e.experiment for e in g.entries) for g in groups) == [
         ["a", "b"], ["masks"], ["names"],
@@ -213,10 +216,10 @@ def test_scores_are_comparable_only_on_the_same_images_and_masks(tmp_path):
 
 
 def test_scores_that_are_not_made_yet_are_counted(tmp_path):
-    make_run(tmp_path, "a", [("labels", CRF, confusions(0.2)), ("maps", CAM, None)])
+    make_run(tmp_path, "a", [("pseudo_labels", CRF, confusions(0.2)), ("maps", CAM, None)])
     make_run(tmp_path, "b", [])
     board = collect(tmp_path, [])
-    assert [group.first.kind for group in board.groups] == ["labels"]
+    assert [group.first.kind for group in board.groups] == ["pseudo_labels"]
     assert board.notes == (
         "1 of 2 scores of a are not made yet",
         "b lists no scores: its data set has no masks to score against",
@@ -224,8 +227,8 @@ def test_scores_that_are_not_made_yet_are_counted(tmp_path):
 
 
 def test_a_score_of_other_counts_is_left_out(tmp_path):
-    record = make_run(tmp_path, "a", [("labels", CRF, confusions(0.2))])
-    counts = record.parent / f"scores/labels/{CRF}/train.counts.safetensors"
+    record = make_run(tmp_path, "a", [("pseudo_labels", CRF, confusions(0.2))])
+    counts = record.parent / f"scores/pseudo_labels/{CRF}/train.counts.safetensors"
     write_counts(counts, IDS, image_counts(confusions(0.3)))
     board = collect(tmp_path, [])
     assert board.groups == () and "they are of different runs" in board.notes[0]
@@ -248,8 +251,8 @@ def test_hours_are_unknown_where_the_time_of_a_job_is(tmp_path):
 def test_seeds_are_one_entry_with_a_mean_and_a_deviation(tmp_path):
     by_seed = [confusions(0.2, seed) for seed in range(3)]
     for seed, counts in enumerate(by_seed):
-        make_run(tmp_path, f"a/seed-{seed}", [("labels", CRF, counts)], seed)
-    make_run(tmp_path, "b", [("labels", CRF, confusions(0.3))])
+        make_run(tmp_path, f"a/seed-{seed}", [("pseudo_labels", CRF, counts)], seed)
+    make_run(tmp_path, "b", [("pseudo_labels", CRF, confusions(0.3))])
     (group,) = collect(tmp_path, []).groups
     best, other = group.entries
     mious = [scores_of(sum(counts), NAMES)["miou"] for counts in by_seed]
@@ -269,10 +272,12 @@ def test_seeds_are_one_entry_with_a_mean_and_a_deviation(tmp_path):
 def test_every_method_is_compared_with_the_best_and_with_every_other(tmp_path, monkeypatch):
     for name, share in {"a": 0.3, "b": 0.2, "c": 0.25}.items():
         make_run(
-            tmp_path, name, [("labels", CRF, confusions(share)), ("maps", CAM, confusions(share))]
+            tmp_path,
+            name,
+            [("pseudo_labels", CRF, confusions(share)), ("maps", CAM, confusions(share))],
         )
     groups = collect(tmp_path, []).groups
-    assert [group.first.kind for group in groups] == ["maps", "labels"]
+    assert [group.first.kind for group in groups] == ["maps", "pseudo_labels"]
     for group in groups:
         assert [entry.experiment for entry in group.entries] == ["b", "c", "a"]
         for family, names in ((group.to_best, ["cb", "ab"]), (group.pairs, ["bc", "ba", "ca"])):
@@ -286,22 +291,22 @@ def test_every_method_is_compared_with_the_best_and_with_every_other(tmp_path, m
 def test_resamples_are_enough_for_the_correction(tmp_path, monkeypatch):
     monkeypatch.setattr(board_module, "SAMPLES", 10)
     for k in range(4):
-        make_run(tmp_path, f"e{k}", [("labels", CRF, confusions(0.05 + 0.3 * k))])
+        make_run(tmp_path, f"e{k}", [("pseudo_labels", CRF, confusions(0.05 + 0.3 * k))])
     (group,) = collect(tmp_path, []).groups
     assert group.samples == 600  # 100 for each of 6 pairs
     assert max(pair.p_holm for pair in group.pairs) == 6 * 2 / 601
 
 
 def test_seeds_on_different_images_have_no_mean(tmp_path):
-    make_run(tmp_path, "a/seed-0", [("labels", CRF, confusions(0.2))])
-    make_run(tmp_path, "a/seed-1", [("labels", CRF, confusions(0.2, truth=TRUTH[::-1]))], 1)
+    make_run(tmp_path, "a/seed-0", [("pseudo_labels", CRF, confusions(0.2))])
+    make_run(tmp_path, "a/seed-1", [("pseudo_labels", CRF, confusions(0.2, truth=TRUTH[::-1]))], 1)
     board = collect(tmp_path, [])
     assert board.groups == () and "pseudo-labels plain/cam/crf of a (train)" in board.notes[0]
 
 
 def test_of_two_runs_of_one_seed_the_given_one_counts(tmp_path):
-    bare = make_run(tmp_path, "a", [("labels", CRF, confusions(0.2))])
-    seeded = make_run(tmp_path, "a/seed-0", [("labels", CRF, confusions(0.3))])
+    bare = make_run(tmp_path, "a", [("pseudo_labels", CRF, confusions(0.2))])
+    seeded = make_run(tmp_path, "a/seed-0", [("pseudo_labels", CRF, confusions(0.3))])
     for given_records, folder in (([], "a/seed-0"), ([bare], "a"), ([seeded], "a/seed-0")):
         board = collect(tmp_path, given_records)
         assert [r.run.folder for r in board.groups[0].entries[0].results] == [folder]

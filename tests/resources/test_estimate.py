@@ -103,7 +103,7 @@ def config(**changes):
         "refinements": {
             "crf": {"crf": {"iterations": 7}}, "graph-cut": {"graph_cut": {}},
         },
-        "labels": ["plain/cam/crf"],
+        "pseudo_labels": ["plain/cam/crf"],
         **changes,
     })  # fmt: skip
 
@@ -150,7 +150,7 @@ def test_a_walk_looks_at_images_padded_to_the_training_crop():
 def test_maps_of_a_further_round_are_the_segmentations_work():
     attributions = {
         "cam": {"max_size": 200, "scales": [1.0, 2.0]},
-        "second": {"method": "segmentation", "labels": "plain/cam/crf", "max_size": 200},
+        "second": {"method": "segmentation", "trained_on": "plain/cam/crf", "max_size": 200},
     }
     segmentation = {"backbone": "resnet34", "epochs": 1}
     planned = config(attributions=attributions, segmentation=segmentation)
@@ -240,7 +240,7 @@ def test_images_are_known_of_the_demo_of_voc_and_of_lists(tmp_path):
     own = config(dataset={"kind": "voc", "root": str(tmp_path)})
     found = known_images(own, nowhere, nowhere)
     assert (found.train, found.val) == (3, 1)
-    folder = config(dataset={"kind": "folder", "images": "x", "labels": "y.csv"})
+    folder = config(dataset={"kind": "folder", "images": "x", "image_labels": "y.csv"})
     with pytest.raises(UserError, match="prepare_dataset"):
         known_images(folder, nowhere, nowhere)
 

@@ -152,7 +152,7 @@ def test_maps_of_a_further_round_need_what_predictions_without_a_crf_need(config
     config["prediction"] |= views | {"crf": None}
     config["attributions"]["second"] = views | {
         "method": "segmentation",
-        "labels": "puzzle/cam/crf",
+        "trained_on": "puzzle/cam/crf",
     }
     files = manifest_of(500, 375)
     maps = mem_mb(config, "make_maps", files, threads=1, attribution="second")

@@ -20,7 +20,7 @@ from tests.grids import dense_walk
 
 WALK = {
     "radius": 3, "beta": 4.0, "steps": 16, "tolerance": 1e-5, "flip": True, "max_size": None,
-    "seeds": None,
+    "markers": None,
 }  # fmt: skip
 
 
@@ -52,7 +52,9 @@ def classifier(tmp_path):
 
 @pytest.fixture
 def settings(demo_config):
-    section = {key: value for key, value in demo_config["affinity"].items() if key != "labels"}
+    section = {
+        key: value for key, value in demo_config["affinity"].items() if key != "confident_labels"
+    }
     # Further than the unsure pixels between foreground and background are wide.
     section |= {"epochs": 8, "batch_size": 4, "radius": 6}
     section["augmentation"] |= {"resize": [40, 40], "crop": 32}
@@ -187,7 +189,7 @@ def test_maps_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_pa
 
 
 def test_seeds_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_path):
-    settings = WALK | {"seeds": {"foreground": 0.6, "background": 0.25}}
+    settings = WALK | {"markers": {"foreground": 0.6, "background": 0.25}}
     walked = propagated(small_dataset, maps, network, tmp_path / "0.safetensors", settings)
     source, model = MapShard(maps), load_boundary_network(network)
     for record in read_manifest(small_dataset["manifest"], small_dataset["classes"]).records[:4]:

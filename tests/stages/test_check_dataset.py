@@ -96,7 +96,7 @@ def test_real_photographs_make_a_page_of_bounded_size(voc_subset, tmp_path):
     lists = {"train_list": small[:15], "val_list": small[15:]}
     for name, ids in lists.items():
         (tmp_path / name).write_text("\n".join(ids), encoding="utf-8")
-    dataset = {"kind": "voc", "root": voc_subset, "labels": "labels.csv", "masks": None}
+    dataset = {"kind": "voc", "root": voc_subset, "image_labels": "labels.csv", "masks": None}
     dataset |= {"classes": None} | {name: tmp_path / name for name in lists}
     made = {"photographs": tmp_path / "photographs"}
     prepare_dataset(sources=[], dataset=dataset, seed=0, threads=1, **paths, **made)

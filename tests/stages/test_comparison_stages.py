@@ -279,7 +279,7 @@ def test_the_time_of_a_walk_holds_that_of_its_maps(small_dataset, tmp_path):
 def test_units_are_drawn_a_row_a_class(small_dataset, tmp_path, weights):
     visualize_units(
         manifest=small_dataset["manifest"], classes=small_dataset["classes"], weights=weights,
-        settings={"units": 2, "pictures": 3, "region": 0.5, "max_size": None},
+        settings={"per_class": 2, "images": 3, "region": 0.5, "max_size": None},
         precision="32-true", grid=tmp_path / "units.png", threads=1,
     )  # fmt: skip
     # Two strips of three pictures of 112 pixels beside each other, for each of two classes.

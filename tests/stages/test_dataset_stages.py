@@ -28,7 +28,7 @@ def prepare(out, dataset):
     truth = {name: out / name for name in ("masks", "boxes", "findings")}
     list_ground_truth(
         sources=[],
-        dataset={"scored": ["train", "val"]} | dataset,
+        dataset={"scored_splits": ["train", "val"]} | dataset,
         seed=0,
         threads=2,
         **seen,
@@ -43,7 +43,7 @@ def voc(root, **changes):
         "root": str(root),
         "train_list": "ImageSets/Segmentation/train.txt",
         "val_list": "ImageSets/Segmentation/val.txt",
-        "labels": "labels.csv",
+        "image_labels": "labels.csv",
         "masks": "SegmentationClass",
         "classes": list(CLASSES),
     } | changes
@@ -81,8 +81,8 @@ def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
     out = {name: tmp_path / name for name in ("scores", "images", "counts")}
     evaluate(
         manifest=paths["manifest"], classes=paths["classes"], masks=paths["masks"],
-        labels=[tmp_path / "labels"], split="train", kind="labels", method="a/b/c", settings={},
-        threshold=[], threads=1, **out,
+        labels=[tmp_path / "labels"], split="train", kind="pseudo_labels", method="a/b/c",
+        settings={}, threshold=[], threads=1, **out,
     )  # fmt: skip
     scores = read_scores(out["scores"])
     assert (scores["images"], scores["images in split"]) == (2, 4)
@@ -144,7 +144,9 @@ def test_a_scored_split_without_any_mask_is_refused(demo, tmp_path):
     with pytest.raises(UserError, match=r"none of the 4 train images .* such as train_00000\.png"):
         prepare(tmp_path / "out", voc(demo))
     assert not (tmp_path / "out/masks").exists()
-    assert len(read_masks(prepare(tmp_path / "out", voc(demo, scored=["val"]))["masks"])) == 2
+    assert (
+        len(read_masks(prepare(tmp_path / "out", voc(demo, scored_splits=["val"]))["masks"])) == 2
+    )
 
 
 def test_annotated_boxes_are_listed_apart(demo, tmp_path):
@@ -153,7 +155,7 @@ def test_annotated_boxes_are_listed_apart(demo, tmp_path):
     (demo / "Annotations").mkdir()
     for image in (demo / "JPEGImages").iterdir():
         (demo / f"Annotations/{image.stem}.xml").write_text(data, encoding="utf-8")
-    paths = prepare(tmp_path / "out", voc(demo, labels=None))
+    paths = prepare(tmp_path / "out", voc(demo, image_labels=None))
     boxes = read_boxes(paths["boxes"])
     assert len(boxes) == 6 and boxes["train_00000"] == [Box("redcap", 0, 1, 3, 4)]
     assert read_boxes(prepare(tmp_path / "other", voc(demo))["boxes"]) == {}
@@ -163,7 +165,7 @@ def test_the_same_pictures_as_a_folder(demo, tmp_path):
     dataset = {
         "kind": "folder",
         "images": str(demo / "JPEGImages"),
-        "labels": str(demo / "labels.csv"),
+        "image_labels": str(demo / "labels.csv"),
         "masks": str(demo / "SegmentationClass"),
         "classes": list(CLASSES),
         "val_fraction": 0.5,
@@ -178,7 +180,7 @@ def folder(demo, **changes):
     return {
         "kind": "folder",
         "images": str(demo / "JPEGImages"),
-        "labels": str(demo / "labels.csv"),
+        "image_labels": str(demo / "labels.csv"),
     } | changes
 
 
@@ -270,7 +272,7 @@ def test_a_table_of_boxes_is_a_source_and_is_scored_against(demo, demo_config, k
 
 def test_annotations_are_boxes_of_the_data_sets_own(demo, demo_config):
     for labels, expected in ((None, True), ("labels.csv", False)):
-        dataset = voc(demo, labels=labels, masks=None)
+        dataset = voc(demo, image_labels=labels, masks=None)
         assert Plan(resolve(demo_config | {"dataset": dataset})).has_boxes is expected
     assert not Plan(demo_config).has_boxes and Plan(demo_config).has_masks
 
@@ -310,7 +312,7 @@ def test_a_folder_that_is_gone_is_named_before_anything_runs(demo, demo_config, 
 
 def test_a_table_and_a_folder_in_each_others_place_are_named(demo, demo_config):
     given = folder(demo)
-    swapped = given | {"images": given["labels"], "labels": given["images"]}
+    swapped = given | {"images": given["image_labels"], "image_labels": given["images"]}
     table, images = missing(Plan(resolve(demo_config | {"dataset": swapped})))
     named = "named by the configuration's dataset"
     assert table == f"{given['images']}: a folder, expected a file, {named}.labels"
@@ -335,7 +337,7 @@ def test_bad_boxes_of_annotations_refuse_neither_the_labels_nor_the_truth(demo, 
         (demo / f"Annotations/{image.stem}.xml").write_text(
             text.format(box.format(edge)), encoding="utf-8"
         )
-    paths = prepare(tmp_path / "out", voc(demo, labels=None, masks=None))
+    paths = prepare(tmp_path / "out", voc(demo, image_labels=None, masks=None))
     data = read_manifest(paths["manifest"], paths["classes"])
     assert all(record.labels == ("redcap",) for record in data.records)
     assert len(read_boxes(paths["boxes"])) == 3

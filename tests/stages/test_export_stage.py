@@ -28,8 +28,12 @@ from tests.conftest import REPOSITORY
 # pycocotools 2.0.11 decodes in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-SETTINGS = {"attribution": "cam", "background": {"value": 0.3, "chosen": "fixed"}, "crf": None}
-OPTIONS = {"images": "link", "polygons": False, "tolerance": 0.5, "unsure_below": 0.7}
+SETTINGS = {
+    "attribution": "cam",
+    "background": {"value": 0.3, "threshold_source": "fixed"},
+    "crf": None,
+}
+OPTIONS = {"images": "link", "polygons": False, "tolerance": 0.5, "ignore_mask_below": 0.7}
 
 
 @pytest.fixture
@@ -57,7 +61,7 @@ def export(small_dataset, labels, tmp_path):
             "soft": [],
             "scores": [],
             "format": "png",
-            "kind": "labels",
+            "kind": "pseudo_labels",
             "method": "plain/cam/crf",
             "splits": ["train", "val"],
             "settings": SETTINGS,
@@ -147,8 +151,8 @@ def test_the_card_and_the_readme_count_photographs_written_anew(export):
 def test_scores_of_a_split_are_on_the_card_and_a_lack_of_them_is_said(export, tmp_path):
     ious = {"background": 0.75, "cat": 0.25, "dog": None}
     rows = [{"name": name, "iou": iou, "recall": 0.9} for name, iou in ious.items()]
-    threshold = {"value": 0.3, "chosen": "without masks"}
-    score = {"kind": "labels", "method": "plain/cam/crf", "split": "train", "images": 4}
+    threshold = {"value": 0.3, "threshold_source": "without masks"}
+    score = {"kind": "pseudo_labels", "method": "plain/cam/crf", "split": "train", "images": 4}
     score |= {"settings": SETTINGS, "threshold": threshold, "miou": 0.5, "classes": rows}
     write_scores(tmp_path / "scores.json", score)
     folder = export(scores=[tmp_path / "scores.json"])
@@ -264,7 +268,7 @@ def test_real_masks_come_back_from_coco(voc_subset, tmp_path):
     export_labels(
         manifest=tmp_path / "manifest.csv", classes=tmp_path / "classes.json",
         labels=[voc_subset / "SegmentationClass"], soft=[], scores=[], format="coco",
-        kind="labels", method="plain/cam/crf", splits=["val"], settings={}, options=OPTIONS,
+        kind="pseudo_labels", method="plain/cam/crf", splits=["val"], settings={}, options=OPTIONS,
         export=tmp_path / "export", threads=1,
     )  # fmt: skip
     coco = COCO(tmp_path / "export/annotations/instances_val.json")

@@ -46,7 +46,7 @@ def labeled(small_dataset, maps, folder, crf=None, threads=1, graph_cut=None):
             background=BACKGROUND,
             crf=crf,
             graph_cut=graph_cut,
-            unsure_below=None,
+            uncertain_below=None,
             labels=folder / str(shard),
             figures=folder / f"{shard}.csv",
             threads=threads,
@@ -100,9 +100,9 @@ def scored(small_dataset, folders, tmp_path, **changes):
         "masks": small_dataset["masks"],
         "labels": folders,
         "split": "train",
-        "kind": "labels",
+        "kind": "pseudo_labels",
         "method": "plain/cam/threshold",
-        "settings": {"crf": None, "background": BACKGROUND | {"chosen": "by hand"}},
+        "settings": {"crf": None, "background": BACKGROUND | {"threshold_source": "by hand"}},
         "scores": tmp_path / "scores.json",
         "threshold": [],
         "images": tmp_path / "images.csv",
@@ -126,7 +126,7 @@ def test_labels_that_equal_the_masks_are_perfect(small_dataset, copies, tmp_path
     scores, rows = scored(small_dataset, [copies], tmp_path)
     assert scores["miou"] == 1
     assert scores["images"] == 4
-    assert scores["threshold"] == {"value": 0.5, "chosen": "by hand"}
+    assert scores["threshold"] == {"value": 0.5, "threshold_source": "by hand"}
     assert [row["name"] for row in scores["classes"]] == ["background", "cat", "dog"]
     assert [(row["id"], float(row["miou"])) for row in rows] == [(str(k), 1) for k in range(4)]
 
@@ -209,7 +209,10 @@ def test_the_sweep_is_of_the_images_that_have_a_mask(small_dataset, maps, tmp_pa
     labels, rows = scored(small_dataset, labeled(small_dataset, maps, tmp_path / "l"), tmp_path)
     assert sweep["sweep"][4]["miou"] == pytest.approx(labels["miou"])
     assert [row["id"] for row in rows] == ["2"]
-    assert sweep["threshold"]["chosen"] == "best of 9 in a sweep against the masks of this split"
+    assert (
+        sweep["threshold"]["threshold_source"]
+        == "best of 9 in a sweep against the masks of this split"
+    )
 
 
 def test_images_without_maps_are_an_error(small_dataset, maps, tmp_path):

@@ -50,7 +50,7 @@ def given(small_dataset):
 def made(small_dataset, maps, tmp_path, **changes):
     arguments = {
         "threshold": [], "background": {"rule": "threshold", "value": 0.5}, "crf": None,
-        "graph_cut": None, "unsure_below": None, "labels": tmp_path / "labels",
+        "graph_cut": None, "uncertain_below": None, "labels": tmp_path / "labels",
         "figures": tmp_path / "figures.csv", "threads": 1,
     }  # fmt: skip
     make_labels(**given(small_dataset), maps=maps, **(arguments | changes))

@@ -43,11 +43,16 @@ def results(tmp_path):
     """Give two experiments, one of three seeds and unfinished, and a file of somebody else's."""
     root = tmp_path / "results"
     for seed in range(3):
-        given = [("maps", CAM, confusions(0.3, seed)), ("labels", CRF, confusions(0.2, seed))]
+        given = [
+            ("maps", CAM, confusions(0.3, seed)),
+            ("pseudo_labels", CRF, confusions(0.2, seed)),
+        ]
         lacking = [("predictions", CRF, None)] * (seed == 2)
         make_run(root, f"long/seed-{seed}", given + lacking, seed)
     make_run(
-        root, "short", [("labels", CRF, confusions(0.4)), ("predictions", CRF, confusions(0.5))]
+        root,
+        "short",
+        [("pseudo_labels", CRF, confusions(0.4)), ("predictions", CRF, confusions(0.5))],
     )
     (root / "foreign").mkdir()
     (root / "foreign/experiment.json").write_text('{"name": "mine"}', encoding="utf-8")
@@ -78,8 +83,8 @@ def test_the_table_has_a_row_a_method_with_its_figures_as_they_are(results):
     assert list(table[0]) == list(COLUMNS)
     names = [(row["experiment"], row["kind"], row["split"]) for row in table]
     assert names == [
-        ("long", "maps", "train"), ("long", "labels", "train"), ("short", "labels", "train"),
-        ("short", "predictions", "val"),
+        ("long", "maps", "train"), ("long", "pseudo_labels", "train"),
+        ("short", "pseudo_labels", "train"), ("short", "predictions", "val"),
     ]  # fmt: skip
     groups = collect(results, []).groups
     maps, best, other, predictions = table
@@ -111,7 +116,11 @@ def test_the_table_has_a_row_a_method_with_its_figures_as_they_are(results):
 def test_all_pairs_are_a_table_of_their_own(results):
     (pair,) = rows(made(results).differences)
     assert list(pair) == list(PAIR_COLUMNS)
-    assert (pair["experiment_a"], pair["experiment_b"], pair["kind"]) == ("long", "short", "labels")
+    assert (pair["experiment_a"], pair["experiment_b"], pair["kind"]) == (
+        "long",
+        "short",
+        "pseudo_labels",
+    )
     other = rows(results / "scoreboard.csv")[2]
     assert float(pair["difference"]) == -float(other["difference"]) > 0
     assert float(pair["low"]) == pytest.approx(-float(other["high"]))
@@ -158,7 +167,7 @@ def test_dots_stand_where_their_figures_are(results):
     ]
     dots = places[:3]  # the seeds of the best, which is the first row
     mious = [
-        read_scores(results / f"long/seed-{k}/scores/labels/{CRF}/train.json")["miou"]
+        read_scores(results / f"long/seed-{k}/scores/pseudo_labels/{CRF}/train.json")["miou"]
         for k in range(3)
     ]
     assert dots == pytest.approx(
@@ -189,12 +198,12 @@ def test_nothing_to_show_is_a_page_too(tmp_path):
 def test_names_and_settings_of_others_cannot_break_the_page(tmp_path):
     hostile = '<script>alert("x")</script>&'
     config = CONFIG | {"dataset": {"kind": hostile}}
-    record = make_run(tmp_path, "a b", [("labels", CRF, confusions(0.2))], config=config)
-    path = record.parent / f"scores/labels/{CRF}/train.json"
+    record = make_run(tmp_path, "a b", [("pseudo_labels", CRF, confusions(0.2))], config=config)
+    path = record.parent / f"scores/pseudo_labels/{CRF}/train.json"
     document = read_scores(path)
     document["split"] = hostile
-    document["threshold"] = {"value": 0.3, "chosen": hostile}
-    document["settings"] = {"image labels given": hostile}
+    document["threshold"] = {"value": 0.3, "threshold_source": hostile}
+    document["settings"] = {"image_labels_given": hostile}
     path.write_text(json.dumps(document), encoding="utf-8")
     page = made(tmp_path)
     assert Page(page.html).tags.count("script") == 1  # that of sortable tables

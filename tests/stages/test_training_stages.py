@@ -172,7 +172,7 @@ def test_a_classifier_goes_on_from_a_probe(small_dataset, classifier_settings, t
         manifest=small_dataset["manifest"], classes=small_dataset["classes"], pretrained=[],
         settings=probe, seed=3, weights=tmp_path / "probe.safetensors", threads=1,
     )  # fmt: skip
-    still = deepcopy(classifier_settings) | {"start": "probe", "frozen": ["conv1", "layer1"]}
+    still = deepcopy(classifier_settings) | {"init_from": "probe", "frozen": ["conv1", "layer1"]}
     still |= {"epochs": 1, "batch_norm": "frozen"}
     still["optimizer"] |= {"learning_rate": 1e-12}
     start = [tmp_path / "probe.safetensors"]
@@ -199,7 +199,7 @@ def maps_of(small_dataset, classifier, path, **changes):
         "manifest": small_dataset["manifest"],
         "classes": small_dataset["classes"],
         "weights": classifier,
-        "earlier": [],
+        "previous": [],
         "settings": CAM,
         "precision": "32-true",
         "split": "train",
@@ -402,7 +402,10 @@ def test_parts_of_a_step_are_weighted_by_their_labeled_pixels(
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (255, r"no pixel of the 4 pseudo-labels is known .all are 255., .* lower .* unsure_below"),
+        (
+            255,
+            r"no pixel of the 4 pseudo-labels is known .all are 255., .* lower .* uncertain_below",
+        ),
         (0, r"the 4 pseudo-labels show background alone, expected .* lower .* background.value"),
     ],
 )
@@ -443,7 +446,7 @@ def test_a_segmentation_makes_maps_of_the_labeled_classes(
 ):
     pseudo_labels(small_dataset, tmp_path / "labels", range(4))
     weights = segmented(small_dataset, tmp_path / "s", segmentation_settings, [tmp_path / "labels"])
-    settings = CAM | {"method": "segmentation", "labels": "puzzle/cam/crf"}
+    settings = CAM | {"method": "segmentation", "trained_on": "puzzle/cam/crf"}
     maps = maps_of(small_dataset, weights, tmp_path / "0.safetensors", settings=settings)
     assert {name: item.classes.tolist() for name, item in maps.items()} == {
         "0": [1], "1": [2], "2": [1, 2], "3": [],
@@ -460,7 +463,7 @@ def test_a_segmentation_makes_maps_of_the_labeled_classes(
     write_maps(earlier, others.items())
     mixed = maps_of(
         small_dataset, weights, tmp_path / "1.safetensors",
-        settings=settings | {"earlier": 0.25}, earlier=[earlier],
+        settings=settings | {"previous_weight": 0.25}, previous=[earlier],
     )  # fmt: skip
     for name, item in mixed.items():
         first, second = others[name].values.astype(float), maps[name].values.astype(float)
