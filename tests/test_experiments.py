@@ -67,6 +67,7 @@ PUBLISHED = {
     "dataset": {
         "kind": "voc", "train_list": "ImageSets/Segmentation/train_aug.txt", "labels": None,
         "val_list": "ImageSets/Segmentation/val.txt", "masks": "SegmentationClass",
+        "score_list": "ImageSets/Segmentation/train.txt",
         "empty_boxes": "skip", "classes": None,
     },
     # train_classification_with_puzzle.py, with --alpha 4.00 of the README
@@ -171,7 +172,7 @@ def test_the_papers_recipe_has_the_published_values(experiment, place):
     assert {key: section[key] for key in expected} == expected
     # Whatever else there is says nothing of the method.
     besides = {
-        "root", "boxes", "scored",
+        "root", "boxes", "scored", "exif", "mask_values", "max_pixels",
         "preset", "kind", "eval_size", "accumulate", "compile", "method", "tolerance", "chosen",
         "validate_every", "labels", "crf", "background", "precision", "unary", "gt_prob",
     }  # fmt: skip
