@@ -67,6 +67,7 @@ PUBLISHED = {
     "dataset": {
         "kind": "voc", "train_list": "ImageSets/Segmentation/train_aug.txt", "image_labels": None,
         "val_list": "ImageSets/Segmentation/val.txt", "masks": "SegmentationClass",
+        "score_list": "ImageSets/Segmentation/train.txt",
         "empty_boxes": "skip", "classes": None,
     },
     # train_classification_with_puzzle.py, with --alpha 4.00 of the README
@@ -171,7 +172,7 @@ def test_the_papers_recipe_has_the_published_values(experiment, place):
     assert {key: section[key] for key in expected} == expected
     # Whatever else there is says nothing of the method.
     besides = {
-        "root", "boxes", "scored_splits", "image_labels", "confident_labels", "trained_on",
+        "root", "boxes", "exif", "mask_values", "max_pixels", "scored_splits", "image_labels", "confident_labels", "trained_on",
         "preset", "kind", "eval_size", "accumulate", "compile", "method", "tolerance",
         "threshold_source", "validate_every", "crf", "background", "precision", "unary", "gt_prob",
     }  # fmt: skip

@@ -116,14 +116,14 @@ def test_a_further_round_comes_behind_the_network_of_the_one_before(plan_of, dem
     assert (shown["attribution"], shown["trained_on"]) == ("segmentation", METHOD)
 
 
-def test_a_mean_with_the_earlier_maps_needs_them_for_every_split(plan_of, demo_config):
+def test_a_mean_with_the_previous_maps_needs_them_for_every_split(plan_of, demo_config):
     second = {"method": "segmentation", "trained_on": METHOD, "previous_weight": 0.3}
     attributions = demo_config["attributions"] | {"second": second}
     plan = plan_of(attributions=attributions, pseudo_labels=["puzzle/second/crf"], shards=1)
     job = SimpleNamespace(classifier="puzzle", attribution="second", split="val", shard="0")
-    assert plan.earlier_maps(job) == ["results/demo/maps/puzzle/cam+rw/val/0.safetensors"]
+    assert plan.previous_maps(job) == ["results/demo/maps/puzzle/cam+rw/val/0.safetensors"]
     job.attribution = "cam"
-    assert plan.earlier_maps(job) == []
+    assert plan.previous_maps(job) == []
 
 
 def test_a_comparison_may_be_all_that_wants_a_network(plan_of, demo_config):
@@ -339,4 +339,4 @@ def test_a_table_that_is_no_file_is_refused_before_any_job(plan_of, tmp_path, ma
     data = {"kind": "folder", "images": str(tmp_path), "image_labels": str(tmp_path / "labels.csv")}
     (problem,) = sources.missing(plan_of(dataset=data))
     assert problem.startswith(f"{tmp_path}/labels.csv: {words}")
-    assert problem.endswith("named by the configuration's dataset.labels")
+    assert problem.endswith("named by the configuration's dataset.image_labels")

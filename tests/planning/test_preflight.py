@@ -60,7 +60,7 @@ def test_every_file_of_the_users_that_is_an_input_is_checked(tmp_path, demo_conf
         "dataset": dataset, "classifiers": {"plain": classifier},
         "weights": {"test_resnet": "w.safetensors"}, "pseudo_labels": ["plain/cam/crf"],
         "attributions": {"cam": {}}, "refinements": {"crf": {"crf": {}}}, "random_walks": {},
-        "experiment": "mine", "segmentations": [],
+        "experiment": "mine",
     }))  # fmt: skip
     assert preflight.problems(plan, []) == []
     for name in ("labels.csv", "boxes.csv", "w.safetensors"):
@@ -92,7 +92,7 @@ def test_a_lock_is_said_to_be_of_a_run_that_goes_on_or_was_killed(tmp_path, monk
     locks = tmp_path / ".snakemake/locks"
     locks.mkdir(parents=True)
     code = (
-        "from pipeline import preflight; preflight.announce_run('results/a');"
+        "from pipeline.planning import preflight; preflight.announce_run('results/a');"
         "print('held', flush=True); input()"
     )
     # In the other run, as in this one, the lock is kept until the process ends.
