@@ -172,7 +172,8 @@ def test_the_papers_recipe_has_the_published_values(experiment, place):
     assert {key: section[key] for key in expected} == expected
     # Whatever else there is says nothing of the method.
     besides = {
-        "root", "boxes", "exif", "mask_values", "max_pixels", "scored_splits", "image_labels", "confident_labels", "trained_on",
+        "root", "boxes", "exif", "mask_values", "max_pixels", "scored_splits", "image_labels",
+        "confident_labels", "trained_on",
         "preset", "kind", "eval_size", "accumulate", "compile", "method", "tolerance",
         "threshold_source", "validate_every", "crf", "background", "precision", "unary", "gt_prob",
     }  # fmt: skip
