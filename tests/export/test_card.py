@@ -17,7 +17,9 @@ def card(name, settings=None):
 
 def row_of(name):
     (line,) = (
-        line for line in readme(card(name), "").split("\n") if line.startswith("| train | 1")
+        line
+        for line in readme(card(name), "", "none").split("\n")
+        if line.startswith("| train | 1")
     )
     return line
 
@@ -50,5 +52,5 @@ def test_no_sign_of_a_name_means_anything_in_markdown(name):
 
 
 def test_a_setting_stays_code_whatever_it_holds():
-    text = readme(card("x", {"chosen": "a `b` ``c``"}), "")
+    text = readme(card("x", {"chosen": "a `b` ``c``"}), "", "none")
     assert '- chosen: ``` "a `b` ``c``" ```' in text
