@@ -59,7 +59,7 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
                 image=files[stem],
                 split=splits[stem],
                 labels=table.labels[image],
-                mask=mask_of(stem, found, source.problems),
+                mask=mask_of(stem, masks, found, source.problems),
                 boxes=boxes.get(stem, ()),
             )
         )

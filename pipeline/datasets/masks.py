@@ -1,5 +1,6 @@
 """Ground-truth masks: where they are, and what the values in them mean."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,8 +122,13 @@ def find_masks(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def mask_of(stem: str, found: Mapping[str, list[Path]], problems: list[str]) -> Path | None:
-    """Return the mask of an image, and add a problem where its file cannot be meant as one."""
+def mask_of(
+    stem: str, folder: Path | None, found: Mapping[str, list[Path]], problems: list[str]
+) -> Path | None:
+    """Return the mask of an image, and add a problem where its file cannot be meant as one.
+
+    What stands in a mask's place without being a file is returned too: its reader refuses it.
+    """
     files = found.get(stem, [])
     masks = [path for path in files if path.suffix.lower() == SUFFIX]
     if len(masks) > 1:
@@ -133,4 +139,6 @@ def mask_of(stem: str, found: Mapping[str, list[Path]], problems: list[str]) -> 
             f"{files[0]}: a mask of this kind is not read, expected {files[0].stem}{SUFFIX}: "
             "convert it without loss to a PNG of class numbers"
         )
+    if not files and folder is not None and os.path.lexists(folder / f"{stem}{SUFFIX}"):
+        return folder / f"{stem}{SUFFIX}"
     return masks[0] if masks else None

@@ -73,8 +73,9 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     elif rows is None:
         source.unusable_boxes = []
     masks = {}
-    if dataset["masks"]:
-        masks = find_masks(root / dataset["masks"])
+    mask_folder = root / dataset["masks"] if dataset["masks"] else None
+    if mask_folder is not None:
+        masks = find_masks(mask_folder)
         source.mask_values = read_mask_values(dataset.get("mask_values"), classes, source.problems)
     for split, image_id in _listed(dataset, files):
         image = _photograph(root, image_id, files, dataset[f"{split}_list"], source)
@@ -88,7 +89,7 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
         else:
             labels = _labels_of(image_id, image, rows, source)
         boxes = boxes if known is None else known.get(image_id, ())
-        mask = mask_of(image_id, masks, source.problems)
+        mask = mask_of(image_id, mask_folder, masks, source.problems)
         source.candidates.append(Candidate(image_id, image, split, labels, mask, boxes))
     if dataset.get("score_list") and dataset["masks"]:
         listed = dict.fromkeys(read_list(root / dataset["score_list"], files))

@@ -78,8 +78,8 @@ def open_image(
     except UnidentifiedImageError as error:
         raise UnreadableImageError(
             f"not {with_article(what)} of a known format, expected the content to be "
-            f"{' or '.join(formats)}, whatever the name says: convert the file, or "
-            f"{how_to_mend(path)}"
+            f"{' or '.join(formats)}, whatever the name says: "
+            f"{how_to_mend(path, 'convert or replace the file')}"
         ) from error
     except Exception as error:  # decoders of damaged files raise anything
         reason = " ".join(str(error).split()) or type(error).__name__

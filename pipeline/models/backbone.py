@@ -9,7 +9,7 @@ import timm
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
-from pipeline.io.arrays import read_weights
+from pipeline.models.state_dict import COUNTER, check_values, read_state_dict
 from pipeline.models.strides import lacks_stride, remove_dilation, set_output_stride
 
 #: What timm raises when a network does not take an argument, or not its value.
@@ -109,34 +109,38 @@ def initialize_backbone(backbone: nn.Module, weights: Path | None, *, pretrained
 
 
 def load_backbone(backbone: nn.Module, path: Path) -> None:
-    """Load a timm state dict from a local file into a backbone, in place.
+    """Load a state dict from a local file into a backbone, in place.
 
     Parameters
     ----------
     backbone : nn.Module
         A timm network, or a part of one whose parameters have the same names.
     path : Path
-        A safetensors file. Tensors that the backbone lacks (its classifier) are left out.
+        A file that :func:`pipeline.models.state_dict.read_state_dict` reads. Tensors that the
+        backbone lacks (its classifier) are left out, and so are batch norm's counters.
 
     Raises
     ------
     UserError
-        If a tensor that the backbone needs is absent or has another shape.
+        If the file cannot be read, or a tensor that the backbone needs is absent, has another
+        shape, is not of floating-point numbers, or is not finite.
     """
-    tensors, _ = read_weights(path)
-    wanted = backbone.state_dict()
-    counters = {key for key in wanted if key.endswith("num_batches_tracked")}
-    lacking = [key for key in wanted if key not in tensors and key not in counters]
+    tensors = read_state_dict(path)
+    state = backbone.state_dict()
+    wanted = {key: value for key, value in state.items() if not key.endswith(COUNTER)}
+    lacking = [key for key in wanted if key not in tensors]
     if lacking:
         raise UserError(
             f"{path}: lacks {len(lacking)} of the backbone's {len(wanted)} tensors, first "
-            f"{lacking[0]!r}, and holds {next(iter(tensors), 'nothing')!r}: expected timm's naming"
+            f"{lacking[0]!r}, and holds {next(iter(tensors), 'nothing')!r}: expected timm's "
+            "naming, or torchvision's of the same network"
         )
-    for key in wanted.keys() - counters:
-        if tensors[key].shape != wanted[key].shape:
-            got, expected = tuple(tensors[key].shape), tuple(wanted[key].shape)
+    for key, value in wanted.items():
+        if tensors[key].shape != value.shape:
+            got, expected = tuple(tensors[key].shape), tuple(value.shape)
             raise UserError(f"{path}: {key} is {got}, expected {expected}: another network's file?")
-    backbone.load_state_dict(wanted | {key: tensors[key] for key in wanted if key in tensors})
+        check_values(path, key, tensors[key])
+    backbone.load_state_dict(state | {key: tensors[key] for key in wanted})
 
 
 def restore(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

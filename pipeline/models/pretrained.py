@@ -15,12 +15,14 @@ from huggingface_hub import (
     hf_hub_download,
     hf_hub_url,
     is_offline_mode,
+    set_client_factory,
 )
 from huggingface_hub.errors import (
     EntryNotFoundError,
     LocalEntryNotFoundError,
     RepositoryNotFoundError,
 )
+from huggingface_hub.utils._http import default_client_factory
 from torch import nn
 
 from pipeline.errors import UserError
@@ -34,6 +36,13 @@ FILE = "model.safetensors"
 #: The output stride that a network can have if it can have one; tensors are the same at any.
 STRIDE = 32
 _SHA256 = re.compile("[0-9a-f]{64}")
+#: What the library makes names of files and folders of, without looking at it.
+_NAMING = (
+    "ETag",
+    constants.HUGGINGFACE_HEADER_X_LINKED_ETAG,
+    constants.HUGGINGFACE_HEADER_X_REPO_COMMIT,
+)
+_NAME = re.compile(r"(?!\.)[\w.+=:~-]{1,200}", re.ASCII)
 
 
 def fetch_pretrained(backbone: str, path: Path) -> None:
@@ -92,9 +101,12 @@ def _location(backbone: str) -> tuple[str, str]:
 def _download(backbone: str, repository: str, file: str) -> tuple[Path, str]:
     """Give a file of the hub in the local cache, and its ETag, which is unverified."""
     what = f"backbone {backbone}: {file} of {repository}"
+    set_client_factory(_careful_client)
     try:
         cached = Path(hf_hub_download(repository, file))
         return cached, _etag(cached, repository, file)
+    except UserError:
+        raise
     except LocalEntryNotFoundError as error:
         if is_offline_mode():
             raise UserError(
@@ -122,6 +134,32 @@ def _download(backbone: str, repository: str, file: str) -> tuple[Path, str]:
         raise UserError(
             f"{what} cannot be downloaded ({_reason(error)}): run again, or {_give_file(backbone)}"
         ) from error
+
+
+def _careful_client() -> Any:
+    """Make the library's client refuse an answer whose headers would lead out of the cache.
+
+    It checks every answer, and not one in front of the download: a hostile server may give the
+    library another.
+    """
+    client = default_client_factory()
+    hooks = client.event_hooks
+    client.event_hooks = {**hooks, "response": [*hooks["response"], _check_names]}
+    return client
+
+
+def _check_names(response: Any) -> None:
+    # Only of these answers does the library take names; storage has ETags with any characters.
+    if response.request.method != "HEAD":
+        return
+    for header in _NAMING:
+        value = response.headers.get(header)
+        if value is not None and not _NAME.fullmatch(value.removeprefix("W/").strip('"')):
+            raise UserError(
+                f"{response.request.url.host}: its answer has {header} {value[:80]!r}, expected "
+                "letters and digits, since a file of the cache is named by it: set HF_ENDPOINT to "
+                "a server that you trust"
+            )
 
 
 def _reason(error: BaseException) -> str:

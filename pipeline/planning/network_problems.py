@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from pipeline.errors import UserError
@@ -40,16 +39,11 @@ def network_problems(plan: Plan) -> Iterator[str]:
 
 def _problems(plan: Plan) -> Iterator[str]:
     yield from _unused_weights(plan.config)
-    readable = {}
-    for backbone, path in given_weights(plan.config).items():
-        if problem := _unreadable(Path(path)):
-            yield f"weights.{backbone}: {problem}"
-        else:
-            readable[backbone] = Path(path)
+    weights = {backbone: Path(path) for backbone, path in given_weights(plan.config).items()}
     for name in plan.config["classifiers"]:
-        yield from _classifier_problems(plan, name, readable)
+        yield from _classifier_problems(plan, name, weights)
     if "segmentation" in plan.config:
-        yield from _segmentation_problems(plan.config["segmentation"], readable)
+        yield from _segmentation_problems(plan.config["segmentation"], weights)
 
 
 def _unused_weights(config: Mapping[str, Any]) -> Iterator[str]:
@@ -69,20 +63,6 @@ def _unused_weights(config: Mapping[str, Any]) -> Iterator[str]:
             )
         elif not known:
             yield f"weights.{name}: expected the name of a backbone, as timm has it"
-
-
-def _unreadable(path: Path) -> str:
-    """Say why a file is none of safetensors, if it is not."""
-    try:
-        with safe_open(path, framework="numpy"):
-            return ""
-    except SafetensorError as error:
-        return (
-            f"{path} is no safetensors file ({error}), and a pickle (.pth, .bin) is not loaded, "
-            "since that runs its code: if it holds timm's tensors alone, convert it in Python by "
-            "`import torch, safetensors.torch as s; s.save_file(torch.load('FILE.pth', "
-            "weights_only=True), 'FILE.safetensors')`"
-        )
 
 
 def _classifier_problems(plan: Plan, name: str, weights: Mapping[str, Path]) -> Iterator[str]:

@@ -80,7 +80,13 @@ def train_affinity(
     files = files_by_id([record.id for record in records], labels)
     long_side = settings["augmentation"]["resize"][1]
     looked = progress(files.values(), total=len(files), what="confident labels checked")
-    require_pairs(map(read_made_label, looked), settings["radius"], STRIDE, long_side)
+    require_pairs(
+        map(read_made_label, looked),
+        settings["radius"],
+        STRIDE,
+        long_side,
+        pairs=settings["pairs"],
+    )
     fabric = make_fabric(settings["precision"], threads, gpu)
     torch.manual_seed(seed)
     model, description = create_boundary_network(

@@ -76,7 +76,9 @@ def require_foreground(labels: Iterable[Label]) -> None:
     )
 
 
-def require_pairs(labels: Iterable[Label], radius: int, stride: int, long_side: int) -> None:
+def require_pairs(
+    labels: Iterable[Label], radius: int, stride: int, long_side: int, *, pairs: str
+) -> None:
     """Refuse confident labels without pairs of cells, of one label and of two.
 
     Parameters
@@ -90,6 +92,8 @@ def require_pairs(labels: Iterable[Label], radius: int, stride: int, long_side: 
         Pixels per cell.
     long_side : int
         What images are resized to in training, at most.
+    pairs : {"inner", "all"}
+        As of :func:`pipeline.refinement.affinity.affinity_loss`.
 
     Raises
     ------
@@ -101,7 +105,7 @@ def require_pairs(labels: Iterable[Label], radius: int, stride: int, long_side: 
         height, width = (max(1, side * long_side // max(label.shape)) for side in label.shape)
         tensor = torch.from_numpy(label)[None, None].float()
         cells = F.interpolate(tensor, strided_size((height, width), stride), mode="nearest-exact")
-        found += count_pairs(cells[:, 0], radius)
+        found += count_pairs(cells[:, 0], radius, pairs=pairs)
         count += 1
         background, foreground, negative = found.tolist()
         if background + foreground and negative:

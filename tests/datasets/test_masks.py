@@ -53,12 +53,12 @@ def test_masks_are_found_in_any_case_and_other_kinds_are_problems(tmp_path):
         (tmp_path / name).touch()
     found, problems = find_masks(tmp_path), []
     assert sorted(found) == ["a", "c", "d", "deep/b", "e"]
-    masks = {stem: mask_of(stem, found, problems) for stem in ("a", "c", "d", "deep/b", "x")}
+    masks = {stem: mask_of(stem, None, found, problems) for stem in ("a", "c", "d", "deep/b", "x")}
     assert masks == {
         "a": tmp_path / "a.PNG", "c": None, "d": tmp_path / "d.png",
         "deep/b": tmp_path / "deep/b.png", "x": None,
     }  # fmt: skip
     (problem,) = problems
     assert problem.startswith(f"{tmp_path / 'c.bmp'}: a mask of this kind is not read, expected c")
-    mask_of("e", found, problems)
+    mask_of("e", None, found, problems)
     assert "e.Png and e.png are masks of one image, expected one of them" in problems[1]

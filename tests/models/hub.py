@@ -13,8 +13,9 @@ REPOSITORY = "timm/test_resnet.r160_in1k"
 class Hub(ThreadingHTTPServer):
     """One repository with the files in ``files``, each with the SHA-256 that it has by then.
 
-    ``etags`` states others in their place, ``requests`` is which files were asked for, ``breaks``
-    makes the server break off the first body in the middle and answer nothing more.
+    ``etags`` states others in their place and ``commit`` another commit, ``requests`` is which
+    files were asked for, ``breaks`` makes the server break off the first body in the middle and
+    answer nothing more.
     """
 
     daemon_threads = True
@@ -25,6 +26,7 @@ class Hub(ThreadingHTTPServer):
         self.etags = {name: hashlib.sha256(body).hexdigest() for name, body in files.items()}
         self.requests: list[tuple[str, str]] = []
         self.repository = REPOSITORY
+        self.commit = COMMIT
         self.breaks = self.broken = False
 
     @property
@@ -64,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
     def refuse(self, status: int, code: str) -> None:
         self.send_response(status)
         self.send_header("X-Error-Code", code)
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.server.commit)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
@@ -72,7 +74,7 @@ class _Handler(BaseHTTPRequestHandler):
         hub, body = self.server, self.server.files[name]
         self.send_response(200)
         self.send_header("ETag", f'"{hub.etags[name]}"')
-        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("X-Repo-Commit", self.server.commit)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if with_body and hub.breaks:

@@ -173,6 +173,33 @@ def test_a_file_of_unknown_sha256_is_refused(hub, path):
     assert not path.exists()
 
 
+@pytest.mark.parametrize(
+    "name", ["../../../outside", "/outside", "..", "", "a\\b", ".hidden", "x" * 300]
+)
+@pytest.mark.parametrize("present", [True, False])
+def test_an_answer_that_names_files_outside_the_cache_is_refused(
+    hub, path, tmp_path, name, present
+):
+    """The library writes at such paths, even of a file that it is told there is none of."""
+    (tmp_path / "cache").mkdir()
+    before = {*tmp_path.rglob("*")}
+    hub.files = hub.files if present else {}
+    for etag, commit in ((name, COMMIT), ("f" * 64, name)):
+        if not present and commit == COMMIT:
+            continue  # a file that is absent has no ETag
+        hub.etags[FILE], hub.commit = etag, commit
+        with pytest.raises(
+            UserError, match=r"^127\.0\.0\.1: its answer has .*HF_ENDPOINT"
+        ) as caught:
+            fetch_pretrained("test_resnet", path)
+        assert len(str(caught.value)) < 300 and "\n" not in str(caught.value)
+        assert ("GET", FILE) not in hub.requests
+        # Locks, and folders for blobs, are the library's own, inside its cache.
+        written = {*tmp_path.rglob("*")} - before
+        assert all(tmp_path / "cache" in new.parents for new in written)
+        assert not [new for new in written if new.is_file() and new.suffix != ".lock"]
+
+
 def test_a_repository_with_a_pickle_alone_is_refused_and_the_pickle_not_fetched(hub, path):
     hub.files = {"pytorch_model.bin": b"pickle"}
     with pytest.raises(UserError, match=rf"{REPOSITORY} has no {FILE}, .* a pickle .*{OWN_FILE}"):

@@ -1,3 +1,5 @@
+import argparse
+
 import pytest
 import timm
 import torch
@@ -115,15 +117,25 @@ def test_weights_that_fit_pass_and_those_of_another_network_do_not(with_weights,
     assert str(caught.value).count("lacks") == 1  # though three networks start from the file
 
 
-def test_a_pickle_is_refused_with_the_way_to_convert_it(with_weights, tmp_path):
+def test_a_state_dict_of_pytorch_passes_and_other_pickles_do_not(with_weights, tmp_path):
     path = tmp_path / "w.pth"
-    torch.save(timm.create_model("test_resnet", pretrained=False).state_dict(), path)
+    state = timm.create_model("test_resnet", pretrained=False).state_dict()
+    torch.save(state, path)
+    assert list(building.network_problems(with_weights({"test_resnet": path}))) == []
+    torch.save({"state_dict": state, "arguments": argparse.Namespace()}, path)
     (problem,) = building.network_problems(with_weights({"test_resnet": path}))
-    assert problem.startswith(f"weights.test_resnet: {path} is no safetensors file (")
-    way = problem.split("`")[1].replace("FILE", str(path.with_suffix("")))
-    exec(way)
-    converted = path.with_suffix(".safetensors")
-    assert list(building.network_problems(with_weights({"test_resnet": converted}))) == []
+    assert problem.startswith(f"weights.test_resnet: {path}: not a file of tensors alone (")
+
+
+def test_weights_that_are_not_finite_are_found_before_anything_runs(with_weights, tmp_path):
+    state = timm.create_model("test_resnet", pretrained=False).state_dict()
+    state["conv1.0.weight"][0, 0, 0, 0] = torch.inf
+    save_file(state, tmp_path / "w.safetensors")
+    plan = with_weights({"test_resnet": tmp_path / "w.safetensors"})
+    with pytest.raises(
+        UserError, match=r"conv1\.0\.weight has 1 of \d+ values that are NaN or inf"
+    ):
+        check_networks(plan, tmp_path / "notes")
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,11 @@ def test_deep_pictures_that_are_almost_black_are_found(tmp_path, caplog):
         records.append(Record(name, tmp_path / f"{name}.png", 90, 80, "train", ("cat",)))
     write_manifest(tmp_path / "m.csv", records)
     write_classes(tmp_path / "c.json", ["cat"])
-    paths = {"manifest": tmp_path / "m.csv", "classes": tmp_path / "c.json", "masks": tmp_path}
-    check_dataset(**paths, pictures=2, page=tmp_path / "check.html", threads=1)
+    write_findings(tmp_path / "f.json", [])
+    paths = {"manifest": tmp_path / "m.csv", "classes": tmp_path / "c.json"}
+    check_dataset(
+        **paths, findings=tmp_path / "f.json", pictures=2, page=tmp_path / "check.html", threads=1
+    )
     line = (
         "16-bit pictures that are almost black: 2 of 4: a (largest value 4095), b (largest value "
         "1000). 0 is read as black and 65535 as white in every file, so that 4095 becomes 15 of "

@@ -74,7 +74,7 @@ def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
     assert paths["manifest"].read_bytes() == whole["manifest"].read_bytes()
     truth = read_masks(paths["masks"])
     assert list(truth) == ["train_00001", "train_00003", "val_00000", "val_00001"]
-    write_label(tmp_path / "labels/train_00001.png", read_label(truth["train_00001"]))
+    write_label(tmp_path / "labels/train_00001.png", truth["train_00001"].read())
     for index in (0, 2, 3):  # wrong, but only the last of them is scored
         blank = np.zeros((32, 32), np.uint8)
         write_label(tmp_path / f"labels/train_0000{index}.png", blank)
@@ -89,7 +89,7 @@ def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
     rows = read_table(out["images"])
     assert [row["id"] for row in rows] == ["train_00001", "train_00003"]
     assert float(rows[0]["miou"]) == 1 > float(rows[1]["miou"])
-    confusion = np.array([read_label(truth[name]) for name in list(truth)[:2]])
+    confusion = np.array([truth[name].read() for name in list(truth)[:2]])
     shown = read_label(tmp_path / "labels/train_00001.png"), np.zeros((32, 32), np.uint8)
     assert scores["pixel_accuracy"] == (confusion == np.array(shown)).mean()
 
