@@ -1,4 +1,4 @@
-"""Every network of a configuration built once, to see whether it can be."""
+"""Check the networks of a configuration by building each of them once."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -18,12 +18,12 @@ from pipeline.planning.inputs import given_weights, pretrained_backbones
 from pipeline.planning.network_check import layers_of_maps
 from pipeline.planning.plan import Plan
 
-#: Any number of classes will do.
+#: Number of classes of the networks that are built; any number will do.
 CLASSES = 2
 
 
 def network_problems(plan: Plan) -> Iterator[str]:
-    """Say of every network that cannot be built why, and of every layer that it lacks.
+    """Yield problems of networks: failed builds, missing layers, unfit weights.
 
     Parameters
     ----------
@@ -32,9 +32,9 @@ def network_problems(plan: Plan) -> Iterator[str]:
     Yields
     ------
     str
-        One problem, after its place in the configuration.
+        A message that begins with the place in the configuration.
     """
-    # A file that fits none of several networks is one problem.
+    # A file that does not fit several networks is reported once.
     yield from dict.fromkeys(_problems(plan))
 
 
@@ -53,9 +53,9 @@ def _problems(plan: Plan) -> Iterator[str]:
 
 
 def _unused_weights(config: Mapping[str, Any]) -> Iterator[str]:
-    """Name weights that were meant for a network which would start from downloaded ones.
+    """Yield weights with misspelled backbone names, whose network would use a download.
 
-    A file of paths may be shared by experiments: weights of another network are no mistake.
+    Experiments may share a file of paths, so weights of unused networks are allowed.
     """
     used = set(pretrained_backbones(config))
     without = sorted(used - config["weights"].keys())
@@ -68,19 +68,19 @@ def _unused_weights(config: Mapping[str, Any]) -> Iterator[str]:
                 f"be downloaded: did you mean weights.{near[0]}?"
             )
         elif not known:
-            yield f"weights.{name}: expected the name of a backbone, as timm has it"
+            yield f"weights.{name}: expected the timm name of a backbone"
 
 
 def _unreadable(path: Path) -> str:
-    """Say why a file is none of safetensors, if it is not."""
+    """Return why a file is not a safetensors file; empty if it is one."""
     try:
         with safe_open(path, framework="numpy"):
             return ""
     except SafetensorError as error:
         return (
-            f"{path} is no safetensors file ({error}), and a pickle (.pth, .bin) is not loaded, "
-            "since that runs its code: if it holds timm's tensors alone, convert it in Python by "
-            "`import torch, safetensors.torch as s; s.save_file(torch.load('FILE.pth', "
+            f"{path} is not a safetensors file ({error}), and pickle files (.pth, .bin) are not "
+            "loaded, since they can run code: if it contains only timm's tensors, convert it in "
+            "Python by `import torch, safetensors.torch as s; s.save_file(torch.load('FILE.pth', "
             "weights_only=True), 'FILE.safetensors')`"
         )
 
@@ -114,7 +114,7 @@ def _segmentation_problems(settings: dict[str, Any], weights: Mapping[str, Path]
 def _misfit(
     backbone: nn.Module, settings: Mapping[str, Any], weights: Mapping[str, Path]
 ) -> Iterator[str]:
-    """Put the user's weights into a backbone that starts from them."""
+    """Load the user's weights into a backbone that starts from them; yield the problem."""
     name = settings["backbone"]
     if settings["pretrained"] and name in weights:
         try:

@@ -119,7 +119,7 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(with_weights, tmp_path):
     path = tmp_path / "w.pth"
     torch.save(timm.create_model("test_resnet", pretrained=False).state_dict(), path)
     (problem,) = building.network_problems(with_weights({"test_resnet": path}))
-    assert problem.startswith(f"weights.test_resnet: {path} is no safetensors file (")
+    assert problem.startswith(f"weights.test_resnet: {path} is not a safetensors file (")
     way = problem.split("`")[1].replace("FILE", str(path.with_suffix("")))
     exec(way)
     converted = path.with_suffix(".safetensors")
@@ -132,7 +132,7 @@ def test_a_pickle_is_refused_with_the_way_to_convert_it(with_weights, tmp_path):
         ("test_resnett", "weights.test_resnett: no network has that backbone, and the weights of "
          "test_resnet would be downloaded: did you mean weights.test_resnet?"),
         ("test_resnet.r160_in1k", "did you mean weights.test_resnet?"),
-        ("my-file", "weights.my-file: expected the name of a backbone, as timm has it"),
+        ("my-file", "weights.my-file: expected the timm name of a backbone"),
     ],
 )  # fmt: skip
 def test_weights_for_a_network_that_starts_from_others_are_named(with_weights, name, hint):

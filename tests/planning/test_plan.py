@@ -279,12 +279,12 @@ def test_the_path_of_a_job_is_its_method():
         ),
         (
             {"folders": {"val": {"images": "i", "pseudo_labels": [METHOD]}}},
-            "a name in folders is 'val', expected another name than train",
+            "a name in folders is 'val', expected a name other than train",
         ),
         ({"seeds": [1, 1]}, "seeds is [1, 1], expected no entry twice"),
         (
             {"refinements": {"x": {"background": {"rule": "power", "value": "mean"}}}},
-            "value is 'mean', which chooses a threshold, expected a number for power",
+            "value is 'mean', a rule for thresholds, expected a number for power",
         ),
         ({"refinements": {"x": {"background": {"value": "best"}}}}, "background.value is 'best'"),
     ],
