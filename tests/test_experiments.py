@@ -12,7 +12,7 @@ from pipeline.config.resolve import resolve
 from pipeline.errors import UserError
 from pipeline.planning import inputs as sources
 from pipeline.planning.plan import Plan
-from pipeline.resources.jobs import Job, Pictures
+from pipeline.resources.jobs import DatasetSize, Job
 from pipeline.resources.requests import TRAINING_FACTOR
 from tests.conftest import REPOSITORY
 
@@ -197,7 +197,7 @@ def test_memory_in_the_comment_is_that_of_the_cost_model(experiment):
     for accumulate, images, *gigabytes in rows:
         assert accumulate * images == 32
         for rule, stated in zip(("train_classifier", "train_segmentation"), gigabytes, strict=True):
-            job = Job(config, rule, names, Pictures(), threads=1)
+            job = Job(config, rule, names, DatasetSize(), threads=1)
             pixels = images * 512**2 * (2 if rule == "train_classifier" else 1)
             kept = OVERHEAD * job.cost.training * pixels
             assert stated == round((kept + WEIGHT_BYTES * job.cost.parameters) / 1e9)

@@ -137,8 +137,8 @@ def channels_last(images: Tensor) -> Tensor:
 
 def _strategy() -> DDPStrategy:
     # All buffers belong to batch norm. Synchronized ones agree; otherwise the first process's
-    # buffers are saved. Copying them before every forward pass would overwrite values that the backward
-    # pass of the previous one still needs.
+    # buffers are saved. Copying them before every forward pass would overwrite values that the
+    # backward pass of the previous one still needs.
     return DDPStrategy(broadcast_buffers=False)
 
 

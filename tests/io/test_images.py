@@ -160,7 +160,7 @@ def test_postscript_under_any_name_starts_no_program(tmp_path, monkeypatch, read
 @pytest.mark.parametrize("form", ["GIF", "PPM", "ICO", "TGA", "PCX", "JPEG2000"])
 def test_formats_that_are_not_meant_are_refused_under_every_name(tmp_path, form):
     Image.fromarray(RGB).save(tmp_path / "x.png", format=form)
-    with pytest.raises(UserError, match="expected the content to be JPEG or PNG or TIFF or BMP"):
+    with pytest.raises(UserError, match="content in the format JPEG or PNG or TIFF or BMP"):
         read_rgb(tmp_path / "x.png")
 
 
@@ -365,7 +365,7 @@ def test_a_damaged_file_of_the_workflows_own_is_not_for_the_user_to_replace(tmp_
     (tmp_path / "demo/.snakemake_timestamp").touch()
     expected = f"delete the folder {tmp_path / 'demo'}, which the workflow makes again, and run"
     assert how_to_mend(image).startswith(expected)
-    with pytest.raises(UserError, match=f"a.jpg: .*: {expected}"):
+    with pytest.raises(UserError, match=f"a.jpg: .*: convert the file, or {expected}"):
         read_rgb(image)
     assert how_to_mend(tmp_path / "a.jpg") == "replace the file"
 
