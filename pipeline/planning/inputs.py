@@ -58,21 +58,23 @@ def dataset_sources(plan: Plan) -> list[str]:
     """
     if is_made(plan.config):
         return [dataset_section(plan)["root"]]
-    return _given(_tables(plan))
+    return _as_ancient(_tables(plan))
 
 
 def truth_sources(plan: Plan) -> list[str]:
     """Return the input files of the ground-truth lists; the masks count by their digest instead."""
-    return dataset_sources(plan) if is_made(plan.config) else _given(_truth_tables(plan))
+    return (
+        dataset_sources(plan) if is_made(plan.config) else _as_ancient(_ground_truth_tables(plan))
+    )
 
 
 def given_files(plan: Plan) -> list[str]:
     """Return all user files that are inputs of rules."""
-    tables = [] if is_made(plan.config) else [*_tables(plan), *_truth_tables(plan)]
+    tables = [] if is_made(plan.config) else [*_tables(plan), *_ground_truth_tables(plan)]
     return unique([*tables, *given_weights(plan.config).values()])
 
 
-def _given(paths: Iterable[str]) -> list[str]:
+def _as_ancient(paths: Iterable[str]) -> list[str]:
     """Mark user files as ancient: a changed content reruns jobs, a changed time does not."""
     return [ancient(path) for path in paths]
 
@@ -89,7 +91,7 @@ def _tables(plan: Plan) -> list[str]:
     return [str(root / name) for name in names]
 
 
-def _truth_tables(plan: Plan) -> list[str]:
+def _ground_truth_tables(plan: Plan) -> list[str]:
     """Return the user's ground-truth boxes and list of images to score, if configured."""
     dataset = dataset_section(plan)
     named = [dataset[key] for key in ("boxes", "score_list") if dataset.get(key)]
@@ -134,7 +136,7 @@ def state_of_truth(plan: Plan) -> str:
     """Return a digest of the names and contents of the user's masks and boxes."""
     if is_made(plan.config):
         return ""
-    return state_of([*map(Path, _truth_tables(plan)), *_masks(dataset_section(plan))])
+    return state_of([*map(Path, _ground_truth_tables(plan)), *_masks(dataset_section(plan))])
 
 
 def _masks(dataset: Mapping[str, Any]) -> list[Path]:
@@ -205,7 +207,7 @@ def pretrained(config: Config, settings: Mapping[str, Any]) -> list[str]:
         return []
     name = settings["backbone"]
     if name in config["weights"]:
-        return _given([config["weights"][name]])
+        return _as_ancient([config["weights"][name]])
     return [f"{config['downloads']['folder']}/weights/{name}.safetensors"]
 
 
@@ -237,7 +239,7 @@ def missing(plan: Plan) -> Iterator[str]:
     """Yield a message for each file or folder of the configuration that is missing."""
     config = plan.config
     if not is_made(config):
-        for path in [*_tables(plan), *_truth_tables(plan)]:
+        for path in [*_tables(plan), *_ground_truth_tables(plan)]:
             yield from _absent(path, _key(plan, path))
         for path in _folders(plan):
             yield from _absent(path, _key(plan, path), folder=True)
