@@ -56,7 +56,7 @@ class FileServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/data.tar"
 
     def handle_error(self, request, client_address):
-        """Say nothing of clients that hang up."""
+        """Ignore clients that hang up."""
 
 
 class Handler(BaseHTTPRequestHandler):

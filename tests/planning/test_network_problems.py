@@ -12,7 +12,7 @@ from pipeline.planning.plan import Plan
 
 @pytest.fixture
 def plan_of(demo_config):
-    """Give the plan of the demo with one value changed."""
+    """Return the plan of the demo with one value changed."""
 
     def plan(*keys, value):
         place = demo_config
@@ -87,7 +87,7 @@ def test_what_passed_is_not_built_again(plan_of, tmp_path, monkeypatch):
 
 @pytest.fixture
 def with_weights(demo_config):
-    """Give the plan of the demo whose networks start from a file."""
+    """Return the plan of the demo whose networks start from a file."""
 
     def plan(weights):
         for settings in [*demo_config["classifiers"].values(), demo_config["segmentation"]]:

@@ -41,7 +41,7 @@ print(int(peak.split()[1]) / 1024)
 
 @pytest.fixture(scope="module")
 def config():
-    """Give the photographs' configuration, on a CPU, with every section that a rule reads."""
+    """Return a configuration for VOC on a CPU with every section that a rule reads."""
     written = yaml.safe_load(
         (REPOSITORY / "experiments/voc2012-mobilenet.yaml").read_text(encoding="utf-8")
     )
@@ -122,7 +122,7 @@ SIDE = 128
 
 
 def kept_by_autograd(model):
-    """Count the bytes that autograd keeps of one picture, beside weights and statistics."""
+    """Count the bytes that autograd keeps for one image, besides weights and statistics."""
     owned = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
     kept = {}
 
