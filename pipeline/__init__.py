@@ -1,1 +1,1 @@
-"""Weakly supervised semantic segmentation: image-level labels in, pixel masks out."""
+"""Weakly supervised semantic segmentation: pixel masks from image-level labels."""

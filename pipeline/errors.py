@@ -1,26 +1,26 @@
-"""The one exception that is meant for the user's eyes, and words that several messages have."""
+"""The exception for mistakes of the user, and helpers for its messages."""
 
 import difflib
 import re
 from collections.abc import Sequence
 from functools import cache
 
-#: Characters that a terminal or a page obeys instead of showing: control characters, line and
-#: paragraph separators, embedding and override of the text's direction, lone surrogates.
+#: Characters that a terminal or a page does not print as they are: control characters, line and
+#: paragraph separators, embedding and override of text direction, lone surrogates.
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-#: Of these, the ones that lay out a message.
+#: Control characters that are allowed in a message.
 LAYOUT = frozenset("\n\t")
-#: Characters of a line of a message, and lines of a message.
+#: Maximum number of characters in a line of a message, and of lines in a message.
 LONGEST, MOST_LINES = 1000, 200
-#: Characters of a misspelled word, and words beside it, that are worth a search for the nearest.
+#: Maximum length of a misspelled word, and number of known words, for a search of the nearest.
 LONGEST_WORD, MOST_WORDS = 100, 2000
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: what was got, what was expected, where, and the fix.
+    """A mistake that the user can fix. The message says where, what was expected, and the fix.
 
-    A stage that raises it ends with the message alone, without a traceback. The message quotes
-    names that others wrote: control characters are escaped and long lines are cut in the middle.
+    A stage that raises it prints only the message, without a traceback. Messages can quote names
+    from outside: control characters are escaped and long lines are cut in the middle.
     """
 
     def __init__(self, message: object = "") -> None:
@@ -28,16 +28,16 @@ class UserError(Exception):
 
 
 def readable(message: str) -> str:
-    """Return a message that is safe to print: escaped, its lines and their number cut."""
+    """Return a message that is safe to print: escaped, with a limited length."""
     lines = message.split("\n")
     if len(lines) > MOST_LINES:
         lines[MOST_LINES - 1 :] = [f"... and {len(lines) - MOST_LINES + 1} more lines"]
-    # Before, since a line may be large; after, since escapes are longer.
+    # Cut before escaping, since a line may be huge, and after it, since escapes are longer.
     return "\n".join(shortened(printable(shortened(line, 2 * LONGEST))) for line in lines)
 
 
 def shortened(line: str, longest: int = LONGEST) -> str:
-    """Return a text of at most ``longest`` characters; the middle of a longer one is left out."""
+    """Return a text of at most ``longest`` characters; a longer one loses its middle."""
     if len(line) <= longest:
         return line
     # The start names the file, the end says what was expected.
@@ -46,7 +46,7 @@ def shortened(line: str, longest: int = LONGEST) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text with control characters but newline and tab written as escapes (``\x1b``)."""
+    r"""Return a text with control characters as escapes (``\x1b``), except newline and tab."""
     return CONTROL.sub(_escaped, text)
 
 
@@ -56,8 +56,8 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Name the known word that is nearest to a misspelled one; nothing, where none is near."""
-    # The search takes the product of the lengths.
+    """Return a hint with the known word nearest to a misspelled one; empty if none is near."""
+    # The time of the search grows with the product of the lengths.
     if len(word) > LONGEST_WORD or len(known) > MOST_WORDS:
         return ""
     return _near(word, tuple(known))

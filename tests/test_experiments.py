@@ -10,9 +10,9 @@ from snakemake.utils import update_config
 
 from pipeline.config.resolve import resolve
 from pipeline.errors import UserError
-from pipeline.planning import inputs as sources
+from pipeline.planning import inputs
 from pipeline.planning.plan import Plan
-from pipeline.resources.jobs import Job, Pictures
+from pipeline.resources.jobs import DatasetSize, Job
 from pipeline.resources.requests import TRAINING_FACTOR
 from tests.conftest import REPOSITORY
 
@@ -197,7 +197,7 @@ def test_memory_in_the_comment_is_that_of_the_cost_model(experiment):
     for accumulate, images, *gigabytes in rows:
         assert accumulate * images == 32
         for rule, stated in zip(("train_classifier", "train_segmentation"), gigabytes, strict=True):
-            job = Job(config, rule, names, Pictures(), threads=1)
+            job = Job(config, rule, names, DatasetSize(), threads=1)
             pixels = images * 512**2 * (2 if rule == "train_classifier" else 1)
             kept = OVERHEAD * job.cost.training * pixels
             assert stated == round((kept + WEIGHT_BYTES * job.cost.parameters) / 1e9)
@@ -219,12 +219,10 @@ def test_the_baseline_of_the_paper_differs_by_the_puzzle_alone(experiment):
 def test_full_voc_needs_no_paths(experiment):
     config = shipped(experiment)
     plan = Plan(config)
-    assert list(sources.missing(plan)) == []
-    assert sources.dataset_sources(plan) == ["data/VOCdevkit/VOC2012"]
+    assert list(inputs.missing(plan)) == []
+    assert inputs.dataset_sources(plan) == ["data/VOCdevkit/VOC2012"]
     name = config["segmentation"]["backbone"]
-    assert sources.pretrained(config, config["segmentation"]) == [
-        f"data/weights/{name}.safetensors"
-    ]
+    assert inputs.pretrained(config, config["segmentation"]) == [f"data/weights/{name}.safetensors"]
     assert config["dataset"]["train_list"].endswith("train_aug.txt")
 
 

@@ -1,1 +1,1 @@
-"""Configuration: presets, defaults, and problems in words."""
+"""Configuration: schema, presets, defaults and error messages."""

@@ -1,4 +1,4 @@
-"""What a configuration's schema finds wrong, in words that name the fix."""
+"""Error messages for configurations that do not match the schema."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
@@ -11,14 +11,14 @@ from pipeline.errors import did_you_mean
 
 Schema = Mapping[str, Any]
 
-#: Bounds of numbers for which the schema states none of its own, so that later arithmetic in 32
-#: bits cannot overflow: the largest whole number, and the magnitudes of all others beside 0.
+#: Bounds of numbers that have none in the schema, so that later 32-bit arithmetic cannot
+#: overflow: the largest integer, and the magnitudes of all other numbers except 0.
 LARGEST_INTEGER = 2**31 - 1
 LARGEST, SMALLEST = 10**9, 1e-9
 
 
 def _is_integer(_checker: Any, value: Any) -> bool:
-    # To a schema 2.0 is an integer; to Python's `range` it is none.
+    # JSON Schema accepts 2.0 as an integer, but Python's `range` does not.
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -27,7 +27,7 @@ def _is_number(checker: Any, value: Any) -> bool:
 
 
 def _in_range(validator: Any, types: Any, value: Any, schema: Schema) -> Iterator[ValidationError]:
-    """Check the type of a value and, of a number, its magnitude."""
+    """Check the type of a value, and the magnitude of a number."""
     wrong = list(Draft202012Validator.VALIDATORS["type"](validator, types, value, schema))
     yield from wrong
     if wrong or not _is_number(None, value):
@@ -54,7 +54,7 @@ Validator = validators.extend(  # type: ignore[no-untyped-call]
     ),
 )
 
-#: Sections and keys that a key may be looked for below the place where it stands.
+#: Number of levels below its place that a misplaced key is searched in.
 DEPTH = 3
 _TYPES = {
     "array": "a list",
@@ -76,49 +76,49 @@ _RULES = {
     "minLength": "some text",
     "minProperties": "at least {} key",
     "minimum": "at least {}",
-    "not": "another name than {}",
+    "not": "a name other than {}",
     "uniqueItems": "no entry twice",
 }
 
 
 def schema_problems(config: Any, schema: Schema) -> Iterator[str]:
-    """Say what is wrong with a configuration by its schema, one problem a line.
+    """Yield every violation of the schema in a configuration, one message each.
 
     Parameters
     ----------
     config : object
-        As the user wrote it.
+        The configuration as the user wrote it.
     schema : mapping
         A JSON Schema.
     """
     errors = list(Validator(schema).iter_errors(config))
     plain = [error for error in errors if error.validator != "oneOf"]
-    # A section of the wrong type or kind fails its oneOf too: saying it once is enough.
-    said = [tuple(error.absolute_path) for error in plain]
+    # A section of the wrong type or kind also fails its oneOf: report it once.
+    reported = [tuple(error.absolute_path) for error in plain]
     branched = [
         error
         for error in errors
-        if error.validator == "oneOf" and not any(_is_at(error, place) for place in said)
+        if error.validator == "oneOf" and not any(_is_at(error, place) for place in reported)
     ]
     in_order = sorted(plain + branched, key=lambda error: list(map(str, error.absolute_path)))
-    # Each key that is lacking is an error of its own; one sentence names them all.
+    # Each missing key is an error of its own, but one message names them all.
     yield from dict.fromkeys(text for error in in_order for text in _explain(_meant(error), schema))
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
-    """Name the known word that is nearest to a misspelled one; all of them, where none is near."""
+    """Return a hint with the known word nearest to a misspelled one, or with all known words."""
     words = list(known)
     expected = f": expected {one_of(words)}" if words else ""
     return did_you_mean(key, words) or expected
 
 
 def one_of(names: Iterable[Any]) -> str:
-    """List what may be given."""
+    """Return text that lists the allowed values."""
     return "one of " + ", ".join(map(str, names))
 
 
 def dereference(schema: Schema, root: Schema) -> Schema:
-    """Give the definition that a schema points to; the schema itself, where it points nowhere."""
+    """Return the definition that a schema refers to, or the schema itself without a reference."""
     if "$ref" not in schema:
         return schema
     name = schema["$ref"].removeprefix("#/$defs/")
@@ -132,7 +132,7 @@ def _is_at(error: ValidationError, place: tuple[str | int, ...]) -> bool:
 
 
 def _meant(error: ValidationError) -> ValidationError:
-    """Follow a failed oneOf into the branch that the user meant: no other kind, and not null."""
+    """Return the error in the branch of a failed oneOf that fits the kind; null is left out."""
     while error.context:
         other = {
             part.relative_schema_path[0]
@@ -177,7 +177,7 @@ def _lacking(error: Any) -> str:
     expected = "".join(f": expected {one_of(enum)}" for enum in values if enum)
     if not error.absolute_path and "classifiers" in missing:
         expected += (
-            ": a file that lacks them follows one that has them, as in `--configfile "
+            ": list a complete file in front of one that lacks them, as in `--configfile "
             "experiments/own-folder.yaml mine.yaml`"
         )
     return ", ".join(map(repr, missing)) + expected
@@ -202,12 +202,12 @@ def _expected(error: Any) -> str:
         text = _RULES[rule].format(value)
     else:
         text = f"{rule} {value}"
-    described = error.schema.get("description", "").rstrip(".")
-    return text + (f" ({described})" if described else "") + hint
+    description = error.schema.get("description", "").rstrip(".")
+    return text + (f" ({description})" if description else "") + hint
 
 
 def _number_hint(instance: Any) -> str:
-    """Say how to write a number that YAML took for text: one in quotes, or 1e-3."""
+    """Return how to write a number that YAML reads as text, such as a quoted number or 1e-3."""
     if not isinstance(instance, str):
         return ""
     try:
@@ -217,24 +217,24 @@ def _number_hint(instance: Any) -> str:
     if not isfinite(number):
         return ""
     mantissa, exponent, digits = f"{number:.15g}".partition("e")
-    # To YAML, what has an exponent is a number with a point alone.
+    # YAML reads a number with an exponent as text unless it has a decimal point.
     point = ".0" if exponent and "." not in mantissa else ""
-    return f": YAML takes that for text, write {mantissa}{point}{exponent}{digits}"
+    return f": YAML reads this as text, write {mantissa}{point}{exponent}{digits}"
 
 
 def _deeper(key: str, schema: Schema, root: Schema) -> str:
-    """Name the place below a section where a key that the section lacks belongs."""
-    way = _way_to(key, schema, root, DEPTH)
-    return f": did you mean '{'.'.join(way)}'?" if way else ""
+    """Return a hint with the place below a section that knows a misplaced key."""
+    keys = _path_to(key, schema, root, DEPTH)
+    return f": did you mean '{'.'.join(keys)}'?" if keys else ""
 
 
-def _way_to(key: str, schema: Schema, root: Schema, depth: int) -> list[str]:
+def _path_to(key: str, schema: Schema, root: Schema, depth: int) -> list[str]:
     properties = schema.get("properties", {})
     if key in properties:
         return [key]
     for name, below in properties.items() if depth > 1 else ():
         target = dereference(below, root)
         for branch in [target, *target.get("oneOf", [])]:
-            if way := _way_to(key, dereference(branch, root), root, depth - 1):
-                return [name, *way]
+            if keys := _path_to(key, dereference(branch, root), root, depth - 1):
+                return [name, *keys]
     return []

@@ -1,4 +1,4 @@
-"""Reading a configuration: presets, defaults and errors that name the fix."""
+"""Resolving of configurations: presets, defaults and checks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
@@ -15,7 +15,7 @@ from pipeline.errors import LONGEST, UserError, shortened
 
 SCHEMA = Path(__file__).with_name("schema.yaml")
 PRESETS = Path(__file__).with_name("presets.yaml")
-#: Keys of a data set that name files or folders.
+#: Keys of the data set whose values are files or folders.
 PATHS = ("root", "images", "image_labels", "masks", "boxes", "train_list", "val_list", "score_list")
 
 
@@ -25,13 +25,13 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     config : mapping
-        What the user wrote; not changed. A section that is null is absent, so that a file can
-        take back a section of the one that it follows.
+        The configuration as the user wrote it; not changed. A section that is null counts as
+        absent, so that a later file can remove a section of an earlier one.
 
     Returns
     -------
     dict
-        The same with every key of the schema present, and "~" in paths expanded.
+        The configuration with all presets and defaults, and with "~" in paths expanded.
 
     Raises
     ------
@@ -56,24 +56,24 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _refused(problems: Sequence[str]) -> UserError:
-    """Word all problems, each cut by itself, in one line where they are short."""
+    """Return an error that lists all problems, in one line if they are short."""
     listed = [shortened(problem, LONGEST // 2) for problem in problems]
     separator = "; " if sum(map(len, listed)) <= LONGEST // 2 else ";\n  "
     return UserError("configuration: " + separator.join(listed))
 
 
 def refuse_repeated_keys(paths: Iterable[str | Path]) -> None:
-    """Refuse configuration files in which a section has a key twice: YAML would take the last one.
+    """Refuse configuration files in which a section has a key twice: YAML would use the last.
 
     Parameters
     ----------
     paths : iterable of str or Path
-        Files that were read as YAML; those that are no files here are left out.
+        Files that were read as YAML. Paths that are not files here are skipped.
 
     Raises
     ------
     UserError
-        If a key stands twice in a section of a file: all of them, with their lines.
+        If a section has a key twice. All duplicates are listed with their lines.
     """
     problems = []
     for path in dict.fromkeys(map(str, paths)):
@@ -81,14 +81,14 @@ def refuse_repeated_keys(paths: Iterable[str | Path]) -> None:
             try:
                 root = yaml.compose(Path(path).read_text(encoding="utf-8"), yaml.SafeLoader)
             except (yaml.YAMLError, UnicodeDecodeError):
-                continue  # JSON with tabs, and whatever Snakemake refuses in its own words
+                continue  # JSON with tabs, or a file that Snakemake refuses with its own message
             problems += [f"{path}: {problem}" for problem in _repeated_keys(root)]
     if problems:
         raise _refused(problems)
 
 
 def _repeated_keys(root: yaml.Node | None) -> Iterator[str]:
-    """Yield the keys that a mapping below a node has twice; one that is aliased counts once."""
+    """Yield the duplicate keys of all mappings below a node; an aliased mapping counts once."""
     waiting = [] if root is None else [(root, "the top level")]
     seen = set()
     while waiting:
@@ -103,7 +103,7 @@ def _repeated_keys(root: yaml.Node | None) -> Iterator[str]:
         first: dict[tuple[str, str], int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                continue  # a list or a section as a key is refused by its type
+                continue  # the schema refuses a list or a section as a key
             word, line = str(key.value), key.start_mark.line + 1
             waiting.append((value, word if place == "the top level" else f"{place}.{word}"))
             if (key.tag, word) in first:
@@ -121,7 +121,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def with_presets(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay the keys of every ``preset`` under what the user wrote beside it."""
+    """Return a configuration with presets filled in; keys of the user override the presets."""
     presets = _read(PRESETS)
     merged = deepcopy(dict(config))
     classifiers = merged.get("classifiers")
@@ -139,7 +139,7 @@ def with_presets(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _name_kinds(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
-    """Fill in what kind of classifier or attribution each is, where that may be left out."""
+    """Fill in optional ``kind`` of classifiers and ``method`` of attributions, in place."""
     classifiers = config.get("classifiers")
     if isinstance(classifiers, dict):
         for settings in classifiers.values():
@@ -154,17 +154,17 @@ def _name_kinds(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
 
 
 def _text_keys(dataset: dict[str, Any]) -> None:
-    """Turn the values of masks into text, in place: to YAML 255 is a number, to JSON no key."""
-    given = dataset.get("mask_values")
-    if isinstance(given, dict):
-        dataset["mask_values"] = {str(key): name for key, name in given.items()}
+    """Convert the keys of ``mask_values`` to text in place: JSON Schema needs text keys."""
+    values = dataset.get("mask_values")
+    if isinstance(values, dict):
+        dataset["mask_values"] = {str(key): name for key, name in values.items()}
 
 
 def _with_preset(settings: Any, presets: Mapping[str, Any], place: str) -> Any:
     if not isinstance(settings, dict) or settings.get("preset") is None:
         return settings
     name = settings["preset"]
-    if name not in list(presets):  # as a list also of what cannot be hashed
+    if name not in list(presets):  # a list, since the name may be unhashable
         raise UserError(f"configuration: {place}.preset is {name!r}, expected {one_of(presets)}")
     return _merge(presets[name], settings)
 
@@ -178,7 +178,7 @@ def _merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any]) -> None:
-    """Set absent keys to their schema default, depth first, in place."""
+    """Set absent keys to the default in the schema, depth first, in place."""
     if not isinstance(value, dict):
         return
     for part in _parts(value, schema, root):
@@ -189,7 +189,7 @@ def _fill_defaults(value: Any, schema: Mapping[str, Any], root: Mapping[str, Any
                 value[key] = deepcopy(default)
             if key in value:
                 _fill_defaults(value[key], target, root)
-        # Snakemake compares params as text: what a user writes in another order is the same.
+        # Snakemake compares params as text, so the order of keys must not depend on the user's.
         known = [key for key in part.get("properties", {}) if key in value]
         ordered = {key: value.pop(key) for key in known}
         value.update(ordered)
@@ -203,7 +203,7 @@ _ABSENT = object()
 
 
 def _expand_home(config: dict[str, Any]) -> Iterator[str]:
-    """Expand "~" in the paths that a configuration names, in place; yield what has no home."""
+    """Expand "~" in all paths of a configuration in place; yield those without a home folder."""
     sections: list[tuple[str, dict[str, Any], Iterable[str]]] = [
         ("dataset", config["dataset"], PATHS),
         ("downloads", config["downloads"], ["folder"]),
@@ -219,13 +219,13 @@ def _expand_home(config: dict[str, Any]) -> Iterator[str]:
                 section[key] = str(Path(path).expanduser())
             except RuntimeError:
                 user = Path(path).parts[0]
-                yield f"{place}.{key} is {path!r}, expected a path: {user} is nobody's home here"
+                yield f"{place}.{key} is {path!r}, expected a path: {user} has no home folder"
 
 
 def _parts(
     value: Mapping[str, Any], schema: Mapping[str, Any], root: Mapping[str, Any]
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the schema and, of a oneOf, the branches that describe the value."""
+    """Yield the schema, and the branches of its oneOf that fit the value."""
     yield schema
     for branch in schema.get("oneOf", []):
         target = dereference(branch, root)
@@ -235,7 +235,7 @@ def _parts(
 
 
 def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Check what a schema cannot: names that are used must be defined, numbers must fit."""
+    """Yield problems that a schema cannot find: undefined names, numbers that do not fit."""
     wanted = {"pseudo_labels": config["pseudo_labels"]}
     wanted["segmentation.trained_on"] = config.get("segmentation", {}).get("trained_on", [])
     wanted["comparison.methods"] = config.get("comparison", {}).get("methods", [])
@@ -254,7 +254,7 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
             "comparison of maps"
         )
     if config["dataset"].get("score_list") and config["dataset"]["masks"] is None:
-        yield "dataset.score_list is a list to score on, expected masks beside it"
+        yield "dataset.score_list lists images to score, expected dataset.masks too"
     yield from _network_problems(config)
     yield from _init_problems(config["classifiers"])
     yield from _round_problems(config)
@@ -282,13 +282,13 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _pairs_problems(affinity: Mapping[str, Any]) -> Iterator[str]:
-    # A cell is of 4 x 4 pixels. Inner pairs begin beyond the others' reach from both sides.
+    # A cell has 4 x 4 pixels. Inner pairs keep the radius as a distance from the borders.
     crop, radius = affinity["augmentation"]["crop"], affinity["radius"]
     least = 8 * radius - 7
     if affinity["pairs"] == "inner" and crop < least:
         yield (
-            f"affinity.augmentation.crop is {crop}, expected at least {least}: of {radius} cells' "
-            "radius a smaller crop has no inner pairs (or set pairs: all)"
+            f"affinity.augmentation.crop is {crop}, expected at least {least}: a smaller crop has "
+            f"no inner pairs of radius {radius} (or set pairs: all)"
         )
 
 
@@ -308,23 +308,23 @@ def _path_problems(path: str, config: Mapping[str, Any]) -> Iterator[str]:
             f"expected {trained_on.split('/')[0]}/{maps}"
         )
     if walk and "affinity" not in config:
-        yield "walks over affinities, but there is no section 'affinity'"
+        yield "uses a random walk, but there is no section 'affinity'"
 
 
 def _round_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Check maps that a segmentation network makes: its labels come before them."""
-    sources = {
+    """Yield problems of self-training rounds, whose maps come from a segmentation network."""
+    trained_on = {
         name: part["trained_on"]
         for name, part in config["attributions"].items()
         if "trained_on" in part
     }
-    if sources and "segmentation" not in config:
+    if trained_on and "segmentation" not in config:
         yield (
-            f"attributions.{next(iter(sources))} is of a segmentation network, "
+            f"attributions.{next(iter(trained_on))} needs a segmentation network, "
             "but there is no section 'segmentation'"
         )
-    origins = {key: path.split("/")[1].partition("+")[0] for key, path in sources.items()}
-    for name, labels in sources.items():
+    origins = {key: path.split("/")[1].partition("+")[0] for key, path in trained_on.items()}
+    for name, labels in trained_on.items():
         for problem in _path_problems(labels, config):
             yield f"attributions.{name}.trained_on: {labels!r} {problem}"
         origin = config["attributions"].get(origins[name], {})
@@ -340,18 +340,18 @@ def _round_problems(config: Mapping[str, Any]) -> Iterator[str]:
 def _background_problems(place: str, background: Mapping[str, Any]) -> Iterator[str]:
     rule, value = background["rule"], background["value"]
     if isinstance(value, str) and rule != "threshold":
-        yield f"{place}.value is {value!r}, which chooses a threshold, expected a number for {rule}"
+        yield f"{place}.value is {value!r}, a rule for thresholds, expected a number for {rule}"
     elif rule == "threshold" and not isinstance(value, str) and value >= 1:
         yield f"{place}.value is {value}, expected a threshold below 1"
 
 
 def _network_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Check what is asked of segmentation networks: only those of `trained_on` are trained."""
+    """Yield requests for segmentation networks that `trained_on` does not list."""
     trained = config.get("segmentation", {}).get("trained_on", [])
-    asked = {"export.predictions": config.get("export", {}).get("predictions", [])}
+    requested = {"export.predictions": config.get("export", {}).get("predictions", [])}
     for name, part in config["folders"].items():
-        asked[f"folders.{name}.predictions"] = part["predictions"]
-    for place, paths in asked.items():
+        requested[f"folders.{name}.predictions"] = part["predictions"]
+    for place, paths in requested.items():
         for path in paths:
             if path not in trained:
                 near = nearest(path, trained)
@@ -367,31 +367,31 @@ def _network_problems(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _init_problems(classifiers: Mapping[str, Any]) -> Iterator[str]:
-    """Check what classifiers go on from: networks of the same shape, and not from each other."""
+    """Yield problems of ``init_from``: unknown names, other backbones, circles."""
     sources = {key: part.get("init_from") for key, part in classifiers.items()}
     for name, settings in classifiers.items():
-        place, start = f"classifiers.{name}.init_from", settings.get("init_from")
-        if start is None:
+        place, initial = f"classifiers.{name}.init_from", settings.get("init_from")
+        if initial is None:
             continue
-        if start not in classifiers:
-            near = nearest(start, [*classifiers])
-            yield f"{place} names {start!r}, which classifiers lacks{near}"
+        if initial not in classifiers:
+            near = nearest(initial, [*classifiers])
+            yield f"{place} names {initial!r}, which classifiers lacks{near}"
             continue
         for key in ("backbone", "last_layer"):
-            own, other = settings[key], classifiers[start][key]
+            own, other = settings[key], classifiers[initial][key]
             if own != other:
-                yield f"{place}: {start} has the {key} {other}, expected {name}'s, {own}"
+                yield f"{place}: {initial} has the {key} {other}, expected that of {name}, {own}"
         if circle := _circle(name, sources):
             yield f"{place} leads back to itself: {' from '.join(circle)}"
 
 
 def _circle(name: str, sources: Mapping[str, str | None]) -> list[str]:
-    """Follow names to what each comes from; give the way if it meets itself, else nothing."""
-    way, source = [name], sources.get(name)
-    while source is not None and source not in way:
-        way.append(source)
+    """Follow names to their sources; return the path if it meets itself, else an empty list."""
+    path, source = [name], sources.get(name)
+    while source is not None and source not in path:
+        path.append(source)
         source = sources.get(source)
-    return [*way, source] if source is not None else []
+    return [*path, source] if source is not None else []
 
 
 def _graph_cut_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]:
@@ -417,8 +417,8 @@ def _training_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]
             f"{place}.batch_size is {settings['batch_size']}, expected a multiple of "
             f"accumulate, {settings['accumulate']}"
         )
-    alone = settings["batch_size"] // settings["accumulate"] < 2
-    if alone and settings.get("decoder_norm") == "batch":
+    single = settings["batch_size"] // settings["accumulate"] < 2
+    if single and settings.get("decoder_norm") == "batch":
         yield (
             f"{place}.batch_size is {settings['batch_size']} with accumulate "
             f"{settings['accumulate']}, expected two images or more in each part: the decoder's "

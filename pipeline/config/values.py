@@ -1,23 +1,23 @@
-"""What no value of a configuration may be, whatever its key."""
+"""Checks that apply to every value of a configuration, whatever its key."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline.errors import CONTROL, shortened
 
-#: Values of a configuration, sections included: a hundred times what the largest one has.
+#: Maximum number of values, sections included: 100 times that of the largest configuration.
 MOST_VALUES = 100_000
 
 
 def value_problems(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the values of a configuration, before anything else reads them.
+    """Yield problems of the values of a configuration, before any other code reads them.
 
-    Aliases of YAML let a few lines unfold to any number of values, or hold themselves.
+    With YAML aliases a few lines can expand to any number of values, or refer to themselves.
 
     Parameters
     ----------
     config : mapping
-        As the user wrote it.
+        The configuration as the user wrote it.
     """
     waiting: list[tuple[str, Any]] = [("", config)]
     seen = 0
@@ -26,7 +26,7 @@ def value_problems(config: Mapping[str, Any]) -> Iterator[str]:
         seen += 1
         if seen + len(waiting) > MOST_VALUES:
             yield (
-                f"it unfolds to more than {MOST_VALUES} values, expected fewer: write it without "
+                f"it expands to more than {MOST_VALUES} values, expected fewer: write it without "
                 "aliases (*name)"
             )
             return
@@ -37,7 +37,7 @@ def value_problems(config: Mapping[str, Any]) -> Iterator[str]:
         elif isinstance(value, (list, tuple)):
             waiting += [(place, item) for item in value]
         for text in texts:
-            # Text over several lines describes; it names nothing.
+            # Text of several lines is a description, not a name.
             if CONTROL.search(text.replace("\n", "")):
                 yield (
                     f"{place or 'a key'} has a control character in {shortened(text, 80)!r}, "

@@ -1,1 +1,1 @@
-"""Codecs: arrays, tables, whole files, images, downloads."""
+"""Reading and writing: arrays, tables, images, user files and downloads."""

@@ -1,8 +1,8 @@
-"""The only codec of arrays: class maps, label images, counts and weights on disk.
+"""Class maps, label images, counts and weights on disk.
 
-Two formats carry all data between stages: safetensors for floating-point arrays and
-8-bit palette PNG for label images. Both know a damaged file: a PNG has a checksum of every
-chunk, and a safetensors file has those of :mod:`pipeline.io.tensors`.
+Stages exchange arrays in two formats: safetensors for floating-point arrays and 8-bit palette
+PNG for label images. Both detect damaged files: PNG by a checksum of every chunk, safetensors by
+the checksums of :mod:`pipeline.io.tensors`.
 """
 
 import zlib
@@ -21,10 +21,10 @@ from pipeline.io.images import LABEL_IMAGES, UnreadableImageError, cell_side, op
 from pipeline.io.palette import voc_palette
 from pipeline.io.tensors import TensorFile, write_arrays, write_tensors
 
-if TYPE_CHECKING:  # the label stages run without torch: importing it costs seconds a job
+if TYPE_CHECKING:  # the label stages run without torch, whose import takes seconds in each job
     from torch import Tensor
 
-#: The bytes that a PNG begins with.
+#: Signature at the beginning of a PNG file.
 PNG = b"\x89PNG\r\n\x1a\n"
 BACKGROUND = 0
 IGNORE = 255
@@ -32,20 +32,20 @@ IGNORE = 255
 
 @dataclass(frozen=True)
 class ClassMaps:
-    """Maps of the classes that an image is labeled with.
+    """Class maps of one image, for the classes that it is labeled with.
 
     Attributes
     ----------
     classes : (K,) int64 array
         Class numbers, 1 to the number of classes, ascending. K may be 0.
     values : (K, h, w) float16 array
-        One map per class in [0, 1], at a fraction of the image's resolution.
+        One map for each class in [0, 1], at a fraction of the image's resolution.
     size : (int, int)
         Height and width of the image in pixels.
     agreement : (K,) float32 array or None
-        How much the views that the maps are made of agree, in [0, 1]; None where nobody says.
+        Agreement between the views that the maps are fused from, in [0, 1]; None if unknown.
     full : (K, H, W) float16 array or None
-        The same maps fused at the image's resolution, where they are kept.
+        The same maps fused at the image's resolution; None if they are not kept.
     """
 
     classes: NDArray[np.int64]
@@ -58,8 +58,8 @@ class ClassMaps:
 def write_maps(path: Path, maps: Iterable[tuple[str, ClassMaps]]) -> None:
     """Write a shard of maps.
 
-    Of every image the tensors ``ID/classes``, ``ID/maps`` and ``ID/size``, and ``ID/agreement``
-    and ``ID/full`` where the maps have them.
+    The file has the tensors ``ID/classes``, ``ID/maps`` and ``ID/size`` for each image, and
+    ``ID/agreement`` and ``ID/full`` if the maps have them.
     """
     tensors: dict[str, NDArray[Any]] = {}
     for image_id, item in maps:
@@ -79,8 +79,8 @@ class MapShard:
     Raises
     ------
     UserError
-        If the file is not a whole safetensors file, or an image's maps are not finite or of a
-        size that no stride makes of the image's.
+        If the file is not a complete safetensors file, or maps of an image are not finite or have
+        a size that fits no stride.
     """
 
     def __init__(self, path: Path) -> None:
@@ -88,20 +88,20 @@ class MapShard:
         self._file = TensorFile(path, "safetensors file of maps")
         keys = self._file.names
         self.ids = sorted(key.removesuffix("/size") for key in keys if key.endswith("/size"))
-        #: What all images of the shard have beyond their classes, size and maps.
-        self._more = [
+        #: Optional tensors that all images of the shard have.
+        self._optional = [
             name
             for name in ("agreement", "full")
             if self.ids and {f"{image_id}/{name}" for image_id in self.ids} <= keys
         ]
 
     def __getitem__(self, image_id: str) -> ClassMaps:
-        names = ["size", "maps", "classes", *self._more]
+        names = ["size", "maps", "classes", *self._optional]
         tensors = list(self._file.read(f"{image_id}/{name}" for name in names).values())
         size, values, classes = tensors[:3]
         height, width = size.tolist()
-        more = dict(zip(self._more, tensors[3:], strict=True))
-        if not all(np.isfinite(part).all() for part in (values, *more.values())):
+        optional = dict(zip(self._optional, tensors[3:], strict=True))
+        if not all(np.isfinite(part).all() for part in (values, *optional.values())):
             raise UserError(
                 f"{self._path}: maps of {image_id} hold values that are not finite, expected "
                 "numbers in [0, 1]: make them again, with `precision: 32-true`"
@@ -110,15 +110,15 @@ class MapShard:
             cell_side((height, width), values.shape[1:])
         except UserError as error:
             raise UserError(f"{self._path}: {image_id}: {error}: make them again") from error
-        return ClassMaps(classes, values, (height, width), **more)
+        return ClassMaps(classes, values, (height, width), **optional)
 
     def of_size(self, image_id: str, size: tuple[int, int]) -> ClassMaps:
-        """Give the maps of an image whose height and width are known from elsewhere.
+        """Return the maps of an image, and check them against its known height and width.
 
         Raises
         ------
         UserError
-            If the maps are of an image of another size.
+            If the maps belong to an image of another size.
         """
         maps = self[image_id]
         if maps.size != tuple(size):
@@ -133,14 +133,14 @@ class MapShard:
 
 
 def maps_by_id(paths: Iterable[Path], wanted: Sequence[str] = ()) -> dict[str, MapShard]:
-    """Tell of every image the shard that holds its maps.
+    """Return the shard of each image by image id.
 
     Parameters
     ----------
     paths : iterable of Path
-        Shards.
+        Files of the shards.
     wanted : sequence of str, optional
-        Images that must be there.
+        Ids of images that must have maps.
 
     Raises
     ------
@@ -166,13 +166,13 @@ def write_label(path: Path, label: NDArray[np.uint8]) -> None:
 
 
 def read_label(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
-    """Read a label image of any writer: palette, 8-bit gray or black-and-white (0 and 1) PNG.
+    """Read a label image: a palette, 8-bit gray or black-and-white (0 and 1) PNG.
 
     Parameters
     ----------
     path : Path
     max_pixels : int, optional
-        Pixels at most, by its header; None for masks that were let in before.
+        Maximum number of pixels, checked by the header; None for masks checked before.
 
     Returns
     -------
@@ -182,8 +182,8 @@ def read_label(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
     Raises
     ------
     UserError
-        If the file cannot be decoded, is too large, holds colors instead of class numbers, or is
-        gray of 2 or 4 bits a pixel, which readers scale in different ways.
+        If the file cannot be decoded, is too large, contains colors instead of class numbers, or
+        is gray with 2 or 4 bits per pixel, which readers scale in different ways.
     """
     try:
         return _decoded(path, max_pixels)
@@ -199,9 +199,9 @@ def _decoded(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
 
 
 def _check_chunks(content: bytes) -> None:
-    """Raise ValueError if a chunk of a PNG is damaged, which Pillow overlooks in pixels.
+    """Raise ValueError if a chunk of a PNG is damaged, which Pillow ignores for pixel data.
 
-    A chunk is the length of its data, four letters, the data and the CRC-32 of letters and data
+    A chunk consists of the length of its data, four letters, the data and the CRC-32 of both
     (PNG specification, 5.3).
     """
     at, kind = len(PNG), b""
@@ -216,7 +216,7 @@ def _check_chunks(content: bytes) -> None:
 
 
 def _check_pixel_type(image: Image.Image) -> None:
-    """Refuse a mask, before it is decoded, whose values are no class numbers."""
+    """Refuse a mask whose values are not class numbers, before it is decoded."""
     if image.mode not in {"P", "L", "1"}:
         raise UnreadableImageError(
             f"a mask is {image.mode}, expected one channel of class numbers (palette or "
@@ -226,32 +226,32 @@ def _check_pixel_type(image: Image.Image) -> None:
     bits = next((bits for bits in (2, 4) if f"L;{bits}" in stored), None)
     if bits is not None:
         raise UnreadableImageError(
-            f"a mask is gray of {bits} bits a pixel, whose values some readers scale to 255 and "
+            f"a mask is gray with {bits} bits per pixel, which some readers scale to 255 and "
             "others do not, expected 8 bits: save it as a palette or 8-bit gray PNG"
         )
 
 
 def read_made_label(path: Path, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-    """Read a label image that a job has made, in a folder that is its output.
+    """Read a label image from the output folder of a job.
 
     Parameters
     ----------
     path : Path
     size : (int, int), optional
-        Height and width of its photograph.
+        Height and width of its image.
 
     Raises
     ------
     UserError
-        If the file is damaged or of another size. It names the folder, since Snakemake makes
-        what it misses, and of a folder it misses only the whole.
+        If the file is damaged or has another size. The message names the folder, since
+        Snakemake makes outputs again only if the whole folder is absent.
     """
     try:
         label = _decoded(path)
     except UnreadableImageError as error:
         raise _bad_label(path, str(error)) from error
     if size is not None and label.shape != tuple(size):
-        raise _bad_label(path, f"it is {label.shape}, expected {tuple(size)} as its photograph")
+        raise _bad_label(path, f"it is {label.shape}, expected {tuple(size)} as its image")
     return label
 
 
@@ -263,22 +263,22 @@ def _bad_label(path: Path, reason: str) -> UserError:
 
 
 def write_counts(path: Path, ids: Sequence[str], counts: NDArray[np.int64]) -> None:
-    """Write what the scores of images are made of, so that they can be resampled.
+    """Write pixel counts of each image, so that scores can be resampled.
 
     Parameters
     ----------
     path : Path
     ids : sequence of N str
-        The images.
+        Ids of the images.
     counts : (N, 3, C) int64 array
-        As :func:`pipeline.metrics.segmentation.image_counts` gives them.
+        Counts from :func:`pipeline.metrics.segmentation.image_counts`.
     """
     tensors = {"counts": np.ascontiguousarray(counts, dtype=np.int64)}
     write_arrays(path, tensors, {"ids": list(ids)})
 
 
 def read_counts(path: Path) -> tuple[list[str], NDArray[np.int64]]:
-    """Read what :func:`write_counts` wrote: N ids, and an (N, 3, C) array.
+    """Read a file of :func:`write_counts`: N ids and an (N, 3, C) array.
 
     Raises
     ------
@@ -288,7 +288,7 @@ def read_counts(path: Path) -> tuple[list[str], NDArray[np.int64]]:
     what = "safetensors file of counts"
     file = TensorFile(path, what)
     if "ids" not in file.description:
-        raise damaged(path, what, "it names no images")
+        raise damaged(path, what, "it has no image ids")
     return file.description["ids"], file.read(["counts"])["counts"]
 
 
@@ -303,7 +303,7 @@ def write_soft_label(
     numbers : (L,) integer array
         Label values, 0 (background) first; labels that are not listed have probability 0.
     probabilities : (L, H, W) float array
-        Rounded to float16; they sum to 1 over the labels up to that rounding.
+        Stored as float16. Before rounding, they sum to 1 over the labels.
     """
     tensors: dict[str, NDArray[Any]] = {
         "classes": np.ascontiguousarray(numbers, dtype=np.uint8),
@@ -313,7 +313,7 @@ def write_soft_label(
 
 
 def read_soft_label(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
-    """Read what :func:`write_soft_label` wrote: (L,) label values, (L, H, W) probabilities.
+    """Read a file of :func:`write_soft_label`: (L,) label values, (L, H, W) probabilities.
 
     Raises
     ------
@@ -328,17 +328,17 @@ def read_soft_label(path: Path) -> tuple[NDArray[np.uint8], NDArray[np.float16]]
 def write_weights(
     path: Path, tensors: Mapping[str, "Tensor"], description: Mapping[str, Any]
 ) -> None:
-    """Write named tensors with a JSON description of what rebuilds the model that holds them."""
+    """Write named tensors, with the settings that rebuild the model as a JSON description."""
     write_tensors(path, tensors, description)
 
 
 def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
-    """Read tensors and description; a safetensors file of another writer has an empty description.
+    """Read tensors and description, which is empty for files of other writers.
 
     Raises
     ------
     UserError
-        If the file is absent, or no whole safetensors file.
+        If the file is absent, or not a complete safetensors file.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such weights file: expected a .safetensors file there")
@@ -347,18 +347,18 @@ def read_weights(path: Path) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
 
 
 def read_network(path: Path, keys: Sequence[str]) -> tuple[dict[str, "Tensor"], dict[str, Any]]:
-    """Read the weights of a network whose description has the keys that rebuild it.
+    """Read the weights of a network, and check that its description has the expected keys.
 
     Raises
     ------
     UserError
-        If the file is damaged, or of another kind of network.
+        If the file is damaged, or belongs to another kind of network.
     """
     tensors, description = read_weights(path)
     lacking = [key for key in keys if key not in description]
     if lacking:
         raise UserError(
-            f"{path}: a network's file without {', '.join(lacking)}, expected "
-            f"{', '.join(keys)}: of another kind? delete it and run again"
+            f"{path}: a weights file without {', '.join(lacking)}, expected "
+            f"{', '.join(keys)}: it may belong to another kind of network; delete it and run again"
         )
     return tensors, description

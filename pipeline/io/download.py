@@ -1,4 +1,4 @@
-"""Downloads over HTTP that go on where they were cut off and are trusted only once verified."""
+"""Downloads over HTTP that resume after interruptions and are verified by checksum."""
 
 import errno
 import hashlib
@@ -23,13 +23,13 @@ from pipeline.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
 
-#: Bytes written at a time: what a killed job loses at most.
+#: Bytes written at a time; a killed job loses at most one chunk.
 CHUNK = 1 << 20
-#: Seconds to wait for a connection, and for bytes.
+#: Seconds to wait for a connection, and for data.
 TIMEOUT = (10, 60)
-#: Seconds before each further attempt; the count starts anew when a chunk has arrived.
+#: Seconds before each further attempt; the list starts again after a chunk has arrived.
 PAUSES = (1, 2, 4, 8, 16)
-#: Statuses below 500 that an unchanged request may outlive: timeout, too many requests.
+#: Statuses below 500 that are retried: timeout, too many requests.
 PASSING = frozenset({408, 429})
 DIGITS = {"md5": 32, "sha256": 64}
 
@@ -37,18 +37,18 @@ _ELSE = "give the `url` of a mirror under `downloads`, or place the data and set
 
 
 def download(url: str, path: Path, *, checksum: str) -> None:
-    """Download a file and move it into place once its checksum is verified.
+    """Download a file and move it into place after its checksum is verified.
 
-    Bytes are kept in ``.NAME.partial`` beside ``path`` through errors and kills, and the next
-    call asks only for what is missing (RFC 9110, section 14), provided that the remote file
-    still has the entity tag or the date of change that the bytes were sent with.
+    After an error or a kill, the downloaded bytes stay in ``.NAME.partial`` beside ``path``. The
+    next call requests only the missing bytes (RFC 9110, section 14), if the remote file still
+    has the same entity tag or modification date.
 
     Parameters
     ----------
     url : str
         ``http`` or ``https``.
     path : Path
-        The file; it is replaced if it exists with another checksum. Processes that want the
+        The file. An existing file with another checksum is replaced. Processes that download the
         same file wait for each other.
     checksum : str
         ``md5:HEX`` or ``sha256:HEX`` of the file.
@@ -56,17 +56,17 @@ def download(url: str, path: Path, *, checksum: str) -> None:
     Raises
     ------
     UserError
-        If the address or the checksum is not of that form, the server cannot be reached,
-        breaks off time and again or refuses, the disk has less room than the file takes, or
-        the file has another checksum (what was downloaded is then deleted).
+        If the URL or the checksum is malformed, the server cannot be reached, refuses or breaks
+        off repeatedly, the disk has too little space, or the file has another checksum (the
+        download is then deleted).
     OSError
-        If the disk fills up on the way; what was downloaded is kept.
+        If the disk fills up during the download; the downloaded bytes are kept.
     """
     algorithm, expected = _parse_checksum(checksum)
     _check_address(url)
     with locked(path):
         if path.is_file() and _digest(path, algorithm) == expected:
-            logger.info("%s is there already", path)
+            logger.info("%s is already there", path)
             return
         part = _Partial(url, path)
         _fetch_patiently(part)
@@ -74,16 +74,16 @@ def download(url: str, path: Path, *, checksum: str) -> None:
         if got != expected:
             part.discard()
             raise UserError(
-                f"{url}: its {algorithm} is {got}, expected {expected}: what was downloaded is "
-                f"deleted; the file was changed or damaged: {_ELSE}"
+                f"{url}: its {algorithm} is {got}, expected {expected}: the download was deleted; "
+                f"the file was changed or damaged: {_ELSE}"
             )
         part.move_into_place()
 
 
 class _Partial:
-    """What has been downloaded of a file, and a note of the remote file that it is part of.
+    """The downloaded part of a file, and a note that identifies the remote file.
 
-    ``artifacts.replacing`` deletes what a failure leaves; here that is what is to be kept.
+    :func:`pipeline.io.files.replacing` is not used, since it deletes partial files after a failure.
     """
 
     def __init__(self, url: str, path: Path) -> None:
@@ -98,7 +98,7 @@ class _Partial:
 
     @property
     def validator(self) -> str:
-        """Entity tag or date of the remote file; empty where nobody can tell whether it changed."""
+        """Entity tag or date of the remote file; empty if neither is known."""
         note = read_scores(self.note) if self.note.exists() else {}
         return str(note["validator"]) if note.get("url") == self.url else ""
 
@@ -113,7 +113,7 @@ class _Partial:
                     file.write(chunk)
         except OSError as error:
             if error.errno == errno.ENOSPC:
-                # The error of a write lacks the path.
+                # The error of a write does not name the path.
                 raise OSError(error.errno, error.strerror, str(self.file)) from error
             raise
 
@@ -127,14 +127,14 @@ class _Partial:
 
 
 def _digest(path: Path, algorithm: str) -> str:
-    # A checksum against damage, and MD5 is what the data sets' authors' files are known by.
+    # The checksum only detects damage, and the authors of the data sets publish MD5.
     new = partial(hashlib.new, algorithm, usedforsecurity=False)
     with path.open("rb") as file:
         return hashlib.file_digest(file, new).hexdigest()
 
 
 def _fetch_patiently(part: _Partial) -> None:
-    """Fetch what is missing, in several attempts if the connection fails."""
+    """Download the missing bytes, in several attempts if the connection fails."""
     pauses = list(PAUSES)
     while True:
         before = part.size
@@ -148,7 +148,7 @@ def _fetch_patiently(part: _Partial) -> None:
             if not pauses:
                 raise UserError(
                     f"{part.url}: cannot be downloaded ({reason}), {_megabytes(part.size)} are "
-                    f"here: run again with a network connection to go on, or {_ELSE}"
+                    f"here: run again with a network connection to continue, or {_ELSE}"
                 ) from error
             pause = pauses.pop(0)
             logger.warning("%s: %s: trying again in %d s", part.url, reason, pause)
@@ -156,8 +156,8 @@ def _fetch_patiently(part: _Partial) -> None:
 
 
 def _fetch(part: _Partial) -> None:
-    """Ask once for what is missing, and append what comes."""
-    # A compressed transfer could not be resumed: its length is not that of the file.
+    """Request the missing bytes once, and append the response."""
+    # A compressed transfer cannot be resumed: its length differs from that of the file.
     headers = {"Accept-Encoding": "identity"}
     have, validator = part.size, part.validator
     resuming = have > 0 and bool(validator)
@@ -175,7 +175,7 @@ def _fetch(part: _Partial) -> None:
         elif _continues(response, have, validator):
             _receive(response, part)
             return
-    logger.warning("%s: does not go on from the bytes that are here: beginning anew", part.url)
+    logger.warning("%s: the server cannot resume this download: starting again", part.url)
     part.discard()
     _fetch(part)
 
@@ -192,21 +192,24 @@ def _check_status(response: requests.Response) -> None:
 
 
 def _validator(response: requests.Response) -> str:
-    """Give what tells whether the remote file has changed."""
+    """Return the entity tag or date by which a changed remote file is recognized."""
     tag = response.headers.get("ETag", "")
-    # If-Range takes no weak tag: the bytes may change under it.
+    # If-Range does not accept weak tags, since the bytes may change without the tag.
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
 
 
 def _continues(response: requests.Response, have: int, validator: str) -> bool:
-    """Tell whether a partial answer begins where it should; some servers ignore If-Range."""
+    """Return whether a partial response starts at the right byte of the same file.
+
+    Some servers ignore If-Range.
+    """
     known = {response.headers.get(name) for name in ("ETag", "Last-Modified")} - {None}
     start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
     return start is not None and int(start[1]) == have and (not known or validator in known)
 
 
 def _receive(response: requests.Response, part: _Partial) -> None:
-    """Append the body as it is on the wire: servers may call the file's own gzip an encoding."""
+    """Append the body without decoding it: servers may declare the file's own gzip an encoding."""
     chunks: Iterable[bytes] = response.raw.stream(CHUNK, decode_content=False)
     length: int | None = response.raw.length_remaining
     if length is not None:
@@ -230,7 +233,7 @@ def _check_space(part: _Partial, length: int) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Give the inmost cause of a failed connection; the outer ones repeat the address."""
+    """Return the innermost cause of a failed connection; outer ones repeat the URL."""
     inner = error.args[0] if error.args else None
     if isinstance(inner, MaxRetryError) and inner.reason is not None:
         inner = inner.reason
@@ -253,7 +256,7 @@ def _check_address(url: str) -> None:
     except ValueError:
         valid = False
     if not valid:
-        raise UserError(f"{url}: not an address to download from, expected http(s)://HOST/FILE")
+        raise UserError(f"{url}: not a URL for downloads, expected http(s)://HOST/FILE")
 
 
 def _megabytes(size: int) -> str:

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what to say of one that is damaged."""
+"""Atomic writing, locks, digests, and the error for damaged files."""
 
 import errno
 import fcntl
@@ -16,26 +16,26 @@ from pipeline.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-#: What a file system says that cannot lock.
+#: Errors of file systems without locks.
 NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 _NO_SPACE = f"os error {errno.ENOSPC}"
-# It can only be read by setting it, which threads of this process would notice.
+# The umask can only be read by setting it, which would affect other threads later.
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path`` that takes its place when the block succeeds."""
+    """Yield a temporary path that replaces ``path`` when the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
         yield partial
-        # Safetensors' files are their owner's alone; what is shared is for the umask to say.
+        # Safetensors makes files private to their owner; use the permissions of the umask.
         partial.chmod(0o666 & ~_UMASK)
         partial.replace(path)
     except (OSError, SafetensorError) as error:
-        # Pillow's error lacks the path, and safetensors words a full disk in its own way.
+        # Pillow's error does not name the path, and safetensors has its own error for a full disk.
         if getattr(error, "errno", None) == errno.ENOSPC or _NO_SPACE in str(error):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
         raise
@@ -45,10 +45,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep other processes that make the same file waiting, those of other checkouts too.
+    """Make other processes that write the same file wait, in other checkouts too.
 
-    Snakemake locks a working directory; downloads may be shared by several. The kernel frees
-    the lock, a file beside ``path``, when the process ends, however it ends.
+    Snakemake locks a working directory, but several may share downloads. The lock is a file
+    beside ``path``. The kernel frees it when the process ends, for whatever reason.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.lock")
@@ -68,9 +68,9 @@ def _lock(path: Path) -> IO[bytes]:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            logger.warning("%s: this disk has no locks: do not download twice at a time", path)
+            logger.warning("%s: this disk has no locks: do not start two downloads at once", path)
             return file
-        # Who had the lock before has deleted its file: another one may stand there by now.
+        # The previous holder deletes the lock file, so another one may have taken its place.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
@@ -78,16 +78,16 @@ def _lock(path: Path) -> IO[bytes]:
 
 
 def sha256_of(path: Path) -> str:
-    """Give the SHA-256 of a file's bytes in hexadecimal digits."""
+    """Return the SHA-256 of a file in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def content_digest(path: Path) -> str:
-    """Give the first 16 digits of a file's SHA-256: enough to see that it was replaced."""
+    """Return the first 16 digits of a file's SHA-256, enough to detect changes."""
     return sha256_of(path)[:16]
 
 
 def damaged(path: Path, what: str, error: Exception | str) -> UserError:
-    """Word the problem of a file that a job has made."""
+    """Return the error for a damaged file that a job has made."""
     return UserError(f"{path}: not a whole {what} ({error}): delete it and make it again")

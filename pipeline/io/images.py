@@ -1,4 +1,4 @@
-"""Photographs: decoding, resizing, normalizing and the random transforms of training."""
+"""Decoding, resizing and normalizing of images."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,57 +15,57 @@ from pipeline.errors import UserError
 from pipeline.io.mending import how_to_mend
 from pipeline.io.user_files import file_problem, with_article
 
-#: Formats of photographs. Pillow goes by the content, whatever the name: others are never tried,
-#: since some run programs (PostScript: Ghostscript) and many are decoded by code that few use.
+#: Formats of images. Pillow decides by the content, not the name. Other formats are never tried:
+#: some run programs (PostScript: Ghostscript), and many have rarely used decoders.
 PHOTOGRAPHS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 #: Formats of label images.
 LABEL_IMAGES = ("PNG",)
-#: Pixels of an image at most, unless the configuration allows more: 300 MB as RGB.
+#: Default maximum number of pixels of an image: 300 MB as RGB.
 MOST_PIXELS = 100_000_000
-# The limit is this project's own, since Pillow's can neither be set by a user nor be worded.
+# Pillow's own limit is switched off: users cannot set it, and its message cannot be changed.
 Image.MAX_IMAGE_PIXELS = None
 
-#: Modes that Pillow decodes to 8 bits a channel without loss of meaning.
+#: Modes that Pillow converts to 8 bits per channel without loss of meaning.
 PLAIN_MODES = frozenset(
     {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "CMYK", "YCbCr", "LAB"}
 )
-#: Gray with 16 bits a pixel: scaled to 8 bits.
+#: Modes of gray with 16 bits per pixel, which is scaled to 8 bits.
 DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
-#: Filters that images are resized with, by name, and the default one.
+#: Filters for resizing by name, and the default one.
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FILTER = "bicubic"
-#: Most pixels per cell of a map, along a side.
+#: Maximum side of a map's cell in pixels.
 MOST_SIDE = 32
-#: How files of 16 bits a channel are stored, gray or color.
+#: Pillow's raw modes of files with 16 bits per channel, gray or color.
 _DEEP_STORAGE = re.compile(r"\b(I|LA?|RGB[AX]?);16")
 
 
 class UnreadableImageError(ValueError):
-    """The reason why an image cannot be read, without its path."""
+    """An image that cannot be read; the message is the reason, without the path."""
 
 
 @contextmanager
 def open_image(
     path: Path, formats: tuple[str, ...], *, what: str = "image", max_pixels: int | None = None
 ) -> Iterator[Image.Image]:
-    """Open an image for the block that decodes it; only its header is read before.
+    """Open an image for a block that decodes it; only the header is read here.
 
-    All reading of images goes through here.
+    All images are opened by this function.
 
     Parameters
     ----------
     path : Path
     formats : tuple of str
-        Pillow's names of the formats that are meant.
+        Pillow's names of the allowed formats.
     what : str
-        What the image is, for messages.
+        Name of the image's kind, for messages.
     max_pixels : int, optional
-        Pixels at most, by the header; None for images that were let in before.
+        Maximum number of pixels, checked by the header; None for images checked before.
 
     Raises
     ------
     UnreadableImageError
-        If it is no plain file, of another format, too large, or if the block's decoding fails.
+        If it is not a regular file, has another format, is too large, or decoding fails.
     """
     if problem := file_problem(path, what):
         raise UnreadableImageError(problem)
@@ -77,11 +77,11 @@ def open_image(
         raise
     except UnidentifiedImageError as error:
         raise UnreadableImageError(
-            f"not {with_article(what)} of a known format, expected the content to be "
-            f"{' or '.join(formats)}, whatever the name says: "
+            f"not {with_article(what)} of a known format, expected content in the format "
+            f"{' or '.join(formats)}, whatever the file name: "
             f"{how_to_mend(path, 'convert or replace the file')}"
         ) from error
-    except Exception as error:  # decoders of damaged files raise anything
+    except Exception as error:  # decoders raise any error for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImageError(f"cannot be decoded ({reason}): {how_to_mend(path)}") from error
 
@@ -98,20 +98,20 @@ def _check_pixels(size: tuple[int, int], what: str, limit: int | None) -> None:
 def read_rgb(
     path: Path, size: tuple[int, int] | None = None, *, max_pixels: int | None = None
 ) -> NDArray[np.uint8]:
-    """Decode a photograph as upright 8-bit RGB.
+    """Read an image as upright 8-bit RGB.
 
-    EXIF orientation is applied; gray and palette images become RGB; transparent pixels are
-    laid over white; CMYK is converted. Of 16 bits a channel the upper 8 are taken: 0 is black and
-    65535 white, whatever a file holds, so that equal values are equally bright in all files.
+    EXIF orientation is applied. Gray, palette and CMYK images are converted to RGB. Transparent
+    pixels are blended with white. With 16 bits per channel, the upper 8 bits are used: 0 is black
+    and 65535 white in every file, so equal values are equally bright.
 
     Parameters
     ----------
     path : Path
-        A file of one of the formats :data:`PHOTOGRAPHS`.
+        A file in one of the formats :data:`PHOTOGRAPHS`.
     size : (int, int), optional
-        Height and width that it had when earlier stages read it.
+        Height and width that the image had in earlier stages.
     max_pixels : int, optional
-        Pixels at most, by its header; None for images that were let in before.
+        Maximum number of pixels, checked by the header; None for images checked before.
 
     Returns
     -------
@@ -120,8 +120,8 @@ def read_rgb(
     Raises
     ------
     UserError
-        If the file is absent, not an image, truncated, too large, of another size, or of a pixel
-        type without a defined range (32-bit integers, floating point).
+        If the file is absent, not an image, truncated, too large, has another size, or has a
+        pixel type without a defined range (32-bit integers, floating point).
     """
     try:
         with open_image(path, PHOTOGRAPHS, max_pixels=max_pixels) as image:
@@ -132,16 +132,16 @@ def read_rgb(
     if size is not None and pixels.shape[:2] != tuple(size):
         raise UserError(
             f"{path}: image is {pixels.shape[:2]}, expected {tuple(size)}, the size that its maps "
-            "were made of: the file was changed, make its maps again"
+            "were made for: the file was changed, make its maps again"
         )
     return pixels
 
 
 def deep_maximum(path: Path) -> int | None:
-    """Return the largest value of a photograph of 16 bits a channel; None where it has 8.
+    """Return the largest value of an image with 16 bits per channel; None for 8 bits.
 
-    Of color, the lower 8 bits of the result are 1: Pillow drops them. Transparency counts as
-    white, as :func:`read_rgb` shows it.
+    For color images, the lower 8 bits of the result are set, since Pillow drops them.
+    Transparent pixels count as white, as in :func:`read_rgb`.
 
     Raises
     ------
@@ -178,38 +178,38 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def resize(
     image: NDArray[np.uint8], size: tuple[int, int], interpolation: str = FILTER
 ) -> NDArray[np.uint8]:
-    """Resize an (H, W, 3) image to ``(height, width)``, antialiased, by a named filter."""
+    """Resize an (H, W, 3) image to ``(height, width)`` with a named filter and antialiasing."""
     height, width = size
     resized = Image.fromarray(image).resize((width, height), FILTERS[interpolation])
     return np.asarray(resized)
 
 
 def interpolation_of(settings: Mapping[str, Any]) -> str:
-    """Return the filter of a network's settings: its own, or that of its augmentation."""
+    """Return the resizing filter in a network's settings or in their augmentation."""
     name: str = settings.get("augmentation", settings).get("interpolation", FILTER)
     return name
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Give a (height, width) times a scale, rounded, at least one pixel a side."""
+    """Return (height, width) times a scale, rounded, with sides of at least one pixel."""
     height, width = size
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def fitted_size(size: tuple[int, int], long_side: int | None) -> tuple[int, int]:
-    """Give a (height, width) shrunk so that its long side is at most ``long_side``."""
+    """Return (height, width), shrunk so that the long side is at most ``long_side``."""
     if long_side is None or max(size) <= long_side:
         return size
     return scaled_size(size, long_side / max(size))
 
 
 def at_least(size: tuple[int, int], side: int) -> tuple[int, int]:
-    """Return a (height, width) padded to a square of a side, where it is smaller."""
+    """Return (height, width) with each side raised to at least ``side``."""
     return max(size[0], side), max(size[1], side)
 
 
 def strided_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Give the size of a map with one cell per ``stride`` pixels, the last one partial."""
+    """Return the size of a map with one cell for each ``stride`` pixels, rounded up."""
     height, width = size
     return -(-height // stride), -(-width // stride)
 
@@ -227,27 +227,27 @@ def cell_side(size: tuple[int, int], cells: tuple[int, int]) -> int:
     Returns
     -------
     int
-        A power of two where one fits. Of those at most one does, unless one cell holds the image.
+        A power of two if one fits. At most one fits, unless one cell covers the whole image.
 
     Raises
     ------
     UserError
-        If no stride makes that many cells of the image.
+        If no stride fits the number of cells.
     """
     fitting = [side for side in range(1, MOST_SIDE + 1) if strided_size(size, side) == cells]
     if not fitting:
         raise UserError(
-            f"maps are {cells}, expected one cell per k pixels of the image {size}, the last ones "
-            f"partial, for a k of 1 to {MOST_SIDE}"
+            f"maps are {cells}, expected one cell for each k pixels of the image {size}, rounded "
+            f"up, for a k of 1 to {MOST_SIDE}"
         )
     return next((side for side in fitting if side & (side - 1) == 0), fitting[-1])
 
 
 def network_stride(size: tuple[int, int], cells: tuple[int, int]) -> int:
-    """Return the stride of a network, a power of two, from the size of what it makes of an image.
+    """Return the stride of a network, a power of two, from the sizes of image and output.
 
-    Networks round the number of cells up or down: of an image of three cells a side or more the
-    power of two is the nearest one, of a smaller one it may be half of it.
+    Networks round the number of cells up or down. For images of three or more cells per side the
+    result is exact; for smaller images it may be half the stride.
     """
     longest = max(size)
     return int(2 ** max(0, round(log2(longest / cells[size.index(longest)]))))
@@ -256,7 +256,7 @@ def network_stride(size: tuple[int, int], cells: tuple[int, int]) -> int:
 def normalize(
     image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
 ) -> NDArray[np.float32]:
-    """Turn an (H, W, 3) image into (3, H, W) float32: ``(image / 255 - mean) / std``."""
+    """Normalize an (H, W, 3) image to (3, H, W) float32: ``(image / 255 - mean) / std``."""
     scaled = image.astype(np.float32) / 255
     standard = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return np.ascontiguousarray(standard.transpose(2, 0, 1))
@@ -265,19 +265,19 @@ def normalize(
 def network_input(
     image: NDArray[np.uint8], size: tuple[int, int], model: Any
 ) -> NDArray[np.float32]:
-    """Return an image as a network saw its training images: resized by the same filter.
+    """Return an image prepared for a network: resized with its filter and normalized.
 
     Parameters
     ----------
     image : (H, W, 3) uint8 array
     size : (int, int)
-        Height h and width w that it is resized to.
+        Height h and width w of the result.
     model : nn.Module
-        Its ``interpolation`` is the filter; ``mean`` and ``std`` are what images are brought to.
+        A network with the attributes ``interpolation`` (the filter), ``mean`` and ``std``.
 
     Returns
     -------
     (3, h, w) float32 array
-        Normalized.
+        The normalized image.
     """
     return normalize(resize(image, size, model.interpolation), model.mean, model.std)

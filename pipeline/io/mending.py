@@ -1,19 +1,19 @@
-"""The advice on a damaged file: whether a user replaces it, or the workflow makes it again."""
+"""Advice on damaged files: replace the file, or let the workflow make it again."""
 
 from pathlib import Path
 
-#: What Snakemake leaves in a folder that is a rule's output.
+#: File that Snakemake writes into each output folder.
 MADE = ".snakemake_timestamp"
 
 
 def how_to_mend(path: Path, otherwise: str = "replace the file") -> str:
-    """Return what to do about a damaged file, as the end of a sentence.
+    """Return advice on a damaged file, as the end of a sentence.
 
     Parameters
     ----------
     path : Path
-        The file. Below a folder that a rule made (the demo, a downloaded devkit) nothing else than
-        that rule can replace it.
+        The damaged file. In an output folder of a rule (the demo, a downloaded devkit), only that
+        rule can replace it.
     otherwise : str
         The advice on a file of the user's.
     """

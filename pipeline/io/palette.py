@@ -2,7 +2,7 @@
 
 
 def voc_palette() -> list[int]:
-    """Give the VOC palette: bit i of a class number sets bit 7 - i // 3 of channel i % 3.
+    """Return the VOC palette: bit i of a class number sets bit 7 - i // 3 of channel i % 3.
 
     Returns
     -------

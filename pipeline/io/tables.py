@@ -24,12 +24,12 @@ def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
 
 
 def read_scores(path: Path) -> Any:
-    """Read a JSON document, most often one that :func:`write_scores` wrote.
+    """Read a JSON document, for example one of :func:`write_scores`.
 
     Raises
     ------
     UserError
-        If the file is not a whole JSON document.
+        If the file is not a complete JSON document.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
@@ -46,13 +46,13 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, str]]:
-    """Read a CSV table: one mapping of its columns a row.
+    """Read a CSV table as one mapping by column name for each row.
 
     Parameters
     ----------
     path : Path
     columns : sequence of str, optional
-        The columns that there must be, in order.
+        Expected columns, in order.
 
     Raises
     ------
@@ -66,18 +66,18 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> list[dict[st
 
 
 def write_class_scores(path: Path, classes: Sequence[str], rows: Iterable[ClassScoreRow]) -> None:
-    """Write one row an image: its id and one score a class."""
+    """Write one row for each image: its id and one score for each class."""
     cells = ((image_id, *(f"{score:.6g}" for score in scores)) for image_id, scores in rows)
     write_table(path, ("id", *classes), cells)
 
 
 def read_class_scores(paths: Iterable[Path]) -> dict[str, NDArray[np.float64]]:
-    """Read what :func:`write_class_scores` wrote, of all shards: (C,) scores by image id.
+    """Read files of :func:`write_class_scores`: (C,) scores by image id, over all shards.
 
     Raises
     ------
     UserError
-        If a file is not a whole table of numbers.
+        If a file is not a complete table of numbers.
     """
     found: dict[str, NDArray[np.float64]] = {}
     for path in paths:
@@ -90,7 +90,7 @@ def read_class_scores(paths: Iterable[Path]) -> dict[str, NDArray[np.float64]]:
 
 
 def _cells(path: Path) -> list[list[str]]:
-    """Read the rows of a CSV table, its header first, all of one length."""
+    """Read the rows of a CSV table, header first, and check that all have the same length."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.reader(file))

@@ -1,9 +1,10 @@
-"""Safetensors files with checksums of all that they hold, and those of other writers.
+"""Safetensors files with checksums of their contents.
 
-The metadata has one entry, since safetensors writes several in a random order, and other bytes
-each time: ``description``, which is ``crc32:HEX JSON`` with the CRC-32 of the JSON, a mapping
-whose key ``crc32`` has that of every tensor's type, shape and bytes. A file of another writer has
-no description, or a JSON object as one.
+The metadata has a single entry, ``description``, since safetensors writes several entries in
+random order, which changes the bytes of the file. Its value is ``crc32:HEX JSON``, where HEX is
+the CRC-32 of the JSON. The JSON is a mapping; its key ``crc32`` has the CRC-32 of each tensor's
+type, shape and bytes. Files of other writers have no description, or a JSON object without
+checksums.
 """
 
 import json
@@ -19,7 +20,7 @@ from safetensors.numpy import save_file
 
 from pipeline.io.files import damaged, replacing
 
-if TYPE_CHECKING:  # the label stages run without torch: importing it costs seconds a job
+if TYPE_CHECKING:  # the label stages run without torch, whose import takes seconds in each job
     from torch import Tensor
 
 KEY = "description"
@@ -27,28 +28,28 @@ MARK = "crc32:"
 
 
 class TensorFile:
-    """A safetensors file whose tensors are read one by one, each verified.
+    """A safetensors file whose tensors are read and verified one by one.
 
     Parameters
     ----------
     path : Path
     what : str
-        What it should be, for the words of an error.
+        Expected kind of file, for error messages.
     framework : {"np", "pt"}
-        Of the tensors.
+        Framework of the returned tensors.
     foreign : bool
-        Whether a description may be any text, as in weights that are published somewhere.
+        Whether the description may be any text, as in published weights.
 
     Attributes
     ----------
     names : frozenset of str
     description : dict
-        Empty where there is none.
+        The description; empty if there is none.
 
     Raises
     ------
     UserError
-        If the file is not whole, or its description is not what was written.
+        If the file is incomplete, or its description is damaged.
     """
 
     def __init__(
@@ -61,19 +62,19 @@ class TensorFile:
             with safe_open(path, framework=framework) as file:
                 self.names = frozenset(file.keys())
                 metadata = file.metadata() or {}
-            self.description, self._checksums = _described(metadata, foreign=foreign)
+            self.description, self._checksums = _parse_description(metadata, foreign=foreign)
             if self._checksums is not None and self._checksums.keys() != self.names:
                 raise ValueError("its tensors are not those that were written")
         except (SafetensorError, ValueError) as error:
             raise damaged(path, what, error) from error
 
     def read(self, names: Iterable[str]) -> dict[str, Any]:
-        """Read some tensors.
+        """Read tensors by name.
 
         Raises
         ------
         UserError
-            If one is absent, or not what was written.
+            If a tensor is absent or damaged.
         """
         try:
             with safe_open(self.path, framework=self._framework) as file:
@@ -89,7 +90,7 @@ class TensorFile:
 def write_arrays(
     path: Path, arrays: Mapping[str, NDArray[Any]], description: Mapping[str, Any] | None = None
 ) -> None:
-    """Write named arrays with a description that JSON can hold."""
+    """Write named arrays with a description, which must be serializable as JSON."""
     with replacing(path) as partial:
         save_file(dict(arrays), partial, metadata=_metadata(arrays, description or {}))
 
@@ -97,7 +98,7 @@ def write_arrays(
 def write_tensors(
     path: Path, tensors: Mapping[str, "Tensor"], description: Mapping[str, Any]
 ) -> None:
-    """Write named tensors, as :func:`write_arrays` does arrays."""
+    """Write named torch tensors in the same way as :func:`write_arrays`."""
     from safetensors.torch import save_file as save_tensors
 
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -111,13 +112,13 @@ def _metadata(tensors: Mapping[str, Any], description: Mapping[str, Any]) -> dic
     return {KEY: f"{MARK}{zlib.crc32(text.encode()):08x} {text}"}
 
 
-def _described(
+def _parse_description(
     metadata: Mapping[str, str], *, foreign: bool
 ) -> tuple[dict[str, Any], dict[str, int] | None]:
-    """Read the description of a file, and the checksums of its tensors if it has some."""
+    """Return the description of a file, and the checksums of its tensors if it has them."""
     marked = [value for value in metadata.values() if value.startswith(MARK)]
     if not marked:
-        return {} if foreign else _unmarked(metadata.get(KEY, "{}")), None
+        return {} if foreign else _parse_foreign(metadata.get(KEY, "{}")), None
     beginning, _, text = marked[0].partition(" ")
     if metadata.keys() != {KEY} or beginning != f"{MARK}{zlib.crc32(text.encode()):08x}":
         raise ValueError("its description is not what was written")
@@ -126,7 +127,7 @@ def _described(
     return description, checksums
 
 
-def _unmarked(text: str) -> dict[str, Any]:
+def _parse_foreign(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except ValueError:
@@ -137,7 +138,7 @@ def _unmarked(text: str) -> dict[str, Any]:
 
 
 def _crc32(tensor: Any) -> int:
-    """Compute the CRC-32 of the type, the shape and the bytes of an array or a torch tensor."""
+    """Compute the CRC-32 of the type, shape and bytes of an array or a torch tensor."""
     kind = zlib.crc32(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
     return zlib.crc32(_bytes_of(tensor).data, kind) if 0 not in tensor.shape else kind
 
@@ -145,8 +146,8 @@ def _crc32(tensor: Any) -> int:
 def _bytes_of(tensor: Any) -> NDArray[np.uint8]:
     if isinstance(tensor, (np.ndarray, np.generic)):
         return np.ascontiguousarray(tensor).reshape(-1).view(np.uint8)
-    import torch  # of one that holds a tensor, it is imported already
+    import torch  # already imported if there is a tensor
 
-    # Not by way of an array: NumPy has no bfloat16.
+    # NumPy has no bfloat16, so the view is made in torch.
     found: NDArray[np.uint8] = tensor.reshape(-1).view(torch.uint8).numpy()
     return found

@@ -1,4 +1,4 @@
-"""Files and folders that a user gives: what is no file, what is litter, where links lead."""
+"""User files and folders: checks, reading and search."""
 
 import errno
 import os
@@ -10,15 +10,15 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
-#: Folders and files that systems, file managers and servers leave among photographs; hidden
-#: ones, which begin with a dot, besides.
+#: Folders and files that systems, file managers and servers leave among images. Hidden ones, which
+#: begin with a dot, count too.
 LITTER = frozenset(
     {
         "__macosx", "@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin",
         "system volume information", "lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini",
     }
 )  # fmt: skip
-#: Times that links may lead to one folder: a few are meant, more are a net of links.
+#: Maximum number of links to one folder; more are a tangle of links.
 MOST_VISITS = 100
 
 _KINDS = (
@@ -37,16 +37,16 @@ _REASONS = {
 
 @dataclass(frozen=True)
 class Found:
-    """What is in a folder and its sub-folders.
+    """Contents of a folder and its subfolders.
 
     Attributes
     ----------
     files : tuple of Path
         Sorted.
     problems : tuple of str
-        Folders that cannot be searched, a line each.
+        Folders that cannot be searched, one line each.
     skipped : tuple of Path
-        Litter, and links that lead back to a folder above them; sorted.
+        Litter, and links to a folder above them; sorted.
     """
 
     files: tuple[Path, ...]
@@ -55,22 +55,22 @@ class Found:
 
 
 def file_problem(path: Path, what: str = "file") -> str | None:
-    """Return why a path is no regular file that can be read, in words; None where it is one.
+    """Return why a path is not a readable regular file; None if it is one.
 
-    Links are followed. Nothing is opened: a named pipe would wait for ever, and a device may
-    never end.
+    Links are followed. Nothing is opened: a named pipe would wait forever, and a device may never
+    end.
 
     Parameters
     ----------
     path : Path
     what : str
-        What the file is, for the message.
+        Name of the file's kind, for the message.
     """
     return _problem(path, what, folder=False)
 
 
 def folder_problem(path: Path, what: str = "folder") -> str | None:
-    """Return why a path is no folder that can be searched, in words; None where it is one."""
+    """Return why a path is not a searchable folder; None if it is one."""
     return _problem(path, what, folder=True)
 
 
@@ -88,7 +88,7 @@ def _problem(path: Path, what: str, *, folder: bool) -> str | None:
 
 
 def _absence(path: Path, what: str, error: OSError | ValueError) -> str:
-    """Word the error of a look at a path."""
+    """Return the message for an error of ``Path.stat``."""
     if isinstance(error, FileNotFoundError):
         if path.is_symlink():
             return f"its link leads to {path.readlink()}, where there is no {what}"
@@ -98,20 +98,20 @@ def _absence(path: Path, what: str, error: OSError | ValueError) -> str:
 
 
 def require_file(path: Path, what: str = "file", expected: str = "") -> None:
-    """Refuse what is no regular file that can be read.
+    """Raise an error unless a path is a readable regular file.
 
     Parameters
     ----------
     path : Path
     what : str
-        What the file is.
+        Name of the file's kind.
     expected : str
-        What to say of one that is not there, with its comma.
+        Text to append if the file is absent, beginning with a comma.
 
     Raises
     ------
     UserError
-        One line, which begins with the path.
+        A line that begins with the path.
     """
     if problem := file_problem(path, what):
         absent = problem.startswith("no such")
@@ -119,12 +119,12 @@ def require_file(path: Path, what: str = "file", expected: str = "") -> None:
 
 
 def read_user_bytes(path: Path, what: str = "file", expected: str = "") -> bytes:
-    """Read a file of the user's.
+    """Read the bytes of a user file.
 
     Raises
     ------
     UserError
-        If it is no regular file, or cannot be read.
+        If it is not a regular file, or cannot be read.
     """
     require_file(path, what, expected)
     try:
@@ -134,12 +134,12 @@ def read_user_bytes(path: Path, what: str = "file", expected: str = "") -> bytes
 
 
 def read_user_text(path: Path, what: str = "file", expected: str = "") -> str:
-    """Read a UTF-8 text of the user's, with or without a byte order mark.
+    """Read a user file as UTF-8 text, with or without a byte order mark.
 
     Raises
     ------
     UserError
-        If it is no regular file, cannot be read, or is not UTF-8.
+        If it is not a regular file, cannot be read, or is not UTF-8.
     """
     data = read_user_bytes(path, what, expected)
     try:
@@ -149,16 +149,16 @@ def read_user_text(path: Path, what: str = "file", expected: str = "") -> str:
 
 
 def files_below(root: Path, suffixes: Collection[str]) -> Found:
-    """Find the files of some suffixes in a folder and its sub-folders.
+    """Find files with given suffixes in a folder and its subfolders.
 
-    Symbolic links to folders are followed, but not back to a folder above them. Litter is
-    skipped. Whatever is no folder counts as a file: it is for its reader to refuse a pipe.
+    Symbolic links to folders are followed, except to a folder above them. Litter is skipped.
+    Everything that is not a folder counts as a file; its reader refuses pipes and devices.
 
     Parameters
     ----------
     root : Path
     suffixes : collection of str
-        In small letters, ``".png"``; files may have capital ones.
+        Suffixes in lower case, for example ``".png"``; files may use upper case.
     """
     files: list[Path] = []
     problems: list[str] = []
@@ -198,7 +198,7 @@ def files_below(root: Path, suffixes: Collection[str]) -> Found:
 
 
 def is_litter(name: str) -> bool:
-    """Tell whether a file or folder of that name is a system's, and no part of a data set."""
+    """Return whether a name is that of a system file or folder, not of a data set."""
     return name.startswith(".") or name.casefold() in LITTER
 
 
@@ -210,7 +210,7 @@ def with_article(what: str) -> str:
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a circle of links
+    except OSError:  # links that form a circle
         return False
 
 

@@ -1,1 +1,1 @@
-"""From a configuration to targets, paths, settings and digests."""
+"""Targets, paths, settings and digests of a configuration."""

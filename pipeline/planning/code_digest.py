@@ -1,4 +1,4 @@
-"""Digests of code: what reruns a stage when the code behind it changes."""
+"""Digests of code, so that a stage reruns when its code changes."""
 
 import ast
 import hashlib
@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-#: The module that renders pages, and what makes a page beside Python.
+#: The module that renders pages, and the suffixes of templates, styles and scripts.
 PAGES, ASSETS = "pipeline.report.html", (".j2", ".css", ".js")
-#: Modules that change what a user sees of a run, never its result.
+#: Modules that change messages and progress of a run, never its results.
 COSMETIC = frozenset(
     {
         "pipeline.runtime.progress",
@@ -20,12 +20,12 @@ COSMETIC = frozenset(
 
 
 def code_digest(stage: str) -> str:
-    """Digest the code that decides a stage's result.
+    """Return a digest of the code that a stage's result depends on.
 
-    Snakemake sees a changed script, not a changed module that the script imports. The
-    digest covers the stage and, through its imports, every module of the package behind
-    it. It is taken of the syntax tree without docstrings, so that a comment reruns nothing.
-    Of a stage that renders a page, the templates, styles and scripts count too.
+    Snakemake notices a changed script, but not a changed module that the script imports. The
+    digest covers the stage and all modules of the package that it imports, directly or not.
+    It is computed from syntax trees without docstrings, so changed comments rerun nothing.
+    For stages that render a page, templates, styles and scripts count too.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Digests of the user's files by what is in them, read again only where a file was touched."""
+"""Digests of the contents of user files; unchanged files are not read again."""
 
 import hashlib
 import json
@@ -12,27 +12,26 @@ from pathlib import Path
 
 from pipeline.io.files import content_digest, replacing
 
-#: Snakemake's own, which shows on the terminal: this is called while the Snakefile is read.
+#: Snakemake's logger, which prints to the terminal while the Snakefile is read.
 logger = logging.getLogger("snakemake.logging")
 
-#: Digests by path, with the size and the times that each file had when it was read.
+#: Digests by path, with the size and times of each file when it was read.
 MEMORY = Path(".snakemake/wsss-contents.json")
-#: Seconds after its last change within which a file may change again without another time.
+#: Seconds after a change during which a file may change again without a new time stamp.
 SETTLED = 2.0
-#: Bytes that are read without a word.
+#: Number of bytes that are read without a log message.
 QUIET = 2**30
-#: Files that are read at the same time.
+#: Number of files that are read in parallel.
 THREADS = 8
 
-#: Size, time of change in nanoseconds, time of the last change of anything about the file.
+#: Size in bytes, mtime and ctime in nanoseconds.
 Stamp = list[int]
 
 
 def state_of(paths: Iterable[Path]) -> str:
-    """Digest the names and the contents of files; those that are absent are left out.
+    """Return a digest of the names and contents of files; absent files are skipped.
 
-    A time changes nothing: files that were touched, or copied without their times, have the
-    state that they had.
+    Times do not count: touching a file, or copying it without its time, keeps the digest.
 
     Parameters
     ----------
@@ -51,7 +50,7 @@ def state_of(paths: Iterable[Path]) -> str:
 
 
 def _digests(paths: Sequence[Path]) -> dict[Path, str]:
-    """Read what has changed since it was last read, and remember it."""
+    """Return digests by path; read only files that changed, and store their digests."""
     memory = _remembered()
     stamps = dict(_stamps(paths))
     found = ((path, memory.get(str(path), ([], ""))) for path in stamps)
@@ -60,7 +59,7 @@ def _digests(paths: Sequence[Path]) -> dict[Path, str]:
     amount = sum(stamps[path][0] for path in unread)
     if amount > QUIET:
         logger.warning(
-            "reading %.1f GB in %d files to see what is in them: once, and where one was touched",
+            "reading %.1f GB in %d files to detect changes; unchanged files are not read again",
             amount / 1e9, len(unread),
         )  # fmt: skip
     started = time.time_ns()
@@ -80,12 +79,12 @@ def _stamps(paths: Iterable[Path]) -> Iterator[tuple[Path, Stamp]]:
     for path in paths:
         with suppress(OSError):
             status = path.stat()
-            # The last of them changes with the content even where a copy keeps the others.
+            # ctime changes with the content even if a copy keeps size and mtime.
             yield path, [status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
 def _digest(path: Path) -> str:
-    """Digest a file; an empty digest for what cannot be read, which the data's checks word."""
+    """Return the digest of a file; empty if it is unreadable, which other checks report."""
     with suppress(OSError):
         if path.is_file():
             return content_digest(path)
@@ -97,10 +96,10 @@ def _remembered() -> dict[str, tuple[Stamp, str]]:
         found = json.loads(MEMORY.read_text(encoding="utf-8"))
         return {path: (list(stamp), str(digest)) for path, (stamp, digest) in found.items()}
     except (OSError, ValueError, TypeError, AttributeError):
-        return {}  # absent, or damaged: everything is read again
+        return {}  # absent or damaged: all files are read again
 
 
 def _remember(memory: dict[str, tuple[Stamp, str]]) -> None:
     with suppress(OSError), replacing(MEMORY) as partial:
-        # Escaped, so that names that are no text at all can be written.
+        # ASCII with escapes, so that undecodable file names can be written.
         partial.write_text(json.dumps(memory, ensure_ascii=True), encoding="utf-8")

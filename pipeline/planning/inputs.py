@@ -1,4 +1,4 @@
-"""The user's own files that a configuration names."""
+"""Input files of a configuration: the user's own files and downloads."""
 
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -23,14 +23,14 @@ Config = Mapping[str, Any]
 
 
 def dataset_section(plan: Plan) -> dict[str, Any]:
-    """Give the data set as `prepare_dataset` reads it; the demo is a folder in VOC layout."""
-    given: dict[str, Any] = plan.config["dataset"]
+    """Return the data set section for `prepare_dataset`; the demo has the layout of VOC."""
+    section: dict[str, Any] = plan.config["dataset"]
     if is_downloaded(plan.config):
-        return {**given, "root": devkit(plan.config)}
-    if given["kind"] != "demo":
-        # "photos/" is no other folder than "photos".
-        paths = {key: str(Path(given[key])) for key in PATHS if given.get(key)}
-        return given | paths
+        return {**section, "root": devkit(plan.config)}
+    if section["kind"] != "demo":
+        # "photos/" and "photos" are the same folder.
+        paths = {key: str(Path(section[key])) for key in PATHS if section.get(key)}
+        return section | paths
     return {
         "kind": "voc",
         "root": f"{plan.home}/demo",
@@ -44,7 +44,7 @@ def dataset_section(plan: Plan) -> dict[str, Any]:
 
 
 def photographs_section(plan: Plan) -> dict[str, Any]:
-    """Give the data set without its masks and boxes, on which no training depends."""
+    """Return the data set section without masks and boxes, which no training uses."""
     section = dataset_section(plan)
     hidden = ("masks", "mask_values", "boxes", "score_list")
     known = {key: None for key in hidden if key in section}
@@ -52,33 +52,35 @@ def photographs_section(plan: Plan) -> dict[str, Any]:
 
 
 def dataset_sources(plan: Plan) -> list[str]:
-    """Give the files whose change makes the manifest stale, beside the photographs' state.
+    """Return the input files of the manifest; the images count by their digest instead.
 
-    A folder of the user's is none of them: a file manager that looks into it changes its time.
+    The user's folders are left out: a file manager that opens a folder can change its time.
     """
     if is_made(plan.config):
         return [dataset_section(plan)["root"]]
-    return _given(_tables(plan))
+    return _as_ancient(_tables(plan))
 
 
 def truth_sources(plan: Plan) -> list[str]:
-    """Give the files whose change makes the lists of truth stale, beside the masks' state."""
-    return dataset_sources(plan) if is_made(plan.config) else _given(_truth_tables(plan))
+    """Return the input files of the ground-truth lists; the masks count by their digest instead."""
+    return (
+        dataset_sources(plan) if is_made(plan.config) else _as_ancient(_ground_truth_tables(plan))
+    )
 
 
 def given_files(plan: Plan) -> list[str]:
-    """Give every file of the user's that is an input of a rule."""
-    tables = [] if is_made(plan.config) else [*_tables(plan), *_truth_tables(plan)]
+    """Return all user files that are inputs of rules."""
+    tables = [] if is_made(plan.config) else [*_tables(plan), *_ground_truth_tables(plan)]
     return unique([*tables, *given_weights(plan.config).values()])
 
 
-def _given(paths: Iterable[str]) -> list[str]:
-    """Mark files of the user's: their content, not their time, reruns what is made of them."""
+def _as_ancient(paths: Iterable[str]) -> list[str]:
+    """Mark user files as ancient: a changed content reruns jobs, a changed time does not."""
     return [ancient(path) for path in paths]
 
 
 def _tables(plan: Plan) -> list[str]:
-    """Give the user's tables and lists that say which images there are and what they show."""
+    """Return the user's lists of images and tables of image-level labels."""
     dataset = dataset_section(plan)
     if dataset["kind"] == "folder":
         return [dataset["image_labels"]]
@@ -89,15 +91,15 @@ def _tables(plan: Plan) -> list[str]:
     return [str(root / name) for name in names]
 
 
-def _truth_tables(plan: Plan) -> list[str]:
-    """Return the user's table of true boxes and list of images to score, where they are given."""
+def _ground_truth_tables(plan: Plan) -> list[str]:
+    """Return the user's ground-truth boxes and list of images to score, if configured."""
     dataset = dataset_section(plan)
     named = [dataset[key] for key in ("boxes", "score_list") if dataset.get(key)]
     return [str(Path(dataset.get("root", ""), name)) for name in named]
 
 
 def _folders(plan: Plan) -> list[str]:
-    """Give the user's folders that the data set is read from."""
+    """Return the user's folders that the data set is read from."""
     dataset = dataset_section(plan)
     if dataset["kind"] == "folder":
         return [dataset[key] for key in ("images", "masks") if dataset[key]]
@@ -110,35 +112,35 @@ def _folders(plan: Plan) -> list[str]:
 
 
 def state_of_photographs(plan: Plan) -> str:
-    """Digest the names and contents of the photographs and tables that the user gives."""
+    """Return a digest of the names and contents of the user's images and tables."""
     if is_made(plan.config):
         return ""
-    return state_of([*map(Path, _tables(plan)), *_photographs(dataset_section(plan))])
+    return state_of([*map(Path, _tables(plan)), *_images(dataset_section(plan))])
 
 
-def _photographs(dataset: Mapping[str, Any]) -> list[Path]:
-    """Find the user's photographs, and annotations that say what is on them."""
+def _images(dataset: Mapping[str, Any]) -> list[Path]:
+    """Return the user's images, and the annotations with their image-level labels."""
     if dataset["kind"] != "voc":
         folder = Path(dataset.get("images") or Path(dataset["root"], "images"))
         return list(find_images(folder, Source()).values())
     root = Path(dataset["root"])
-    photographs = find_photographs(root)
-    wanted = _listed_ids(dataset, photographs)
-    paths = [path for stem in wanted for path in photographs.get(stem, [])]
+    images = find_photographs(root)
+    wanted = _listed_ids(dataset, images)
+    paths = [path for stem in wanted for path in images.get(stem, [])]
     if not dataset["image_labels"]:
         paths += [root / "Annotations" / f"{image_id}.xml" for image_id in wanted]
     return paths
 
 
 def state_of_truth(plan: Plan) -> str:
-    """Digest the names and contents of the masks and boxes that the user gives."""
+    """Return a digest of the names and contents of the user's masks and boxes."""
     if is_made(plan.config):
         return ""
-    return state_of([*map(Path, _truth_tables(plan)), *_masks(dataset_section(plan))])
+    return state_of([*map(Path, _ground_truth_tables(plan)), *_masks(dataset_section(plan))])
 
 
 def _masks(dataset: Mapping[str, Any]) -> list[Path]:
-    """Find the user's masks; of a VOC, those of its images."""
+    """Return the user's masks; for VOC, only those of listed images."""
     if not dataset.get("masks"):
         return []
     found = find_masks(Path(dataset.get("root", "")) / dataset["masks"])
@@ -149,15 +151,15 @@ def _masks(dataset: Mapping[str, Any]) -> list[Path]:
 
 
 def state_of_folder(folder: Path) -> str:
-    """Digest the names and contents of all pictures below a folder."""
+    """Return a digest of the names and contents of all images below a folder."""
     return state_of(find_images(folder, Source()).values())
 
 
 def place_of_links(plan: Plan) -> str:
-    """Return the working folder where links to photographs depend on it; else nothing.
+    """Return the working folder if links to images depend on it, otherwise an empty string.
 
-    Relative links survive a move of the project (:func:`pipeline.export.photographs.link_target`);
-    with results on another disk, or photographs beside the project, they are absolute.
+    Relative links survive a move of the project (:func:`pipeline.export.photographs.link_target`).
+    They are absolute if results are on another disk, or images outside the project.
     """
     dataset = dataset_section(plan)
     folder = Path(dataset.get("images") or dataset["root"])
@@ -169,7 +171,7 @@ def place_of_links(plan: Plan) -> str:
 
 
 def _listed_ids(dataset: Mapping[str, Any], known: Container[str]) -> set[str]:
-    """Give the ids of both lists of a VOC; none of a list that `prepare_dataset` will refuse."""
+    """Return the ids of both VOC lists; lists that `prepare_dataset` will refuse are skipped."""
     ids: set[str] = set()
     for key in ("train_list", "val_list"):
         with suppress(UserError):
@@ -178,48 +180,48 @@ def _listed_ids(dataset: Mapping[str, Any], known: Container[str]) -> set[str]:
 
 
 def is_made(config: Config) -> bool:
-    """Tell whether a rule of the workflow makes the data set: the demo, or a download."""
+    """Return whether a rule makes the data set: the demo or a download."""
     return config["dataset"]["kind"] == "demo" or is_downloaded(config)
 
 
 def is_downloaded(config: Config) -> bool:
-    """Tell whether the data set is VOC 2012 from its own site."""
+    """Return whether the data set is a download of VOC 2012."""
     dataset = config["dataset"]
     return bool(dataset["kind"] == "voc" and dataset["root"] is None)
 
 
 def devkit(config: Config) -> str:
-    """Give the folder of the downloaded VOC 2012."""
+    """Return the folder of the downloaded VOC 2012."""
     return f"{config['downloads']['folder']}/VOCdevkit/VOC2012"
 
 
 def sbd_archive(config: Config) -> list[str]:
-    """Give the downloaded archive of SBD, if it is wanted."""
+    """Return the downloaded archive of SBD, if it is configured."""
     downloads = config["downloads"]
     return [f"{downloads['folder']}/archives/sbd"] if downloads["sbd"] else []
 
 
 def pretrained(config: Config, settings: Mapping[str, Any]) -> list[str]:
-    """Give the weights file that a network starts from, if it does: the user's, or a download."""
+    """Return the file of pretrained weights of a network, if any: the user's or a download."""
     if not settings["pretrained"]:
         return []
     name = settings["backbone"]
     if name in config["weights"]:
-        return _given([config["weights"][name]])
+        return _as_ancient([config["weights"][name]])
     return [f"{config['downloads']['folder']}/weights/{name}.safetensors"]
 
 
 def state_of_weights(paths: Iterable[str]) -> str:
-    """Digest the user's files among the weights that a network starts from.
+    """Return a digest of the user files among weights files.
 
-    A download is known by its checksum, and what a rule makes by its time.
+    Downloads are identified by their checksum, outputs of rules by their time.
     """
-    given = [Path(path) for path in paths if is_flagged(path, "ancient")]
-    return state_of(given) if given else ""
+    own = [Path(path) for path in paths if is_flagged(path, "ancient")]
+    return state_of(own) if own else ""
 
 
 def classifier_weights(plan: Plan, classifier: str) -> list[str]:
-    """Give the weights file that a classifier's training starts from, if it does."""
+    """Return the weights file that a classifier's training starts from, if any."""
     settings = plan.config["classifiers"][classifier]
     if settings["init_from"]:
         return [f"{plan.root}/classifiers/{settings['init_from']}/model.safetensors"]
@@ -227,17 +229,17 @@ def classifier_weights(plan: Plan, classifier: str) -> list[str]:
 
 
 def affinity_pretrained(config: Config, classifier: str) -> list[str]:
-    """Give the local weights file of an affinity network that has pretrained features."""
+    """Return the weights file of a boundary network with pretrained features, if any."""
     wanted = config["affinity"]["features"] == "pretrained"
     backbone = config["classifiers"][classifier]["backbone"]
     return pretrained(config, {"backbone": backbone, "pretrained": wanted})
 
 
 def missing(plan: Plan) -> Iterator[str]:
-    """Say of every file and folder that the configuration names that it is not there."""
+    """Yield a message for each file or folder of the configuration that is missing."""
     config = plan.config
     if not is_made(config):
-        for path in [*_tables(plan), *_truth_tables(plan)]:
+        for path in [*_tables(plan), *_ground_truth_tables(plan)]:
             yield from _absent(path, _key(plan, path))
         for path in _folders(plan):
             yield from _absent(path, _key(plan, path), folder=True)
@@ -248,13 +250,13 @@ def missing(plan: Plan) -> Iterator[str]:
 
 
 def given_weights(config: Config) -> dict[str, str]:
-    """Give the user's own weights files that networks start from, by backbone."""
-    given = config["weights"]
-    return {name: given[name] for name in pretrained_backbones(config) if name in given}
+    """Return the user's weights files that networks start from, by backbone."""
+    files = config["weights"]
+    return {name: files[name] for name in pretrained_backbones(config) if name in files}
 
 
 def pretrained_backbones(config: Config) -> list[str]:
-    """Give the backbones of all networks that start from pretrained weights, in order."""
+    """Return the backbones of all networks that start from pretrained weights, in order."""
     networks = [*config["classifiers"].values(), config.get("segmentation", {})]
     return unique(settings["backbone"] for settings in networks if settings.get("pretrained"))
 
@@ -266,7 +268,7 @@ def _absent(path: str, key: str, *, folder: bool = False) -> Iterator[str]:
 
 
 def _key(plan: Plan, path: str) -> str:
-    """Give the key that names a file of the data set; what a root holds is named by the root."""
+    """Return the configuration key of a data set file; ``root`` if no other key names it."""
     dataset = dataset_section(plan)
     root = Path(dataset.get("root") or "")
     named = [key for key in PATHS if dataset.get(key) and str(root / dataset[key]) == path]

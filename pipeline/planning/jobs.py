@@ -1,4 +1,4 @@
-"""The jobs that lead to a result, and the files in which Snakemake notes what they took."""
+"""Jobs that lead to a result, and the benchmark files of Snakemake with their times."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from pipeline.planning.plan import Plan, unique
 
 
 def times(plan: Plan) -> list[str]:
-    """Give the benchmark file of every job that the report counts."""
+    """Return the benchmark files of all jobs that the report counts."""
     jobs = ["prepare_dataset"]
     jobs += unique(job for name in plan.classifiers for job in _trainings(plan, name))
     if "class_models" in plan.config:
@@ -24,20 +24,20 @@ def times(plan: Plan) -> list[str]:
 
 
 def compared_times(plan: Plan) -> list[str]:
-    """Give the benchmark files of all jobs that made the compared maps."""
+    """Return the benchmark files of all jobs that made the compared maps."""
     jobs = [*_map_jobs(plan, "make_maps"), *_map_jobs(plan, "propagate_maps")]
     split = plan.config["comparison"]["split"] if plan.compared else ""
     return [_file(plan, job) for job in jobs if job.split("/")[3] == split]
 
 
 def scored_results(plan: Plan) -> list[dict[str, Any]]:
-    """Describe every score of a run for the scoreboard.
+    """Return the scores of a run for the scoreboard.
 
     Returns
     -------
     list of dict
-        ``file`` (scores), ``counts`` (pixel counts) and ``times`` (benchmark files of the
-        jobs that led there), all below the run's folder.
+        ``file`` (scores), ``counts`` (pixel counts) and ``times`` (benchmark files of all
+        jobs that led to the score), relative to the run's folder.
     """
     results = []
     for path in plan.scores():
@@ -50,13 +50,13 @@ def scored_results(plan: Plan) -> list[dict[str, Any]]:
 
 
 def _parts(file: str) -> tuple[str, str, str, str]:
-    """Part scores/KIND/METHOD/SPLIT.json, of which METHOD has slashes of its own."""
+    """Split scores/KIND/METHOD/SPLIT.json into its parts; METHOD contains slashes."""
     folder, kind, *method, split = file.removesuffix(".json").split("/")
     return folder, kind, "/".join(method), split
 
 
 def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
-    """Give all jobs that lead to maps, labels or predictions of a split."""
+    """Return all jobs that lead to maps, labels or predictions of a split."""
     if kind == "predictions":
         before = _jobs_of(plan, "pseudo_labels", method, "train")
         own = _shard_jobs(plan, f"predict_masks/{method}/{split}")
@@ -66,7 +66,7 @@ def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
         return [*before, *_shard_jobs(plan, f"make_labels/{method}/{split}")]
     source = method.split("+", maxsplit=1)[0]
     jobs = [
-        *_round_before(plan, source),
+        *_previous_round(plan, source),
         *_trainings(plan, method.split("/", maxsplit=1)[0]),
         *_shard_jobs(plan, f"make_maps/{source}/{split}"),
     ]
@@ -77,8 +77,8 @@ def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
     return unique(jobs)
 
 
-def _round_before(plan: Plan, maps: str) -> list[str]:
-    """Give all jobs that lead to the segmentation network that makes maps, if one does."""
+def _previous_round(plan: Plan, maps: str) -> list[str]:
+    """Return all jobs that lead to the segmentation network that makes maps, if any."""
     labels = plan.trained_on(maps)
     return (
         [*_jobs_of(plan, "pseudo_labels", labels, "train"), f"train_segmentation/{labels}"]
@@ -88,7 +88,7 @@ def _round_before(plan: Plan, maps: str) -> list[str]:
 
 
 def _map_jobs(plan: Plan, rule: str) -> list[str]:
-    """Give RULE/CLASSIFIER/MAPS/SPLIT/SHARD of all jobs of a rule that makes maps."""
+    """Return RULE/CLASSIFIER/MAPS/SPLIT/SHARD of all jobs of a rule that makes maps."""
     wanted = [f"{method}/train" for method in plan.maps]
     if plan.compared:
         wanted += [f"{method}/{plan.config['comparison']['split']}" for method in plan.compared]
@@ -108,14 +108,14 @@ def _shard_jobs(plan: Plan, stem: str) -> list[str]:
 
 
 def _trainings(plan: Plan, classifier: str) -> list[str]:
-    """Give the jobs that train a classifier, after those of the one that it starts from."""
-    start = plan.config["classifiers"][classifier].get("init_from")
+    """Return the jobs that train a classifier, after those of its ``init_from`` classifier."""
+    initial = plan.config["classifiers"][classifier].get("init_from")
     rule = "train_classifier" if plan.kind_of(classifier) == "network" else "fit_probe"
-    return [*(_trainings(plan, start) if start else []), f"{rule}/{classifier}"]
+    return [*(_trainings(plan, initial) if initial else []), f"{rule}/{classifier}"]
 
 
 def _without_walk(path: str) -> str:
-    """Give the path of the maps that a random walk starts from, CLASSIFIER/ATTRIBUTION/SPLIT."""
+    """Return CLASSIFIER/ATTRIBUTION/SPLIT of the maps that a random walk refines."""
     classifier, maps, split = path.split("/")
     return f"{classifier}/{maps.split('+')[0]}/{split}"
 
@@ -125,5 +125,5 @@ def _inside(job: str) -> str:
 
 
 def _file(plan: Plan, job: str) -> str:
-    # The data set is the experiment's, everything else a run's.
+    # The data set belongs to the experiment, all other results to a run.
     return f"{plan.home if job == 'prepare_dataset' else plan.root}/{_inside(job)}"

@@ -1,4 +1,4 @@
-"""Whether the networks of a configuration can be built, found before anything is computed."""
+"""Check that the networks of a configuration can be built, before anything is computed."""
 
 import hashlib
 import json
@@ -9,9 +9,9 @@ from pipeline.errors import UserError
 from pipeline.planning.inputs import given_weights
 from pipeline.planning.plan import Plan
 
-#: Libraries that decide which networks there are.
+#: Libraries that define the networks.
 LIBRARIES = ("timm", "segmentation-models-pytorch")
-#: Settings of a classifier or of the segmentation that decide what is built and looked for.
+#: Settings of classifiers and of `segmentation` that the check depends on.
 SHAPE = (
     "kind", "backbone", "pretrained", "output_stride", "dilation", "last_layer", "pooling", "bias",
     "adl", "decoder", "atrous_rates", "decoder_norm", "frozen",
@@ -19,7 +19,7 @@ SHAPE = (
 
 
 def layers_of_maps(plan: Plan) -> list[tuple[str, str, str]]:
-    """Give the classifier, the attribution and the layer of all maps that are of a layer."""
+    """Return classifier, attribution and layer of all maps whose attribution has a `layer`."""
     found = []
     for path in dict.fromkeys([*plan.maps, *plan.compared]):
         classifier, _, attribution = path.partition("+")[0].partition("/")
@@ -31,25 +31,25 @@ def layers_of_maps(plan: Plan) -> list[tuple[str, str, str]]:
 def check_networks(plan: Plan, folder: Path) -> None:
     """Build every network once, so that a wrong layer is not found after hours of training.
 
-    The user's own weights are put into them, so that another network's are found too. This takes
-    seconds. A configuration that passed is noted in a folder, and not built again.
+    The user's weights are loaded, so that weights of another network are found too. This takes
+    seconds. Configurations that passed are noted in a folder and not checked again.
 
     Parameters
     ----------
     plan : Plan
     folder : Path
-        Where what passed is noted; made if it is absent.
+        Folder of the notes; created if absent.
 
     Raises
     ------
     UserError
-        If a network cannot be built, lacks a layer that is named, or has other tensors than the
-        file of weights that is given for it. All problems are listed.
+        If a network cannot be built, lacks a named layer, or does not fit the user's weights
+        file. All problems are listed.
     """
     note = folder / _digest(plan)
     if note.exists():
         return
-    # Torch takes seconds to import, and Snakemake reads the Snakefile in every job.
+    # Importing torch takes seconds, and Snakemake reads the Snakefile in every job.
     from pipeline.planning.network_problems import network_problems
 
     if problems := list(network_problems(plan)):
@@ -59,7 +59,7 @@ def check_networks(plan: Plan, folder: Path) -> None:
 
 
 def _digest(plan: Plan) -> str:
-    """Digest what decides which networks are built, and which layers of them are looked for."""
+    """Return a digest of all settings and files that the check depends on."""
     sections = [*plan.config["classifiers"].values(), plan.config.get("segmentation") or {}]
     shapes = [{key: section.get(key) for key in SHAPE} for section in sections]
     weights = [sorted(plan.config["weights"]), *map(_state, given_weights(plan.config).items())]
@@ -68,7 +68,7 @@ def _digest(plan: Plan) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _state(given: tuple[str, str]) -> tuple[str, str, int, int]:
-    backbone, path = given
+def _state(weights: tuple[str, str]) -> tuple[str, str, int, int]:
+    backbone, path = weights
     status = Path(path).stat()
     return backbone, path, status.st_size, status.st_mtime_ns

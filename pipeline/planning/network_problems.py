@@ -1,4 +1,4 @@
-"""Every network of a configuration built once, to see whether it can be."""
+"""Check the networks of a configuration by building each of them once."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
@@ -17,12 +17,12 @@ from pipeline.planning.inputs import given_weights, pretrained_backbones
 from pipeline.planning.network_check import layers_of_maps
 from pipeline.planning.plan import Plan
 
-#: Any number of classes will do.
+#: Number of classes of the networks that are built; any number will do.
 CLASSES = 2
 
 
 def network_problems(plan: Plan) -> Iterator[str]:
-    """Say of every network that cannot be built why, and of every layer that it lacks.
+    """Yield problems of networks: failed builds, missing layers, unfit weights.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ def network_problems(plan: Plan) -> Iterator[str]:
     Yields
     ------
     str
-        One problem, after its place in the configuration.
+        A message that begins with the place in the configuration.
     """
-    # A file that fits none of several networks is one problem.
+    # A file that does not fit several networks is reported once.
     yield from dict.fromkeys(_problems(plan))
 
 
@@ -47,9 +47,9 @@ def _problems(plan: Plan) -> Iterator[str]:
 
 
 def _unused_weights(config: Mapping[str, Any]) -> Iterator[str]:
-    """Name weights that were meant for a network which would start from downloaded ones.
+    """Yield weights with misspelled backbone names, whose network would use a download.
 
-    A file of paths may be shared by experiments: weights of another network are no mistake.
+    Experiments may share a file of paths, so weights of unused networks are allowed.
     """
     used = set(pretrained_backbones(config))
     without = sorted(used - config["weights"].keys())
@@ -62,7 +62,7 @@ def _unused_weights(config: Mapping[str, Any]) -> Iterator[str]:
                 f"be downloaded: did you mean weights.{near[0]}?"
             )
         elif not known:
-            yield f"weights.{name}: expected the name of a backbone, as timm has it"
+            yield f"weights.{name}: expected the timm name of a backbone"
 
 
 def _classifier_problems(plan: Plan, name: str, weights: Mapping[str, Path]) -> Iterator[str]:
@@ -94,7 +94,7 @@ def _segmentation_problems(settings: dict[str, Any], weights: Mapping[str, Path]
 def _misfit(
     backbone: nn.Module, settings: Mapping[str, Any], weights: Mapping[str, Path]
 ) -> Iterator[str]:
-    """Put the user's weights into a backbone that starts from them."""
+    """Load the user's weights into a backbone that starts from them; yield the problem."""
     name = settings["backbone"]
     if settings["pretrained"] and name in weights:
         try:

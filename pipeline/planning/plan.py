@@ -1,4 +1,4 @@
-"""What the Snakefile asks for: the files that a configuration leads to."""
+"""The plan of a configuration: targets and paths of all files that the workflow makes."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def use_own_package() -> None:
-    """Let scripts import the package beside the Snakefile, wherever another one is installed.
+    """Make scripts import the package next to the Snakefile, even if another one is installed.
 
-    An environment knows the checkout that it was made in. From a second checkout, its scripts
-    would run the first one's code under the second one's Snakefile and digests.
+    An environment imports the checkout that it was installed from. In a second checkout, scripts
+    would otherwise run the first checkout's code with the second one's Snakefile and digests.
     """
     own = str(Path(__file__).parents[2])
     others = os.environ.get("PYTHONPATH", "").split(os.pathsep)
@@ -22,23 +22,23 @@ def use_own_package() -> None:
 class Plan:
     """The files that one configuration leads to.
 
-    A configuration with several seeds has a run for each of them. All share the data set;
-    everything else is below a folder of the seed. Without a seed, the plan of such a
-    configuration gives paths with the wildcard ``{seed}``.
+    A configuration with several seeds has a run for each seed. All runs share the data set; all
+    other files are in a folder for each seed. If ``seed`` is not given, the paths of such a
+    configuration contain the wildcard ``{seed}``.
 
     Parameters
     ----------
     config : mapping
         A resolved configuration (:func:`pipeline.config.resolve.resolve`).
     seed : int, optional
-        The run.
+        Seed of the run.
 
     Attributes
     ----------
     home : str
         Folder of the experiment.
     root : str
-        Folder of the run: that of the experiment, where it has one seed.
+        Folder of the run; equal to ``home`` if the configuration has no list of seeds.
     seed : int
         Seed of the run's trainings.
     """
@@ -53,45 +53,45 @@ class Plan:
         self.shards = [str(number) for number in range(config["shards"])]
 
     def at(self, wildcards: Any) -> "Plan":
-        """Give the plan of the run that a job's wildcards are of."""
+        """Return the plan of the run that a job's wildcards belong to."""
         seed = getattr(wildcards, "seed", None)
         return self if seed is None else Plan(self.config, int(seed))
 
     @property
     def runs(self) -> list["Plan"]:
-        """One plan a seed."""
+        """One plan for each seed."""
         return [Plan(self.config, seed) for seed in self.config["seeds"]] or [self]
 
     def targets(self) -> list[str]:
-        """Give what a whole run of the workflow makes."""
+        """Return all targets of the workflow."""
         made = [f"{run.root}/report.html" for run in self.runs]
         made += [path for run in self.runs for path in [*run.exports(), *run.folder_results()]]
         return [f"{self.home}/dataset/check.html", *made, "results/scoreboard.html"]
 
-    # What there is ------------------------------------------------------------------------
+    # Names and settings -------------------------------------------------------------------
 
     @property
     def has_masks(self) -> bool:
-        """Whether there is a ground truth to score against."""
+        """Whether there are ground-truth masks."""
         dataset = self.config["dataset"]
         return dataset["kind"] == "demo" or dataset.get("masks") is not None
 
     def has_masks_of(self, split: str) -> bool:
-        """Whether a split is scored against masks."""
+        """Return whether a split is scored against masks."""
         return self.has_masks and split in self.config["dataset"].get(
             "scored_splits", ["train", "val"]
         )
 
     @property
     def has_boxes(self) -> bool:
-        """Whether there are true boxes of the data set's own to score against."""
+        """Whether the data set has ground-truth boxes."""
         dataset = self.config["dataset"]
         annotated = dataset["kind"] == "voc" and dataset["image_labels"] is None
         return annotated or dataset["kind"] == "cub" or dataset.get("boxes") is not None
 
     @property
     def folders(self) -> dict[str, Any]:
-        """Folders of further pictures by name; each is a split of its own."""
+        """Folders of unlabeled images by name; each is a split of its own."""
         folders: dict[str, Any] = self.config["folders"]
         return folders
 
@@ -102,7 +102,7 @@ class Plan:
 
     @cached_property
     def labels(self) -> list[str]:
-        """CLASSIFIER/MAPS/REFINEMENT of everything wanted, in order."""
+        """CLASSIFIER/MAPS/REFINEMENT of all pseudo-labels to make, in order."""
         exported = self.config.get("export", {}).get("pseudo_labels", [])
         wanted = [*self.config["pseudo_labels"], *self.segmentation_labels, *exported]
         steps = [step for path in wanted for step in [*self.rounds(path), path]]
@@ -116,73 +116,73 @@ class Plan:
 
     @property
     def networks(self) -> list[str]:
-        """CLASSIFIER/MAPS/REFINEMENT of the labels that segmentation networks learn, in order."""
+        """CLASSIFIER/MAPS/REFINEMENT of the labels of all segmentation networks, in order."""
         wanted = [*self.labels, *self.compared]
         before = [path for maps in wanted for path in self.rounds(maps)]
         return unique([*before, *self.segmentation_labels])
 
     @property
     def maps(self) -> list[str]:
-        """CLASSIFIER/MAPS of the wanted labels, in order."""
+        """CLASSIFIER/MAPS of all pseudo-labels, in order."""
         return unique("/".join(path.split("/")[:2]) for path in self.labels)
 
     @property
     def compared(self) -> list[str]:
-        """CLASSIFIER/MAPS that are compared, in order."""
+        """CLASSIFIER/MAPS of all compared maps, in order."""
         methods: list[str] = self.config.get("comparison", {}).get("methods", [])
         return methods
 
     @property
     def classifiers(self) -> list[str]:
-        """Names of the classifiers that the wanted maps come from, in order."""
+        """Names of the classifiers of all maps, in order."""
         return unique(path.split("/")[0] for path in [*self.maps, *self.compared])
 
     @property
     def walked(self) -> list[str]:
-        """CLASSIFIER/ATTRIBUTION of the maps that a random walk spreads, in order."""
+        """CLASSIFIER/ATTRIBUTION of the maps that a random walk refines, in order."""
         wanted = [*self.maps, *self.compared]
         return unique(path.split("+")[0] for path in wanted if "+" in path)
 
     def classifiers_of(self, kind: str) -> str:
-        """Give a regular expression of the names of all classifiers of a kind."""
+        """Return a regular expression of the names of all classifiers of a kind."""
         names = [name for name in self.config["classifiers"] if self.kind_of(name) == kind]
         return _any_of(names)
 
     def names_of(self, section: str) -> str:
-        """Give a regular expression of the names that a section defines."""
+        """Return a regular expression of the names that a section defines."""
         return _any_of(self.config[section])
 
     def names_of_maps(self) -> str:
-        """Give a regular expression of ATTRIBUTION and ATTRIBUTION+WALK."""
+        """Return a regular expression of ATTRIBUTION and ATTRIBUTION+WALK."""
         attributions, walks = self.names_of("attributions"), self.names_of("random_walks")
         return rf"(?:{attributions})(?:\+(?:{walks}))?"
 
     def kind_of(self, classifier: str) -> str:
-        """Tell whether a classifier is a network or a linear probe."""
+        """Return ``network`` or ``linear-probe``."""
         kind: str = self.config["classifiers"][classifier]["kind"]
         return kind
 
     def trained_on(self, maps: str) -> str | None:
-        """Give the labels whose segmentation network makes maps; None where a classifier does.
+        """Return the pseudo-labels whose segmentation network makes maps; None for a classifier.
 
         Parameters
         ----------
         maps : str
-            CLASSIFIER/MAPS, or a longer path that starts so.
+            CLASSIFIER/MAPS, or a longer path that begins with it.
         """
         attribution = maps.split("/")[1].partition("+")[0]
         labels: str | None = self.config["attributions"][attribution].get("trained_on")
         return labels
 
     def rounds(self, maps: str) -> list[str]:
-        """Give the labels of all earlier rounds that maps come from, the first round first."""
+        """Return the pseudo-labels of all previous self-training rounds of maps, oldest first."""
         labels = self.trained_on(maps)
         return [*self.rounds(labels), labels] if labels else []
 
     # Files that a job reads ---------------------------------------------------------------
 
     def manifest(self, split: str, classifier: str | None = None) -> str:
-        """Give the manifest of a split; a folder's has the labels that a classifier predicts."""
+        """Return the manifest of a split; for a folder, with labels predicted by a classifier."""
         if split not in self.folders:
             return f"{self.home}/dataset/manifest.csv"
         if classifier is None:
@@ -190,18 +190,18 @@ class Plan:
         return f"{self.root}/folders/{split}/labeled/{classifier}.csv"
 
     def class_scores(self, classifier: str, split: str) -> list[str]:
-        """Give the tables of a classifier's scores."""
+        """Return the tables of a classifier's class scores."""
         stem = f"{self.root}/class_scores/{classifier}/{split}"
         return [f"{stem}/{shard}.csv" for shard in self.shards]
 
     def map_weights(self, classifier: str, attribution: str) -> str:
-        """Give the network that makes maps: the classifier, or a segmentation network."""
+        """Return the weights of the network that makes maps: classifier or segmentation network."""
         labels = self.trained_on(f"{classifier}/{attribution}")
         network = f"segmentation/{labels}" if labels else f"classifiers/{classifier}"
         return f"{self.root}/{network}/model.safetensors"
 
     def previous_maps(self, wildcards: Any) -> list[str]:
-        """Give the shard of the round before that maps are a mean with, where they are."""
+        """Return the shard of the previous round's maps, if the mean with them is configured."""
         maps = f"{wildcards.classifier}/{wildcards.attribution}"
         labels = self.trained_on(maps)
         if (
@@ -209,23 +209,23 @@ class Plan:
             or not self.config["attributions"][wildcards.attribution]["previous_weight"]
         ):
             return []
-        before = self.map_shards(labels.rpartition("/")[0], wildcards.split)
-        return [before[int(wildcards.shard)]]
+        previous = self.map_shards(labels.rpartition("/")[0], wildcards.split)
+        return [previous[int(wildcards.shard)]]
 
     def map_shards(self, method: str, split: str = "train") -> list[str]:
-        """Give the map files of a split."""
+        """Return the map files of a split."""
         return [f"{self.root}/maps/{method}/{split}/{shard}.safetensors" for shard in self.shards]
 
     def affinity_shards(self, method: str) -> list[str]:
-        """Give the folders of labels that affinities are learned from."""
+        """Return the folders of confident labels that affinities are learned from."""
         return [f"{self.root}/affinity/{method}/labels/{shard}" for shard in self.shards]
 
     def label_shards(self, method: str, split: str = "train") -> list[str]:
-        """Give the folders of pseudo-labels."""
+        """Return the folders of pseudo-labels."""
         return [f"{self.root}/pseudo_labels/{method}/{split}/{shard}" for shard in self.shards]
 
     def prediction_shards(self, method: str, split: str = "val") -> list[str]:
-        """Give the folders of a segmentation network's predictions."""
+        """Return the folders of a segmentation network's predictions."""
         return [f"{self.root}/predictions/{method}/{split}/{shard}" for shard in self.shards]
 
     def kind_shards(self, kind: str, method: str, split: str) -> list[str]:
@@ -234,7 +234,7 @@ class Plan:
         return shards(method, split)
 
     def threshold(self, method: str) -> list[str]:
-        """Give the file of the threshold that a rule chooses from the train maps of a method."""
+        """Return the file of a label-free threshold, if the refinement of a method uses one."""
         maps, _, refinement = method.rpartition("/")
         value = self.config["refinements"][refinement]["background"]["value"]
         return [f"{self.root}/thresholds/{maps}/train.json"] if isinstance(value, str) else []
@@ -242,17 +242,17 @@ class Plan:
     # Files that a run makes ---------------------------------------------------------------
 
     def scores(self) -> list[str]:
-        """Give every score file; none where there are no masks."""
+        """Return all score files; empty without masks."""
         methods = self.maps if self.has_masks_of("train") else []
         maps = [f"{self.root}/scores/maps/{method}/train.json" for method in methods]
         return maps + [f"{stem}.json" for stem in self._scored_stems()]
 
     def image_scores(self) -> list[str]:
-        """Give the per-image tables beside the scores of label images."""
+        """Return the per-image score tables of label images."""
         return [f"{stem}.csv" for stem in self._scored_stems()]
 
     def label_image_scores(self, method: str, split: str) -> list[str]:
-        """Give the per-image table of pseudo-labels; none where there are no masks."""
+        """Return the per-image score table of pseudo-labels; empty without masks."""
         path = f"{self.root}/scores/pseudo_labels/{method}/{split}.csv"
         return [path] if self.has_masks_of(split) else []
 
@@ -263,21 +263,21 @@ class Plan:
         return labels + [f"{self.root}/scores/predictions/{method}/val" for method in networks]
 
     def box_scores(self) -> list[str]:
-        """Give the localization scores of all pseudo-labels; none without masks or boxes."""
+        """Return the localization scores of all pseudo-labels; empty without masks and boxes."""
         if not (self.has_masks_of("train") or self.has_boxes):
             return []
         return [f"{self.root}/scores/boxes/{method}/train.json" for method in self.labels]
 
     def quality(self, suffix: str) -> list[str]:
-        """Give the tables (csv) or summaries (json) of what labels are like without masks."""
+        """Return the tables (csv) or summaries (json) of label quality without ground truth."""
         return [f"{self.root}/quality/{method}/train.{suffix}" for method in self.labels]
 
     def label_agreement(self, split: str) -> list[str]:
-        """Give the table of how much the methods agree, where there are several."""
+        """Return the table of the agreement between methods, if there are several."""
         return [f"{self.root}/quality/agreement/{split}.csv"] if len(self.labels) > 1 else []
 
     def histories(self) -> list[str]:
-        """Give the training histories of all networks."""
+        """Return the training histories of all networks."""
         trained = [name for name in self.classifiers if self.kind_of(name) == "network"]
         networks = [f"classifiers/{name}" for name in trained]
         networks += [f"affinity/{method}" for method in self.walked]
@@ -285,28 +285,28 @@ class Plan:
         return [f"{self.root}/{network}/history.csv" for network in networks]
 
     def class_models(self) -> list[str]:
-        """Give the pictures of what the classifiers' classes look like, if they are wanted."""
+        """Return the class-model images of all classifiers, if configured."""
         wanted = self.classifiers if "class_models" in self.config else []
         return [f"{self.root}/class_models/{name}.png" for name in wanted]
 
     def units(self) -> list[str]:
-        """Give the pictures of the classifiers' units, if they are wanted."""
+        """Return the images of class-specific units of all classifiers, if configured."""
         wanted = self.classifiers if "units" in self.config else []
         return [f"{self.root}/units/{name}.png" for name in wanted]
 
     def comparison(self) -> list[str]:
-        """Give the table of the compared maps, if there are any."""
+        """Return the table of the compared maps, if any."""
         return [f"{self.root}/comparison.csv"] if self.compared else []
 
     def compared_scores(self, kind: str, suffix: str = "json") -> list[str]:
-        """Give the scores of one kind of every compared method, in order.
+        """Return the score files of one kind for all compared methods, in order.
 
         Parameters
         ----------
         kind : {"maps", "localization", "faithfulness"}
-            Scores of maps need masks, those of localization masks or boxes.
+            Kind of scores. ``maps`` needs masks, ``localization`` masks or boxes.
         suffix : {"json", "csv"}
-            The scores, or the table of their pairs.
+            Scores, or the table of pairs of image and class.
         """
         if not self.compared:
             return []
@@ -318,12 +318,12 @@ class Plan:
         return [f"{self.root}/scores/{kind}/{method}/{split}.{suffix}" for method in self.compared]
 
     def compared_maps(self) -> list[str]:
-        """Give all map files of the compared methods."""
+        """Return all map files of the compared methods."""
         split = self.config["comparison"]["split"] if self.compared else ""
         return [shard for method in self.compared for shard in self.map_shards(method, split)]
 
     def exports(self) -> list[str]:
-        """Give the folders of all exports, FORMAT/KIND/CLASSIFIER/MAPS/REFINEMENT."""
+        """Return the folders of all exports, FORMAT/KIND/CLASSIFIER/MAPS/REFINEMENT."""
         wanted = self.config.get("export")
         if wanted is None:
             return []
@@ -334,29 +334,29 @@ class Plan:
         ]
 
     def export_splits(self, kind: str) -> list[str]:
-        """Give the splits that an export of a kind holds."""
+        """Return the splits that an export of a kind contains."""
         usual = {"pseudo_labels": ["train"], "predictions": ["val"]}
         splits: list[str] = self.config["export"]["splits"] or usual[kind]
         return splits
 
     def export_shards(self, form: str, kind: str, method: str) -> dict[str, list[str]]:
-        """Give the folders that an export is made of: label images, and probabilities."""
+        """Return the input folders of an export: label images, or class probabilities."""
         splits = self.export_splits(kind)
         labels = [path for split in splits for path in self.kind_shards(kind, method, split)]
         soft = [f"{self.root}/soft_{path.removeprefix(f'{self.root}/')}" for path in labels]
         return {"labels": [], "soft": soft} if form == "soft" else {"labels": labels, "soft": []}
 
     def folder_manifest(self, name: str, kind: str, classifier: str) -> str:
-        """Give the manifest that a folder's label images of one kind are made with."""
+        """Return the manifest used for label images of one kind in a folder of unlabeled images."""
         return self.manifest(name, classifier if kind == "pseudo_labels" else None)
 
     def export_scores(self, kind: str, method: str) -> list[str]:
-        """Give the scores that an export's data card tells."""
+        """Return the score files that an export's data card lists."""
         splits = [split for split in self.export_splits(kind) if self.has_masks_of(split)]
         return [f"{self.root}/scores/{kind}/{method}/{split}.json" for split in splits]
 
     def folder_results(self) -> list[str]:
-        """Give the results of all folders of further pictures."""
+        """Return the results of all folders of unlabeled images."""
         return [
             f"{self.root}/folders/{name}/{kind}/{method}"
             for name, folder in self.folders.items()
@@ -366,19 +366,19 @@ class Plan:
 
 
 def maps_path(wildcards: Any) -> str:
-    """Give CLASSIFIER/MAPS of a job."""
+    """Return CLASSIFIER/MAPS of a job."""
     return f"{wildcards.classifier}/{wildcards.maps}"
 
 
 def labels_path(wildcards: Any) -> str:
-    """Give CLASSIFIER/MAPS/REFINEMENT of a job."""
+    """Return CLASSIFIER/MAPS/REFINEMENT of a job."""
     return f"{maps_path(wildcards)}/{wildcards.refinement}"
 
 
 def _any_of(names: Iterable[str]) -> str:
-    return "|".join(names) or "(?!)"  # which nothing matches
+    return "|".join(names) or "(?!)"  # matches nothing
 
 
 def unique(items: Iterable[str]) -> list[str]:
-    """Give the items in order, each once."""
+    """Return the items in order, without duplicates."""
     return list(dict.fromkeys(items))

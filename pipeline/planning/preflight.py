@@ -1,4 +1,4 @@
-"""Checks of the machine and of the folder before anything runs, a line for each problem."""
+"""Checks of the machine and the working folder before anything runs."""
 
 import fcntl
 import os
@@ -14,43 +14,43 @@ from pipeline.io.files import NO_LOCKS
 from pipeline.planning.inputs import given_files, missing
 from pipeline.planning.plan import Plan
 
-#: Seconds that the clock of a file server may be ahead of this machine's.
+#: Seconds by which the clock of a file server may be ahead of this machine's clock.
 CLOCK_TOLERANCE = 1.0
-#: What Snakemake keeps in the working folder, and the paths that running jobs have locked.
+#: Snakemake's folder in the working folder, and its folder of locks.
 STATE = Path(".snakemake")
 LOCKS = STATE / "locks"
 
 
 def problems(plan: Plan, paths: Sequence[Path | str]) -> list[str]:
-    """Find what would end a run late, or in somebody else's words.
+    """Return problems that would otherwise end a run late or with an unclear message.
 
     Parameters
     ----------
     plan : Plan
     paths : sequence of Path or str
-        Python, the checkout and the working folder.
+        Paths of Python, the checkout and the working folder.
 
     Returns
     -------
     list of str
-        A line for each problem; those of files only where there are none of names.
+        One line for each problem. Files are checked only if names have no problem.
     """
     names = [*path_problems(paths), *locale_problems(plan.config, paths)]
     return names or list(missing(plan)) or list(future_problems(given_files(plan)))
 
 
 def quote_interpreter() -> None:
-    """Let jobs start where the path of Python has a space or a bracket.
+    """Quote the path of Python, so that jobs start if it contains a space or a bracket.
 
-    Snakemake writes ``sys.executable`` into the command lines of its jobs without quoting it.
+    Snakemake writes ``sys.executable`` into the command lines of jobs without quotes.
     """
-    # Another workflow that takes this one as a module reads the Snakefile more than once.
+    # A workflow that uses this one as a module reads the Snakefile more than once.
     if Path(sys.executable).is_file():
         sys.executable = shlex.quote(sys.executable)
 
 
 def path_problems(paths: Iterable[Path | str]) -> Iterator[str]:
-    """Find braces in paths that Snakemake would take for wildcards."""
+    """Yield paths with braces, which Snakemake would take for wildcards."""
     for path in paths:
         if set("{}") & set(str(path)):
             yield (
@@ -60,16 +60,16 @@ def path_problems(paths: Iterable[Path | str]) -> Iterator[str]:
 
 
 def locale_problems(config: Mapping[str, Any], paths: Iterable[Path | str]) -> Iterator[str]:
-    """Find names that the locale's encoding of file names cannot stand for.
+    """Yield a name that the locale's encoding of file names cannot represent.
 
-    Jobs run in UTF-8 whatever the locale (:func:`use_utf8`); this process has begun already.
+    Jobs use UTF-8 in every locale (:func:`use_utf8`), but this process has already started.
 
     Parameters
     ----------
     config : mapping
         The resolved configuration.
     paths : iterable of Path or str
-        Further paths: of the checkout, and of the working folder.
+        Further paths: the checkout and the working folder.
     """
     encoding = sys.getfilesystemencoding()
     if encoding == "utf-8":
@@ -83,15 +83,15 @@ def locale_problems(config: Mapping[str, Any], paths: Iterable[Path | str]) -> I
 
 
 def use_utf8() -> None:
-    """Let jobs read and write names and text as UTF-8, whatever the locale."""
+    """Make jobs read and write names and text as UTF-8 in every locale."""
     os.environ["PYTHONUTF8"] = "1"
 
 
 def future_problems(paths: Iterable[str]) -> Iterator[str]:
-    """Find input files that are dated in the future.
+    """Yield input files that are dated in the future.
 
-    What is made of one would be older than it, which Snakemake takes for clock skew: it fails
-    the job and deletes what was made.
+    Outputs would be older than such an input. Snakemake takes that for clock skew, fails the job
+    and deletes the outputs.
     """
     now = time.time()
     for path in paths:
@@ -99,26 +99,26 @@ def future_problems(paths: Iterable[str]) -> Iterator[str]:
         if ahead > CLOCK_TOLERANCE:
             yield (
                 f"{path}: dated {ahead:.0f} seconds in the future, expected a time that has "
-                f"passed: set it to now by `touch {shlex.quote(path)}`, or mend this machine's "
-                f"clock ({time.strftime('%Y-%m-%d %H:%M:%S')})"
+                f"passed: set it to now with `touch {shlex.quote(path)}`, or correct the clock of "
+                f"this machine ({time.strftime('%Y-%m-%d %H:%M:%S')})"
             )
 
 
 def announce_run(home: str) -> str | None:
-    """Note that this process works in this folder, and word what another one has locked.
+    """Lock a file of this folder, and return a message if the experiment is locked.
 
-    The note is a lock of the kernel's, which ends with the process however it ends. So a lock
-    of Snakemake's that a killed run has left can be told from one of a run that goes on.
+    The kernel frees this lock when the process ends, for whatever reason. It tells a Snakemake
+    lock left by a killed run from the lock of a run in progress.
 
     Parameters
     ----------
     home : str
-        Folder of the experiment, as in the paths that Snakemake locks.
+        Folder of the experiment, as written in the paths that Snakemake locks.
 
     Returns
     -------
     str or None
-        A line for the user; None where nothing of the experiment is locked.
+        A line for the user; None if no file of the experiment is locked.
     """
     holder = _take(STATE / "wsss-run")
     if not _is_locked(home):
@@ -126,22 +126,22 @@ def announce_run(home: str) -> str | None:
     if holder is not None:
         return (
             f"{home} is in use by another run (process {holder}): wait until it has ended, or "
-            "stop it. Give another run another `experiment` or a folder of its own"
+            "stop it. For a parallel run use another `experiment` or another working folder"
         )
     return (
-        f"{home} is locked by a run that was killed: free it by the same command with "
+        f"{home} is locked by a run that was killed: unlock it by the same command with "
         "`--unlock` in front of --configfile, then run again"
     )
 
 
 def _take(path: Path) -> str | None:
-    """Lock a file for as long as this process lives, or read who has locked it."""
+    """Lock a file until this process ends, or return the process that has locked it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Stays open: closing it would free the lock.
+        # The file stays open, since closing it would free the lock.
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:
-        return None  # a folder that cannot be written to: Snakemake words that itself
+        return None  # the folder is not writable, which Snakemake reports
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -154,7 +154,7 @@ def _take(path: Path) -> str | None:
 
 
 def _is_locked(home: str) -> bool:
-    """Tell whether Snakemake has locked a file below a folder."""
+    """Return whether Snakemake has locked a file below a folder."""
     return any(
         line.startswith(f"{home}/")
         for path in LOCKS.glob("*.lock")

@@ -1,12 +1,12 @@
-"""Settings of a result: what a job is given of the configuration, and what its score says."""
+"""Settings of a result: parts of the configuration for jobs, scores and data cards."""
 
 from collections.abc import Mapping
 from typing import Any
 
 Config = Mapping[str, Any]
 
-#: Arithmetic of methods that look at gradients of a score: in 16 bits these are too coarse, the
-#: saliency of a random network by a fifth of its maximum.
+#: Precision of methods that use gradients of a score. 16 bits are too coarse: the saliency of a
+#: random network is wrong by a fifth of its maximum.
 GRADIENT_PRECISION = "32-true"
 
 
@@ -16,18 +16,18 @@ def segmentation_training(config: Config) -> dict[str, Any]:
 
 
 def affinity_training(config: Config) -> dict[str, Any]:
-    """Give what decides an affinity network's training, without what made its labels."""
+    """Return the settings of a boundary network's training, without those of its labels."""
     return {key: value for key, value in config["affinity"].items() if key != "confident_labels"}
 
 
 def background(config: Config, refinement: str) -> dict[str, Any]:
-    """Give what decides the background's score, without the words about it."""
+    """Return the settings that decide the background score, without ``threshold_source``."""
     section = config["refinements"][refinement]["background"]
     return {"rule": section["rule"], "value": section["value"]}
 
 
 def map_precision(config: Config, classifier: str, attribution: str) -> str:
-    """Give the arithmetic of the network that makes maps."""
+    """Return the precision of the network that makes maps."""
     settings = config["attributions"][attribution]
     if settings["method"] == "saliency" or settings.get("layer"):
         return GRADIENT_PRECISION
@@ -38,7 +38,7 @@ def map_precision(config: Config, classifier: str, attribution: str) -> str:
 
 
 def map_settings(config: Config, maps: str) -> dict[str, Any]:
-    """Say what is printed with every score of maps."""
+    """Return the settings that are printed with scores of maps."""
     attribution, _, walk = maps.partition("+")
     settings = dict(config["attributions"][attribution])
     shown = {"attribution": settings.pop("method"), "image_labels_given": True}
@@ -46,13 +46,13 @@ def map_settings(config: Config, maps: str) -> dict[str, Any]:
     if "trained_on" in settings:
         shown["trained_on"] = settings.pop("trained_on")
     if config["dataset"].get("score_list"):
-        shown["train split scored on"] = config["dataset"]["score_list"]
+        shown["train_split_scored_on"] = config["dataset"]["score_list"]
     walked = config["random_walks"][walk] if walk else None
     return shown | settings | {"random_walk": walked, "crf": None}
 
 
 def label_settings(config: Config, maps: str, refinement: str) -> dict[str, Any]:
-    """Say what is printed with every score of pseudo-labels."""
+    """Return the settings that are printed with scores of pseudo-labels."""
     settings = dict(config["refinements"][refinement])
     if settings["graph_cut"] is not None:
         del settings["background"]
@@ -60,7 +60,7 @@ def label_settings(config: Config, maps: str, refinement: str) -> dict[str, Any]
 
 
 def prediction_settings(config: Config) -> dict[str, Any]:
-    """Say what is printed with every score of predictions."""
+    """Return the settings that are printed with scores of predictions."""
     prediction = config["prediction"]
     return {
         "image_labels_given": False, "scales": prediction["scales"], "flip": prediction["flip"],
@@ -69,7 +69,7 @@ def prediction_settings(config: Config) -> dict[str, Any]:
 
 
 def export_settings(config: Config, kind: str, method: str) -> dict[str, Any]:
-    """Say what is printed on an export's data card."""
+    """Return the settings that are printed on an export's data card."""
     if kind == "predictions":
         return prediction_settings(config)
     _, maps, refinement = method.split("/")
@@ -77,7 +77,7 @@ def export_settings(config: Config, kind: str, method: str) -> dict[str, Any]:
 
 
 def export_options(config: Config) -> dict[str, Any]:
-    """Give what decides how an export's files are written."""
+    """Return the settings that decide how an export's files are written."""
     return {
         key: config["export"][key]
         for key in ("images", "polygons", "tolerance", "ignore_mask_below")
@@ -85,7 +85,7 @@ def export_options(config: Config) -> dict[str, Any]:
 
 
 def method(config: Config, seed: int) -> dict[str, Any]:
-    """Give the configuration of one run without what does not decide its results."""
+    """Return the configuration of one run, without keys that do not affect results."""
     return {
         **{key: value for key, value in config.items() if key not in ("gpus", "downloads")},
         "seed": seed,

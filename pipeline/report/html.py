@@ -15,6 +15,7 @@ SETTINGS = {
     "max_size": "long side at most",
     "trained_on": "network trained on",
     "random_walk": "random walk",
+    "train_split_scored_on": "train split scored on",
 }
 
 

@@ -1,1 +1,1 @@
-"""What a job costs: operations, memory, time."""
+"""Cost of jobs: operations, memory and time."""

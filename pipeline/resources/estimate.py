@@ -1,4 +1,4 @@
-"""What a run will take, before it is started: jobs, hours and gigabytes, from measured rates."""
+"""Estimate of a run before it starts: jobs, hours and gigabytes, from measured rates."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,12 +14,12 @@ from pipeline.errors import UserError
 from pipeline.resources.operations import VOC, VOC_AUG, Config, Images, Work, work_of
 
 RATES = Path(__file__).with_name("rates.yaml")
-#: Operations a second: 32 bits on cards of 2018, on later ones, and 16 bits on the latest.
+#: Operations per second: 32 bits on cards of 2018, on later ones, and 16 bits on the latest.
 GPU_RATES = (1e13, 3e13, 1e14)
 
 
 def planned_jobs(printed: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Read rule and wildcards of every job that a dry run of Snakemake prints."""
+    """Yield rule and wildcards of every job in the output of a Snakemake dry run."""
     for block in re.split(r"^\[[^\]\n]*\]\n", printed, flags=re.MULTILINE)[1:]:
         rule = re.match(r"(?:local)?rule (\w+):", block)
         if rule is None or rule[1] == "all":
@@ -30,12 +30,12 @@ def planned_jobs(printed: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def known_images(config: Config, manifest: Path, classes: Path) -> Images:
-    """Say how many images there are: by the manifest if it is made, else by the data set's lists.
+    """Return the number of images from the manifest, or else from the lists of the data set.
 
     Raises
     ------
     UserError
-        If nothing tells.
+        If neither is available.
     """
     dataset = config["dataset"]
     if manifest.is_file() and classes.is_file():
@@ -75,23 +75,23 @@ def estimate(
     images: Images,
     rates: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
-    """Add up what jobs take.
+    """Compute the sums of operations, hours and bytes of jobs, by rule.
 
     Parameters
     ----------
     jobs : iterable of (str, mapping)
-        Rule and wildcards, as :func:`planned_jobs` gives them.
+        Rule and wildcards, as from :func:`planned_jobs`.
     config : mapping
         The resolved configuration.
     images : Images
     rates : mapping, optional
-        As in ``rates.yaml``.
+        Contents of ``rates.yaml``, which is the default.
 
     Returns
     -------
     list of dict
-        One row a rule, in the order of the jobs, and a last one of all: ``rule``, ``jobs``,
-        ``operations``, ``core_hours``, ``bytes``, and ``hours`` by machine, those of networks.
+        One row for each rule, in the order of the jobs, and a last row for their sum: ``rule``,
+        ``jobs``, ``operations``, ``core_hours``, ``bytes``, and ``hours`` of networks by machine.
     """
     rates = rates or yaml.safe_load(RATES.read_text(encoding="utf-8"))
     rows: dict[str, dict[str, Any]] = {}
@@ -121,7 +121,7 @@ def _core_seconds(work: Work, rates: Mapping[str, Any]) -> float:
 
 
 def _seconds(work: Work, machine: Mapping[str, Any]) -> float:
-    """Divide operations by the rates of a backbone on a machine, or of the nearest one."""
+    """Return the seconds of a network on a machine, by the rates of its backbone or ``other``."""
     seconds = 0.0
     for kind, operations in (("training", work.training), ("inference", work.inference)):
         known = machine[kind]
@@ -130,7 +130,7 @@ def _seconds(work: Work, machine: Mapping[str, Any]) -> float:
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Lay estimates out as text, with a column of hours for each machine."""
+    """Return estimates as a text table, with a column of hours for each machine."""
     rows = list(rows)
     machines = list(rows[-1]["hours"])
     head = ["rule", "jobs", "network, 10^15", *machines, "other, core h", "GB"]
@@ -146,7 +146,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def gpu_hours(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Say how long GPUs would take that sustain so and so many operations a second."""
+    """Return a line with the hours of GPUs that sustain the rates :data:`GPU_RATES`."""
     operations = list(rows)[-1]["operations"]
     hours = (f"{_figure(operations / rate / 3600)} at {rate / 1e12:.0f}" for rate in GPU_RATES)
     return f"GPU hours by the GPU's sustained 10^12 operations a second: {', '.join(hours)}"
@@ -162,7 +162,7 @@ def _cells(row: Mapping[str, Any], machines: Iterable[str]) -> Iterator[str]:
 
 
 def _figure(value: float) -> str:
-    """Write two significant figures, and nothing for nothing."""
+    """Return a number with two significant figures; empty for 0."""
     if value < 0.005:
         return "" if value == 0 else "0.0"
     return f"{float(f'{value:.2g}'):,.10g}"

@@ -1,4 +1,4 @@
-"""What the needs of a job depend on: its settings, its network and its images."""
+"""Properties of a job that its resources depend on: settings, network and images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ Config = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a backbone takes at output stride 16 in 32 bits.
+    """Memory of a backbone at output stride 16 in 32 bits.
 
     Attributes
     ----------
     training : int
-        Bytes a pixel of the input that autograd keeps, of a classifier.
+        Bytes per input pixel that autograd keeps for a classifier.
     inference : int
-        Bytes a pixel of the largest input and output of one layer together.
+        Bytes per input pixel of the layer with the largest input and output together.
     parameters : int
-        Millions.
+        Millions of parameters.
     """
 
     training: int
@@ -46,26 +46,26 @@ COSTS = {
     "test_resnet": Cost(244, 64, 1),
     "vgg16": Cost(1452, 512, 15),
 }
-#: Any other backbone: more than most of its size take.
+#: Any other backbone: more than most backbones of its size need.
 UNKNOWN = Cost(4500, 512, 100)
-#: The decoders of DeepLabV3+ above the encoder: bytes a pixel (320 to 480, 610 to 680), millions.
+#: The decoders of DeepLabV3+: bytes per pixel (measured 320 to 480, 610 to 680), millions.
 DECODERS = {"separable": Cost(480, 168, 4), "full": Cost(680, 140, 17)}
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What a manifest says of a data set; the values here stand for one that is not made yet.
+class DatasetSize:
+    """Numbers from a manifest; the defaults are used until the manifest is made.
 
     Attributes
     ----------
     count : int
-        Images.
+        Number of images.
     size : (int, int)
-        Height and width of the largest.
+        Height and width of the largest image.
     labels : int
-        Most labels of one image.
+        Largest number of labels of one image.
     classes : int
-        Without the background.
+        Number of classes without the background.
     """
 
     count: int = 12_000
@@ -76,17 +76,17 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Job:
-    """One job, as far as its needs go."""
+    """One job, with all that its resources depend on."""
 
     config: Config
     rule: str
     wildcards: Any
-    pictures: Pictures
+    dataset: DatasetSize
     threads: int
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The section of the configuration that the job follows."""
+        """The section of the configuration with the settings of the job."""
         config, wildcards = self.config, self.wildcards
         sections: dict[str, Callable[[], Mapping[str, Any]]] = {
             "train_classifier": lambda: config["classifiers"][wildcards.classifier],
@@ -106,15 +106,15 @@ class Job:
 
     @property
     def cost(self) -> Cost:
-        """What the job's network takes."""
+        """Memory of the job's network."""
         segments = self.rule in {"train_segmentation", "predict_masks", "predict_soft_masks"}
         segments |= self.rule == "make_maps" and self.settings["method"] == "segmentation"
         name = None if segments else self.wildcards.classifier
         network = self.config["segmentation"] if segments else self.config["classifiers"][name]
-        # A name may have the tag of its weights: resnet50.tv_in1k.
+        # A name may include the tag of its weights: resnet50.tv_in1k.
         base = COSTS.get(network["backbone"].split(".")[0], UNKNOWN)
         more = DECODERS[network["decoder"]] if segments else Cost(0, 0, 0)
-        # 2.1 and 2.0 times as much were seen of mobilenetv2_100 and resnet50 in training.
+        # Measured in training: 2.1 times for mobilenetv2_100, 2.0 times for resnet50.
         dense = 2.2 if network["output_stride"] == 8 else 1.0
         kept = self._kept_share(network["backbone"], network.get("frozen", []))
         return Cost(
@@ -127,27 +127,27 @@ class Job:
     def _kept_share(backbone: str, frozen: Sequence[str]) -> float:
         if not frozen:
             return 1.0
-        # PyTorch takes seconds to import, in every job: it is where it is needed alone.
+        # Importing torch takes seconds in every job, so it is imported only where needed.
         from pipeline.resources.operations import kept_share
 
         return kept_share(backbone, tuple(frozen))
 
     @property
     def view_pixels(self) -> float:
-        """Pixels of the largest scale that an image is looked at, with its mirror image."""
+        """Number of pixels of an image at the largest scale, with its mirror image."""
         height, width = self._seen
         return height * width * max(self._scales) ** 2 * self._flips
 
     @property
     def image_pixels(self) -> float:
-        """Pixels of all views of an image."""
+        """Number of pixels of all views of an image."""
         height, width = self._seen
         return height * width * sum(scale**2 for scale in self._scales) * self._flips
 
     @property
     def _seen(self) -> tuple[int, int]:
-        """Height and width at scale 1 of what the network is shown."""
-        size = fitted_size(self.pictures.size, self.settings.get("max_size"))
+        """Height and width of the network's input at scale 1."""
+        size = fitted_size(self.dataset.size, self.settings.get("max_size"))
         if self.rule == "propagate_maps":
             return at_least(size, self.config["affinity"]["augmentation"]["crop"])
         return size
@@ -162,22 +162,22 @@ class Job:
         return 2 if self.settings.get("flip") else 1
 
 
-def pictures_of(input: Any) -> Pictures:
-    """Read what a job's inputs ``manifest`` and ``classes`` say, as far as they are there."""
+def dataset_size(input: Any) -> DatasetSize:
+    """Return numbers from a job's inputs ``manifest`` and ``classes``, or defaults without them."""
     manifest, classes = (getattr(input, name, None) for name in ("manifest", "classes"))
     if not (manifest and classes and Path(manifest).is_file() and Path(classes).is_file()):
-        return Pictures()
+        return DatasetSize()
     try:
-        return _pictures(Path(manifest), Path(classes), Path(manifest).stat().st_mtime_ns)
+        return _read_size(Path(manifest), Path(classes), Path(manifest).stat().st_mtime_ns)
     except UserError:
-        return Pictures()  # damaged: the job that needs it says so
+        return DatasetSize()  # damaged: the job that needs the file reports it
 
 
 @cache
-def _pictures(manifest: Path, classes: Path, _written: int) -> Pictures:
+def _read_size(manifest: Path, classes: Path, _written: int) -> DatasetSize:
     data = read_manifest(manifest, classes)
     largest = max(data.records, key=lambda record: record.width * record.height, default=None)
-    return Pictures(
+    return DatasetSize(
         count=len(data.records),
         size=(largest.height, largest.width) if largest else (1, 1),
         labels=max((len(record.labels) for record in data.records), default=0),

@@ -1,6 +1,6 @@
-"""What a job takes, before it is started: operations of networks, refinements, bytes.
+"""Work of a job, estimated before it starts: operations of networks, refinements, bytes.
 
-Operations are twice the multiply-adds. :mod:`pipeline.resources.estimate` makes hours of them.
+Operations are twice the multiply-adds. :mod:`pipeline.resources.estimate` converts them to hours.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -22,32 +22,31 @@ Wildcards = Mapping[str, str]
 
 #: Side of the square that operations are counted on.
 PROBE = 256
-#: What learns is gone through forward, and back to the weights and to the layer below.
+#: Operations of the backward pass through trained layers, relative to the forward pass.
 BACK = 2
-#: Pixels of a cell of the maps at a stride of 4, of which a class takes 2 bytes.
+#: Pixels of a cell of the maps at a stride of 4, and bytes of a cell for each class.
 CELL, MAP_BYTES = 16, 2
-#: Bytes of a label image's PNG, a pixel (.031 on photographs), and of a weight.
+#: Bytes per pixel of a label image's PNG (measured .031 on photographs), and bytes of a weight.
 PNG_BYTES, WEIGHT_BYTES = 0.04, 4
-#: Labels that a prediction's CRF decides between, with the background: of a set as large as VOC's,
-#: those that win somewhere or all.
+#: Number of labels, background included, in the CRF of a prediction, for a data set like VOC.
 CRF_CLASSES = {"winning": 3, "all": 21}
-#: Bytes of the published archives, and of what is unpacked, about.
+#: Approximate bytes of the published archives, and of the unpacked data.
 DOWNLOADS = {"voc2012": 2.0e9, "sbd": 1.4e9}
 DEVKIT_BYTES = 2.2e9
 
 
 @dataclass(frozen=True)
 class Images:
-    """The data set, as far as it is known.
+    """Numbers of a data set that estimates depend on.
 
     Attributes
     ----------
     train, val : int
-        Images of each split.
+        Number of images of each split.
     size : (int, int)
         Mean height and width.
     labels : float
-        Mean number of classes of an image.
+        Mean number of image-level labels of an image.
     """
 
     train: int
@@ -56,31 +55,31 @@ class Images:
     labels: float
 
     def of(self, split: str) -> int:
-        """Give the number of images of a split; of further folders nothing is known."""
+        """Return the number of images of a split; 0 for folders, whose number is unknown."""
         return {"train": self.train, "val": self.val}.get(split, 0)
 
 
-#: VOC 2012 with SBD, and by itself.
+#: VOC 2012 with and without SBD.
 VOC_AUG = Images(train=10_582, val=1_449, size=(385, 470), labels=1.5)
 VOC = Images(train=1_464, val=1_449, size=(385, 470), labels=1.5)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What a job takes.
+    """Work of one job.
 
     Attributes
     ----------
     network : str
-        Backbone of the network that it trains or applies; empty without one.
+        Backbone of the network that the job trains or applies; empty without one.
     training, inference : float
         Operations of that network.
     refining : mapping of str to float
-        How much is done of what has a rate of its own: ``crf`` in pixels x labels x iterations,
-        ``graph_cut`` in pixels x classes, ``walk`` in cells x classes, ``image`` in images that
-        are read, compared or written.
+        Amounts of other work by kind: ``crf`` in pixels x labels x iterations, ``graph_cut`` in
+        pixels x classes, ``walk`` in cells x classes, ``image`` in images that are read, compared
+        or written.
     bytes : float
-        Of its outputs.
+        Size of the outputs.
     """
 
     network: str = ""
@@ -92,16 +91,16 @@ class Work:
 
 @dataclass(frozen=True)
 class Counted:
-    """What a network does to a pixel of its input.
+    """Operations of a network for each pixel of its input.
 
     Attributes
     ----------
     operations : float
-        Of the whole network, forward.
+        Operations of a forward pass of the whole network.
     learning : float
-        Of those, what modules do that are not frozen.
+        Operations of those modules that are not frozen.
     parameters : int
-        Of the whole network.
+        Number of parameters of the whole network.
     """
 
     operations: float
@@ -110,25 +109,25 @@ class Counted:
 
     @property
     def step(self) -> float:
-        """Operations of a training step: forward, and back through what learns."""
+        """Operations of a training step: forward, and backward through trained modules."""
         return self.operations + BACK * self.learning
 
 
 @cache
 def kept_share(backbone: str, frozen: tuple[str, ...]) -> float:
-    """Estimate what autograd keeps of a classifier's activations when parts are frozen.
+    """Return the share of a classifier's activations that autograd keeps if parts are frozen.
 
     Parameters
     ----------
     backbone : str
         A timm model name.
     frozen : tuple of str
-        Modules of it that do not learn; the first ones, so that nothing before them does.
+        Frozen modules. They have to be the first ones, so that no gradient passes them.
 
     Returns
     -------
     float
-        In (0, 1]: the share of the values that the other modules put out.
+        Share of the output values of all other modules, in (0, 1].
     """
     sizes: dict[str, int] = {}
 
@@ -159,7 +158,7 @@ def counted(
     last_layer: str | None = None,
     frozen: tuple[str, ...] = (),
 ) -> Counted:
-    """Count what a network does to a pixel, without computing anything.
+    """Count the operations of a network for each pixel, without computing its output.
 
     Parameters
     ----------
@@ -167,13 +166,13 @@ def counted(
         A timm model name.
     output_stride : int
     segmentation : bool
-        With the decoder of the segmentation network.
+        Include the decoder of the segmentation network.
     decoder : {"separable", "full"}
-        As of :class:`pipeline.models.segmentation_network.SegmentationNetwork`.
+        Decoder of :class:`pipeline.models.segmentation_network.SegmentationNetwork`.
     last_layer : str, optional
-        Where the backbone ends, as of :func:`pipeline.models.backbone.end_at`.
+        Last layer of the backbone, see :func:`pipeline.models.backbone.end_at`.
     frozen : tuple of str
-        Modules of the backbone that do not learn; the first ones, so that no gradient passes.
+        Frozen modules. They have to be the first ones, so that no gradient passes them.
     """
     with torch.device("meta"):
         image = torch.zeros(1, 3, PROBE, PROBE)
@@ -184,21 +183,21 @@ def counted(
             model = encoder = create_backbone(backbone, output_stride=output_stride).eval()
             if last_layer:
                 end_at(model, last_layer)
-            model.forward = model.forward_features  # counts go by what is called
+            model.forward = model.forward_features  # only called functions are counted
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
             model(image)
     names = {part: f"{type(model).__name__}.{name}" for name, part in model.named_modules()}
     per_part = counter.get_flop_counts()
-    resting = [per_part.get(names[find_module(encoder, name)], {}) for name in frozen]
+    frozen_counts = [per_part.get(names[find_module(encoder, name)], {}) for name in frozen]
     operations = counter.get_total_flops()
-    learning = operations - sum(sum(part.values()) for part in resting)
+    learning = operations - sum(sum(part.values()) for part in frozen_counts)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Counted(operations / PROBE**2, learning / PROBE**2, parameters)
 
 
 def work_of(rule: str, wildcards: Wildcards, config: Config, images: Images) -> Work:
-    """Say what a job takes; of rules that only read and write small files, that is nothing."""
+    """Return the work of a job; none for rules that only read and write small files."""
     estimate = ESTIMATES.get(rule)
     return Work() if estimate is None else estimate(wildcards, config, images)
 
@@ -239,7 +238,7 @@ def _maps(wildcards: Wildcards, config: Config, images: Images) -> Work:
     network = _segmentation_network(config) if segments else _classifier_network(wildcards, config)
     pixels, own = _pixels_of(settings, images), _own(wildcards, config, images)
     if settings["method"] not in {"cam", "segmentation"}:
-        # A way back for every class, through each crop and each of its noisy copies.
+        # One backward pass for each class, through each crop and each of its noisy copies.
         noisy = settings.get("smooth_grad") or {"samples": 1}
         pixels *= (1 + 2 * images.labels) * settings.get("crops", 1) * noisy["samples"]
     return Work(
@@ -267,7 +266,7 @@ def _walk(wildcards: Wildcards, config: Config, images: Images) -> Work:
 
 def _affinity(wildcards: Wildcards, config: Config, images: Images) -> Work:
     settings, network = config["affinity"], _classifier_network(wildcards, config)
-    # The backbone is frozen: its features are only applied.
+    # The backbone is frozen, so it only has forward passes.
     seen = settings["augmentation"]["crop"] ** 2 * images.train * settings["epochs"]
     return Work(
         _backbone(wildcards, config),
@@ -316,7 +315,7 @@ def _predictions(wildcards: Wildcards, config: Config, images: Images) -> Work:
 
 
 def _reading(wildcards: Wildcards, config: Config, images: Images, *, times: float = 1) -> Work:
-    """Take the time of a job that reads every image's label of a split, or of train."""
+    """Return the work of a job that reads all label images of a split (default: train)."""
     del config
     return Work(refining={"image": times * images.of(wildcards.get("split", "train"))})
 
@@ -325,7 +324,7 @@ def _download(wildcards: Wildcards, _config: Config, _images: Images) -> Work:
     return Work(bytes=DOWNLOADS[wildcards["archive"]])
 
 
-#: By rule. Of all others, whatever they take does not count beside these.
+#: Estimates by rule. The work of all other rules is negligible.
 ESTIMATES: dict[str, Callable[[Wildcards, Config, Images], Work]] = {
     "assemble_devkit": lambda *_: Work(bytes=DEVKIT_BYTES),
     "classify": _classify,
@@ -378,7 +377,7 @@ def _segmentation_network(config: Config) -> Counted:
 
 
 def _own(wildcards: Wildcards, config: Config, images: Images) -> float:
-    """Count the images of a shard."""
+    """Return the number of images of a shard."""
     return images.of(wildcards["split"]) / float(config["shards"])
 
 
@@ -391,13 +390,13 @@ def _pixels_of(settings: Mapping[str, Any], images: Images) -> float:
 def _view_pixels(
     images: Images, scales: Sequence[float], *, flip: bool, max_size: int | None
 ) -> float:
-    """Count the pixels of all views of an image."""
+    """Return the number of pixels of all views of an image."""
     height, width = fitted_size(images.size, max_size)
     return height * width * sum(scale**2 for scale in scales) * (2 if flip else 1)
 
 
 def _crf(settings: Mapping[str, Any] | None, images: Images, labels: float) -> float:
-    """Count the pixels, labels and iterations of an image's CRF."""
+    """Return pixels x labels x iterations of an image's CRF."""
     height, width = images.size
     return height * width * labels * settings["iterations"] if settings else 0.0
 

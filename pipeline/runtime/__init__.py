@@ -1,1 +1,1 @@
-"""How a stage runs: its arguments, devices, processes and progress."""
+"""Running of stages: arguments, devices, processes and progress."""

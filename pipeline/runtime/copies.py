@@ -1,4 +1,4 @@
-"""Times of results in a copy of a project that was made without them."""
+"""Restoring of result times in a copy of a project that lost them."""
 
 import hashlib
 import json
@@ -12,24 +12,24 @@ from typing import Any
 
 from pipeline.io.files import content_digest, replacing
 
-#: Snakemake's own, which shows on the terminal: this is called while the Snakefile is read.
+#: Snakemake's logger, which prints to the terminal while the Snakefile is read.
 logger = logging.getLogger("snakemake.logging")
 
-#: Notes of what was made: a file for each result, with its digest and the time it was made at.
+#: Folder of notes: one file for each result, with its digest and the time it was made.
 NOTES = Path(".snakemake/wsss-made")
-#: Says where this folder is, so that a copy of it can be told.
+#: Note of the folder's location, by which a copy of the folder is recognized.
 PLACE = Path(".snakemake/wsss-place")
-#: What Snakemake takes the time of a folder from.
+#: File whose time Snakemake uses as the time of a folder.
 FOLDER_TIME = ".snakemake_timestamp"
 
 
 def note_made(outputs: Iterable[Path]) -> None:
-    """Note what a job has made and when, for :func:`mend_times`.
+    """Write notes of a job's outputs and their time, for :func:`mend_times`.
 
     Parameters
     ----------
     outputs : iterable of Path
-        Files and folders; those that are absent are left out.
+        Files and folders; absent ones are skipped.
     """
     now = time.time_ns()
     for path in outputs:
@@ -40,19 +40,19 @@ def note_made(outputs: Iterable[Path]) -> None:
 
 
 def mend_times() -> None:
-    """Give results in a copy of a project the times they were made at, if they are the same.
+    """Restore the times of results in a copy of a project, if their contents are unchanged.
 
-    ``cp -r``, and ``rsync`` without ``-t``, leave files in the order of copying. Snakemake would
-    take a network that was copied before its manifest for older than it, and train it anew.
-    Results of other bytes keep the time they have, so that what depends on them is made again.
+    After ``cp -r``, or ``rsync`` without ``-t``, times follow the order of copying. Snakemake
+    would consider a network older than a manifest that was copied later, and train it again.
+    Changed results keep their time, so that results that depend on them are made again.
     """
     if _place() == _read(PLACE):
         return
     notes = [note for path in NOTES.glob("*.json") if (note := _note(path))]
     if notes:
         logger.warning(
-            f"this folder is a copy, or was moved: {len(notes)} results are read, and have the "
-            "times that they were made at where they are the same"
+            f"this folder is a copy, or was moved: {len(notes)} results are read, and unchanged "
+            "results get back the times at which they were made"
         )
     for note in notes:
         path = Path(note["path"])
@@ -60,16 +60,16 @@ def mend_times() -> None:
             stamp = path / FOLDER_TIME if path.is_dir() else path
             with suppress(OSError):
                 os.utime(stamp if stamp.exists() else path, ns=(note["time"], note["time"]))
-    with suppress(OSError):  # a folder that cannot be written to: Snakemake words that itself
+    with suppress(OSError):  # the folder is not writable, which Snakemake reports
         PLACE.parent.mkdir(parents=True, exist_ok=True)
         PLACE.touch()
         PLACE.write_text(_place(), encoding="utf-8")
 
 
 def digest_of(path: Path) -> str:
-    """Digest the bytes of a file, or the names and bytes of all files below a folder.
+    """Return a digest of the bytes of a file, or of names and bytes of all files in a folder.
 
-    Links count by where they lead: an export has one for each photograph.
+    Links count by their target path, since an export has one link for each image.
     """
     if path.is_file():
         return content_digest(path)
@@ -92,7 +92,7 @@ def _key(path: Path) -> str:
 
 
 def _place() -> str:
-    """Describe where the note of this folder's place is; a copy of it is another file."""
+    """Return inode and location of the note; a copied note has another inode."""
     number = PLACE.stat().st_ino if PLACE.exists() else 0
     return f"{number} {Path.cwd()}"
 
@@ -104,7 +104,7 @@ def _read(path: Path) -> str:
 
 
 def _note(path: Path) -> dict[str, Any] | None:
-    """Read a note; None where it is damaged."""
+    """Read a note; return None if it is damaged."""
     with suppress(ValueError):
         note = json.loads(_read(path))
         if {"path", "digest", "time"} <= note.keys():

@@ -1,4 +1,4 @@
-"""The one place that decides on devices, precision and threads."""
+"""Devices, precision and threads of a stage."""
 
 import ctypes
 import signal
@@ -17,44 +17,44 @@ from pipeline.runtime.stage import is_first_process
 
 Network = TypeVar("Network", bound=nn.Module)
 
-#: Of mallopt(3): when freed memory goes back to the system, and how many allocations are maps.
+#: Parameters of mallopt(3): size of free memory that is returned, and maximum number of mmaps.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-#: Of prctl(2): the signal that a process gets when its parent dies.
+#: Option of prctl(2): the signal that a process gets when its parent dies.
 PR_SET_PDEATHSIG = 1
 
 
 def make_fabric(precision: str, threads: int, gpus: int = 1) -> Fabric:
-    """Prepare the devices that a stage computes on: GPUs where there are some, else the CPU.
+    """Prepare the devices that a stage computes on: GPUs if available, otherwise the CPU.
 
-    With several GPUs this process starts one more of itself for each further one, which runs
-    the same script; only the first (``fabric.is_global_zero``) may write results.
+    With several GPUs, this process starts one more process for each further GPU, with the same
+    script. Only the first process (``fabric.is_global_zero``) may write results.
 
     Parameters
     ----------
     precision : {"32-true", "bf16-mixed", "16-mixed"}
-        Arithmetic of forward and backward passes.
+        Numeric precision of forward and backward passes.
     threads : int
-        CPU threads of all processes together.
+        Number of CPU threads, over all processes.
     gpus : int
-        GPUs that share the work; 0 for the CPU even where there are some. Hide GPUs by
+        Number of GPUs that share the work; 0 always uses the CPU. GPUs can be hidden with
         ``CUDA_VISIBLE_DEVICES``.
 
     Returns
     -------
     Fabric
-        Launched.
+        The launched Fabric.
 
     Raises
     ------
     UserError
-        If several GPUs are wanted and there are fewer, or the CPU lacks the precision.
+        If fewer GPUs are visible than requested, or the CPU does not support the precision.
     """
-    there = len(visible_gpus()) if gpus else 0
-    if gpus > 1 and there < gpus:
+    visible = len(visible_gpus()) if gpus else 0
+    if gpus > 1 and visible < gpus:
         raise UserError(
-            f"{there} GPUs are visible, expected {gpus}: lower `gpus` in the configuration"
+            f"{visible} GPUs are visible, expected {gpus}: lower `gpus` in the configuration"
         )
-    if there:
+    if visible:
         claim_gpus(gpus)
         return launch("cuda", gpus, precision, threads)
     if precision == "16-mixed":
@@ -63,23 +63,24 @@ def make_fabric(precision: str, threads: int, gpus: int = 1) -> Fabric:
 
 
 def launch(accelerator: str, processes: int, precision: str, threads: int) -> Fabric:
-    """Start the processes of one stage, one a device.
+    """Start the processes of a stage, one for each device.
 
     Parameters
     ----------
     accelerator : {"cuda", "cpu"}
     processes : int
-        More than one share the work by distributed data parallel, over NCCL or, on a CPU, gloo.
+        Number of processes. Several share the work by distributed data parallel, over NCCL or,
+        on a CPU, gloo.
     precision : str
     threads : int
-        CPU threads of all processes together.
+        Number of CPU threads, over all processes.
     """
     if not is_first_process():
         _die_with_parent()
     if accelerator == "cpu":
         _keep_memory()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    # What is not yet computed is never read: filling it costs a fifth of a training step.
+    # Uninitialized memory is never read here. Filling it takes a fifth of a training step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     fabric = Fabric(
@@ -87,7 +88,7 @@ def launch(accelerator: str, processes: int, precision: str, threads: int) -> Fa
         devices=processes,
         precision=precision,  # type: ignore[arg-type]
         strategy=_strategy() if processes > 1 else "auto",
-        # A job starts its processes itself, whatever SLURM's variables or an srun suggest.
+        # A job starts its processes itself; variables of SLURM or srun are ignored.
         plugins=LightningEnvironment(),
     )
     fabric.launch()
@@ -96,7 +97,7 @@ def launch(accelerator: str, processes: int, precision: str, threads: int) -> Fa
 
 
 def loader_workers(fabric: Fabric, threads: int) -> int:
-    """Choose how many processes load training samples: none for one thread, few beside a CPU."""
+    """Return the number of processes that load samples: 0 with one thread, few on a CPU."""
     own = max(1, threads // fabric.world_size)
     if own == 1:
         return 0
@@ -104,7 +105,7 @@ def loader_workers(fabric: Fabric, threads: int) -> int:
 
 
 def on_device(fabric: Fabric, model: Network, *, fold: bool = True) -> Network:
-    """Wrap a network for inference: device, precision, evaluation mode, fast memory layout.
+    """Prepare a network for inference: device, precision, evaluation mode, memory layout.
 
     Parameters
     ----------
@@ -112,13 +113,13 @@ def on_device(fabric: Fabric, model: Network, *, fold: bool = True) -> Network:
     model : Network
         Changed in place.
     fold : bool
-        Fold batch norm into convolutions. Not for those who look at layers inside the network:
-        a folded convolution gives what its batch norm gave.
+        Fold batch norm into convolutions. Set it to False if the outputs of inner layers are
+        used: a folded convolution returns the output of its batch norm.
 
     Returns
     -------
     Network
-        A wrapper that passes everything on to the network, so that callers may take it for one.
+        A wrapper that forwards everything to the network and can be used like it.
     """
     model.eval()
     if fold:
@@ -130,29 +131,29 @@ def on_device(fabric: Fabric, model: Network, *, fold: bool = True) -> Network:
 
 
 def channels_last(images: Tensor) -> Tensor:
-    """Lay an (N, C, H, W) batch out as convolutions like it best, on CPU and GPU alike."""
+    """Return an (N, C, H, W) batch in channels-last layout, the fastest one for convolutions."""
     return images.contiguous(memory_format=torch.channels_last)
 
 
 def _strategy() -> DDPStrategy:
-    # Buffers are batch norm's alone: synchronized ones agree, and of others the first process's
-    # are kept. Copying them before every forward pass would spoil what the one before has saved
-    # for its backward pass.
+    # All buffers belong to batch norm. Synchronized ones agree; otherwise the first process's
+    # buffers are saved. Copying them before every forward pass would overwrite values that the
+    # backward pass of the previous one still needs.
     return DDPStrategy(broadcast_buffers=False)
 
 
 def _keep_memory() -> None:
-    """Ask glibc to keep the memory of freed tensors for the next ones.
+    """Make glibc keep the memory of freed tensors for later tensors.
 
-    It would give large ones back to the system, which then clears each page anew: up to half
-    of the time of a training step on a CPU.
+    By default large blocks are returned to the system, which then clears each page again. That
+    takes up to half of the time of a training step on a CPU.
     """
     library = ctypes.CDLL(None)
-    if hasattr(library, "mallopt"):  # musl has none
+    if hasattr(library, "mallopt"):  # musl does not have it
         library.mallopt(M_MMAP_MAX, 0)
         library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def _die_with_parent() -> None:
-    """Ask Linux to kill this process when the one that started it dies, even by SIGKILL."""
+    """Make Linux kill this process when its parent dies, even by SIGKILL."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Networks rewritten for inference: the same function of the image in less time."""
+"""Faster networks for inference that compute the same function."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.overrides import TorchFunctionMode
 
-#: Side of the image that a network is looked at with: no timm network asks for more.
+#: Side of the image for tracing a network; no timm network needs a larger one.
 PROBE = 128
 
 
@@ -18,19 +18,19 @@ PROBE = 128
 def fold_batch_norm(model: nn.Module) -> int:
     """Fold batch norm into the convolutions before it, in place.
 
-    At its running statistics batch norm is an affine map of each channel, and so is part of the
-    convolution that nothing but it reads (Jacob et al. 2018, "Quantization and Training of Neural
-    Networks for Efficient Integer-Arithmetic-Only Inference", eq. 14). Which convolution feeds
-    which batch norm is seen from one forward pass. Where a network does anything else with the
-    convolution's output, or computes weights on the way, the pair stays as it is.
+    With running statistics, batch norm is an affine map of each channel. It can be merged into a
+    convolution whose output nothing else reads (Jacob et al. 2018, "Quantization and Training of
+    Neural Networks for Efficient Integer-Arithmetic-Only Inference", eq. 14). One forward pass
+    shows which convolution feeds which batch norm. If the network uses the convolution's output
+    elsewhere, or computes its weights, the pair is not folded.
 
-    Outputs of a folded convolution by itself are those of its batch norm: whoever looks inside
-    the network at such a layer (Grad-CAM's ``layer``) must not fold.
+    A folded convolution returns the output of its batch norm. Do not fold if the outputs of inner
+    layers are used (Grad-CAM's ``layer``).
 
     Parameters
     ----------
     model : nn.Module
-        In evaluation mode, a function of (N, 3, H, W) float32 images.
+        A network in evaluation mode that takes (N, 3, H, W) float32 images.
 
     Returns
     -------
@@ -55,10 +55,10 @@ def fold_batch_norm(model: nn.Module) -> int:
 
 
 def use_onednn(model: nn.Module) -> None:
-    """Let pointwise convolutions run on oneDNN's kernels on one CPU thread too, in place.
+    """Make pointwise convolutions use oneDNN's kernels on one CPU thread too, in place.
 
-    On one thread PyTorch hands 1x1 convolutions to a matrix product, unless they are dilated.
-    Dilation is without meaning for them, so that they may well be.
+    On one thread, PyTorch computes 1x1 convolutions as matrix products, unless they are dilated.
+    Dilation does not change the result of a 1x1 convolution, so it is set to 2.
     """
     for part in model.modules():
         if type(part) is nn.Conv2d and part.kernel_size == (1, 1):
@@ -66,7 +66,7 @@ def use_onednn(model: nn.Module) -> None:
 
 
 def _absorb(convolution: nn.Conv2d, norm: Any) -> None:
-    """Give a convolution the weights with which it does the batch norm's work as well."""
+    """Set the weights of a convolution so that it includes the batch norm."""
     old = convolution.weight
     affine: list[Any] = [norm.weight, norm.bias]
     scale, shift, bias = (None if v is None else v.double() for v in (*affine, convolution.bias))
@@ -77,7 +77,7 @@ def _absorb(convolution: nn.Conv2d, norm: Any) -> None:
 
 
 def _pairs(model: nn.Module) -> dict[Any, nn.Conv2d]:
-    """Find the batch norms that are the only readers of a convolution's output."""
+    """Return the batch norms that alone read a convolution's output, with the convolution."""
     parts = [part for part in model.modules() if _is_plain(part)]
     flow = _Flow()
     hooks = [
@@ -88,26 +88,26 @@ def _pairs(model: nn.Module) -> dict[Any, nn.Conv2d]:
     ]
     weight = next(model.parameters())
     with flow:
-        given = model(torch.zeros(1, 3, PROBE, PROBE, device=weight.device, dtype=weight.dtype))
-    flow.note_readers(given)
+        outputs = model(torch.zeros(1, 3, PROBE, PROBE, device=weight.device, dtype=weight.dtype))
+    flow.note_readers(outputs)
     for hook in hooks:
         hook.remove()
     return flow.pairs()
 
 
 def _is_plain(part: nn.Module) -> bool:
-    # Subclasses compute something else: standardized weights, other statistics.
+    # Subclasses compute something different: standardized weights, other statistics.
     if type(part) in {nn.BatchNorm2d, BatchNormAct2d}:
         return part.running_mean is not None
     return type(part) is nn.Conv2d
 
 
 class _Flow(TorchFunctionMode):
-    """Notes what convolutions make, and which operations and batch norms read it."""
+    """A record of the outputs of convolutions and of the operations that read them."""
 
     def __init__(self) -> None:
         super().__init__()
-        #: Outputs by their id, which is theirs alone as long as they are kept here.
+        #: Outputs by id. The ids stay unique as long as the outputs are kept here.
         self.made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
         self.inputs: dict[nn.Module, int] = {}
         self.calls: Counter[nn.Module] = Counter()
@@ -120,29 +120,29 @@ class _Flow(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Call an operation; it is a reader where it makes a tensor, and not a number, of one."""
+        """Call an operation; record it as a reader if it returns a tensor, not a number."""
         result = func(*args, **(kwargs or {}))
         if next(_tensors(result), None) is not None:
             self.note_readers([args, kwargs])
         return result
 
     def note_readers(self, operands: Any) -> None:
-        """Note that something reads all tensors among the operands."""
+        """Record that an operation reads all tensors among the operands."""
         self.readers.update(id(value) for value in _tensors(operands) if id(value) in self.made)
 
     def note_output(self, convolution: nn.Conv2d, _inputs: Any, output: Tensor) -> None:
-        """Note what a convolution makes."""
+        """Record the output of a convolution."""
         self.made[id(output)] = (convolution, output)
         self.calls[convolution] += 1
 
     def note_input(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        """Note what a batch norm reads."""
+        """Record the input of a batch norm."""
         self.calls[norm] += 1
         if id(inputs[0]) in self.made:
             self.inputs[norm] = id(inputs[0])
 
     def pairs(self) -> dict[Any, nn.Conv2d]:
-        """Give the convolution of each batch norm that alone reads it, and once."""
+        """Return the convolution of each batch norm that is its only reader and runs once."""
         found: dict[Any, nn.Conv2d] = {}
         for norm, key in self.inputs.items():
             convolution = self.made[key][0]

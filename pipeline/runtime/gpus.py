@@ -1,7 +1,7 @@
-"""Which of a machine's GPUs a job works on.
+"""Assignment of a machine's GPUs to jobs.
 
-Snakemake counts resources but does not say which GPU is whose. Jobs find out among themselves:
-each locks a file per GPU, which the kernel unlocks when the job ends, however it ends.
+Snakemake counts GPUs but does not assign them. Each job locks one file for each GPU that it uses.
+The kernel unlocks the file when the job ends, for whatever reason.
 """
 
 import fcntl
@@ -20,38 +20,38 @@ from pipeline.runtime.stage import is_first_process
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks for a free GPU.
+#: Seconds between two attempts to find a free GPU.
 PAUSE = 2.0
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
-#: Open files, whose locks last as long as this process.
+#: Open lock files; their locks last as long as this process.
 _held: list[IO[bytes]] = []
 
 
 def visible_gpus() -> list[str]:
-    """Name the GPUs that this process may use, as ``CUDA_VISIBLE_DEVICES`` does."""
-    # Counting does not start CUDA, so that the variable can still be set afterwards.
+    """Return the GPUs that this process may use, named as in ``CUDA_VISIBLE_DEVICES``."""
+    # Counting does not start CUDA, so the variable can still be set afterwards.
     count = torch.cuda.device_count()
     named = [name.strip() for name in os.environ.get(_VISIBLE, "").split(",") if name.strip()]
     return named[:count] if named else [str(number) for number in range(count)]
 
 
 def claim_gpus(count: int, folder: Path | None = None) -> list[str]:
-    """Wait until so many GPUs are free, and keep them for this process and its children.
+    """Wait until ``count`` GPUs are free, and lock them for this process and its children.
 
     Parameters
     ----------
     count : int
-        At most as many as are visible.
+        Number of GPUs, at most that of visible ones.
     folder : Path, optional
-        Where the lock files are; by default the machine's temporary folder.
+        Folder of the lock files; by default the machine's temporary folder.
 
     Returns
     -------
     list of str
-        The GPUs, which are the only visible ones afterwards.
+        The locked GPUs. Afterwards only these are visible.
     """
     if _held or not is_first_process():
-        return visible_gpus()  # claimed before, or by the parent
+        return visible_gpus()  # already claimed, possibly by the parent
     folder = folder or Path(tempfile.gettempdir())
     names, waited = visible_gpus(), False
     while len(claimed := _try_to_claim(names, count, folder)) < count:
@@ -64,9 +64,9 @@ def claim_gpus(count: int, folder: Path | None = None) -> list[str]:
 
 
 def _try_to_claim(names: list[str], count: int, folder: Path) -> list[str]:
-    """Lock so many GPUs, or none: two jobs that hold half each would wait for ever."""
+    """Lock ``count`` GPUs or none, since two jobs that each hold half would wait forever."""
     files: dict[str, IO[bytes]] = {}
-    # Jobs of one allocation share its GPUs; those of other ones may number other GPUs alike.
+    # Jobs of one allocation share its GPUs. Other allocations may use the same numbers for others.
     allocation = "".join(f"-{job}" for job in [os.environ.get("SLURM_JOB_ID")] if job)
     for name in names:
         file = _opened(folder / f"wsss-gpu{allocation}-{name.replace('/', '-')}.lock")
@@ -85,7 +85,7 @@ def _try_to_claim(names: list[str], count: int, folder: Path) -> list[str]:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    # Somebody else's file in a common folder can be locked, but not opened for writing.
+    # Another user's file in a shared folder can be locked, but not opened for writing.
     with suppress(FileExistsError):
         path.touch(exist_ok=False)
         path.chmod(0o644)
@@ -93,6 +93,6 @@ def _opened(path: Path) -> IO[bytes]:
         return path.open("rb")
     except PermissionError as error:
         raise UserError(
-            f"{path}: this lock of a GPU cannot be opened: its owner has to delete it, or to let "
-            "others read it"
+            f"{path}: this lock file of a GPU cannot be opened: its owner has to delete it or "
+            "make it readable for others"
         ) from error

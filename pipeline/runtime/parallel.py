@@ -1,4 +1,4 @@
-"""Per-image work over processes."""
+"""Per-image work in several processes."""
 
 import multiprocessing
 import time
@@ -16,9 +16,9 @@ from pipeline.runtime.progress import progress
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-#: Items a worker is ahead of what was taken: enough to stay busy, few enough for memory.
+#: Items for each worker that are submitted ahead: enough to stay busy, few enough for memory.
 LOOK_AHEAD = 4
-#: Seconds of work that starting processes takes: less than that is done in this one.
+#: Seconds that starting processes takes; less remaining work than this stays in this process.
 START = 3.0
 
 
@@ -27,25 +27,25 @@ def map_images(
 ) -> Iterator[Result]:
     """Apply a function to every item and yield the results in order, with progress.
 
-    Processes, not threads: pydensecrf holds Python's lock while it computes. The first items
-    are worked on in this process, and the others are started only once it is seen that
-    their start pays.
+    Processes are used instead of threads, since pydensecrf holds Python's global lock. This
+    process computes the first items. Workers start only when the remaining work outweighs their
+    start-up time.
 
     Parameters
     ----------
     function : callable
-        Picklable when there are several workers.
+        Must be picklable if there are several workers.
     items : sequence
-        One item an image.
+        One item for each image.
     workers : int
-        Processes at most; 1 works in this one.
+        Maximum number of processes; 1 uses this process only.
     what : str
-        What is being done, for the log.
+        Name of the task, for the log.
 
     Raises
     ------
     UserError
-        If a worker is killed; errors of the function pass unchanged.
+        If a worker is killed. Errors of the function are raised unchanged.
     """
     results = map(function, items) if workers == 1 else _adaptive(function, items, workers)
     yield from progress(results, total=len(items), what=what)
@@ -54,7 +54,7 @@ def map_images(
 def _adaptive(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Result]:
-    """Work alone until what is left takes longer than starting others."""
+    """Compute in this process until the remaining work takes longer than starting workers."""
     spent = 0.0
     for done, item in enumerate(items):
         left = (len(items) - done) * (spent / max(done, 1))
@@ -70,7 +70,7 @@ def _adaptive(
 def _in_processes(
     function: Callable[[Item], Result], items: Sequence[Item], workers: int
 ) -> Iterator[Result]:
-    # "fork" would copy the locks of a parent that has used threads.
+    # "fork" would copy the locks of a parent process with threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(
         min(workers, len(items)), mp_context=context, initializer=_one_thread
@@ -92,6 +92,6 @@ def _in_processes(
 
 
 def _one_thread() -> None:
-    """Keep the threads of OpenCV and of NumPy's linear algebra out of one another's way."""
+    """Limit OpenCV and NumPy's linear algebra to one thread."""
     cv2.setNumThreads(0)
     threadpool_limits(1)

@@ -1,4 +1,4 @@
-"""Progress of long work as log lines, readable when several jobs share a terminal."""
+"""Progress as log lines, which stay readable if several jobs share a terminal."""
 
 import logging
 import time
@@ -13,20 +13,20 @@ logger = logging.getLogger(__name__)
 def progress(
     items: Iterable[Item], *, total: int, what: str, unit: str = "images", every: float = 10.0
 ) -> Iterator[Item]:
-    """Yield the items, and log now and then how many are done and how long the rest takes.
+    """Yield the items, and log at intervals how many are done and how long the rest takes.
 
     Parameters
     ----------
     items : iterable
-        What is worked on; the work happens in the loop body.
+        The items; the work happens in the loop body.
     total : int
         Number of items.
     what : str
-        What is being done, for example ``"maps of train, shard 3"``.
+        Name of the task, for example ``"maps of train, shard 3"``.
     unit : str
-        What an item is, in the plural.
+        Name of the items, in the plural.
     every : float
-        Seconds between two lines.
+        Seconds between two log lines.
     """
     start = last = time.monotonic()
     for done, item in enumerate(items, start=1):

@@ -1,4 +1,4 @@
-"""Runs a stage function as a Snakemake script: arguments, log file, error lines."""
+"""Running of a stage function as a Snakemake script: arguments, log file, error lines."""
 
 import errno
 import inspect
@@ -16,22 +16,22 @@ from pipeline.runtime.copies import note_made
 
 logger = logging.getLogger(__name__)
 
-#: Params that stages have only so that Snakemake reruns their rule when they change.
+#: Params that only make Snakemake rerun a rule when they change.
 TRIGGERS = frozenset({"code", "files", "place"})
 
 
 def run_stage(function: Callable[..., None], snakemake: Any) -> None:
     """Call a stage function with the rule's named input, output, params, wildcards and threads.
 
-    A rule names its files and params as the function names its arguments, so the two
-    cannot drift apart: a name that the function lacks is an error at once.
+    A rule uses the names of the function's arguments for its files and params. A name that the
+    function does not have is an error.
 
     Parameters
     ----------
     function : callable
-        The stage: keyword-only, annotated.
+        The stage function, with annotated keyword-only arguments.
     snakemake : snakemake.iocontainers.Snakemake
-        The object that Snakemake gives to a script.
+        The object that Snakemake passes to a script.
     """
     with stage_log(Path(snakemake.log[0]), snakemake.rule):
         function(**stage_arguments(function, snakemake))
@@ -40,13 +40,13 @@ def run_stage(function: Callable[..., None], snakemake: Any) -> None:
 
 
 def stage_arguments(function: Callable[..., None], snakemake: Any) -> dict[str, Any]:
-    """Collect a stage function's arguments from a rule.
+    """Return the arguments of a stage function from a rule.
 
     Returns
     -------
     dict
-        Every named input and output as a path or a list of paths, every param as it is,
-        and of the wildcards, the resources and ``threads`` those that the function takes.
+        All named inputs and outputs as a path or a list of paths, all params, and those
+        wildcards, resources and ``threads`` that the function takes.
     """
     parameters = inspect.signature(function).parameters
     arguments: dict[str, Any] = {name: _paths(value) for name, value in snakemake.input.items()}
@@ -57,18 +57,18 @@ def stage_arguments(function: Callable[..., None], snakemake: Any) -> dict[str, 
         if name not in TRIGGERS or name in parameters
     }
     for name, value in snakemake.wildcards.items():
-        # An output may bear the name of a wildcard in its path: `maps`, for one.
+        # An output may have the same name as a wildcard in its path, for example `maps`.
         if name in parameters and name not in arguments:
             arguments[name] = int(value) if parameters[name].annotation is int else value
     if "threads" in parameters:
         arguments["threads"] = snakemake.threads
-    # Resources are what may change without changing the result, so that Snakemake reruns nothing.
+    # Resources can change without changing results, and Snakemake does not rerun jobs for them.
     arguments |= {name: value for name, value in snakemake.resources.items() if name in parameters}
     return arguments
 
 
 def is_first_process() -> bool:
-    """Tell whether this is the job's own process, not one that shares a training with it."""
+    """Return whether this is the job's main process, not a further one of its training."""
     return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
@@ -80,9 +80,9 @@ def stage_log(path: Path, name: str) -> Iterator[None]:
     if first:
         path.parent.mkdir(parents=True, exist_ok=True)
         handlers.append(_LogFile(path, mode="w", encoding="utf-8"))
-    # Under the DAG the handlers of an earlier stage of the same process must not stay.
+    # `force` removes the handlers of an earlier stage in the same process.
     logging.basicConfig(
-        # Of several processes that train together one tells the news, all tell their errors.
+        # Only the first process of a training logs progress; every process logs errors.
         level=logging.INFO if first else logging.ERROR,
         handlers=handlers,
         force=True,
@@ -110,14 +110,14 @@ def stage_log(path: Path, name: str) -> Iterator[None]:
 
 
 class _Printable(logging.Formatter):
-    """Escapes control characters: names of files and classes must not reach the terminal raw."""
+    """A formatter that escapes control characters, for example in names of files and classes."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
 class _LogFile(logging.FileHandler):
-    """A log file that says nothing of a full disk: stderr has every line as well."""
+    """A log file that ignores a full disk, since stderr has every line as well."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         if not isinstance(sys.exc_info()[1], OSError):

@@ -152,10 +152,11 @@ BAD = [
     (["classifiers", "plain", "accumulate"], 3, "expected a multiple of accumulate, 3"),
     (
         ["affinity"], {"pairs": "inner", "radius": 10, "augmentation": {"crop": 72}},
-        "affinity.augmentation.crop is 72, expected at least 73: of 10 cells' radius",
+        "affinity.augmentation.crop is 72, expected at least 73: "
+        "a smaller crop has no inner pairs of radius 10",
     ),
     (["segmentation", "accumulate"], 16, "accumulate 16, expected two images or more in each part"),
-    (["refinements", "crf", "crf"], {"iterations": "5"}, "for text, write 5"),
+    (["refinements", "crf", "crf"], {"iterations": "5"}, "as text, write 5"),
     (["refinements", "crf", "background"], {"value": 1.5}, "expected a threshold below 1"),
     (["pseudo_labels"], ["plain/cam/cfr"], "'cfr', which refinements lacks: did you mean 'crf'?"),
     (["pseudo_labels"], ["plain/cam"], "pseudo_labels.0 is 'plain/cam', expected pattern"),
@@ -174,8 +175,8 @@ BAD = [
         "'learning_rate' in classifiers.plain: did you mean 'optimizer.learning_rate'?",
     ),
     (["classifiers", "plain", "xyz"], 1, "'xyz' in classifiers.plain: expected one of kind"),
-    (["classifiers", "plain", "optimizer", "learning_rate"], "1e-5", "for text, write 1.0e-05"),
-    (["classifiers", "plain", "optimizer", "learning_rate"], "1e-3", "for text, write 0.001"),
+    (["classifiers", "plain", "optimizer", "learning_rate"], "1e-5", "as text, write 1.0e-05"),
+    (["classifiers", "plain", "optimizer", "learning_rate"], "1e-3", "as text, write 0.001"),
     (["pseudo_labels"], "plain/cam/crf", "is 'plain/cam/crf', expected a list (Pseudo-labels"),
     (["dataset"], {"kind": "folder", "images": "", "image_labels": "x"}, "expected some text"),
     (["refinements", "crf", "graph_cut"], {}, "crf and graph_cut, expected one of them"),
@@ -371,7 +372,7 @@ def test_aliases_that_unfold_without_end_are_refused_in_one_short_line():
         with pytest.raises(UserError) as error:
             resolve({"dataset": {"kind": "demo"}, "labels": value})
         assert str(error.value) == (
-            "configuration: it unfolds to more than 100000 values, expected fewer: write it "
+            "configuration: it expands to more than 100000 values, expected fewer: write it "
             "without aliases (*name)"
         )
 

@@ -177,7 +177,7 @@ def test_black_and_white_masks_are_0_and_1(tmp_path):
 
 @pytest.mark.parametrize(("depth", "row"), [(2, [0b00011000]), (4, [0x01, 0x20])])
 def test_gray_masks_that_readers_scale_are_refused(tmp_path, depth, row):
-    with pytest.raises(UserError, match=rf"a\.png: a mask is gray of {depth} bits a pixel"):
+    with pytest.raises(UserError, match=rf"a\.png: a mask is gray with {depth} bits per pixel"):
         read_label(gray_png(tmp_path / "a.png", depth, row, 3))
 
 
@@ -397,13 +397,13 @@ def test_a_description_of_another_writer_is_a_json_object(tmp_path, described):
     save_file({"w": np.ones(3)}, path, metadata={"description": '{"kind": 3}', "format": "pt"})
     assert read_network(path, ["kind"])[1] == {"kind": 3}
     save_file({"w": np.ones(3)}, path, metadata={"format": "pt"})
-    with pytest.raises(UserError, match="a network's file without kind, expected kind"):
+    with pytest.raises(UserError, match="a weights file without kind, expected kind"):
         read_network(path, ["kind"])
 
 
 def test_counts_of_other_writers_need_their_ids(tmp_path):
     save_file({"counts": np.ones((1, 3, 2), np.int64)}, tmp_path / "c.safetensors")
-    with pytest.raises(UserError, match=r"c\.safetensors: .*it names no images"):
+    with pytest.raises(UserError, match=r"c\.safetensors: .*it has no image ids"):
         read_counts(tmp_path / "c.safetensors")
 
 

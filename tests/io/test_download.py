@@ -56,7 +56,7 @@ class FileServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_port}/data.tar"
 
     def handle_error(self, request, client_address):
-        """Say nothing of clients that hang up."""
+        """Ignore clients that hang up."""
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -284,7 +284,7 @@ def test_a_changed_file_of_a_server_that_takes_no_conditions_is_begun_anew(serve
     download(server.url, path, checksum=md5(CONTENT[::-1]))
     assert path.read_bytes() == CONTENT[::-1]
     assert server.asked == [("bytes=300-", '"one"'), (None, None)]
-    assert "beginning anew" in caplog.text
+    assert "starting again" in caplog.text
 
 
 def test_an_answer_that_begins_elsewhere_is_not_appended(server, path):

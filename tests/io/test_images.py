@@ -160,7 +160,7 @@ def test_postscript_under_any_name_starts_no_program(tmp_path, monkeypatch, read
 @pytest.mark.parametrize("form", ["GIF", "PPM", "ICO", "TGA", "PCX", "JPEG2000"])
 def test_formats_that_are_not_meant_are_refused_under_every_name(tmp_path, form):
     Image.fromarray(RGB).save(tmp_path / "x.png", format=form)
-    with pytest.raises(UserError, match="expected the content to be JPEG or PNG or TIFF or BMP"):
+    with pytest.raises(UserError, match="content in the format JPEG or PNG or TIFF or BMP"):
         read_rgb(tmp_path / "x.png")
 
 
@@ -177,7 +177,7 @@ def test_masks_are_png_whatever_their_name_says(tmp_path):
         read_label(tmp_path / "x.png")
 
 
-def test_phones_pictures_with_a_second_frame_are_read(tmp_path):
+def test_phone_images_with_a_second_frame_are_read(tmp_path):
     first, second = Image.new("RGB", (7, 5), (90, 90, 90)), Image.new("RGB", (7, 5))
     first.save(tmp_path / "x.jpg", format="MPO", save_all=True, append_images=[second])
     assert np.array_equal(read_rgb(tmp_path / "x.jpg"), np.full((5, 7, 3), 90))
@@ -220,7 +220,7 @@ def test_the_limit_of_pixels_is_inclusive_and_the_users(tmp_path):
 
 
 def whole_files():
-    """Give small files of many kinds, by format."""
+    """Return small files of many kinds, by format."""
     gray, deep = RGB[..., 0], RGB[..., 0].astype(np.uint16) * 257
     exif = Image.Exif()
     exif[274] = 6
@@ -273,7 +273,7 @@ def test_damaged_files_are_read_or_refused(tmp_path_factory, whole, mutations, k
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.tif"])
-def test_the_range_of_deep_pictures_is_known(tmp_path, name):
+def test_the_range_of_16_bit_images_is_known(tmp_path, name):
     path = tmp_path / name
     for pixels, most in ((np.array([[7, 4095]], np.uint16), 4095), (RGB, None)):
         Image.fromarray(pixels).save(path)
@@ -365,7 +365,7 @@ def test_a_damaged_file_of_the_workflows_own_is_not_for_the_user_to_replace(tmp_
     (tmp_path / "demo/.snakemake_timestamp").touch()
     expected = f"delete the folder {tmp_path / 'demo'}, which the workflow makes again, and run"
     assert how_to_mend(image).startswith(expected)
-    with pytest.raises(UserError, match=f"a.jpg: .*: {expected}"):
+    with pytest.raises(UserError, match=f"a.jpg: .*: convert the file, or {expected}"):
         read_rgb(image)
     assert how_to_mend(tmp_path / "a.jpg") == "replace the file"
 

@@ -6,7 +6,7 @@ from pipeline.planning.code_digest import code_digest
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """Give a small package in place of the project's own."""
+    """Create a small package in place of the project's own."""
     (tmp_path / "pipeline/stages").mkdir(parents=True)
     for name in ("__init__.py", "stages/__init__.py"):
         (tmp_path / "pipeline" / name).write_text("", encoding="utf-8")

@@ -14,7 +14,7 @@ from pipeline.planning.plan import Plan
 
 @pytest.fixture
 def plan_of(demo_config):
-    """Give the plan of the demo with one value changed."""
+    """Return the plan of the demo with one value changed."""
 
     def plan(*keys, value):
         place = demo_config
@@ -89,7 +89,7 @@ def test_what_passed_is_not_built_again(plan_of, tmp_path, monkeypatch):
 
 @pytest.fixture
 def with_weights(demo_config):
-    """Give the plan of the demo whose networks start from a file."""
+    """Return the plan of the demo whose networks start from a file."""
 
     def plan(weights):
         for settings in [*demo_config["classifiers"].values(), demo_config["segmentation"]]:
@@ -144,7 +144,7 @@ def test_weights_that_are_not_finite_are_found_before_anything_runs(with_weights
         ("test_resnett", "weights.test_resnett: no network has that backbone, and the weights of "
          "test_resnet would be downloaded: did you mean weights.test_resnet?"),
         ("test_resnet.r160_in1k", "did you mean weights.test_resnet?"),
-        ("my-file", "weights.my-file: expected the name of a backbone, as timm has it"),
+        ("my-file", "weights.my-file: expected the timm name of a backbone"),
     ],
 )  # fmt: skip
 def test_weights_for_a_network_that_starts_from_others_are_named(with_weights, name, hint):

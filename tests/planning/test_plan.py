@@ -7,9 +7,7 @@ import pytest
 
 from pipeline.config.resolve import resolve
 from pipeline.errors import UserError
-from pipeline.planning import inputs as sources
-from pipeline.planning import jobs
-from pipeline.planning import settings as described
+from pipeline.planning import inputs, jobs, settings
 from pipeline.planning.plan import Plan, labels_path
 
 METHOD = "puzzle/cam+rw/crf"
@@ -112,7 +110,7 @@ def test_a_further_round_comes_behind_the_network_of_the_one_before(plan_of, dem
     ]
     assert {job.removeprefix("results/demo/") for job in jobs.times(plan)} >= set(found)
     assert len(plan.histories()) == 1 + 2 + 3
-    shown = described.map_settings(plan.config, "second+rw")
+    shown = settings.map_settings(plan.config, "second+rw")
     assert (shown["attribution"], shown["trained_on"]) == ("segmentation", METHOD)
 
 
@@ -167,7 +165,7 @@ def test_exports_are_of_the_splits_that_are_asked_for(plan_of):
         == f"results/demo/scores/pseudo_labels/{METHOD}/val.json"
     )
     assert (
-        described.export_settings(both.config, "predictions", METHOD)["image_labels_given"] is False
+        settings.export_settings(both.config, "predictions", METHOD)["image_labels_given"] is False
     )
 
 
@@ -193,9 +191,9 @@ def test_a_folder_is_a_split_with_manifests_of_its_own(plan_of, tmp_path):
     assert without == "results/demo/folders/holiday/manifest.csv"
     assert labeled == "results/demo/folders/holiday/labeled/puzzle.csv"
     assert plan.manifest("val", "puzzle") == "results/demo/dataset/manifest.csv"
-    assert list(sources.missing(plan)) == []
+    assert list(inputs.missing(plan)) == []
     gone = plan_of(folders={"holiday": folder | {"images": "nowhere"}})
-    assert list(sources.missing(gone)) == [
+    assert list(inputs.missing(gone)) == [
         "nowhere: no such folder, named by the configuration's folders.holiday.images"
     ]
 
@@ -206,18 +204,18 @@ def test_the_users_weights_count_by_their_bytes_and_a_download_does_not(
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "w.safetensors"
     file.write_bytes(b"one")
-    settings = {"backbone": "resnet50", "pretrained": True}
-    given = sources.pretrained({"weights": {"resnet50": str(file)}}, settings)
-    state = sources.state_of_weights(given)
+    network = {"backbone": "resnet50", "pretrained": True}
+    given = inputs.pretrained({"weights": {"resnet50": str(file)}}, network)
+    state = inputs.state_of_weights(given)
     os.utime(file, (0, 0))
-    assert given == [str(file)] and sources.state_of_weights(given) == state != ""
+    assert given == [str(file)] and inputs.state_of_weights(given) == state != ""
     file.write_bytes(b"two")
-    assert sources.state_of_weights(given) != state
-    fetched = sources.pretrained({"weights": {}, "downloads": {"folder": str(tmp_path)}}, settings)
+    assert inputs.state_of_weights(given) != state
+    fetched = inputs.pretrained({"weights": {}, "downloads": {"folder": str(tmp_path)}}, network)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/resnet50.safetensors").write_bytes(b"one")
     assert fetched == [str(tmp_path / "weights/resnet50.safetensors")]
-    assert sources.state_of_weights(fetched) == sources.state_of_weights([]) == ""
+    assert inputs.state_of_weights(fetched) == inputs.state_of_weights([]) == ""
 
 
 @pytest.mark.parametrize(
@@ -241,7 +239,7 @@ def test_links_depend_on_the_projects_place_where_they_are_absolute(
     monkeypatch.chdir(project)
     folder = {"kind": "folder", "images": images.format(tmp=tmp_path), "image_labels": "labels.csv"}
     plan = plan_of(dataset=folder, export=None)
-    assert sources.place_of_links(plan) == (str(project) if depends else "")
+    assert inputs.place_of_links(plan) == (str(project) if depends else "")
 
 
 def test_only_a_rules_threshold_is_a_file(plan_of, demo_config):
@@ -251,7 +249,7 @@ def test_only_a_rules_threshold_is_a_file(plan_of, demo_config):
         "results/demo/thresholds/puzzle/cam+rw/train.json"
     ]
     assert plan.threshold(METHOD) == []
-    assert described.background(plan.config, "free") == {"rule": "threshold", "value": "otsu"}
+    assert settings.background(plan.config, "free") == {"rule": "threshold", "value": "otsu"}
 
 
 def test_the_path_of_a_job_is_its_method():
@@ -279,12 +277,12 @@ def test_the_path_of_a_job_is_its_method():
         ),
         (
             {"folders": {"val": {"images": "i", "pseudo_labels": [METHOD]}}},
-            "a name in folders is 'val', expected another name than train",
+            "a name in folders is 'val', expected a name other than train",
         ),
         ({"seeds": [1, 1]}, "seeds is [1, 1], expected no entry twice"),
         (
             {"refinements": {"x": {"background": {"rule": "power", "value": "mean"}}}},
-            "value is 'mean', which chooses a threshold, expected a number for power",
+            "value is 'mean', a rule for thresholds, expected a number for power",
         ),
         ({"refinements": {"x": {"background": {"value": "best"}}}}, "background.value is 'best'"),
     ],
@@ -296,7 +294,7 @@ def test_mistakes_are_named(plan_of, sections, message):
 
 
 @pytest.mark.parametrize(
-    ("settings", "expected"),
+    ("attribution", "expected"),
     [
         ({"method": "cam"}, "bf16-mixed"),
         ({"method": "grad-cam"}, "bf16-mixed"),  # of the last layer: known without a gradient
@@ -304,13 +302,13 @@ def test_mistakes_are_named(plan_of, sections, message):
         ({"method": "saliency"}, "32-true"),
     ],
 )
-def test_gradients_are_in_32_bits(plan_of, demo_config, settings, expected):
+def test_gradients_are_in_32_bits(plan_of, demo_config, attribution, expected):
     plain = demo_config["classifiers"]["plain"] | {"precision": "bf16-mixed"}
     plan = plan_of(
         classifiers=demo_config["classifiers"] | {"plain": plain},
-        attributions=demo_config["attributions"] | {"other": settings},
+        attributions=demo_config["attributions"] | {"other": attribution},
     )
-    assert described.map_precision(plan.config, "plain", "other") == expected
+    assert settings.map_precision(plan.config, "plain", "other") == expected
 
 
 def test_states_follow_links_and_survive_what_is_no_file(plan_of, tmp_path):
@@ -322,12 +320,12 @@ def test_states_follow_links_and_survive_what_is_no_file(plan_of, tmp_path):
     (root / "circle.jpg").symlink_to("circle.jpg")
     os.mkfifo(root / "pipe.jpg")
     (root / os.fsdecode(b"caf\xe9.jpg")).touch()
-    before = sources.state_of_folder(root)
+    before = inputs.state_of_folder(root)
     (outside / "new.jpg").touch()
-    after = sources.state_of_folder(root)
+    after = inputs.state_of_folder(root)
     assert before != after
     (root / "._new.jpg").touch()
-    assert sources.state_of_folder(root) == after
+    assert inputs.state_of_folder(root) == after
 
 
 @pytest.mark.parametrize(
@@ -337,6 +335,6 @@ def test_states_follow_links_and_survive_what_is_no_file(plan_of, tmp_path):
 def test_a_table_that_is_no_file_is_refused_before_any_job(plan_of, tmp_path, make, words):
     make(tmp_path / "labels.csv")
     data = {"kind": "folder", "images": str(tmp_path), "image_labels": str(tmp_path / "labels.csv")}
-    (problem,) = sources.missing(plan_of(dataset=data))
+    (problem,) = inputs.missing(plan_of(dataset=data))
     assert problem.startswith(f"{tmp_path}/labels.csv: {words}")
     assert problem.endswith("named by the configuration's dataset.image_labels")

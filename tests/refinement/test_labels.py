@@ -84,7 +84,7 @@ def test_full_maps_are_used_as_they_are():
 
 
 def test_maps_of_another_layout_are_refused():
-    with pytest.raises(UserError, match=r"maps are \(3, 3\), expected one cell per k pixels"):
+    with pytest.raises(UserError, match=r"maps are \(3, 3\), expected one cell for each k pixels"):
         upsampled(maps(np.ones((1, 3, 3)), [1], (9, 30)))
 
 

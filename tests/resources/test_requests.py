@@ -17,7 +17,7 @@ from pipeline.config.resolve import resolve
 from pipeline.datasets.manifest import Record, write_classes, write_manifest
 from pipeline.models.segmentation_network import SegmentationNetwork
 from pipeline.resources import requests as resources
-from pipeline.resources.jobs import DECODERS, Pictures, pictures_of
+from pipeline.resources.jobs import DECODERS, DatasetSize, dataset_size
 from pipeline.resources.requests import INFERENCE, PER_IMAGE, TRAINING, gpus, memory, runtime
 from pipeline.training import losses
 from tests.conftest import REPOSITORY
@@ -41,7 +41,7 @@ print(int(peak.split()[1]) / 1024)
 
 @pytest.fixture(scope="module")
 def config():
-    """Give the photographs' configuration, on a CPU, with every section that a rule reads."""
+    """Return a configuration for VOC on a CPU with every section that a rule reads."""
     written = yaml.safe_load(
         (REPOSITORY / "experiments/voc2012-mobilenet.yaml").read_text(encoding="utf-8")
     )
@@ -76,7 +76,7 @@ def mem_mb(config, rule, files=NOTHING, threads=2, attempt=1, **others):
 
 @pytest.fixture
 def manifest_of(tmp_path):
-    """Write a manifest of so many pictures of one size, and give it as a job's input."""
+    """Write a manifest of images of one size, and return it as a job's input."""
 
     def write(height, width, labels=2, count=799, classes=20):
         names = [str(number) for number in range(classes)]
@@ -122,7 +122,7 @@ SIDE = 128
 
 
 def kept_by_autograd(model):
-    """Count the bytes that autograd keeps of one picture, beside weights and statistics."""
+    """Count the bytes that autograd keeps for one image, besides weights and statistics."""
     owned = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict().values()}
     kept = {}
 
@@ -191,19 +191,19 @@ def test_a_further_attempt_asks_for_more(config, rule, devices):
     st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 500), st.sampled_from(ALL),
     st.sampled_from([1, 2, 8]),
 )  # fmt: skip
-def test_larger_pictures_never_ask_for_less(config, height, width, more, rule, threads):
+def test_larger_images_never_ask_for_less(config, height, width, more, rule, threads):
     def asked(size):
-        found = Pictures(count=10, size=size)
+        found = DatasetSize(count=10, size=size)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("pipeline.resources.requests.pictures_of", lambda _: found)
+            patch.setattr("pipeline.resources.requests.dataset_size", lambda _: found)
             return mem_mb(config, rule, threads=threads)
 
     assert asked((height, width)) <= asked((height + more, width + more))
 
 
-# Rules whose memory is that of the pictures themselves, not of crops or of a longest side.
+# Rules whose memory depends on the size of the images, not on crops or a longest side.
 @pytest.mark.parametrize("rule", ["make_labels", "make_soft_labels", "predict_masks"])
-def test_larger_pictures_ask_for_more(config, manifest_of, rule):
+def test_larger_images_ask_for_more(config, manifest_of, rule):
     small, large = manifest_of(500, 375), manifest_of(3000, 4000)
     assert mem_mb(config, rule, small) < mem_mb(config, rule, large)
     assert runtime(config, rule)(wildcards(rule), small, 1, 1) < runtime(config, rule)(
@@ -298,16 +298,16 @@ def test_shards_share_the_time_and_epochs_add_to_it(config, manifest_of):
     assert times[1] - resources.START == pytest.approx(10 * (times[0] - resources.START), rel=0.01)
 
 
-def test_pictures_are_read_as_they_are_now(manifest_of):
+def test_the_manifest_is_read_again_after_a_change(manifest_of):
     files = manifest_of(300, 400, labels=3, count=5, classes=7)
-    assert pictures_of(files) == Pictures(count=5, size=(300, 400), labels=3, classes=7)
+    assert dataset_size(files) == DatasetSize(count=5, size=(300, 400), labels=3, classes=7)
     write_manifest(files.manifest, [Record("0", files.manifest, 9, 8, "val", ())])
-    assert pictures_of(files) == Pictures(count=1, size=(8, 9), labels=0, classes=7)
+    assert dataset_size(files) == DatasetSize(count=1, size=(8, 9), labels=0, classes=7)
     files.manifest.unlink()
-    assert pictures_of(files) == Pictures() == pictures_of(NOTHING)
+    assert dataset_size(files) == DatasetSize() == dataset_size(NOTHING)
 
 
-def test_a_manifest_without_pictures_is_no_mistake(manifest_of, config):
+def test_an_empty_manifest_is_accepted(manifest_of, config):
     assert mem_mb(config, "make_labels", manifest_of(300, 400, count=0)) > 0
 
 
@@ -325,9 +325,9 @@ def test_batches_are_those_of_the_stages():
     assert resources.VALIDATION_BATCH == losses.VALIDATION_BATCH
     # A package's function has the name of its module.
     saliency = importlib.import_module("pipeline.attribution.saliency")
-    judging = importlib.import_module("pipeline.attribution.faithfulness")
+    faithfulness = importlib.import_module("pipeline.attribution.faithfulness")
     assert resources.SALIENCY_PIXELS == saliency.PIXELS_AT_ONCE
-    assert resources.JUDGED_PIXELS == judging.PIXELS_AT_ONCE
+    assert resources.FAITHFULNESS_PIXELS == faithfulness.PIXELS_AT_ONCE
 
 
 def test_the_snakefile_does_not_wait_for_torch():
@@ -348,4 +348,4 @@ def test_a_damaged_manifest_is_left_to_the_job_that_needs_it(tmp_path):
     for name in ("manifest.csv", "classes.json"):
         (tmp_path / name).write_text('["ca', encoding="utf-8")
     files = SimpleNamespace(manifest=tmp_path / "manifest.csv", classes=tmp_path / "classes.json")
-    assert pictures_of(files) == Pictures()
+    assert dataset_size(files) == DatasetSize()

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")  # as most jobs of the workfl
 
 
 def with_statistics(model):
-    """Give batch norms statistics and parameters as training leaves them, none of them trivial."""
+    """Set nontrivial statistics and parameters of batch norms, as after training."""
     generator = torch.Generator().manual_seed(1)
     for part in norms_of(model):
         part.running_mean.uniform_(-0.2, 0.2, generator=generator)

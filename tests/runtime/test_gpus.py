@@ -108,7 +108,7 @@ def test_a_lock_that_cannot_be_read_is_named(tmp_path, monkeypatch, three):
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr("pathlib.Path.open", refuse)
-    with pytest.raises(UserError, match=r"wsss-gpu-0\.lock: this lock of a GPU cannot be opened"):
+    with pytest.raises(UserError, match=r"gpu-0\.lock: this lock file of a GPU cannot be opened"):
         gpus.claim_gpus(1, tmp_path)
 
 

@@ -51,7 +51,7 @@ def test_nothing_to_do_is_done():
 
 
 def work(value: int) -> int:
-    """Say which process works."""
+    """Return the id of the working process."""
     time.sleep(value / 100)
     return os.getpid()
 

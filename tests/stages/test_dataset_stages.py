@@ -111,11 +111,11 @@ def test_a_list_to_score_on_is_named_and_no_training_depends_on_it(demo, demo_co
     other = planned(score_list=None)
     assert photographs_section(plan) == photographs_section(other)
     settings = label_settings(plan.config, "cam", "crf")
-    assert settings["train split scored on"] == "scored.txt"
+    assert settings["train_split_scored_on"] == "scored.txt"
     assert label_settings(other.config, "cam", "crf") == {
-        key: value for key, value in settings.items() if key != "train split scored on"
+        key: value for key, value in settings.items() if key != "train_split_scored_on"
     }
-    with pytest.raises(UserError, match="score_list is a list to score on, expected masks beside"):
+    with pytest.raises(UserError, match=r"score_list lists .*, expected dataset\.masks too"):
         planned(masks=None)
 
 
