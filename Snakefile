@@ -35,23 +35,6 @@ pathvars:
     method="{classifier}/{maps}/{refinement}",
 
 
-# No rule makes a path with a name that the configuration lacks.
-wildcard_constraints:
-    classifier=plan.names_of("classifiers"),
-    attribution=plan.names_of("attributions"),
-    walk=plan.names_of("random_walks"),
-    maps=plan.names_of_maps(),
-    refinement=plan.names_of("refinements"),
-    split=plan.splits,
-    shard=r"\d+",
-    seed=r"\d+",
-    kind="pseudo_labels|predictions",
-    format="voc|coco|yolo|png|soft",
-    folder=plan.names_of("folders"),
-    archive="voc2012|sbd",
-    backbone="[^/]+",
-
-
 localrules:
     all,
     download_archive,  # the nodes of a cluster may have no network
@@ -88,3 +71,22 @@ include: "rules/quality.smk"
 include: "rules/comparison.smk"
 # Exports, report, scoreboard, and the estimate of a run.
 include: "rules/outputs.smk"
+
+
+# No rule makes a path with a name that the configuration lacks. This stands behind the rules: in
+# front of them, Snakemake would constrain paths before it replaces <run> and <method>, and the
+# wildcards of these would match anything.
+wildcard_constraints:
+    classifier=plan.names_of("classifiers"),
+    attribution=plan.names_of("attributions"),
+    walk=plan.names_of("random_walks"),
+    maps=plan.names_of_maps(),
+    refinement=plan.names_of("refinements"),
+    split=plan.splits,
+    shard=r"\d+",
+    seed=r"\d+",
+    kind="pseudo_labels|predictions",
+    format="voc|coco|yolo|png|soft",
+    folder=plan.names_of("folders"),
+    archive="voc2012|sbd",
+    backbone="[^/]+",

@@ -57,7 +57,7 @@ def workflow(tmp_path_factory) -> dict[str, Any]:
     """Read the rules, and the jobs of a configuration with every kind of score."""
     from tests.test_workflow import TINY
 
-    return read_workflow(tmp_path_factory.mktemp("rules"), TINY)
+    return read_workflow(tmp_path_factory.mktemp("rules"), TINY | {"seeds": [0]})
 
 
 @pytest.fixture

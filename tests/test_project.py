@@ -87,6 +87,14 @@ def test_downloads_and_records_run_where_snakemake_does(workflow):
     }  # fmt: skip
 
 
+def test_every_wildcard_of_an_output_is_constrained(rules):
+    """Also those that come from `<run>` and `<method>`: no rule makes what has no name."""
+    seen = {name for rule in rules.values() for name in rule["wildcards"]}
+    assert {"seed", "classifier", "maps", "refinement", "split"} <= seen
+    patterns = [pattern for rule in rules.values() for pattern in rule["patterns"]]
+    assert [pattern for pattern in patterns if re.search(r"{\w+}", pattern)] == []
+
+
 def test_rules_whose_cost_depends_on_the_images_request_it(rules):
     measured = {name for name, rule in rules.items() if "mem_mb" in rule["resources"]}
     assert measured == TRAINING | INFERENCE | PER_IMAGE

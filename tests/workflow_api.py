@@ -20,8 +20,8 @@ def read_workflow(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     -------
     dict
         ``rules``: of each rule, by name, the names of its inputs, outputs, params, resources and
-        wildcards, its paths (of the inputs those that no function returns), logs and stage, and
-        whether it is local. ``jobs``: the rule and the input files of each job.
+        wildcards, its paths (of the inputs those that no function returns), patterns of outputs,
+        logs and stage, and whether it is local. ``jobs``: the rule and the input files of each job.
     """
     path = folder / "workflow.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -42,6 +42,7 @@ def properties(workflow: Any, rule: Any) -> dict[str, Any]:
         "resources": [name for name in rule.resources if not name.startswith("_")],
         "wildcards": sorted(rule.wildcard_names),
         "paths": [str(path) for path in [*rule.input, *rule.output] if not callable(path)],
+        "patterns": [str(path) for path in rule.output],
         "log": [str(path) for path in rule.log],
         "conda": rule.conda_env is not None,
         "local": rule.name in workflow._localrules,
