@@ -1,4 +1,5 @@
-# Classifiers: pretrained weights, training, linear probes, class scores.
+# Classifiers: pretrained weights, training, linear probes, class scores, and images of what they
+# have learned.
 
 
 rule download_weights:
@@ -16,7 +17,7 @@ rule train_classifier:
     input:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
-        pretrained=lambda w: sources.classifier_weights(plan.at(w), w.classifier),
+        pretrained=job.classifier_weights,
     output:
         weights="<run>/classifiers/{classifier}/model.safetensors",
         history="<run>/classifiers/{classifier}/history.csv",
@@ -32,11 +33,9 @@ rule train_classifier:
     resources:
         **needs(CONFIG, "train_classifier"),
     params:
-        settings=lambda w: CLASSIFIERS[w.classifier],
-        seed=lambda w: plan.at(w).seed,
-        files=lambda w: sources.state_of_weights(
-            sources.classifier_weights(plan.at(w), w.classifier)
-        ),
+        settings=lookup("{classifier}", within=CONFIG["classifiers"]),
+        seed=job.seed,
+        files=state_of_weights(job.classifier_weights),
         code=code_digest("train_classifier"),
     script:
         "../pipeline/stages/train_classifier.py"
@@ -46,7 +45,7 @@ rule fit_probe:
     input:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
-        pretrained=lambda w: sources.pretrained(CONFIG, CLASSIFIERS[w.classifier]),
+        pretrained=job.probe_weights,
     output:
         weights="<run>/classifiers/{classifier}/model.safetensors",
     log:
@@ -61,11 +60,9 @@ rule fit_probe:
     resources:
         **needs(CONFIG, "fit_probe"),
     params:
-        settings=lambda w: CLASSIFIERS[w.classifier],
-        seed=lambda w: plan.at(w).seed,
-        files=lambda w: sources.state_of_weights(
-            sources.pretrained(CONFIG, CLASSIFIERS[w.classifier])
-        ),
+        settings=lookup("{classifier}", within=CONFIG["classifiers"]),
+        seed=job.seed,
+        files=state_of_weights(job.probe_weights),
         code=code_digest("fit_probe"),
     script:
         "../pipeline/stages/fit_probe.py"
@@ -73,7 +70,7 @@ rule fit_probe:
 
 rule classify:
     input:
-        manifest=lambda w: plan.at(w).manifest(w.split),
+        manifest=job.manifest,
         classes="<experiment>/dataset/classes.json",
         weights="<run>/classifiers/{classifier}/model.safetensors",
     output:
@@ -89,7 +86,55 @@ rule classify:
     params:
         max_size=CONFIG["classification"]["max_size"],
         shards=CONFIG["shards"],
-        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
+        precision=lookup("{classifier}/precision", within=CONFIG["classifiers"]),
         code=code_digest("classify"),
     script:
         "../pipeline/stages/classify.py"
+
+
+rule visualize_classes:
+    input:
+        classes="<experiment>/dataset/classes.json",
+        weights="<run>/classifiers/{classifier}/model.safetensors",
+    output:
+        grid="<run>/class_models/{classifier}.png",
+    log:
+        "<run>/logs/visualize_classes/{classifier}.log",
+    benchmark:
+        "<run>/benchmarks/visualize_classes/{classifier}.tsv"
+    conda:
+        "../envs/pipeline.yaml"
+    threads: 8
+    resources:
+        **needs(CONFIG, "visualize_classes"),
+    params:
+        settings=CONFIG.get("class_models"),
+        precision=settings.GRADIENT_PRECISION,
+        seed=job.seed,
+        code=code_digest("visualize_classes"),
+    script:
+        "../pipeline/stages/visualize_classes.py"
+
+
+rule visualize_units:
+    input:
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+        weights="<run>/classifiers/{classifier}/model.safetensors",
+    output:
+        grid="<run>/units/{classifier}.png",
+    log:
+        "<run>/logs/visualize_units/{classifier}.log",
+    benchmark:
+        "<run>/benchmarks/visualize_units/{classifier}.tsv"
+    conda:
+        "../envs/pipeline.yaml"
+    threads: 8
+    resources:
+        **needs(CONFIG, "visualize_units"),
+    params:
+        settings=CONFIG.get("units"),
+        precision=lookup("{classifier}/precision", within=CONFIG["classifiers"]),
+        code=code_digest("visualize_units"),
+    script:
+        "../pipeline/stages/visualize_units.py"

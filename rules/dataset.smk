@@ -28,9 +28,9 @@ rule download_archive:
     conda:
         "../envs/pipeline.yaml"
     resources:
-        url=lambda w: DOWNLOADS[w.archive]["url"],
+        url=lookup("{archive}/url", within=CONFIG["downloads"]),
     params:
-        checksum=lambda w: DOWNLOADS[w.archive]["checksum"],
+        checksum=lookup("{archive}/checksum", within=CONFIG["downloads"]),
     script:
         "../pipeline/stages/download_archive.py"
 
@@ -38,9 +38,9 @@ rule download_archive:
 rule assemble_devkit:
     input:
         voc="<downloads>/archives/voc2012",
-        sbd=sources.sbd_archive(CONFIG),
+        sbd=inputs.sbd_archive(CONFIG),
     output:
-        devkit=directory(sources.devkit(CONFIG)),
+        devkit=directory(inputs.devkit(CONFIG)),
     log:
         "<experiment>/logs/assemble_devkit.log",
     conda:
@@ -54,7 +54,7 @@ rule assemble_devkit:
 
 rule prepare_dataset:
     input:
-        sources=sources.dataset_sources(plan),
+        sources=inputs.dataset_sources(plan),
     output:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
@@ -67,9 +67,9 @@ rule prepare_dataset:
         "../envs/pipeline.yaml"
     threads: 8
     params:
-        dataset=sources.photographs_section(plan),
+        dataset=inputs.photographs_section(plan),
         seed=CONFIG["seed"],
-        files=lambda w: sources.state_of_photographs(plan),
+        files=job.state_of_photographs,
         code=code_digest("prepare_dataset"),
     script:
         "../pipeline/stages/prepare_dataset.py"
@@ -77,7 +77,7 @@ rule prepare_dataset:
 
 rule list_ground_truth:
     input:
-        sources=sources.truth_sources(plan),
+        sources=inputs.truth_sources(plan),
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
     output:
@@ -93,9 +93,9 @@ rule list_ground_truth:
         "../envs/pipeline.yaml"
     threads: 8
     params:
-        dataset=sources.dataset_section(plan),
+        dataset=inputs.dataset_section(plan),
         seed=CONFIG["seed"],
-        files=lambda w: sources.state_of_truth(plan),
+        files=job.state_of_truth,
         code=code_digest("list_ground_truth"),
     script:
         "../pipeline/stages/list_ground_truth.py"

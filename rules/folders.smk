@@ -12,9 +12,9 @@ rule list_folder:
         "../envs/pipeline.yaml"
     threads: 8
     params:
-        images=lambda w: FOLDERS[w.folder]["images"],
-        max_pixels=lambda w: FOLDERS[w.folder]["max_pixels"],
-        files=lambda w: sources.state_of_folder(Path(FOLDERS[w.folder]["images"])),
+        images=lookup("{folder}/images", within=CONFIG["folders"]),
+        max_pixels=lookup("{folder}/max_pixels", within=CONFIG["folders"]),
+        files=job.state_of_folder,
         code=code_digest("list_folder"),
     script:
         "../pipeline/stages/list_folder.py"
@@ -24,7 +24,7 @@ rule label_folder:
     input:
         manifest="<experiment>/folders/{folder}/manifest.csv",
         classes="<experiment>/dataset/classes.json",
-        class_scores=lambda w: plan.at(w).class_scores(w.classifier, w.folder),
+        class_scores=job.folder_class_scores,
     output:
         labeled="<run>/folders/{folder}/labeled/{classifier}.csv",
     log:
@@ -34,7 +34,7 @@ rule label_folder:
     conda:
         "../envs/pipeline.yaml"
     params:
-        confidence=lambda w: FOLDERS[w.folder]["confidence"],
+        confidence=lookup("{folder}/confidence", within=CONFIG["folders"]),
         code=code_digest("label_folder"),
     script:
         "../pipeline/stages/label_folder.py"
@@ -42,9 +42,9 @@ rule label_folder:
 
 rule predict_folder:
     input:
-        manifest=lambda w: plan.at(w).folder_manifest(w.folder, w.kind, w.classifier),
+        manifest=job.folder_manifest,
         classes="<experiment>/dataset/classes.json",
-        shards=lambda w: plan.at(w).kind_shards(w.kind, labels_path(w), w.folder),
+        shards=job.folder_labels,
     output:
         result=directory("<run>/folders/{folder}/{kind}/<method>"),
     log:
@@ -55,7 +55,7 @@ rule predict_folder:
         "../envs/pipeline.yaml"
     threads: 8
     params:
-        images=lambda w: FOLDERS[w.folder]["images"],
+        images=lookup("{folder}/images", within=CONFIG["folders"]),
         code=code_digest("predict_folder"),
     script:
         "../pipeline/stages/predict_folder.py"

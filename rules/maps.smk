@@ -3,10 +3,10 @@
 
 rule make_maps:
     input:
-        manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
+        manifest=job.labeled_manifest,
         classes="<experiment>/dataset/classes.json",
-        weights=lambda w: plan.at(w).map_weights(w.classifier, w.attribution),
-        previous=lambda w: plan.at(w).previous_maps(w),
+        weights=job.map_weights,
+        previous=job.previous_maps,
     output:
         maps="<run>/maps/{classifier}/{attribution}/{split}/{shard}.safetensors",
     log:
@@ -18,9 +18,9 @@ rule make_maps:
     resources:
         **needs(CONFIG, "make_maps"),
     params:
-        settings=lambda w: ATTRIBUTIONS[w.attribution],
+        settings=lookup("{attribution}", within=CONFIG["attributions"]),
         shards=CONFIG["shards"],
-        precision=lambda w: described.map_precision(CONFIG, w.classifier, w.attribution),
+        precision=job.map_precision,
         code=code_digest("make_maps"),
     script:
         "../pipeline/stages/make_maps.py"

@@ -1,17 +1,13 @@
-# Exports, the report, and the scoreboard of all experiments.
+# Exports, the report, the scoreboard of all experiments, and the estimate of what a run takes.
 
 
 rule export_labels:
     input:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
-        labels=lambda w: plan.at(w).export_shards(w.format, w.kind, labels_path(w))[
-            "labels"
-        ],
-        soft=lambda w: plan.at(w).export_shards(w.format, w.kind, labels_path(w))[
-            "soft"
-        ],
-        scores=lambda w: plan.at(w).export_scores(w.kind, labels_path(w)),
+        labels=job.exported_labels,
+        soft=job.exported_probabilities,
+        scores=job.exported_scores,
     output:
         export=directory("<run>/export/{format}/{kind}/<method>"),
     log:
@@ -23,10 +19,10 @@ rule export_labels:
     threads: 8
     params:
         method=labels_path,
-        splits=lambda w: plan.export_splits(w.kind),
-        settings=lambda w: described.export_settings(CONFIG, w.kind, labels_path(w)),
-        options=lambda w: described.export_options(CONFIG),
-        place=sources.place_of_links(plan),
+        splits=job.export_splits,
+        settings=job.export_settings,
+        options=job.export_options,
+        place=inputs.place_of_links(plan),
         code=code_digest("export_labels"),
     script:
         "../pipeline/stages/export_labels.py"
@@ -65,7 +61,7 @@ rule report:
     conda:
         "../envs/pipeline.yaml"
     params:
-        config=lambda w: described.method(CONFIG, plan.at(w).seed),
+        config=job.method,
         gallery=CONFIG["report"]["gallery"],
         code=code_digest("report"),
     script:
@@ -83,9 +79,9 @@ rule record_experiment:
         "../envs/pipeline.yaml"
     params:
         experiment=CONFIG["experiment"],
-        seed=lambda w: plan.at(w).seed,
-        config=described.method(CONFIG, CONFIG["seed"]),
-        results=lambda w: jobs.scored_results(plan.at(w)),
+        seed=job.seed,
+        config=settings.method(CONFIG, CONFIG["seed"]),
+        results=job.scored_results,
         code=code_digest("record_experiment"),
     script:
         "../pipeline/stages/record_experiment.py"
@@ -103,7 +99,21 @@ rule scoreboard:
     conda:
         "../envs/pipeline.yaml"
     params:
-        others=lambda w: known_records(Path("results"), besides=CONFIG["experiment"]),
+        others=job.state_of_records,
         code=code_digest("scoreboard"),
     script:
         "../pipeline/stages/scoreboard.py"
+
+
+rule estimate:
+    log:
+        "<experiment>/logs/estimate.log",
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        config=CONFIG,
+        snakefile=str(workflow.main_snakefile),
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+    script:
+        "../pipeline/stages/estimate.py"

@@ -5,11 +5,7 @@ rule compare_labels:
     input:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
-        labels=lambda w: [
-            shard
-            for method in plan.labels
-            for shard in plan.at(w).label_shards(method, w.split)
-        ],
+        labels=job.labels_of_all_methods,
     output:
         agreement="<run>/quality/agreement/{split}.csv",
     log:
@@ -30,13 +26,10 @@ rule assess_labels:
     input:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
-        maps=lambda w: plan.at(w).map_shards(maps_path(w).split("+")[0], w.split),
-        class_scores=lambda w: plan.at(w).class_scores(w.classifier, w.split),
-        figures=lambda w: [
-            f"{folder}.csv"
-            for folder in plan.at(w).label_shards(labels_path(w), w.split)
-        ],
-        agreement=lambda w: plan.at(w).label_agreement(w.split),
+        maps=job.maps_before_walk,
+        class_scores=job.class_scores,
+        figures=job.label_figures,
+        agreement=job.label_agreement,
     output:
         quality="<run>/quality/<method>/{split}.csv",
     log:
@@ -57,7 +50,7 @@ rule summarize_quality:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
         quality="<run>/quality/<method>/{split}.csv",
-        image_scores=lambda w: plan.at(w).label_image_scores(labels_path(w), w.split),
+        image_scores=job.label_image_scores,
     output:
         summary="<run>/quality/<method>/{split}.json",
     log:

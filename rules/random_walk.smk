@@ -18,9 +18,13 @@ rule make_affinity_labels:
     resources:
         **needs(CONFIG, "make_affinity_labels"),
     params:
-        foreground=lambda w: AFFINITY["confident_labels"]["foreground"],
-        background=lambda w: AFFINITY["confident_labels"]["background"],
-        crf=lambda w: AFFINITY["confident_labels"]["crf"],
+        foreground=lookup(
+            "affinity/confident_labels/foreground", within=CONFIG, default=None
+        ),
+        background=lookup(
+            "affinity/confident_labels/background", within=CONFIG, default=None
+        ),
+        crf=lookup("affinity/confident_labels/crf", within=CONFIG, default=None),
         code=code_digest("make_affinity_labels"),
     script:
         "../pipeline/stages/make_affinity_labels.py"
@@ -31,8 +35,8 @@ rule train_affinity:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
         classifier="<run>/classifiers/{classifier}/model.safetensors",
-        labels=lambda w: plan.at(w).affinity_shards(f"{w.classifier}/{w.attribution}"),
-        pretrained=lambda w: sources.affinity_pretrained(CONFIG, w.classifier),
+        labels=job.affinity_labels,
+        pretrained=job.affinity_weights,
     output:
         weights="<run>/affinity/{classifier}/{attribution}/model.safetensors",
         history="<run>/affinity/{classifier}/{attribution}/history.csv",
@@ -46,11 +50,9 @@ rule train_affinity:
     resources:
         **needs(CONFIG, "train_affinity"),
     params:
-        settings=described.affinity_training(CONFIG) if AFFINITY else None,
-        seed=lambda w: plan.at(w).seed,
-        files=lambda w: sources.state_of_weights(
-            sources.affinity_pretrained(CONFIG, w.classifier)
-        ),
+        settings=job.affinity_training,
+        seed=job.seed,
+        files=state_of_weights(job.affinity_weights),
         code=code_digest("train_affinity"),
     script:
         "../pipeline/stages/train_affinity.py"
@@ -58,7 +60,7 @@ rule train_affinity:
 
 rule propagate_maps:
     input:
-        manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
+        manifest=job.labeled_manifest,
         classes="<experiment>/dataset/classes.json",
         source="<run>/maps/{classifier}/{attribution}/{split}/{shard}.safetensors",
         weights="<run>/affinity/{classifier}/{attribution}/model.safetensors",
@@ -73,8 +75,8 @@ rule propagate_maps:
     resources:
         **needs(CONFIG, "propagate_maps"),
     params:
-        settings=lambda w: RANDOM_WALKS[w.walk],
-        precision=lambda w: AFFINITY["precision"],
+        settings=lookup("{walk}", within=CONFIG["random_walks"]),
+        precision=lookup("affinity/precision", within=CONFIG, default=None),
         code=code_digest("propagate_maps"),
     script:
         "../pipeline/stages/propagate_maps.py"

@@ -6,7 +6,7 @@ rule sweep_thresholds:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
         masks="<experiment>/dataset/masks.csv",
-        maps=lambda w: plan.at(w).map_shards(maps_path(w), w.split),
+        maps=job.maps,
         label_free="<run>/thresholds/{classifier}/{maps}/{split}.json",
     output:
         scores="<run>/scores/maps/{classifier}/{maps}/{split}.json",
@@ -22,7 +22,7 @@ rule sweep_thresholds:
         method=maps_path,
         thresholds=CONFIG["evaluation"]["thresholds"],
         rule=CONFIG["evaluation"]["label_free_rule"],
-        settings=lambda w: described.map_settings(CONFIG, w.maps),
+        settings=job.map_settings,
         code=code_digest("sweep_thresholds"),
     script:
         "../pipeline/stages/sweep_thresholds.py"
@@ -33,8 +33,8 @@ rule evaluate_labels:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
         masks="<experiment>/dataset/masks.csv",
-        labels=lambda w: plan.at(w).label_shards(labels_path(w), w.split),
-        threshold=lambda w: plan.at(w).threshold(labels_path(w)),
+        labels=job.labels,
+        threshold=job.threshold,
     output:
         scores="<run>/scores/pseudo_labels/<method>/{split}.json",
         images="<run>/scores/pseudo_labels/<method>/{split}.csv",
@@ -49,7 +49,7 @@ rule evaluate_labels:
     params:
         kind="pseudo_labels",
         method=labels_path,
-        settings=lambda w: described.label_settings(CONFIG, w.maps, w.refinement),
+        settings=job.label_settings,
         code=code_digest("evaluate"),
     script:
         "../pipeline/stages/evaluate.py"
@@ -60,7 +60,7 @@ use rule evaluate_labels as evaluate_predictions with:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
         masks="<experiment>/dataset/masks.csv",
-        labels=lambda w: plan.at(w).prediction_shards(labels_path(w), w.split),
+        labels=job.predictions,
         threshold=[],
     output:
         scores="<run>/scores/predictions/<method>/{split}.json",
@@ -73,7 +73,7 @@ use rule evaluate_labels as evaluate_predictions with:
     params:
         kind="predictions",
         method=labels_path,
-        settings=described.prediction_settings(CONFIG),
+        settings=settings.prediction_settings(CONFIG),
         code=code_digest("evaluate"),
 
 
@@ -83,7 +83,7 @@ rule evaluate_boxes:
         classes="<experiment>/dataset/classes.json",
         masks="<experiment>/dataset/masks.csv",
         boxes="<experiment>/dataset/boxes.csv",
-        labels=lambda w: plan.at(w).label_shards(labels_path(w), w.split),
+        labels=job.labels,
     output:
         scores="<run>/scores/boxes/<method>/{split}.json",
     log:

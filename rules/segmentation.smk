@@ -5,8 +5,8 @@ rule train_segmentation:
     input:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
-        labels=lambda w: plan.at(w).label_shards(labels_path(w)),
-        pretrained=lambda w: sources.pretrained(CONFIG, SEGMENTATION),
+        labels=job.training_labels,
+        pretrained=job.segmentation_weights,
     output:
         weights="<run>/segmentation/<method>/model.safetensors",
         history="<run>/segmentation/<method>/history.csv",
@@ -20,11 +20,9 @@ rule train_segmentation:
     resources:
         **needs(CONFIG, "train_segmentation"),
     params:
-        settings=lambda w: described.segmentation_training(CONFIG),
-        seed=lambda w: plan.at(w).seed,
-        files=lambda w: sources.state_of_weights(
-            sources.pretrained(CONFIG, SEGMENTATION)
-        ),
+        settings=job.segmentation_training,
+        seed=job.seed,
+        files=state_of_weights(job.segmentation_weights),
         code=code_digest("train_segmentation"),
     script:
         "../pipeline/stages/train_segmentation.py"
@@ -32,7 +30,7 @@ rule train_segmentation:
 
 rule predict_masks:
     input:
-        manifest=lambda w: plan.at(w).manifest(w.split),
+        manifest=job.manifest,
         classes="<experiment>/dataset/classes.json",
         weights="<run>/segmentation/<method>/model.safetensors",
     output:
@@ -46,9 +44,9 @@ rule predict_masks:
     resources:
         **needs(CONFIG, "predict_masks"),
     params:
-        settings=lambda w: PREDICTION,
+        settings=CONFIG["prediction"],
         shards=CONFIG["shards"],
-        precision=lambda w: SEGMENTATION["precision"],
+        precision=lookup("segmentation/precision", within=CONFIG, default=None),
         code=code_digest("predict_masks"),
     script:
         "../pipeline/stages/predict_masks.py"
@@ -56,7 +54,7 @@ rule predict_masks:
 
 rule predict_soft_masks:
     input:
-        manifest=lambda w: plan.at(w).manifest(w.split),
+        manifest=job.manifest,
         classes="<experiment>/dataset/classes.json",
         weights="<run>/segmentation/<method>/model.safetensors",
     output:
@@ -70,9 +68,9 @@ rule predict_soft_masks:
     resources:
         **needs(CONFIG, "predict_soft_masks"),
     params:
-        settings=lambda w: PREDICTION,
+        settings=CONFIG["prediction"],
         shards=CONFIG["shards"],
-        precision=lambda w: SEGMENTATION["precision"],
+        precision=lookup("segmentation/precision", within=CONFIG, default=None),
         code=code_digest("predict_soft_masks"),
     script:
         "../pipeline/stages/predict_soft_masks.py"

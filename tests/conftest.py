@@ -15,6 +15,7 @@ from PIL import Image
 
 from pipeline.config.resolve import resolve
 from pipeline.datasets.manifest import Record, write_classes, write_manifest, write_masks
+from tests.workflow_api import read_workflow
 
 REPOSITORY = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -49,6 +50,14 @@ def browser():
             opened = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
             yield opened
             opened.close()
+
+
+@pytest.fixture(scope="session")
+def workflow(tmp_path_factory) -> dict[str, Any]:
+    """Read the rules, and the jobs of a configuration with every kind of score."""
+    from tests.test_workflow import TINY
+
+    return read_workflow(tmp_path_factory.mktemp("rules"), TINY | {"seeds": [0]})
 
 
 @pytest.fixture

@@ -9,14 +9,11 @@ import tomllib
 import pytest
 import yaml
 
-from pipeline.config.resolve import resolve
-from pipeline.resources.requests import needs
+from pipeline.resources.requests import INFERENCE, PER_IMAGE, TRAINING
 from pipeline.runtime.stage import TRIGGERS
 from tests.conftest import REPOSITORY
 
-SHIPPED = yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8"))
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
-BLOCK = re.compile(r"^(?:use )?rule (\w+)(?: as (\w+) with)?:\n((?:    .*\n|\n)*)", re.MULTILINE)
 
 
 def lines(name):
@@ -53,53 +50,86 @@ def test_lock_files_stay_out_of_git():
     assert "uv.lock" in ignored and "results/" in ignored
 
 
-def rules():
-    text = (REPOSITORY / "Snakefile").read_text(encoding="utf-8")
-    return {new or name: body for name, new, body in BLOCK.findall(text) if name != "all"}
+STAGES = sorted(path.stem for path in (REPOSITORY / "pipeline/stages").glob("[!_]*.py"))
+#: Rules that run the stage of another name, by stage.
+SHARED = {"evaluate": {"evaluate_labels", "evaluate_predictions"}}
 
 
-def names_in(body, section):
-    """Give the keywords of a section of a rule, as snakefmt lays them out."""
-    found = re.search(rf"^    {section}:\n((?:        .*\n|\n)*)", body, re.MULTILINE)
-    return set(re.findall(r"^        (\w+)=", found[1], re.MULTILINE)) if found else set()
+@pytest.fixture(scope="module")
+def rules(workflow):
+    """All rules by name, without the target rule."""
+    return {name: rule for name, rule in workflow["rules"].items() if name != "all"}
 
 
-def test_every_stage_has_a_rule_and_every_rule_a_stage():
-    scripts = {re.search(r'"pipeline/stages/(\w+)\.py"', body) for body in rules().values()}
-    used = {found[1] for found in scripts if found}
-    assert used == {path.stem for path in (REPOSITORY / "pipeline/stages").glob("[!_]*.py")}
-    assert len(rules()) == 40
+def readers(workflow, rules, file):
+    """Find the rules that are given a file, whether they name it or a function returns it."""
+    given = {name for name, rule in rules.items() if any(file in path for path in rule["paths"])}
+    return given | {job["rule"] for job in workflow["jobs"] if any(file in p for p in job["input"])}
 
 
-@pytest.mark.parametrize("rule", rules())
-def test_a_rule_names_its_files_as_its_stage_names_its_arguments(rule):
-    body = rules()[rule]
-    stage = "evaluate" if rule in {"evaluate_labels", "evaluate_predictions"} else rule
-    function = getattr(importlib.import_module(f"pipeline.stages.{stage}"), stage)
-    parameters = inspect.signature(function).parameters
-    assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
-    given = set().union(*(names_in(body, part) for part in ("input", "output", "params")))
-    wildcards = set(re.findall(r"{{(\w+)}}", body)) | {"threads"}
-    # What is downloaded is known by its checksum: other code does not make it another file.
-    assert ("code" in given) != (rule.startswith("download_") or rule == "estimate")
-    assert given - TRIGGERS <= parameters.keys()
-    resources = names_in(body, "resources")
-    if f'**needs(CONFIG, "{rule}")' in body:
-        resources |= needs(resolve(SHIPPED), rule).keys()
-    assert parameters.keys() - wildcards <= given | resources
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_its_rules(rules, stage):
+    assert {n for n, rule in rules.items() if rule["stage"] == stage} == SHARED.get(stage, {stage})
 
 
-def test_only_scoring_and_the_report_are_given_masks():
-    seeing = {rule for rule, body in rules().items() if "masks" in names_in(body, "input")}
-    assert seeing == {
-        "sweep_thresholds", "evaluate_labels", "evaluate_boxes", "evaluate_predictions", "localize",
-        "report",
+def test_every_rule_has_a_stage_a_log_and_an_environment(rules):
+    for name, rule in rules.items():
+        assert rule["stage"] in STAGES, name
+        (log,) = rule["log"]
+        assert f"/logs/{name}" in log
+        assert rule["conda"], name
+
+
+def test_downloads_and_records_run_where_snakemake_does(workflow):
+    local = {name for name, rule in workflow["rules"].items() if rule["local"]}
+    assert local == {
+        "all", "download_archive", "download_weights", "estimate", "record_experiment",
     }  # fmt: skip
 
 
-def test_only_scoring_and_the_report_are_given_true_boxes():
-    seeing = {rule for rule, body in rules().items() if "dataset/boxes.csv" in body}
-    assert seeing == {"list_ground_truth", "evaluate_boxes", "localize", "report"}
+def test_every_wildcard_of_an_output_is_constrained(rules):
+    """Also those that come from `<run>` and `<method>`: no rule makes what has no name."""
+    seen = {name for rule in rules.values() for name in rule["wildcards"]}
+    assert {"seed", "classifier", "maps", "refinement", "split"} <= seen
+    patterns = [pattern for rule in rules.values() for pattern in rule["patterns"]]
+    assert [pattern for pattern in patterns if re.search(r"{\w+}", pattern)] == []
+
+
+def test_rules_whose_cost_depends_on_the_images_request_it(rules):
+    measured = {name for name, rule in rules.items() if "mem_mb" in rule["resources"]}
+    assert measured == TRAINING | INFERENCE | PER_IMAGE
+    assert all({"runtime", "gpu"} <= set(rules[name]["resources"]) for name in measured)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_rule_names_its_files_as_its_stage_names_its_arguments(rules, stage):
+    function = getattr(importlib.import_module(f"pipeline.stages.{stage}"), stage)
+    parameters = inspect.signature(function).parameters
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
+    for name in SHARED.get(stage, {stage}):
+        rule = rules[name]
+        given = {*rule["input"], *rule["output"], *rule["params"]}
+        # Downloads are known by their checksum: other code does not make them other files.
+        assert ("code" in given) != (name.startswith("download_") or name == "estimate")
+        assert given - TRIGGERS <= parameters.keys()
+        possible = {*given, *rule["wildcards"], *rule["resources"], "threads"}
+        assert parameters.keys() <= possible
+
+
+def test_only_scoring_and_the_report_are_given_masks(workflow, rules):
+    assert readers(workflow, rules, "dataset/masks.csv") == {
+        "list_ground_truth", "sweep_thresholds", "evaluate_labels", "evaluate_boxes",
+        "evaluate_predictions", "localize", "report",
+    }  # fmt: skip
+    assert {name for name, rule in rules.items() if "masks" in rule["input"]} == readers(
+        workflow, rules, "dataset/masks.csv"
+    ) - {"list_ground_truth"}
+
+
+def test_only_scoring_and_the_report_are_given_true_boxes(workflow, rules):
+    assert readers(workflow, rules, "dataset/boxes.csv") == {
+        "list_ground_truth", "evaluate_boxes", "localize", "report",
+    }  # fmt: skip
 
 
 def test_an_experiment_stands_on_its_own():
@@ -138,7 +168,7 @@ def test_every_text_file_is_read_and_written_as_utf_8():
 SHOWN = re.compile(r"--configfile ((?:[^\s`#()-][^\s`#()]* ?)*)")
 
 
-def test_commands_that_are_shown_have_no_target_behind_configfile():
+def test_commands_that_are_shown_have_no_target_behind_configfile(rules):
     """Snakemake takes all that follows --configfile for files, up to the next option."""
     assert SHOWN.findall("snakemake a --configfile b.yaml c -n") == ["b.yaml c "]
     suffixes = {".py", ".yaml", ".md", ".txt"}
@@ -151,7 +181,7 @@ def test_commands_that_are_shown_have_no_target_behind_configfile():
         for word in command.split()
     ]
     assert len(shown) > 10
-    targets = {word for word in shown if word in rules() or word.startswith("results/")}
+    targets = {word for word in shown if word in rules or word.startswith("results/")}
     assert targets == set()
 
 

@@ -1,7 +1,6 @@
 """The workflow on a real SLURM of one machine: jobs that die there, and what the next run makes."""
 
 import importlib.util
-import re
 import subprocess
 import time
 from collections import defaultdict
@@ -17,7 +16,6 @@ from pipeline.resources.requests import INFERENCE, PER_IMAGE, TRAINING
 from tests.conftest import REPOSITORY
 from tests.test_workflow import TINY, command
 
-SNAKEFILE = (REPOSITORY / "Snakefile").read_text(encoding="utf-8")
 SCRIPTS = REPOSITORY / "tests/slurm"
 #: Exit code of tests/slurm/up where a machine cannot have a SLURM of ours.
 REFUSED = 2
@@ -218,10 +216,9 @@ def test_the_profile_keeps_what_the_default_one_sets():
     assert default.items() <= profile(PROFILE).items()
 
 
-def test_the_profile_groups_rules_that_there_are():
-    rules = set(re.findall(r"^(?:use )?rule (?:\w+ as )?(\w+)", SNAKEFILE, re.MULTILINE))
+def test_the_profile_groups_rules_that_there_are(workflow):
     settings = profile(PROFILE)
-    assert settings["groups"].keys() <= rules
+    assert settings["groups"].keys() <= workflow["rules"].keys()
     assert settings["group-components"].keys() <= set(settings["groups"].values())
     # What has needs of its own is no small job.
     assert not settings["groups"].keys() & (TRAINING | INFERENCE | PER_IMAGE)

@@ -392,7 +392,7 @@ def test_seeds_share_the_data_set_and_nothing_else(finished, tmp_path):
 def test_a_second_checkout_runs_its_own_code(tmp_path):
     # Snakemake itself does not quote the path of Python.
     checkout = tmp_path / "it's a [second] checkout"
-    for name in ("pipeline", "profiles"):
+    for name in ("pipeline", "profiles", "rules"):
         shutil.copytree(REPOSITORY / name, checkout / name)
     shutil.copy(REPOSITORY / "Snakefile", checkout)
     (checkout / "pipeline/stages/generate_demo.py").write_text(

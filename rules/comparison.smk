@@ -1,52 +1,4 @@
-# Attribution methods side by side, and what classifiers have learned.
-
-
-rule visualize_classes:
-    input:
-        classes="<experiment>/dataset/classes.json",
-        weights="<run>/classifiers/{classifier}/model.safetensors",
-    output:
-        grid="<run>/class_models/{classifier}.png",
-    log:
-        "<run>/logs/visualize_classes/{classifier}.log",
-    benchmark:
-        "<run>/benchmarks/visualize_classes/{classifier}.tsv"
-    conda:
-        "../envs/pipeline.yaml"
-    threads: 8
-    resources:
-        **needs(CONFIG, "visualize_classes"),
-    params:
-        settings=CLASS_MODELS,
-        precision=described.GRADIENT_PRECISION,
-        seed=lambda w: plan.at(w).seed,
-        code=code_digest("visualize_classes"),
-    script:
-        "../pipeline/stages/visualize_classes.py"
-
-
-rule visualize_units:
-    input:
-        manifest="<experiment>/dataset/manifest.csv",
-        classes="<experiment>/dataset/classes.json",
-        weights="<run>/classifiers/{classifier}/model.safetensors",
-    output:
-        grid="<run>/units/{classifier}.png",
-    log:
-        "<run>/logs/visualize_units/{classifier}.log",
-    benchmark:
-        "<run>/benchmarks/visualize_units/{classifier}.tsv"
-    conda:
-        "../envs/pipeline.yaml"
-    threads: 8
-    resources:
-        **needs(CONFIG, "visualize_units"),
-    params:
-        settings=UNITS,
-        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
-        code=code_digest("visualize_units"),
-    script:
-        "../pipeline/stages/visualize_units.py"
+# Attribution methods side by side: localization, faithfulness, and the table of both.
 
 
 rule localize:
@@ -55,8 +7,8 @@ rule localize:
         classes="<experiment>/dataset/classes.json",
         masks="<experiment>/dataset/masks.csv",
         boxes="<experiment>/dataset/boxes.csv",
-        class_scores=lambda w: plan.at(w).class_scores(w.classifier, w.split),
-        maps=lambda w: plan.at(w).map_shards(maps_path(w), w.split),
+        class_scores=job.class_scores,
+        maps=job.maps,
     output:
         scores="<run>/scores/localization/{classifier}/{maps}/{split}.json",
         pairs="<run>/scores/localization/{classifier}/{maps}/{split}.csv",
@@ -68,7 +20,7 @@ rule localize:
         "../envs/pipeline.yaml"
     threads: 8
     params:
-        settings=lambda w: COMPARISON["localization"],
+        settings=lookup("comparison/localization", within=CONFIG, default=None),
         method=maps_path,
         code=code_digest("localize"),
     script:
@@ -80,7 +32,7 @@ rule evaluate_faithfulness:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
         weights="<run>/classifiers/{classifier}/model.safetensors",
-        maps=lambda w: plan.at(w).map_shards(maps_path(w), w.split),
+        maps=job.maps,
     output:
         scores="<run>/scores/faithfulness/{classifier}/{maps}/{split}.json",
         pairs="<run>/scores/faithfulness/{classifier}/{maps}/{split}.csv",
@@ -94,10 +46,10 @@ rule evaluate_faithfulness:
     resources:
         **needs(CONFIG, "evaluate_faithfulness"),
     params:
-        settings=lambda w: COMPARISON["faithfulness"],
-        max_size=lambda w: COMPARISON["max_size"],
+        settings=lookup("comparison/faithfulness", within=CONFIG, default=None),
+        max_size=lookup("comparison/max_size", within=CONFIG, default=None),
         method=maps_path,
-        precision=lambda w: CLASSIFIERS[w.classifier]["precision"],
+        precision=lookup("{classifier}/precision", within=CONFIG["classifiers"]),
         code=code_digest("evaluate_faithfulness"),
     script:
         "../pipeline/stages/evaluate_faithfulness.py"
@@ -122,7 +74,7 @@ rule compare_attributions:
         "../envs/pipeline.yaml"
     params:
         methods=plan.compared,
-        split=lambda w: COMPARISON["split"],
+        split=lookup("comparison/split", within=CONFIG, default=None),
         code=code_digest("compare_attributions"),
     script:
         "../pipeline/stages/compare_attributions.py"

@@ -3,7 +3,7 @@
 
 rule choose_threshold:
     input:
-        maps=lambda w: plan.at(w).map_shards(maps_path(w), w.split),
+        maps=job.maps,
     output:
         thresholds="<run>/thresholds/{classifier}/{maps}/{split}.json",
     log:
@@ -21,10 +21,10 @@ rule choose_threshold:
 
 rule make_labels:
     input:
-        manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
+        manifest=job.labeled_manifest,
         classes="<experiment>/dataset/classes.json",
         maps="<run>/maps/{classifier}/{maps}/{split}/{shard}.safetensors",
-        threshold=lambda w: plan.at(w).threshold(labels_path(w)),
+        threshold=job.threshold,
     output:
         figures="<run>/pseudo_labels/<method>/{split}/{shard}.csv",
         labels=directory("<run>/pseudo_labels/<method>/{split}/{shard}"),
@@ -38,10 +38,12 @@ rule make_labels:
     resources:
         **needs(CONFIG, "make_labels"),
     params:
-        background=lambda w: described.background(CONFIG, w.refinement),
-        crf=lambda w: REFINEMENTS[w.refinement]["crf"],
-        graph_cut=lambda w: REFINEMENTS[w.refinement]["graph_cut"],
-        uncertain_below=lambda w: REFINEMENTS[w.refinement]["uncertain_below"],
+        background=job.background,
+        crf=lookup("{refinement}/crf", within=CONFIG["refinements"]),
+        graph_cut=lookup("{refinement}/graph_cut", within=CONFIG["refinements"]),
+        uncertain_below=lookup(
+            "{refinement}/uncertain_below", within=CONFIG["refinements"]
+        ),
         code=code_digest("make_labels"),
     script:
         "../pipeline/stages/make_labels.py"
@@ -49,10 +51,10 @@ rule make_labels:
 
 rule make_soft_labels:
     input:
-        manifest=lambda w: plan.at(w).manifest(w.split, w.classifier),
+        manifest=job.labeled_manifest,
         classes="<experiment>/dataset/classes.json",
         maps="<run>/maps/{classifier}/{maps}/{split}/{shard}.safetensors",
-        threshold=lambda w: plan.at(w).threshold(labels_path(w)),
+        threshold=job.threshold,
     output:
         soft_labels=directory("<run>/soft_pseudo_labels/<method>/{split}/{shard}"),
     log:
@@ -65,9 +67,9 @@ rule make_soft_labels:
     resources:
         **needs(CONFIG, "make_soft_labels"),
     params:
-        background=lambda w: described.background(CONFIG, w.refinement),
-        crf=lambda w: REFINEMENTS[w.refinement]["crf"],
-        graph_cut=lambda w: REFINEMENTS[w.refinement]["graph_cut"],
+        background=job.background,
+        crf=lookup("{refinement}/crf", within=CONFIG["refinements"]),
+        graph_cut=lookup("{refinement}/graph_cut", within=CONFIG["refinements"]),
         code=code_digest("make_soft_labels"),
     script:
         "../pipeline/stages/make_soft_labels.py"

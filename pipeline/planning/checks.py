@@ -1,0 +1,66 @@
+"""The checks that run whenever the Snakefile is read, before there is a job."""
+
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from snakemake.exceptions import WorkflowError
+
+from pipeline.config.resolve import refuse_repeated_keys, resolve
+from pipeline.errors import UserError, readable
+from pipeline.planning import preflight
+from pipeline.planning.network_check import check_networks
+from pipeline.planning.plan import Plan, use_own_package
+from pipeline.runtime.copies import mend_times
+
+#: Snakemake's own, which shows on the terminal: this is called while the Snakefile is read.
+logger = logging.getLogger("snakemake.logging")
+#: Notes of the configurations whose networks could be built.
+NETWORKS = Path(".snakemake/wsss-networks")
+
+
+def checked_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:
+    """Check the configuration, this machine and the working folder, and return the plan.
+
+    Jobs are processes of their own, which read the Snakefile again: they check the configuration
+    alone.
+
+    Parameters
+    ----------
+    workflow : snakemake.workflow.Workflow
+    config : mapping
+        The configuration as it was given.
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    WorkflowError
+        With a message for the user.
+    """
+    use_own_package()
+    preflight.use_utf8()
+    preflight.quote_interpreter()
+    try:
+        refuse_repeated_keys(workflow.configfiles)
+        plan = Plan(resolve(config))
+        if workflow.is_main_process:
+            _check_surroundings(plan, workflow.current_basedir)
+            check_networks(plan, NETWORKS)
+    except UserError as error:
+        raise WorkflowError(error) from error
+    return plan
+
+
+def _check_surroundings(plan: Plan, checkout: Any) -> None:
+    """Check the paths, the user's files and the locks, and mend the times in a copy."""
+    surroundings = [sys.executable, checkout, Path.cwd()]
+    if problems := list(preflight.problems(plan, surroundings)):
+        raise WorkflowError(readable("; ".join(problems)))
+    if locked := preflight.announce_run(plan.home):
+        logger.warning(locked)
+    mend_times()

@@ -1,0 +1,232 @@
+"""Input and params functions of the rules: what a job reads, from its wildcards."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline.planning import inputs, jobs, settings
+from pipeline.planning.plan import Plan, labels_path, maps_path
+from pipeline.report.records import known_records
+
+#: Files of a job, from its wildcards.
+InputFunction = Callable[[Any], list[str]]
+
+
+class RuleInputs:
+    """What the jobs of a plan read.
+
+    Each method takes the wildcards of a job, as Snakemake passes them to a function that stands
+    in the place of input files or of a parameter. Files are those of the run that the job is
+    part of: the wildcard ``seed`` selects it, where a configuration has several seeds.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan of all runs.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.config = plan.config
+
+    # Manifests -----------------------------------------------------------------------------
+
+    def manifest(self, wildcards: Any) -> str:
+        """Return the manifest of a split."""
+        return self.plan.at(wildcards).manifest(wildcards.split)
+
+    def labeled_manifest(self, wildcards: Any) -> str:
+        """Return the manifest of a split with the labels that maps are made of."""
+        return self.plan.at(wildcards).manifest(wildcards.split, wildcards.classifier)
+
+    def folder_manifest(self, wildcards: Any) -> str:
+        """Return the manifest that the results of a folder are made with."""
+        run = self.plan.at(wildcards)
+        return run.folder_manifest(wildcards.folder, wildcards.kind, wildcards.classifier)
+
+    # Weights -------------------------------------------------------------------------------
+
+    def classifier_weights(self, wildcards: Any) -> list[str]:
+        """Return the weights that the training of a classifier starts from."""
+        return inputs.classifier_weights(self.plan.at(wildcards), wildcards.classifier)
+
+    def probe_weights(self, wildcards: Any) -> list[str]:
+        """Return the pretrained weights behind a linear probe."""
+        return inputs.pretrained(self.config, self.config["classifiers"][wildcards.classifier])
+
+    def affinity_weights(self, wildcards: Any) -> list[str]:
+        """Return the pretrained weights that an affinity network starts from."""
+        return inputs.affinity_pretrained(self.config, wildcards.classifier)
+
+    def segmentation_weights(self, _wildcards: Any) -> list[str]:
+        """Return the pretrained weights that a segmentation network starts from."""
+        return inputs.pretrained(self.config, self.config["segmentation"])
+
+    def map_weights(self, wildcards: Any) -> str:
+        """Return the trained network that makes maps."""
+        return self.plan.at(wildcards).map_weights(wildcards.classifier, wildcards.attribution)
+
+    # Class scores, maps and labels ---------------------------------------------------------
+
+    def class_scores(self, wildcards: Any) -> list[str]:
+        """Return the tables of a classifier's scores on a split."""
+        return self.plan.at(wildcards).class_scores(wildcards.classifier, wildcards.split)
+
+    def folder_class_scores(self, wildcards: Any) -> list[str]:
+        """Return the tables of a classifier's scores on a folder."""
+        return self.plan.at(wildcards).class_scores(wildcards.classifier, wildcards.folder)
+
+    def previous_maps(self, wildcards: Any) -> list[str]:
+        """Return the maps of the previous self-training round that a shard is averaged with."""
+        return self.plan.at(wildcards).previous_maps(wildcards)
+
+    def maps(self, wildcards: Any) -> list[str]:
+        """Return the maps of one method on a split."""
+        return self.plan.at(wildcards).map_shards(maps_path(wildcards), wildcards.split)
+
+    def maps_before_walk(self, wildcards: Any) -> list[str]:
+        """Return the maps of one method on a split, without its random walk."""
+        attribution = maps_path(wildcards).split("+", maxsplit=1)[0]
+        return self.plan.at(wildcards).map_shards(attribution, wildcards.split)
+
+    def affinity_labels(self, wildcards: Any) -> list[str]:
+        """Return the labels that an affinity network is trained on."""
+        method = f"{wildcards.classifier}/{wildcards.attribution}"
+        return self.plan.at(wildcards).affinity_shards(method)
+
+    def threshold(self, wildcards: Any) -> list[str]:
+        """Return the file of the background threshold, where a rule chooses it."""
+        return self.plan.at(wildcards).threshold(labels_path(wildcards))
+
+    def training_labels(self, wildcards: Any) -> list[str]:
+        """Return the pseudo-labels that a segmentation network is trained on."""
+        return self.plan.at(wildcards).label_shards(labels_path(wildcards))
+
+    def labels(self, wildcards: Any) -> list[str]:
+        """Return the pseudo-labels of one method on a split."""
+        return self.plan.at(wildcards).label_shards(labels_path(wildcards), wildcards.split)
+
+    def label_figures(self, wildcards: Any) -> list[str]:
+        """Return the tables that are written with the pseudo-labels of one method on a split."""
+        return [f"{folder}.csv" for folder in self.labels(wildcards)]
+
+    def labels_of_all_methods(self, wildcards: Any) -> list[str]:
+        """Return the pseudo-labels of every method on a split."""
+        run = self.plan.at(wildcards)
+        methods = self.plan.labels
+        return [path for method in methods for path in run.label_shards(method, wildcards.split)]
+
+    def predictions(self, wildcards: Any) -> list[str]:
+        """Return the predictions of one segmentation network on a split."""
+        return self.plan.at(wildcards).prediction_shards(labels_path(wildcards), wildcards.split)
+
+    def label_agreement(self, wildcards: Any) -> list[str]:
+        """Return the table of the agreement between methods on a split, if there are several."""
+        return self.plan.at(wildcards).label_agreement(wildcards.split)
+
+    def label_image_scores(self, wildcards: Any) -> list[str]:
+        """Return the scores per image of the pseudo-labels on a split, where there are masks."""
+        run = self.plan.at(wildcards)
+        return run.label_image_scores(labels_path(wildcards), wildcards.split)
+
+    # Results -------------------------------------------------------------------------------
+
+    def folder_labels(self, wildcards: Any) -> list[str]:
+        """Return the pseudo-labels or predictions of a folder."""
+        run = self.plan.at(wildcards)
+        return run.kind_shards(wildcards.kind, labels_path(wildcards), wildcards.folder)
+
+    def exported_labels(self, wildcards: Any) -> list[str]:
+        """Return the label images of an export; none where it is of probabilities."""
+        return self._exported(wildcards)["labels"]
+
+    def exported_probabilities(self, wildcards: Any) -> list[str]:
+        """Return the probabilities of an export; none where it is of label images."""
+        return self._exported(wildcards)["soft"]
+
+    def exported_scores(self, wildcards: Any) -> list[str]:
+        """Return the scores on the data card of an export."""
+        return self.plan.at(wildcards).export_scores(wildcards.kind, labels_path(wildcards))
+
+    def _exported(self, wildcards: Any) -> dict[str, list[str]]:
+        run = self.plan.at(wildcards)
+        return run.export_shards(wildcards.format, wildcards.kind, labels_path(wildcards))
+
+    # Settings ------------------------------------------------------------------------------
+
+    def seed(self, wildcards: Any) -> int:
+        """Return the seed of the run."""
+        return self.plan.at(wildcards).seed
+
+    def affinity_training(self, _wildcards: Any) -> dict[str, Any]:
+        """Return the settings of the training of an affinity network."""
+        return settings.affinity_training(self.config)
+
+    def segmentation_training(self, _wildcards: Any) -> dict[str, Any]:
+        """Return the settings of the training of a segmentation network."""
+        return settings.segmentation_training(self.config)
+
+    def map_precision(self, wildcards: Any) -> str:
+        """Return the arithmetic of the network that makes maps."""
+        return settings.map_precision(self.config, wildcards.classifier, wildcards.attribution)
+
+    def background(self, wildcards: Any) -> dict[str, Any]:
+        """Return the settings of the background's score."""
+        return settings.background(self.config, wildcards.refinement)
+
+    def map_settings(self, wildcards: Any) -> dict[str, Any]:
+        """Return the settings that are printed with the scores of maps."""
+        return settings.map_settings(self.config, wildcards.maps)
+
+    def label_settings(self, wildcards: Any) -> dict[str, Any]:
+        """Return the settings that are printed with the scores of pseudo-labels."""
+        return settings.label_settings(self.config, wildcards.maps, wildcards.refinement)
+
+    def export_splits(self, wildcards: Any) -> list[str]:
+        """Return the splits of an export."""
+        return self.plan.export_splits(wildcards.kind)
+
+    def export_settings(self, wildcards: Any) -> dict[str, Any]:
+        """Return the settings on the data card of an export."""
+        return settings.export_settings(self.config, wildcards.kind, labels_path(wildcards))
+
+    def export_options(self, _wildcards: Any) -> dict[str, Any]:
+        """Return the settings of the files of an export."""
+        return settings.export_options(self.config)
+
+    def method(self, wildcards: Any) -> dict[str, Any]:
+        """Return the part of the configuration that decides the results of the run."""
+        return settings.method(self.config, self.seed(wildcards))
+
+    def scored_results(self, wildcards: Any) -> list[dict[str, Any]]:
+        """Return the scores of the run, with the jobs behind each."""
+        return jobs.scored_results(self.plan.at(wildcards))
+
+    # States: what reruns a rule though none of its input files is newer --------------------
+
+    def state_of_photographs(self, _wildcards: Any) -> str:
+        """Digest the photographs and tables of the user's data set."""
+        return inputs.state_of_photographs(self.plan)
+
+    def state_of_truth(self, _wildcards: Any) -> str:
+        """Digest the masks and boxes of the user's data set."""
+        return inputs.state_of_truth(self.plan)
+
+    def state_of_folder(self, wildcards: Any) -> str:
+        """Digest the images of a folder."""
+        return inputs.state_of_folder(Path(self.config["folders"][wildcards.folder]["images"]))
+
+    def state_of_records(self, _wildcards: Any) -> list[str]:
+        """Digest the records of other experiments."""
+        return known_records(Path("results"), besides=self.config["experiment"])
+
+
+def state_of_weights(weights: InputFunction) -> Callable[[Any], str]:
+    """Return the params function that digests the user's files among a rule's weights.
+
+    Parameters
+    ----------
+    weights : callable
+        The input function of the weights.
+    """
+    return lambda wildcards: inputs.state_of_weights(weights(wildcards))

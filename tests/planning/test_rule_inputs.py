@@ -1,0 +1,83 @@
+"""What jobs read, by their wildcards."""
+
+from types import SimpleNamespace
+
+import pytest
+from snakemake.io import ancient
+
+from pipeline.config.resolve import resolve
+from pipeline.planning.contents import state_of
+from pipeline.planning.plan import Plan
+from pipeline.planning.rule_inputs import RuleInputs, state_of_weights
+
+WILDCARDS = {
+    "seed": "7", "classifier": "puzzle", "attribution": "cam", "maps": "cam+rw",
+    "refinement": "crf", "split": "val", "shard": "1",
+}  # fmt: skip
+RUN = "results/demo/seed-7"
+
+
+@pytest.fixture
+def job(demo_config):
+    return RuleInputs(Plan(resolve(demo_config | {"seeds": [3, 7], "shards": 2})))
+
+
+@pytest.fixture
+def wildcards():
+    return SimpleNamespace(**WILDCARDS)
+
+
+def test_files_are_those_of_the_run_and_the_split(job, wildcards):
+    def shards(stem, suffix=""):
+        return [f"{RUN}/{stem}/{shard}{suffix}" for shard in (0, 1)]
+
+    assert job.seed(wildcards) == 7
+    assert job.manifest(wildcards) == "results/demo/dataset/manifest.csv"
+    assert job.class_scores(wildcards) == shards("class_scores/puzzle/val", ".csv")
+    assert job.maps(wildcards) == shards("maps/puzzle/cam+rw/val", ".safetensors")
+    assert job.maps_before_walk(wildcards) == shards("maps/puzzle/cam/val", ".safetensors")
+    assert job.affinity_labels(wildcards) == shards("affinity/puzzle/cam/labels")
+    assert job.labels(wildcards) == shards("pseudo_labels/puzzle/cam+rw/crf/val")
+    assert job.label_figures(wildcards) == shards("pseudo_labels/puzzle/cam+rw/crf/val", ".csv")
+    assert job.predictions(wildcards) == shards("predictions/puzzle/cam+rw/crf/val")
+
+
+def test_a_network_is_trained_on_the_train_split_whatever_its_job_is_of(job, wildcards):
+    assert job.training_labels(wildcards) == [
+        f"{RUN}/pseudo_labels/puzzle/cam+rw/crf/train/{shard}" for shard in (0, 1)
+    ]
+
+
+def test_all_methods_are_compared_within_one_run(job, wildcards):
+    found = job.labels_of_all_methods(wildcards)
+    assert found == [
+        f"{RUN}/pseudo_labels/{method}/val/{shard}"
+        for method in job.plan.labels
+        for shard in (0, 1)
+    ]
+    assert len(found) == 2 * len(job.plan.labels) > 2
+
+
+def test_an_export_is_of_label_images_or_of_probabilities(demo_config, wildcards):
+    method = "puzzle/cam+rw/crf"
+    export = {"pseudo_labels": [method], "formats": ["voc", "soft"]}
+    job = RuleInputs(Plan(resolve(demo_config | {"shards": 1, "export": export})))
+    of = {"kind": "pseudo_labels", "classifier": "puzzle", "maps": "cam+rw", "refinement": "crf"}
+    images = SimpleNamespace(format="voc", **of)
+    assert job.exported_labels(images) == [f"results/demo/pseudo_labels/{method}/train/0"]
+    assert job.exported_probabilities(images) == []
+    soft = SimpleNamespace(format="soft", **of)
+    assert job.exported_probabilities(soft) == [f"results/demo/soft_pseudo_labels/{method}/train/0"]
+    assert job.exported_labels(soft) == []
+
+
+def test_the_users_weights_are_known_by_content_and_downloads_are_not(tmp_path, wildcards):
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(b"weights")
+    given = state_of_weights(lambda _wildcards: [ancient(str(path))])
+    before = given(wildcards)
+    assert before == state_of([path]) != ""
+    path.write_bytes(b"other weights")
+    assert given(wildcards) not in ("", before)
+    assert state_of_weights(lambda _wildcards: [str(path)])(wildcards) == ""
+    assert state_of_weights(lambda _wildcards: [])(wildcards) == ""

@@ -1,0 +1,77 @@
+"""What Snakemake makes of the Snakefile: all rules, and the jobs of one configuration."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SNAKEFILE = Path(__file__).parents[1] / "Snakefile"
+
+
+def read_workflow(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the rules and the jobs of a configuration; nothing is run.
+
+    Another process reads the Snakefile, since that changes the environment and the working folder.
+
+    Returns
+    -------
+    dict
+        ``rules``: of each rule, by name, the names of its inputs, outputs, params, resources and
+        wildcards, its paths (of the inputs those that no function returns), patterns of outputs,
+        logs and stage, and whether it is local. ``jobs``: the rule and the input files of each job.
+    """
+    path = folder / "workflow.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    command = [sys.executable, __file__, str(path)]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    workflow: dict[str, Any] = json.loads(done.stdout)
+    return workflow
+
+
+def properties(workflow: Any, rule: Any) -> dict[str, Any]:
+    """Return the properties of a rule that tests look at."""
+    return {
+        "stage": Path(rule.script).stem if rule.script else None,
+        "input": list(rule.input.keys()),
+        "output": list(rule.output.keys()),
+        "params": list(rule.params.keys()),
+        "resources": [name for name in rule.resources if not name.startswith("_")],
+        "wildcards": sorted(rule.wildcard_names),
+        "paths": [str(path) for path in [*rule.input, *rule.output] if not callable(path)],
+        "patterns": [str(path) for path in rule.output],
+        "log": [str(path) for path in rule.log],
+        "conda": rule.conda_env is not None,
+        "local": rule.name in workflow._localrules,
+    }
+
+
+def main(path: Path) -> None:
+    """Print the workflow of a configuration file as JSON."""
+    from snakemake.api import SnakemakeApi
+    from snakemake.settings import types
+
+    with SnakemakeApi(types.OutputSettings(quiet={types.Quietness.ALL})) as api:
+        opened = api.workflow(
+            resource_settings=types.ResourceSettings(cores=1),
+            config_settings=types.ConfigSettings(configfiles=[path]),
+            # As a job reads the Snakefile: without the checks of the machine and the networks.
+            workflow_settings=types.WorkflowSettings(exec_mode=types.ExecMode.SUBPROCESS),
+            snakefile=SNAKEFILE,
+        )
+        opened.dag(types.DAGSettings())
+        workflow = opened._workflow
+        workflow._prepare_dag(forceall=True, ignore_incomplete=True, lock_warn_only=True)
+        workflow._build_dag()
+        jobs = [
+            {"rule": job.rule.name, "input": list(map(str, job.input))} for job in workflow.dag.jobs
+        ]
+        rules = {rule.name: properties(workflow, rule) for rule in workflow.rules}
+    json.dump({"rules": rules, "jobs": jobs}, sys.stdout)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
