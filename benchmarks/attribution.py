@@ -76,8 +76,8 @@ def ours(network: Scores, method: str) -> Mapper:
     """Return a method of this pipeline."""
 
     def maps(images: Tensor, classes: Sequence[int]) -> Tensor:
-        wanted = torch.tensor(classes, device=images.device)
-        return METHODS[method](network.classifier, images, wanted)
+        indices = torch.tensor(classes, device=images.device)
+        return METHODS[method](network.classifier, images, indices)
 
     return maps
 
@@ -184,18 +184,18 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     network = make_network(options.backbone).to(options.device)
     network.classifier.backbone.requires_grad_(not TOOLS[tool].frozen)
     images = make_batch(batch, options, network.classifier).to(options.device)
-    images, wanted = channels_last(images), range(classes)
+    images, indices = channels_last(images), range(classes)
     theirs, own = TOOLS[tool].make(network, method), ours(network, method)
     theirs(images.new_zeros(1, 3, 64, 64), [0])
     before = peak_memory(options.device)
-    maps = theirs(images, wanted)
-    times = [seconds_of(theirs, images, wanted)]
+    maps = theirs(images, indices)
+    times = [seconds_of(theirs, images, indices)]
     peak = peak_memory(options.device) - before
-    expected = own(images, wanted)
-    own_times = [seconds_of(own, images, wanted)]
+    expected = own(images, indices)
+    own_times = [seconds_of(own, images, indices)]
     while sum(times) + sum(own_times) < options.seconds:
-        times.append(seconds_of(theirs, images, wanted))
-        own_times.append(seconds_of(own, images, wanted))
+        times.append(seconds_of(theirs, images, indices))
+        own_times.append(seconds_of(own, images, indices))
     difference = (scaled(maps, options.size) - scaled(expected, options.size)).abs()
     return {
         "seconds": median(times),

@@ -104,10 +104,10 @@ def labeled_probabilities(
     size = strided_size((image.shape[0], image.shape[1]), stride)
     if len(classes) == 0:
         return np.zeros((0, *size), dtype=np.float16), np.zeros(0, dtype=np.float32)
-    wanted = torch.as_tensor(np.append(0, classes), device=next(model.parameters()).device)
+    kept = torch.as_tensor(np.append(0, classes), device=next(model.parameters()).device)
     views = [
         F.interpolate(
-            logits.float().softmax(dim=1)[:, wanted],
+            logits.float().softmax(dim=1)[:, kept],
             size, mode="bilinear", align_corners=False, antialias=True,
         )
         for logits in views_of(model, image, model, scales=scales, flip=flip, max_size=max_size)
