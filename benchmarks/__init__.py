@@ -1,1 +1,1 @@
-"""Claims of speed, each against a stated rival in the same run."""
+"""Speed benchmarks. Each one measures a stated reference in the same run."""

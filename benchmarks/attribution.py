@@ -1,20 +1,22 @@
-"""Class maps of several classes an image: ours against torchcam's and pytorch-grad-cam's.
+"""Class maps of several classes per image: this pipeline, torchcam and pytorch-grad-cam.
 
     python benchmarks/attribution.py [--backbone NAME] [--images FOLDER] [--size H W] [--threads N]
 
-All have one network of random weights, the same images and its last layer; one scale, no flip.
-"documented" is as a rival's own pages show: torchcam makes one forward pass, and a call a class
-on the graph that is kept; pytorch-grad-cam a call a class, each through the network and back.
-At its "best", the backbone is frozen, so that no backward pass enters it and nothing is kept
-for one, and pytorch-grad-cam has copies of an image, one a class, in one batch. torchcam's
-maps are taken before it scales them; pytorch-grad-cam cannot but scale and resize its own.
+All tools use the same network with random weights, its last layer and the same images, at one
+scale and without flips. "documented" follows the documentation of a tool: torchcam runs one
+forward pass and one call for each class on the retained graph; pytorch-grad-cam runs one forward
+and backward pass for each class. In the "best" variant the backbone is frozen, so that it needs
+no backward pass and no memory for one, and pytorch-grad-cam processes one copy of an image for
+each class in one batch. The maps of torchcam are used before it scales them. pytorch-grad-cam
+always scales and resizes its maps.
 
-Every case runs in a process of its own, so that its peak memory, on top of the process after
-one small image, is its own. "time / ours" is of medians of calls that take turns with ours
-there, until the maps lie in the CPU's memory. "difference" is the largest one from our maps,
-all resized and scaled to [0, 1] as pytorch-grad-cam does it. The class layer's weights are
-large, as the epsilon of that tool's Grad-CAM++ must not count; torchcam's Grad-CAM++ lacks the
-denominator and is another method (see tests/attribution/test_peers.py). Prints Markdown tables.
+Each case runs in a process of its own. Its peak memory is measured relative to the process after
+one small image. "time / ours" is the ratio of median times. Calls alternate with ours in the same
+process, and they end when the maps are in CPU memory. "difference" is the largest difference
+from our maps, after all maps are resized and scaled to [0, 1] by pytorch-grad-cam's code. The
+weights of the class layer are large, so that the epsilon in that tool's Grad-CAM++ has no effect.
+torchcam's Grad-CAM++ has no denominator and is a different method (see
+tests/attribution/test_peers.py). Prints Markdown tables.
 """
 
 import argparse
@@ -50,12 +52,12 @@ from pipeline.runtime.device import channels_last
 Mapper = Callable[[Tensor, Sequence[int]], Tensor]
 
 CLASSES, STRIDE, STEEPNESS = 20, 16, 1e4
-#: Pairs of an image and a class in one call to pytorch-grad-cam in its best way.
+#: Pairs of image and class in one call to pytorch-grad-cam in its best variant.
 COPIES_AT_ONCE = 32
 
 
 class Scores(nn.Module):
-    """A classifier as the rivals want it: a module for the last layer, a tensor of scores."""
+    """A classifier with the interface of the other tools: a last layer and a tensor of scores."""
 
     def __init__(self, classifier: CamClassifier) -> None:
         super().__init__()
@@ -66,22 +68,22 @@ class Scores(nn.Module):
         """Map (N, 3, H, W) images to (N, C) scores."""
         features: Tensor = self.classifier.backbone.forward_features(images)  # type: ignore[operator]
         if torch.is_grad_enabled() and not features.requires_grad:
-            features.requires_grad_()  # above a frozen backbone the graph begins here
+            features.requires_grad_()  # the graph starts here if the backbone is frozen
         return self.classifier.pool(self.classifier.head(self.last(features)))
 
 
 def ours(network: Scores, method: str) -> Mapper:
-    """Give this pipeline's method."""
+    """Return a method of this pipeline."""
 
     def maps(images: Tensor, classes: Sequence[int]) -> Tensor:
-        wanted = torch.tensor(classes, device=images.device)
-        return METHODS[method](network.classifier, images, wanted)
+        indices = torch.tensor(classes, device=images.device)
+        return METHODS[method](network.classifier, images, indices)
 
     return maps
 
 
 def torchcam_calls(network: Scores, method: str) -> Mapper:
-    """Give torchcam's method: one forward pass, a call a class."""
+    """Return a method of torchcam: one forward pass, one call for each class."""
     kinds = {"grad-cam": torchcam.GradCAM, "grad-cam-pp": torchcam.GradCAMpp}
     plain = torchcam.CAM(network, "last", "classifier.head") if method == "cam" else None
     extractor: Any = plain or kinds[method](network, "last")
@@ -97,7 +99,7 @@ def torchcam_calls(network: Scores, method: str) -> Mapper:
 
 
 def pytorch_grad_cam_calls(network: Scores, method: str, at_once: int | None = None) -> Mapper:
-    """Give pytorch-grad-cam's method: a call a class, or so many images and classes a call."""
+    """Return a method of pytorch-grad-cam: one call per class or per ``at_once`` pairs."""
     kinds = {"grad-cam": "GradCAM", "grad-cam-pp": "GradCAMPlusPlus"}
     peer = getattr(pytorch_grad_cam, kinds[method])(network, [network.last])
 
@@ -115,7 +117,7 @@ def pytorch_grad_cam_calls(network: Scores, method: str, at_once: int | None = N
 
 
 class Tool(NamedTuple):
-    """One way to make maps."""
+    """One way to compute maps."""
 
     make: Callable[[Scores, str], Mapper]
     methods: Sequence[str]
@@ -135,7 +137,7 @@ TOOLS = {
 
 
 def make_network(backbone: str) -> Scores:
-    """Make the network, with the same random weights on every call."""
+    """Create the network with the same random weights in every call."""
     torch.manual_seed(0)
     settings = {"backbone": backbone, "pretrained": False, "output_stride": STRIDE}
     classifier = create_classifier(settings | {"pooling": "gap"}, CLASSES)
@@ -144,31 +146,31 @@ def make_network(backbone: str) -> Scores:
 
 
 def make_batch(count: int, options: argparse.Namespace, model: CamClassifier) -> Tensor:
-    """Give the first photographs of the folder, or else noise, normalized."""
+    """Return the first images of the folder, or noise without a folder, normalized."""
     if options.images is None:
         return torch.randn(count, 3, *options.size, generator=torch.Generator().manual_seed(0))
     files = sorted(options.images.glob("*.jpg"))[:count]
     if len(files) < count:
         raise SystemExit(f"{options.images}: {len(files)} files end in .jpg, expected {count}")
-    pictures = [resize(read_rgb(file), options.size) for file in files]
-    return torch.from_numpy(np.stack([normalize(p, model.mean, model.std) for p in pictures]))
+    images = [resize(read_rgb(file), options.size) for file in files]
+    return torch.from_numpy(np.stack([normalize(i, model.mean, model.std) for i in images]))
 
 
 def scaled(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Resize and scale maps to [0, 1] as pytorch-grad-cam does; its own stay as they are."""
+    """Resize and scale maps to [0, 1] with the code of pytorch-grad-cam."""
     flat = maps.float().flatten(0, 1).cpu().numpy()
     return torch.from_numpy(scale_cam_image(scale_cam_image(flat, (size[1], size[0]))))
 
 
 def seconds_of(function: Mapper, images: Tensor, classes: Sequence[int]) -> float:
-    """Give how long a call takes until the maps lie in the CPU's memory."""
+    """Measure the seconds of a call until the maps are in CPU memory."""
     started = time.perf_counter()
     function(images, classes).cpu()
     return time.perf_counter() - started
 
 
 def peak_memory(device: str) -> int:
-    """Give the most bytes that the GPU's tensors, or this process, have had so far."""
+    """Return the peak memory of the GPU's tensors, or of this process, in bytes."""
     if device == "cuda":
         return int(torch.cuda.max_memory_allocated())
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -182,18 +184,18 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     network = make_network(options.backbone).to(options.device)
     network.classifier.backbone.requires_grad_(not TOOLS[tool].frozen)
     images = make_batch(batch, options, network.classifier).to(options.device)
-    images, wanted = channels_last(images), range(classes)
+    images, indices = channels_last(images), range(classes)
     theirs, own = TOOLS[tool].make(network, method), ours(network, method)
     theirs(images.new_zeros(1, 3, 64, 64), [0])
     before = peak_memory(options.device)
-    maps = theirs(images, wanted)
-    times = [seconds_of(theirs, images, wanted)]
+    maps = theirs(images, indices)
+    times = [seconds_of(theirs, images, indices)]
     peak = peak_memory(options.device) - before
-    expected = own(images, wanted)
-    own_times = [seconds_of(own, images, wanted)]
+    expected = own(images, indices)
+    own_times = [seconds_of(own, images, indices)]
     while sum(times) + sum(own_times) < options.seconds:
-        times.append(seconds_of(theirs, images, wanted))
-        own_times.append(seconds_of(own, images, wanted))
+        times.append(seconds_of(theirs, images, indices))
+        own_times.append(seconds_of(own, images, indices))
     difference = (scaled(maps, options.size) - scaled(expected, options.size)).abs()
     return {
         "seconds": median(times),
@@ -204,7 +206,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 
 def table(batch: int, classes: int) -> None:
-    """Print the table of all tools, each case in a fresh process with this one's options."""
+    """Print the table of all tools; each case runs in a new process with the same options."""
     print(f"\nBatch of {batch}, {classes} class(es) an image:\n")
     print("| method | tool | images/s | maps/s | time / ours | memory | difference |")
     print("|---|---|---|---|---|---|---|")
@@ -231,7 +233,7 @@ def main() -> None:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if gpu else "cpu")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="images a batch")
     parser.add_argument("--classes", type=int, nargs="+", default=[1, 3, 20], help="at most 20")
-    parser.add_argument("--seconds", type=float, default=10, help="least time of a case")
+    parser.add_argument("--seconds", type=float, default=10, help="minimum time of a case")
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.case:

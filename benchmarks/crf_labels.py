@@ -1,12 +1,12 @@
-"""Labels by a dense CRF: the published loop against one that uses all cores.
+"""Labels by a dense CRF: a sequential loop as in published code, and all cores.
 
     python benchmarks/crf_labels.py [--threads N] [--images FOLDER] [--count N]
 
-The rival is one process that goes through the images one by one and calls pydensecrf as published
-code does: the label of the strongest map, unaries of it, both kernels, ten iterations. Ours is
-`map_images` with as many processes as there are cores, their start included. Maps are a blob a
-class. "difference" is the largest share of an image's pixels with another label. Prints a Markdown
-table.
+The reference is one process that labels one image after another and calls pydensecrf as published
+code does: unaries from the label of the strongest map, both kernels, ten iterations. Ours is
+`map_images` with one process for each core, including the start of the processes. The map of each
+class is a blob. "difference" is the largest share of pixels in an image with different labels.
+Prints a Markdown table.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pydensecrf.utils import unary_from_labels
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.turns import Way, Work, make_parser, pictures, print_table, take_turns
+from benchmarks.turns import Way, Work, image_files, make_parser, print_table, take_turns
 from pipeline.io.arrays import ClassMaps
 from pipeline.io.images import read_rgb, strided_size
 from pipeline.refinement.labels import labeler_of, upsampled
@@ -37,7 +37,7 @@ CRF = {
 
 
 def blobs(height: int, width: int) -> ClassMaps:
-    """Give maps of two classes, each a blob, for an image of that size."""
+    """Return maps of two classes, each a blob, for an image of a given size."""
     rows, columns = strided_size((height, width), 4)
     y, x = np.mgrid[:rows, :columns]
     centers = ((0.4, 0.3), (0.6, 0.7))
@@ -47,7 +47,7 @@ def blobs(height: int, width: int) -> ClassMaps:
 
 
 def published_label(file: Path) -> NDArray[np.uint8]:
-    """Label one image as published code does: threshold, CRF, class numbers."""
+    """Label one image as in published code: threshold, CRF, class numbers."""
     image = read_rgb(file)
     height, width = image.shape[:2]
     full = upsampled(blobs(height, width))
@@ -68,14 +68,14 @@ def published_label(file: Path) -> NDArray[np.uint8]:
 
 
 def our_label(file: Path) -> NDArray[np.uint8]:
-    """Label one image as a job of the workflow does."""
+    """Label one image as in a job of the workflow."""
     image = read_rgb(file)
     maps = blobs(image.shape[0], image.shape[1])
     return labeler_of(BACKGROUND, CRF, None)(maps, image).label_image(None)
 
 
 def published(_options: argparse.Namespace) -> Work:
-    """Prepare the rival's process."""
+    """Prepare the process of the reference."""
     cv2.setNumThreads(1)
 
     def work(files: Sequence[Path]) -> None:
@@ -86,7 +86,7 @@ def published(_options: argparse.Namespace) -> Work:
 
 
 def ours(options: argparse.Namespace) -> Work:
-    """Prepare this pipeline's process, which starts the others."""
+    """Prepare the main process of this pipeline, which starts the workers."""
 
     def work(files: Sequence[Path]) -> None:
         for _ in map_images(our_label, files, workers=options.threads, what="labels"):
@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = make_parser(__doc__, seconds=60)
     options = parser.parse_args(arguments)
     ways = [Way("published loop", published), Way(f"ours, {options.threads} process(es)", ours)]
-    with pictures(options) as files:
+    with image_files(options) as files:
         shares = [float((published_label(f) != our_label(f)).mean()) for f in files[:2]]
         kind = f"{options.count} images of 2 classes, {CRF['iterations']} iterations"
         print(f"{kind}; difference {max(shares):.0e}\n")

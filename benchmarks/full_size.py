@@ -1,15 +1,15 @@
-"""What the whole VOC 2012 recipe would take on this machine, from what it does in a minute.
+"""Estimate of the full VOC 2012 recipe on this machine, from measurements of a minute.
 
     python benchmarks/full_size.py [--backbones NAME ...] [--device cuda]
 
-Puzzle-CAM's recipe: the classifier with its puzzle module learns from 10,582 images for 15 epochs,
-the affinity network for 3, the segmentation network for 50, all on crops of 512; class maps of all
-training images at 4 scales and mirrored, and predictions of 1,449 images likewise. Operations an
-image are counted for each network. Hours are at the operations a second that training steps and
-class maps are measured to do here with one backbone, as `training.py` and `inference.py` do: an
-extrapolation wherever the backbone is another one. Loading is left out (see `loading.py`). Prints
-Markdown tables, and the entry of this machine for pipeline/resources/rates.yaml, from which runs
-are estimated.
+Puzzle-CAM's recipe: the classifier with its puzzle module is trained on 10,582 images for 15
+epochs, the boundary network for 3, and the segmentation network for 50, all on crops of 512. Class
+maps of all training images and predictions of 1,449 images are computed at 4 scales with mirror
+images. Operations per image are counted for each network. Rates of training steps and class maps
+are measured on this machine with one backbone, as in `training.py` and `inference.py`, and hours
+are computed from them. For other backbones this is an extrapolation. Loading is left out (see
+`loading.py`). Prints Markdown tables and an entry of this machine for
+pipeline/resources/rates.yaml, which estimates of runs are computed from.
 """
 
 import argparse
@@ -31,9 +31,9 @@ from benchmarks.turns import (
     WIDTH,
     Way,
     add_network_options,
+    image_files,
     make_parser,
     network_of,
-    pictures,
     take_turns,
 )
 from pipeline.io.images import scaled_size
@@ -52,11 +52,11 @@ class Stage(NamedTuple):
     Attributes
     ----------
     kind : {"training", "inference"}
-        Which measured rate it runs at.
+        Measured rate that applies to the stage.
     images : int
-        Images, times the epochs.
+        Number of images times number of epochs.
     operations : callable
-        Counts the operations an image with a backbone.
+        Function from a backbone to the operations per image.
     """
 
     kind: str
@@ -65,7 +65,7 @@ class Stage(NamedTuple):
 
 
 def affinity_training(backbone: str) -> float:
-    """Count an image's operations in the affinity network's training, whose backbone is frozen."""
+    """Count the operations per image of training the boundary network; its backbone is frozen."""
     with torch.device("meta"), torch.no_grad():
         model = BoundaryNetwork(create_backbone(backbone, output_stride=16)).eval()
         images = torch.empty(1, 3, CROP, CROP)
@@ -74,17 +74,18 @@ def affinity_training(backbone: str) -> float:
 
 
 def segmentation_training(backbone: str) -> float:
-    """Count an image's operations in the segmentation network's training."""
+    """Count the operations per image of training the segmentation network."""
     return WITH_BACKWARD * _forward_of_segmentation_network(backbone, (CROP, CROP))
 
 
 def segmentation_inference(backbone: str) -> float:
-    """Count an image's operations in a prediction over scales and mirrors."""
+    """Count the operations per image of a prediction over scales and flips."""
     sizes = [scaled_size((HEIGHT, WIDTH), scale) for scale in SCALES]
     return 2 * sum(_forward_of_segmentation_network(backbone, size) for size in sizes)
 
 
 def _forward_of_segmentation_network(backbone: str, size: tuple[int, int]) -> int:
+    """Count the operations of a forward pass of the segmentation network."""
     with torch.device("meta"), torch.no_grad():
         model = SegmentationNetwork(backbone, 21, decoder="full").eval()
         return operations(lambda: model(torch.empty(1, 3, *size)))
@@ -106,10 +107,10 @@ STAGES = {
 
 
 def achieved(options: argparse.Namespace) -> dict[str, float]:
-    """Measure operations a second of this pipeline's training steps and of its class maps."""
+    """Measure the operations per second of training steps and of class maps."""
     backbone = network_of(options)
     jobs = 1 if options.device == "cuda" else options.threads
-    with pictures(options) as files:
+    with image_files(options) as files:
         items = repeated(files, options.batch * options.steps)
         step = take_turns([Way("step", training.ours)], items, options)["step"]
         maps = take_turns([Way("maps", inference.ours, jobs)], files, options)["maps"]
@@ -121,7 +122,7 @@ def achieved(options: argparse.Namespace) -> dict[str, float]:
 
 
 def print_hours(rates: dict[str, float], backbones: list[str]) -> None:
-    """Print operations and hours of every stage with every backbone."""
+    """Print operations and hours of all stages with all backbones."""
     print("| backbone | stage | images x epochs | 10^9 operations an image | hours |")
     print("|---|---|---|---|---|")
     for backbone in backbones:
@@ -135,7 +136,7 @@ def print_hours(rates: dict[str, float], backbones: list[str]) -> None:
 
 
 def entry(machine: str, rates: dict[str, float], backbone: str) -> str:
-    """Give what pipeline/resources/rates.yaml says of a machine."""
+    """Return the entry of a machine in pipeline/resources/rates.yaml."""
     rounded = {kind: float(f"{rate:.3g}") for kind, rate in rates.items()}
     by_backbone = {kind: {backbone: rate, "other": rate} for kind, rate in rounded.items()}
     return yaml.safe_dump([{"name": f"hours on {machine}", **by_backbone}], sort_keys=False)
@@ -146,9 +147,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = make_parser(__doc__, seconds=60)
     add_network_options(parser, batch=4)
     add_side(parser)
-    parser.add_argument("--backbones", nargs="+", default=[*BACKBONES], help="what to reckon for")
+    parser.add_argument("--backbones", nargs="+", default=[*BACKBONES], help="backbones to list")
     parser.add_argument("--scales", type=float, nargs="+", default=SCALES)
-    parser.add_argument("--steps", type=int, default=2, help="training steps a turn")
+    parser.add_argument("--steps", type=int, default=2, help="training steps per turn")
     parser.add_argument("--megabytes", type=int, default=512, help="size of the copied array")
     options = parser.parse_args(arguments)
     found: dict[str, Any] = measure(options)

@@ -1,12 +1,12 @@
-"""Graph cut: where the time goes, OpenCV's engine against PyMaxflow's, and more processes.
+"""Graph cut: time of each step, OpenCV's solver and PyMaxflow's, and scaling over processes.
 
     python benchmarks/graph_cut.py [--images FOLDER] [--count N] [--size H W]
 
-Pictures are photographs of a folder, or else drawn: two textured things before a textured
-ground. The map of each is a blob in its middle. All times are of one thread. The rival solves
-the very problem of the frozen mode - the same mixtures, the same weights of neighbors - with
-PyMaxflow (Boykov and Kolmogorov 2004); "excess energy" is what its partition has more than
-OpenCV's, relative to the energy. Prints Markdown tables.
+Images are photographs of a folder, or they are drawn: two textured objects on a textured
+background. The map of each image is a blob in its center. All times are measured with one thread.
+The reference solves the problem of the frozen mode, with the same mixtures and neighbor weights,
+with PyMaxflow (Boykov and Kolmogorov 2004). "excess energy" is the energy of its cut minus that of
+OpenCV's, relative to the latter. Prints Markdown tables.
 """
 
 import argparse
@@ -40,12 +40,12 @@ from pipeline.refinement.graph_cut import (
 )
 from pipeline.runtime.parallel import map_images
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 MODES = ("frozen", "iterative")
 
 
-def drawn(height: int, width: int, seed: int) -> Picture:
-    """Give two things and a ground, each of two colors that run into each other, with noise."""
+def drawn(height: int, width: int, seed: int) -> Image:
+    """Draw two objects and a background, each a gradient of two colors with noise."""
     draw = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     shade = cv2.GaussianBlur(draw.normal(size=(height, width)), (0, 0), 9)
@@ -56,19 +56,19 @@ def drawn(height: int, width: int, seed: int) -> Picture:
         inside = (y / height - cy) ** 2 + (x / width - cx) ** 2 < 0.04
         texture = colors[index, 0] + shade[..., None] * (colors[index, 1] - colors[index, 0])
         image = np.where(inside[..., None], texture, image)
-    noisy: Picture = np.clip(image + draw.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+    noisy: Image = np.clip(image + draw.normal(0, 12, image.shape), 0, 255).astype(np.uint8)
     return noisy
 
 
 def blob(height: int, width: int) -> NDArray[np.float32]:
-    """Give a map that falls off from the picture's middle."""
+    """Return a map that decreases from the center of the image."""
     y, x = np.mgrid[:height, :width]
     distance = (y / height - 0.5) ** 2 + (x / width - 0.5) ** 2
     strength: NDArray[np.float32] = np.exp(-distance / 0.04).astype(np.float32)
     return strength
 
 
-def rival(image: Picture, background: ColorModel, foreground: ColorModel) -> NDArray[np.bool_]:
+def reference(image: Image, background: ColorModel, foreground: ColorModel) -> NDArray[np.bool_]:
     """Solve the problem of :func:`minimum_cut` with PyMaxflow."""
     graph = maxflow.Graph[float]()
     nodes = graph.add_grid_nodes(image.shape[:2])
@@ -81,8 +81,8 @@ def rival(image: Picture, background: ColorModel, foreground: ColorModel) -> NDA
     return found
 
 
-def neighbor_weights(image: Picture) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
-    """Give the weight of each pixel's edge to its neighbor, for each of 4 directions."""
+def neighbor_weights(image: Image) -> list[tuple[NDArray[np.float64], NDArray[np.int64]]]:
+    """Return the weight of each pixel's edge to its neighbor, for each of 4 directions."""
     pixels = image.astype(np.float64)
     height, width = image.shape[:2]
     found, total, pairs = [], 0.0, 0
@@ -101,9 +101,9 @@ def neighbor_weights(image: Picture) -> list[tuple[NDArray[np.float64], NDArray[
 
 
 def energy(
-    mask: NDArray[np.bool_], image: Picture, background: ColorModel, foreground: ColorModel
+    mask: NDArray[np.bool_], image: Image, background: ColorModel, foreground: ColorModel
 ) -> float:
-    """Give what a cut minimizes."""
+    """Compute the energy that a cut minimizes."""
     unary = np.where(mask, -foreground.log_likelihood(image), -background.log_likelihood(image))
     total = float(unary.sum(dtype=np.float64))
     for weights, structure in neighbor_weights(image):
@@ -113,19 +113,19 @@ def energy(
 
 
 def timed(seconds: list[float], function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call a function and note how long it took."""
+    """Call a function and append its seconds to a list."""
     started = time.perf_counter()
     result = function(*arguments)
     seconds.append(time.perf_counter() - started)
     return result
 
 
-def parts(pictures: Sequence[Picture]) -> None:
-    """Print the table of single steps."""
+def parts(images: Sequence[Image]) -> None:
+    """Print the table of the steps."""
     seconds: dict[str, list[float]] = defaultdict(list)
     excess, agreement = [], []
     settings = GraphCutSettings()
-    for image in pictures:
+    for image in images:
         strength = blob(*image.shape[:2])
         tags = timed(seconds["tags"], tag_pixels, strength, settings)
         models = [
@@ -135,7 +135,7 @@ def parts(pictures: Sequence[Picture]) -> None:
         timed(seconds["likelihoods (each of 2)"], models[0].log_likelihood, image)
         cut = timed(seconds["likelihoods and cut, OpenCV"], minimum_cut, image, *models)
         timed(seconds["5 refits and cuts, OpenCV"], refitted_cut, image, cut, *models, 5)
-        peer = timed(seconds["likelihoods and cut, PyMaxflow"], rival, image, *models)
+        peer = timed(seconds["likelihoods and cut, PyMaxflow"], reference, image, *models)
         own = energy(cut.foreground, image, *models)
         excess.append((energy(peer, image, *models) - own) / own)
         agreement.append(float((peer == cut.foreground).mean()))
@@ -149,27 +149,27 @@ def parts(pictures: Sequence[Picture]) -> None:
     print(f"pixels, excess energy {min(excess):.0e} to {max(excess):.0e}\n")
 
 
-def work(settings: GraphCutSettings, image: Picture) -> bool:
-    """Do all of one picture's work in a worker."""
+def work(settings: GraphCutSettings, image: Image) -> bool:
+    """Compute the cut of one image in a worker."""
     cv2.setNumThreads(0)
     return bool(cut_class(image, blob(*image.shape[:2]), settings).foreground.any())
 
 
-def scaling(pictures: Sequence[Picture]) -> None:
-    """Print pictures a second by mode and number of processes.
+def scaling(images: Sequence[Image]) -> None:
+    """Print images per second by mode and number of processes.
 
-    A process starts with seconds of imports: all pictures are gone through once before the
-    clock starts, and then as often as there are processes.
+    A process starts with seconds of imports. All images are therefore processed once before the
+    measurement, and then once for each process.
     """
-    print("| mode | processes | pictures per second | per core | largest memory of one |")
+    print("| mode | processes | images per second | per core | largest memory of one |")
     print("|---|---|---|---|---|")
     cores = os.cpu_count() or 1
     counts = [count for count in (1, 2, 4, 8, 16, 32) if count <= cores]
     for mode, count in itertools.product(MODES, counts):
         function = partial(work, GraphCutSettings(mode=mode))
-        items = [*pictures] * (1 + count)
+        items = [*images] * (1 + count)
         found = map_images(function, items, workers=count, what=mode)
-        for _ in pictures:
+        for _ in images:
             next(found)
         started = time.perf_counter()
         rate = len(list(found)) / (time.perf_counter() - started)
@@ -182,20 +182,20 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--images", type=Path, help="folder of photographs")
-    parser.add_argument("--count", type=int, default=24, help="pictures")
+    parser.add_argument("--count", type=int, default=24, help="images")
     parser.add_argument("--size", type=int, nargs=2, default=(375, 500), help="height and width")
     options = parser.parse_args()
     cv2.setNumThreads(1)
     height, width = options.size
     if options.images:
         files = sorted(options.images.glob("*.jpg"))[: options.count]
-        pictures = [resize(read_rgb(path), (height, width)) for path in files]
+        images = [resize(read_rgb(path), (height, width)) for path in files]
     else:
-        pictures = [drawn(height, width, seed) for seed in range(options.count)]
-    kind = "photographs" if options.images else "drawn pictures"
-    print(f"OpenCV {cv2.__version__}, {len(pictures)} {kind} of {height}x{width}, one class each\n")
-    parts(pictures)
-    scaling(pictures)
+        images = [drawn(height, width, seed) for seed in range(options.count)]
+    kind = "photographs" if options.images else "drawn images"
+    print(f"OpenCV {cv2.__version__}, {len(images)} {kind} of {height}x{width}, one class each\n")
+    parts(images)
+    scaling(images)
 
 
 if __name__ == "__main__":

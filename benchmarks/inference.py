@@ -1,13 +1,13 @@
-"""Class maps over scales and flips: the published order against this pipeline's jobs.
+"""Class maps over scales and flips: published code, and the jobs of this pipeline.
 
     python benchmarks/inference.py [--backbone NAME] [--threads N] [--device cuda] [--images FOLDER]
 
-The rival is what published code does: one process with all threads, fp32, NCHW; for each scale a
-batch of the image and its mirror, ReLU, maps of all classes resized and summed, divided by the
-maximum. Ours is what the workflow does: as many jobs of one thread side by side as there are
-cores (one job on a GPU). Both decode the same files, resize them with the same code and have the
-same random weights; "difference" is the largest one between maps in [0, 1], of which ours are
-rounded to 16 bits. Prints a Markdown table.
+The reference follows published code: one process with all threads, fp32, NCHW. For each scale it
+runs a batch of the image and its mirror image and applies ReLU. It resizes and sums the maps of
+all classes and divides them by their maximum. Ours follows the workflow: one job with one thread
+for each core, in parallel (one job on a GPU). Both decode the same files, resize them with the
+same code and use the same random weights. "difference" is the largest difference between maps in
+[0, 1]; our maps are rounded to 16 bits. Prints a Markdown table.
 """
 
 import argparse
@@ -28,10 +28,10 @@ from benchmarks.machine import add_side, floor_rate, operations
 from benchmarks.turns import (
     Way,
     Work,
+    image_files,
     machine_line,
     make_parser,
     network_of,
-    pictures,
     print_table,
     take_turns,
 )
@@ -41,13 +41,13 @@ from pipeline.io.images import normalize, read_rgb, resize, scaled_size, strided
 from pipeline.models.classifier import CamClassifier, create_classifier
 from pipeline.runtime.device import make_fabric, on_device
 
-#: Classes of the network, and numbers of those that every picture is labeled with.
+#: Number of classes of the network, and class numbers of the labels of every image.
 CLASSES, LABELS = 20, np.array([8, 15])
 STRIDE = 4
 
 
 def make_network(backbone: str) -> CamClassifier:
-    """Make the classifier, with the same random weights and statistics on every call."""
+    """Create the classifier with the same random weights and statistics in every call."""
     torch.manual_seed(0)
     settings = {"backbone": backbone, "pretrained": False, "output_stride": 16, "pooling": "gap"}
     model = create_classifier(settings, CLASSES)
@@ -61,7 +61,7 @@ def make_network(backbone: str) -> CamClassifier:
 def published_maps(
     model: CamClassifier, image: NDArray[np.uint8], scales: Sequence[float]
 ) -> NDArray[np.float32]:
-    """Make the maps of one image in the published order, of the labeled classes."""
+    """Compute the maps of the labeled classes of one image as in published code."""
     size = (image.shape[0], image.shape[1])
     found = []
     for scale in scales:
@@ -71,20 +71,20 @@ def published_maps(
         maps = maps[0] + maps[1].flip(-1)
         found.append(F.interpolate(maps[None], strided_size(size, STRIDE), mode="bilinear")[0])
     total = torch.stack(found).sum(dim=0)[LABELS - 1]
-    # Published: an epsilon of 1e-5, which counts where a random network's maps are small.
+    # Published code uses an epsilon of 1e-5, which matters for the small maps of a random network.
     return (total / total.amax(dim=(1, 2), keepdim=True).clamp(min=1e-30)).cpu().numpy()
 
 
 def our_maps(
     model: CamClassifier, image: NDArray[np.uint8], scales: Sequence[float]
 ) -> NDArray[np.float16]:
-    """Make the same maps as a job of the workflow does."""
+    """Compute the same maps as in a job of the workflow."""
     settings = {"scales": scales, "flip": True, "max_size": None, "stride": STRIDE}
     return fused_maps(cam, model, image, LABELS, **settings)[0]  # type: ignore[arg-type]
 
 
 def published(options: argparse.Namespace) -> Work:
-    """Prepare the rival's process."""
+    """Prepare the process of the reference."""
     torch.set_num_threads(options.threads)
     model = make_network(network_of(options)).to(options.device)
 
@@ -96,7 +96,7 @@ def published(options: argparse.Namespace) -> Work:
 
 
 def ours(options: argparse.Namespace) -> Work:
-    """Prepare one of the workflow's jobs."""
+    """Prepare one job of the workflow."""
     on_gpu = options.device == "cuda"
     fabric = make_fabric(options.precision, options.threads if on_gpu else 1, gpus=int(on_gpu))
     model = on_device(fabric, make_network(network_of(options)))
@@ -109,17 +109,17 @@ def ours(options: argparse.Namespace) -> Work:
 
 
 def difference(options: argparse.Namespace, file: Path) -> float:
-    """Give the largest difference between the maps of both ways."""
+    """Compute the largest difference between the maps of both implementations."""
     image, backbone = read_rgb(file), network_of(options)
-    rival = make_network(backbone).to(options.device)
-    expected = published_maps(rival, image, options.scales)
+    reference = make_network(backbone).to(options.device)
+    expected = published_maps(reference, image, options.scales)
     fabric = make_fabric(options.precision, options.threads, gpus=int(options.device == "cuda"))
     maps = our_maps(on_device(fabric, make_network(backbone)), image, options.scales)
     return float(np.abs(maps.astype(np.float32) - expected).max())
 
 
 def operations_of(backbone: str, size: tuple[int, int], scales: Sequence[float]) -> int:
-    """Count the operations of one image at all scales, twice each for the mirror."""
+    """Count the operations of one image and its mirror image at all scales."""
     with torch.device("meta"):
         model = make_network(backbone)
     sizes = [scaled_size(size, scale) for scale in scales]
@@ -137,7 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     jobs = 1 if options.device == "cuda" else options.threads
     ways = [Way("published order", published), Way(f"ours, {jobs} job(s)", ours, jobs)]
-    with pictures(options) as files:
+    with image_files(options) as files:
         print(f"{machine_line(options)}, {network_of(options)}, ours in {options.precision}, ")
         scales = ", ".join(map(str, options.scales))
         print(f"scales {scales}, each mirrored; difference {difference(options, files[0]):.0e}")
@@ -145,7 +145,7 @@ def main(arguments: list[str] | None = None) -> None:
         needed = operations_of(network_of(options), (height, width), options.scales)
         rate = floor_rate(options)
         measured = take_turns(ways, files, options)
-        rate = max(rate, floor_rate(options))  # other work on the machine may slow either down
+        rate = max(rate, floor_rate(options))  # other processes may slow down either one
         print(f"{needed / 1e9:.0f} billion operations an image of {rate / 1e9:.0f} a second\n")
         print_table(measured, floor=rate / needed)
 

@@ -1,12 +1,12 @@
-"""Training images from files to batches: the published augmentation against this pipeline's.
+"""Training images from files to batches: published augmentation, and this pipeline's.
 
     python benchmarks/loading.py [--workers 0 1 2] [--crop 512] [--batch 32] [--images FOLDER]
 
-The rival is the published code's pipeline: Pillow resizes to a random long side of 320 to 640
-(bicubic) and mirrors, NumPy normalizes the whole image and crops it into a frame of zeros. Ours is
-that of `augmentation` at the same settings. Both load through PyTorch's loader with as many
-workers. Below stands what a training step consumes: where the loader is faster, it is never waited
-for. Prints a Markdown table.
+The reference is the augmentation of published code: Pillow resizes to a random long side of 320 to
+640 (bicubic) and mirrors; NumPy normalizes the whole image and crops it into a frame of zeros.
+Ours is `augmentation` with the same settings. Both use PyTorch's loader with the same number of
+workers. The last line compares the loader with a training step. Training never waits for a loader
+that is faster. Prints a Markdown table.
 """
 
 import argparse
@@ -25,10 +25,10 @@ from benchmarks.turns import (
     Way,
     Work,
     add_network_options,
+    image_files,
     machine_line,
     make_parser,
     network_of,
-    pictures,
     print_table,
     take_turns,
 )
@@ -38,7 +38,7 @@ from pipeline.training.batches import batches_of_epoch, divide
 
 @dataclass(frozen=True)
 class Published:
-    """Prepares the rival's loader."""
+    """Prepares the loader of the reference."""
 
     workers: int
 
@@ -55,7 +55,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Ours:
-    """Prepares this pipeline's loader."""
+    """Prepares the loader of this pipeline."""
 
     workers: int
 
@@ -77,9 +77,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = make_parser(__doc__, seconds=20)
     add_network_options(parser, batch=8)
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=1, help="training steps a turn")
+    parser.add_argument("--steps", type=int, default=1, help="training steps per turn")
     options = parser.parse_args(arguments)
-    with pictures(options) as files:
+    with image_files(options) as files:
         print(f"{machine_line(options)}, crops of {options.crop}, batches of {options.batch}\n")
         items = repeated(files, options.batch * max(2, len(files) // options.batch))
         fastest = 0.0

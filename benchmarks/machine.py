@@ -1,11 +1,11 @@
-"""What this machine can do at most: matrix products and memory, and what networks ask of it.
+"""Peak rates of this machine for matrix products and memory, and operations of networks.
 
     python benchmarks/machine.py [--device cuda] [--threads N]
 
 Rates are the best of several calls: products of large square matrices, and copies of large
-arrays (bytes read and written). A stage's share of the floor is its operations, as PyTorch
-counts those of matrix products and convolutions, by the rate and by its time. Prints a
-Markdown table.
+arrays (bytes read and written). The floor is the shortest possible time at these rates. The share
+of the floor of a stage is its operations divided by the rate and by its time. PyTorch counts the
+operations of matrix products and convolutions. Prints a Markdown table.
 """
 
 import argparse
@@ -25,13 +25,13 @@ from benchmarks.turns import make_parser
 
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 REPEATS = 5
-#: Operations of a forward and a backward pass, in forward passes: gradients of a convolution's
-#: input and of its weights cost as much as the convolution itself.
+#: Cost of a forward and a backward pass, in forward passes. The gradients of a convolution's input
+#: and of its weights each cost as much as the convolution itself.
 WITH_BACKWARD = 3
 
 
 def best_seconds(function: Callable[[], Tensor], device: str) -> float:
-    """Give the shortest time of several calls, after one that does not count."""
+    """Measure the shortest time of several calls after one warm-up call."""
     seconds = []
     for _ in range(1 + REPEATS):
         synchronize(device)
@@ -43,20 +43,20 @@ def best_seconds(function: Callable[[], Tensor], device: str) -> float:
 
 
 def synchronize(device: str) -> None:
-    """Wait until the device has done what it was told."""
+    """Wait until the device has finished its work."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 def matrix_rate(device: str, dtype: torch.dtype, side: int) -> float:
-    """Measure operations a second (a product and a sum are two) of a square matrix product."""
+    """Measure operations per second of a square matrix product; a multiply-add counts as two."""
     first = torch.randn(side, side, device=device, dtype=dtype)
     second = torch.randn(side, side, device=device, dtype=dtype)
     return float(2 * side**3 / best_seconds(lambda: first @ second, device))
 
 
 def bandwidth(device: str, megabytes: int) -> float:
-    """Measure bytes a second that are read and written when a large array is copied."""
+    """Measure the bytes per second that are read and written in copying a large array."""
     source = torch.zeros(megabytes * 2**20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     return 2 * source.numel() / best_seconds(lambda: target.copy_(source), device)
@@ -65,8 +65,8 @@ def bandwidth(device: str, megabytes: int) -> float:
 def operations(function: Callable[[], Any]) -> int:
     """Count the operations of matrix products and convolutions.
 
-    Nothing is computed where all tensors are on the device ``meta``. To be counted is a forward
-    pass: of grouped convolutions' backward passes PyTorch counts far too many.
+    Nothing is computed if all tensors are on the device ``meta``. Use it for forward passes only:
+    for backward passes of grouped convolutions PyTorch counts far too many operations.
     """
     with FlopCounterMode(display=False) as counter:
         function()
@@ -74,18 +74,18 @@ def operations(function: Callable[[], Any]) -> int:
 
 
 def floor_rate(options: argparse.Namespace) -> float:
-    """Measure the rate that shares of the floor are of: that of the options' precision."""
+    """Measure the peak rate at the precision of the options, which defines the floor."""
     torch.set_num_threads(options.threads)
     return matrix_rate(options.device, PRECISIONS[options.precision], options.side)
 
 
 def add_side(parser: argparse.ArgumentParser) -> None:
-    """Add the option of how large the matrices are."""
+    """Add the option for the size of the matrices."""
     parser.add_argument("--side", type=int, default=4096, help="rows of the floor's matrices")
 
 
 def device_name(device: str) -> str:
-    """Name the device as its maker does."""
+    """Return the product name of the device."""
     if device == "cuda":
         return torch.cuda.get_device_name()
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -94,7 +94,7 @@ def device_name(device: str) -> str:
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure the machine as the options say."""
+    """Measure the machine with the given options."""
     torch.set_num_threads(options.threads)
     dtypes = [torch.float32, torch.bfloat16]
     rates = {str(dtype)[6:]: matrix_rate(options.device, dtype, options.side) for dtype in dtypes}

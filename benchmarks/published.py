@@ -1,4 +1,4 @@
-"""Training images as published code makes them, and as this pipeline does."""
+"""Training images of published code and of this pipeline."""
 
 import argparse
 import random
@@ -18,13 +18,13 @@ from pipeline.training.augmentation import training_transform
 from pipeline.training.samples import LabeledImages
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-#: As published for crops of 512; other crops get long sides in proportion.
+#: Published values for crops of 512. They are scaled for other crops.
 LONG_SIDES, CROP = (320, 640), 512
 CLASSES = tuple(f"class {number}" for number in range(1, 21))
 
 
 def long_sides(crop: int) -> list[int]:
-    """Give the range of long sides for a crop."""
+    """Return the range of long sides for a crop."""
     return [side * crop // CROP for side in LONG_SIDES]
 
 
@@ -39,11 +39,11 @@ class PublishedImages(Dataset[tuple[Tensor, Tensor]]):
         self.targets = torch.from_numpy(manifest.targets(manifest.records))
 
     def __len__(self) -> int:
-        """Count the images."""
+        """Return the number of images."""
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        """Give a (3, crop, crop) float32 image and its (C,) float32 labels."""
+        """Return a (3, crop, crop) float32 image and its (C,) float32 labels."""
         with open_image(self.files[index], PHOTOGRAPHS) as photograph:
             image = self._resized(photograph.convert("RGB"))
         if random.getrandbits(1):
@@ -64,14 +64,14 @@ class PublishedImages(Dataset[tuple[Tensor, Tensor]]):
         return frame
 
     def _span(self, side: int) -> tuple[slice, slice]:
-        """Draw where a crop lies in an image, or an image in a frame, along one side."""
+        """Draw the position of a crop in an image, or of an image in a frame, along one side."""
         length, spare = min(side, self.crop), random.randint(0, abs(side - self.crop))
         inside, outside = slice(spare, spare + length), slice(0, length)
         return (inside, outside) if side > self.crop else (outside, inside)
 
 
 def manifest_of(files: Sequence[Path]) -> Manifest:
-    """Describe the files as a training set; their labels say nothing."""
+    """Create a manifest of the files with arbitrary labels."""
     labels = [(CLASSES[n % 20], CLASSES[(n + 7) % 20]) for n in range(len(files))]
     records = (
         Record(f"{number}", file, 1, 1, "train", names)
@@ -81,7 +81,7 @@ def manifest_of(files: Sequence[Path]) -> Manifest:
 
 
 def our_images(files: Sequence[Path], crop: int) -> LabeledImages:
-    """Give this pipeline's training set."""
+    """Return the training set of this pipeline."""
     settings = {"resize": long_sides(crop), "crop": crop, "flip": True}
     settings |= {"color_jitter": 0, "hide_and_seek": None}
     manifest = manifest_of(files)
@@ -91,7 +91,7 @@ def our_images(files: Sequence[Path], crop: int) -> LabeledImages:
 def published_loader(
     files: Sequence[Path], options: argparse.Namespace, workers: int
 ) -> DataLoader[tuple[Tensor, Tensor]]:
-    """Give the published loader of one epoch."""
+    """Return the loader of published code for one epoch."""
     return DataLoader(
         PublishedImages(files, options.crop),
         batch_size=options.batch,
@@ -103,5 +103,5 @@ def published_loader(
 
 
 def repeated(files: Sequence[Path], count: int) -> list[Path]:
-    """Give so many files, over and over again."""
+    """Repeat the files up to a given count."""
     return [files[number % len(files)] for number in range(count)]

@@ -1,11 +1,11 @@
-"""Random walk by a polynomial against the dense squaring of published code.
+"""Random walk: a polynomial, and the dense squaring of published code.
 
     python benchmarks/random_walk.py [--dense-cells N] [--threads N]
 
-Every case runs in a process of its own, so that its peak memory is its own. The rival is
-what AffinityNet, IRN and Puzzle-CAM publish: the transition matrix as a dense float32
-matrix, squared 8 times. Errors are the largest ones, relative to the largest value, against
-256 products in float64. Prints a Markdown table.
+Each case runs in a process of its own, so that its peak memory can be measured. The reference is
+the published code of AffinityNet, IRN and Puzzle-CAM: a dense float32 transition matrix that is
+squared 8 times. The error is the largest difference from 256 products in float64, relative to the
+largest value. Prints a Markdown table.
 """
 
 import argparse
@@ -33,24 +33,24 @@ STEPS = 2**DOUBLINGS
 
 
 def scene(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Give maps of two classes and edges: closed curves, as between things."""
+    """Return maps of two classes and a boundary map of closed curves."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(1, 3, height // 12 + 2, width // 12 + 2, generator=generator)
     fields = F.interpolate(coarse, (height, width), mode="bicubic", align_corners=False)[0]
-    edges = torch.exp(-((fields[0] / 0.12) ** 2))
-    return fields[1:].relu() / fields[1:].amax(), edges
+    boundaries = torch.exp(-((fields[0] / 0.12) ** 2))
+    return fields[1:].relu() / fields[1:].amax(), boundaries
 
 
-def dense(maps: Tensor, edges: Tensor) -> Tensor:
-    """Square the dense matrix, as the published code does."""
-    grid = FlatGrid(edges.shape[0], edges.shape[1], RADIUS)
-    cells = torch.arange(edges.numel()).reshape(edges.shape)
-    matrix = torch.eye(edges.numel())
-    for weight, (dy, dx) in zip(affinities(edges, grid), grid.directions, strict=True):
+def dense(maps: Tensor, boundaries: Tensor) -> Tensor:
+    """Square the dense matrix as in published code."""
+    grid = FlatGrid(boundaries.shape[0], boundaries.shape[1], RADIUS)
+    cells = torch.arange(boundaries.numel()).reshape(boundaries.shape)
+    matrix = torch.eye(boundaries.numel())
+    for weight, (dy, dx) in zip(affinities(boundaries, grid), grid.directions, strict=True):
         weights = grid.unflatten(weight)
-        here = cells[: edges.shape[0] - dy, max(0, -dx) : edges.shape[1] - max(0, dx)]
-        there = here + dy * edges.shape[1] + dx
-        values = weights[: edges.shape[0] - dy, max(0, -dx) : edges.shape[1] - max(0, dx)]
+        here = cells[: boundaries.shape[0] - dy, max(0, -dx) : boundaries.shape[1] - max(0, dx)]
+        there = here + dy * boundaries.shape[1] + dx
+        values = weights[: boundaries.shape[0] - dy, max(0, -dx) : boundaries.shape[1] - max(0, dx)]
         matrix[here, there] = matrix[there, here] = values
     matrix = matrix**BETA
     matrix = matrix / matrix.sum(dim=0, keepdim=True)
@@ -59,14 +59,14 @@ def dense(maps: Tensor, edges: Tensor) -> Tensor:
     return (maps.flatten(1) @ matrix).reshape(maps.shape)
 
 
-def products(maps: Tensor, edges: Tensor) -> Tensor:
-    """Take all steps one by one with the stencil."""
-    return TransitionMatrix(edges, radius=RADIUS, beta=BETA).walk(maps, STEPS)
+def products(maps: Tensor, boundaries: Tensor) -> Tensor:
+    """Run all steps one by one with the stencil."""
+    return TransitionMatrix(boundaries, radius=RADIUS, beta=BETA).walk(maps, STEPS)
 
 
-def polynomial(maps: Tensor, edges: Tensor) -> Tensor:
-    """Take the truncated Chebyshev expansion."""
-    transition = TransitionMatrix(edges, radius=RADIUS, beta=BETA)
+def polynomial(maps: Tensor, boundaries: Tensor) -> Tensor:
+    """Run the truncated Chebyshev expansion."""
+    transition = TransitionMatrix(boundaries, radius=RADIUS, beta=BETA)
     return transition.spread(maps, chebyshev_coefficients(STEPS, TOLERANCE))
 
 
@@ -80,23 +80,23 @@ METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def measure(method: str, height: int, width: int, threads: int) -> dict[str, float]:
     """Run one case in this process."""
     torch.set_num_threads(threads)
-    maps, edges = scene(height, width)
+    maps, boundaries = scene(height, width)
     repeats = 1 if method == "dense" else 5
     METHODS[method](*scene(24, 32))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
-        result = METHODS[method](maps, edges)
+        result = METHODS[method](maps, boundaries)
         seconds.append(time.perf_counter() - started)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    exact = products(maps.double(), edges.double())
+    exact = products(maps.double(), boundaries.double())
     error = float((result - exact).abs().max() / exact.abs().max())
     return {"seconds": median(seconds), "megabytes": peak / 1024, "error": error}
 
 
 def in_process(method: str, height: int, width: int, threads: int) -> dict[str, float]:
-    """Run one case in a fresh process."""
+    """Run one case in a new process."""
     case = json.dumps([method, height, width, threads])
     done = subprocess.run(
         [sys.executable, __file__, "--case", case], stdout=subprocess.PIPE, text=True, check=True
@@ -121,13 +121,13 @@ def main() -> None:
     print("| cells | method | time | memory | error | dense / this | time per cell |")
     print("|---|---|---|---|---|---|---|")
     for height, width in SIZES:
-        rival = None
+        reference = None
         for method in METHODS:
             if method == "dense" and height * width > options.dense_cells:
                 continue
             case = in_process(method, height, width, options.threads)
-            rival = case["seconds"] if method == "dense" else rival
-            ratio = f"{rival / case['seconds']:.0f}x" if rival else "too large"
+            reference = case["seconds"] if method == "dense" else reference
+            ratio = f"{reference / case['seconds']:.0f}x" if reference else "too large"
             each = 1e6 * case["seconds"] / (height * width)
             print(
                 f"| {height}x{width} | {method} | {1000 * case['seconds']:.1f} ms "

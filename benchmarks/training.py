@@ -1,11 +1,11 @@
-"""Puzzle training steps: the published order against this pipeline's training loop.
+"""Training steps of Puzzle-CAM: published code, and the training loop of this pipeline.
 
     python benchmarks/training.py [--backbone NAME] [--crop 512] [--batch 4] [--device cuda]
 
-The rival is what Puzzle-CAM publishes: NCHW, fp32, its own augmentation in PyTorch's loader; the
-whole images go through the network, then the tiles, then the losses, backward and PyTorch's SGD.
-Ours is `pipeline.training.loop.train` with the same losses, optimizer and number of workers. Both
-load their images from the same files while they train. Prints a Markdown table.
+The reference is the published code of Puzzle-CAM: NCHW, fp32, its own augmentation in PyTorch's
+loader. The whole images pass the network, then the tiles; then follow the losses, the backward
+pass and PyTorch's SGD. Ours is `pipeline.training.loop.train` with the same losses, optimizer and
+number of workers. Both load the same image files during training. Prints a Markdown table.
 """
 
 import argparse
@@ -28,10 +28,10 @@ from benchmarks.turns import (
     Way,
     Work,
     add_network_options,
+    image_files,
     machine_line,
     make_parser,
     network_of,
-    pictures,
     print_table,
     take_turns,
 )
@@ -43,15 +43,15 @@ from pipeline.training.losses import classification_step
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.puzzle import alpha_at
 
-#: Low, so that random weights bear as many steps as are asked for.
+#: Low, so that training from random weights stays stable for any number of steps.
 LEARNING_RATE = 1e-4
 
 
 def settings_of(options: argparse.Namespace) -> dict[str, Any]:
-    """Give the recipe of Puzzle-CAM for one epoch, with all defaults filled in."""
+    """Return the recipe of Puzzle-CAM for one epoch, with all defaults."""
     own = {"preset": "puzzle-cam", "backbone": network_of(options), "pretrained": False}
     own |= {"epochs": 1, "batch_size": options.batch, "precision": options.precision}
-    own |= {"accumulate": 1}  # a step at once, as the rivals take it
+    own |= {"accumulate": 1}  # a whole step at once, as in the reference
     own |= {"optimizer": {"learning_rate": LEARNING_RATE}, "augmentation": {"crop": options.crop}}
     config = resolve(
         {
@@ -70,21 +70,21 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def published_tiles(images: Tensor) -> Tensor:
-    """Cut images into four tiles as published: slices, put one after the other."""
+    """Cut images into four tiles by concatenating slices, as in published code."""
     height, width = images.shape[2] // 2, images.shape[3] // 2
     halves = [images[:, :, :height], images[:, :, height:]]
     return torch.cat([part for half in halves for part in (half[..., :width], half[..., width:])])
 
 
 def published_merge(tiles: Tensor) -> Tensor:
-    """Put four tiles an image together again as published."""
+    """Merge four tiles per image as in published code."""
     first, second, third, fourth = tiles.chunk(4)
     rows = [torch.cat([first, second], dim=3), torch.cat([third, fourth], dim=3)]
     return torch.cat(rows, dim=2)
 
 
 def published_loss(model: CamClassifier, images: Tensor, targets: Tensor, alpha: float) -> Tensor:
-    """Compute the loss of a batch in the published order.
+    """Compute the loss of a batch in the order of published code.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def published_loss(model: CamClassifier, images: Tensor, targets: Tensor, alpha:
 
 
 def published(options: argparse.Namespace) -> Work:
-    """Prepare the rival's process."""
+    """Prepare the process of the reference."""
     torch.set_num_threads(options.threads)
     settings, device = settings_of(options), options.device
     model = make_network(network_of(options)).to(device)
@@ -133,7 +133,7 @@ def published(options: argparse.Namespace) -> Work:
 
 
 def ours(options: argparse.Namespace) -> Work:
-    """Prepare this pipeline's process; its own log of an epoch says how long that took."""
+    """Prepare the process of this pipeline; it returns the seconds from its training history."""
     settings = settings_of(options)
     on_gpu = options.device == "cuda"
     fabric = make_fabric(options.precision, options.threads, gpus=int(on_gpu))
@@ -158,7 +158,7 @@ def ours(options: argparse.Namespace) -> Work:
 
 
 def operations_of(backbone: str, crop: int) -> float:
-    """Count the operations of one image's part of a step, forward and backward."""
+    """Count the operations per image of a training step, forward and backward."""
     with torch.device("meta"), torch.no_grad():
         model, images = make_network(backbone), torch.empty(1, 3, crop, crop)
         tiles = published_tiles(images)
@@ -169,18 +169,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
     parser = make_parser(__doc__, seconds=60)
     add_network_options(parser, batch=4)
-    parser.add_argument("--steps", type=int, default=2, help="steps a turn")
+    parser.add_argument("--steps", type=int, default=2, help="steps per turn")
     add_side(parser)
     options = parser.parse_args(arguments)
     ways = [Way("published order", published), Way("ours", ours)]
-    with pictures(options) as files:
+    with image_files(options) as files:
         print(f"{machine_line(options)}, {network_of(options)}, ours in {options.precision}, ")
         print(f"crops of {options.crop}, batches of {options.batch}")
         needed = operations_of(network_of(options), options.crop)
         items = repeated(files, options.batch * options.steps)
         rate = floor_rate(options)
         measured = take_turns(ways, items, options)
-        rate = max(rate, floor_rate(options))  # other work on the machine may slow either down
+        rate = max(rate, floor_rate(options))  # other processes may slow down either one
         print(f"{needed / 1e9:.0f} billion operations an image of {rate / 1e9:.0f} a second\n")
         print_table(measured, floor=rate / needed)
 

@@ -1,4 +1,4 @@
-"""Two ways to do the same work, in turns: their processes, clocks, memory and pictures."""
+"""Alternating measurements of several implementations: processes, time, memory and images."""
 
 import argparse
 import multiprocessing
@@ -17,23 +17,23 @@ import cv2
 import numpy as np
 from PIL import Image
 
-#: Does the work on some items; gives the seconds that count, or None for all that it took.
+#: Does the work on some items. Returns the seconds that count, or None to count the whole call.
 Work = Callable[[Sequence[Any]], float | None]
 HEIGHT, WIDTH = 375, 500
 
 
 @dataclass(frozen=True)
 class Way:
-    """A way to do the work.
+    """One implementation of the work.
 
     Attributes
     ----------
     name : str
-        What the table calls it.
+        Name in the table.
     make : callable
-        Prepares the work in a process of its own. Picklable.
+        Prepares the work in a new process. Picklable.
     processes : int
-        Processes that share the items.
+        Number of processes that divide the items.
     """
 
     name: str
@@ -42,7 +42,17 @@ class Way:
 
 
 class Measured(NamedTuple):
-    """What a way took: seconds of each turn, items a turn, and the peak memory in MB."""
+    """Measurements of one implementation.
+
+    Attributes
+    ----------
+    seconds : list of float
+        Seconds of each turn.
+    items : int
+        Items per turn.
+    megabytes : float
+        Peak memory in MB.
+    """
 
     seconds: list[float]
     items: int
@@ -50,12 +60,12 @@ class Measured(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Items a second in the median turn."""
+        """Items per second in the median turn."""
         return self.items / median(self.seconds)
 
 
 class Team:
-    """The processes of one way, ready to work."""
+    """The prepared processes of one implementation."""
 
     def __init__(self, way: Way, options: argparse.Namespace) -> None:
         context = multiprocessing.get_context("spawn")
@@ -72,13 +82,13 @@ class Team:
             pipe.recv()
 
     def work(self, items: Sequence[Any]) -> float:
-        """Share the items and give the seconds of the slowest process."""
+        """Divide the items among the processes and return the seconds of the slowest one."""
         for number, pipe in enumerate(self.pipes):
             pipe.send(list(items[number :: len(self.pipes)]))
         return float(max(pipe.recv() for pipe in self.pipes))
 
     def dismiss(self) -> float:
-        """End the processes and give their peak memory together, in MB."""
+        """End the processes and return the sum of their peak memory in MB."""
         for pipe in self.pipes:
             pipe.send(None)
         megabytes = sum(pipe.recv() for pipe in self.pipes)
@@ -88,7 +98,8 @@ class Team:
 
 
 def _serve(pipe: Connection, make: Callable[..., Work], options: argparse.Namespace) -> None:
-    # A spawned process would spawn its own: let loaders start theirs as in a job.
+    """Work on items from a pipe until None arrives, then send the peak memory."""
+    # Reset the start method, so that loaders start their workers as in a job.
     multiprocessing.set_start_method(None, force=True)
     work = make(options)
     pipe.send(None)
@@ -100,12 +111,12 @@ def _serve(pipe: Connection, make: Callable[..., Work], options: argparse.Namesp
 
 
 def peak_memory(device: str) -> float:
-    """Give the most MB that the GPU's tensors, or this process and its largest child, have had."""
+    """Return the peak MB of the GPU's tensors, or of this process and its largest child."""
     if device == "cuda":
         import torch
 
         return float(torch.cuda.max_memory_allocated()) / 2**20
-    # A process inherits the maximum that getrusage gives from whoever started it.
+    # getrusage is not used for this process, which inherits the maximum of its parent.
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     own = next(line for line in status.splitlines() if line.startswith("VmHWM"))
     children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
@@ -115,10 +126,10 @@ def peak_memory(device: str) -> float:
 def take_turns(
     ways: Sequence[Way], items: Sequence[Any], options: argparse.Namespace
 ) -> dict[str, Measured]:
-    """Let every way do all items, one after the other, again and again.
+    """Measure several implementations on the same items in alternating turns.
 
-    The first turn of each warms it up and does not count. At least one more follows, and
-    further ones until ``options.seconds`` have passed.
+    The first turn of each is a warm-up and does not count. At least one more turn follows, and
+    further turns until ``options.seconds`` have passed.
     """
     teams = {way.name: Team(way, options) for way in ways}
     seconds: dict[str, list[float]] = {way.name: [] for way in ways}
@@ -137,66 +148,66 @@ def print_table(
     measured: Mapping[str, Measured], *, per_item: float = 1, unit: str = "images",
     floor: float | None = None,
 ) -> None:  # fmt: skip
-    """Print rates, ratios to the first way, and the share of the floor.
+    """Print rates, speedups over the first implementation, and shares of the floor.
 
     Parameters
     ----------
     measured : mapping of str to Measured
-        The rival first.
+        Measurements, the reference first.
     per_item : float
-        Units an item.
+        Units per item.
     unit : str
-        What is counted, in the plural.
+        Name of the units, in the plural.
     floor : float, optional
-        Most units a second that the device could do.
+        Largest possible number of units per second on the device.
     """
-    print(f"| way | {unit}/s | rival's time / this | share of the floor | peak memory |")
+    print(f"| way | {unit}/s | reference's time / this | share of the floor | peak memory |")
     print("|---|---|---|---|---|")
-    rival = next(iter(measured.values()))
+    reference = next(iter(measured.values()))
     for name, found in measured.items():
         rate = found.rate * per_item
         share = f"{rate / floor:.0%}" if floor else "-"
         print(
-            f"| {name} | {rate:.3g} | {found.rate / rival.rate:.2f}x | {share} "
+            f"| {name} | {rate:.3g} | {found.rate / reference.rate:.2f}x | {share} "
             f"| {found.megabytes:.0f} MB |",
             flush=True,
         )
 
 
 def make_parser(description: str | None, *, seconds: float) -> argparse.ArgumentParser:
-    """Make a parser with the options that all benchmarks share."""
+    """Create a parser with the options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--threads", type=int, default=2, help="CPU cores of either way")
-    parser.add_argument("--images", type=Path, help="folder of photographs, else drawn ones")
+    parser.add_argument("--threads", type=int, default=2, help="CPU cores of each way")
+    parser.add_argument("--images", type=Path, help="folder of images, else drawn ones")
     parser.add_argument("--count", type=int, default=16, help="images")
-    parser.add_argument("--seconds", type=float, default=seconds, help="least time of all turns")
+    parser.add_argument("--seconds", type=float, default=seconds, help="minimum time of all turns")
     return parser
 
 
 def add_network_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
-    """Add the options of benchmarks that train."""
+    """Add the options of benchmarks with training."""
     parser.add_argument("--backbone", help="a timm network; resnet50 on a GPU, else mobilenetv2")
     parser.add_argument("--precision", default="32-true", help="arithmetic of ours")
     parser.add_argument("--crop", type=int, default=512, help="side of a training image")
-    parser.add_argument("--batch", type=int, default=batch, help="images a training step")
-    parser.add_argument("--loaders", type=int, default=1, help="processes that load for a step")
+    parser.add_argument("--batch", type=int, default=batch, help="images per training step")
+    parser.add_argument("--loaders", type=int, default=1, help="processes that load images")
 
 
 def network_of(options: argparse.Namespace) -> str:
-    """Give the backbone that the options name, or the device's usual one."""
+    """Return the backbone of the options, or the default of the device."""
     usual = "resnet50" if options.device == "cuda" else "mobilenetv2_100"
     return options.backbone or usual
 
 
 @contextmanager
-def pictures(options: argparse.Namespace) -> Iterator[list[Path]]:
-    """Give the files of the first photographs of the folder, or draw some for a while.
+def image_files(options: argparse.Namespace) -> Iterator[list[Path]]:
+    """Yield the first image files of the folder, or temporary files of drawn images.
 
     Raises
     ------
     SystemExit
-        If the folder has too few.
+        If the folder has too few images.
     """
     if options.images is not None:
         files = sorted(options.images.glob("*.jpg"))[: options.count]
@@ -211,7 +222,7 @@ def pictures(options: argparse.Namespace) -> Iterator[list[Path]]:
 
 
 def _draw(folder: Path, number: int) -> Path:
-    """Draw colored clouds with noise: about the size of a photograph's file."""
+    """Draw colored clouds with noise; the file has about the size of a photograph."""
     draw = np.random.default_rng(number)
     clouds = cv2.resize(draw.uniform(0, 255, (6, 8, 3)), (WIDTH, HEIGHT), interpolation=2)
     noisy = np.clip(clouds + draw.normal(0, 8, clouds.shape), 0, 255).astype(np.uint8)
@@ -221,10 +232,10 @@ def _draw(folder: Path, number: int) -> Path:
 
 
 def machine_line(options: argparse.Namespace) -> str:
-    """Say what the figures were measured on."""
+    """Return a description of the machine and the images."""
     import torch
 
     gpu = torch.cuda.get_device_name() if options.device == "cuda" else None
-    kind = "photographs" if options.images else "drawn pictures"
+    kind = "photographs" if options.images else "drawn images"
     name = gpu or f"{options.threads} CPU core(s)"
     return f"torch {torch.__version__}, {name}; {options.count} {kind}"

@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks import crf_labels, evaluation, full_size, inference, loading, machine, training
 from benchmarks.published import PublishedImages, manifest_of, our_images
-from benchmarks.turns import Measured, peak_memory, pictures, print_table
+from benchmarks.turns import Measured, image_files, peak_memory, print_table
 from pipeline.training.augmentation import training_transform
 from pipeline.training.losses import classification_step
 from pipeline.training.samples import LabeledImages
@@ -45,7 +45,7 @@ class Alone:
 
 @pytest.fixture
 def alone(monkeypatch):
-    """Let all ways work here, on small pictures."""
+    """Let all ways work here, on small images."""
     monkeypatch.setattr("benchmarks.turns.Team", Alone)
     monkeypatch.setattr("benchmarks.turns.HEIGHT", 48)
     monkeypatch.setattr("benchmarks.turns.WIDTH", 64)
@@ -189,7 +189,7 @@ def test_the_table_compares_medians_with_the_first_way(capsys):
 def test_a_folder_with_too_few_photographs_is_refused(tmp_path):
     with (
         pytest.raises(SystemExit, match=r"0 files end in \.jpg, expected 3"),
-        pictures(SimpleNamespace(images=tmp_path, count=3)),
+        image_files(SimpleNamespace(images=tmp_path, count=3)),
     ):
         pass
 

@@ -8,10 +8,10 @@ from pipeline.models.classifier import CamClassifier
 
 @torch.no_grad()
 def cam(model: CamClassifier, images: Tensor, classes: Tensor) -> Tensor:
-    """Give the positive part of the class maps of the wanted classes.
+    """Return the positive part of the class activation maps of some classes.
 
     Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", eq. 2: the
-    features weighted by the class layer. The network's 1x1 class convolution does just that.
+    features weighted by the class layer. The network's 1x1 class convolution computes this sum.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def cam(model: CamClassifier, images: Tensor, classes: Tensor) -> Tensor:
     Returns
     -------
     (N, K, h, w) float tensor
-        Maps at the backbone's stride, not below zero.
+        Non-negative maps at the output stride of the backbone.
     """
     maps: Tensor = model(images).maps
     return maps[:, classes].float().relu()

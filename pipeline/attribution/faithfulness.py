@@ -1,4 +1,4 @@
-"""Showing a classifier what a map holds important, and asking what it still recognizes."""
+"""Faithfulness of class maps: confidences of a classifier on images that a map changes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,15 +21,25 @@ from pipeline.models.classifier import CamClassifier
 from pipeline.refinement.labels import upsampled
 from pipeline.runtime.device import channels_last
 
-#: Confidences from (N, C) logits, by name.
+#: Functions from (N, C) logits to confidences, by name.
 CONFIDENCES = {"sigmoid": torch.sigmoid, "softmax": lambda logits: logits.softmax(dim=1)}
-#: Pixels that pass the network together: memory grows with them.
+#: Pixels in one forward pass. Memory grows with them.
 PIXELS_AT_ONCE = 2**22
 
 
 @dataclass(frozen=True)
-class JudgedPair:
-    """One class of one image: confidences, and areas under the curves (None without them)."""
+class FaithfulnessPair:
+    """The faithfulness of one class map of one image.
+
+    Attributes
+    ----------
+    id, label : str
+        Image and class.
+    whole, explained : float
+        Confidence in the class on the image, and on the image multiplied with the map.
+    deletion, insertion : float or None
+        Areas under the curves; None if they are not computed.
+    """
 
     id: str
     label: str
@@ -40,17 +50,17 @@ class JudgedPair:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Judges the maps of one image after another.
+class FaithfulnessEvaluator:
+    """Evaluates the class maps of one image after another.
 
     Attributes
     ----------
     model : CamClassifier
         In evaluation mode.
     confidence : {"sigmoid", "softmax"}
-        What a score becomes.
+        Function that turns scores into confidences.
     steps : int
-        Of the deletion and insertion curves; 0 for none.
+        Steps of the deletion and insertion curves; 0 for no curves.
     max_size : int or None
         Long side that larger images are shrunk to.
     """
@@ -62,11 +72,11 @@ class Judge:
 
     @torch.no_grad()
     def __call__(
-        self, image_id: str, photograph: NDArray[np.uint8], maps: ClassMaps, classes: Sequence[str]
-    ) -> list[JudgedPair]:
-        """Judge the map of every class of an image; ``classes`` are the names of all."""
-        size = fitted_size((photograph.shape[0], photograph.shape[1]), self.max_size)
-        scaled = network_input(photograph, size, self.model)
+        self, image_id: str, pixels: NDArray[np.uint8], maps: ClassMaps, classes: Sequence[str]
+    ) -> list[FaithfulnessPair]:
+        """Evaluate all class maps of an image; ``classes`` are the names of all classes."""
+        size = fitted_size((pixels.shape[0], pixels.shape[1]), self.max_size)
+        scaled = network_input(pixels, size, self.model)
         device = next(self.model.parameters()).device
         image = torch.from_numpy(scaled).to(device)
         values = torch.stack([_resized(full, size) for full in upsampled(maps)]).to(device)
@@ -76,7 +86,7 @@ class Judge:
         )
         confidences = self._confidences(torch.cat([image[None], hidden]))[:, own]
         return [
-            JudgedPair(
+            FaithfulnessPair(
                 image_id,
                 classes[int(number)],
                 float(confidences[0, index]),
@@ -89,6 +99,7 @@ class Judge:
     def _areas(
         self, image: Tensor, values: Tensor, number: int
     ) -> tuple[float, float] | tuple[None, None]:
+        """Return the areas under the deletion and insertion curves of one class."""
         if not self.steps:
             return None, None
         deleted = deletion_images(image, values, self.steps)
@@ -98,6 +109,7 @@ class Judge:
         return deletion, insertion
 
     def _confidences(self, images: Tensor) -> Tensor:
+        """Return the (N, C) confidences of images."""
         together = max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
         parts = [self.model(channels_last(part)).logits for part in images.split(together)]  # type: ignore[no-untyped-call]
         confidences: Tensor = CONFIDENCES[self.confidence](torch.cat(parts).float())
@@ -105,6 +117,7 @@ class Judge:
 
 
 def _resized(values: NDArray[np.float32], size: tuple[int, int]) -> Tensor:
+    """Resize a map to (height, width) by area averaging."""
     height, width = size
     small = cv2.resize(values, (width, height), interpolation=cv2.INTER_AREA)
     return torch.from_numpy(small)

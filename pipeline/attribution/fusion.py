@@ -1,4 +1,4 @@
-"""Fusion of an attribution method's maps over image scales and flips."""
+"""Fusion of class maps over image scales and flips."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ from pipeline.models.views import views_of
 
 @dataclass(frozen=True)
 class FusedMaps:
-    """Maps of an image's K classes, fused over scales and flips.
+    """Class maps of an image's K classes, fused over scales and flips.
 
     Attributes
     ----------
     values : (K, ceil(H / stride), ceil(W / stride)) float16 array
-        In [0, 1]; a class without any evidence stays 0.
+        Maps in [0, 1]. The map of a class without evidence is 0.
     agreement : (K,) float32 array
-        How much the single scales and flips agree
+        Agreement between the scales and flips
         (:func:`pipeline.metrics.agreement.map_agreement`).
     full : (K, H, W) float16 array or None
-        The same at the image's resolution.
+        The maps at the resolution of the image.
     """
 
     values: NDArray[np.float16]
@@ -49,7 +49,7 @@ def fuse(
     stride: int,
     full_resolution: bool = False,
 ) -> FusedMaps:
-    """Sum a method's maps over scales and flips and bring every class to a maximum of 1.
+    """Sum the maps of a method over scales and flips, and divide each class by its maximum.
 
     Parameters
     ----------
@@ -69,8 +69,13 @@ def fuse(
     stride : int
         Pixels of the image per cell of the result.
     full_resolution : bool
-        Fuse them at the image's resolution as well, as the published code of Puzzle-CAM does: all
-        scales' maps are brought to the next multiples of the network's stride and cut to the image.
+        Also fuse the maps at the resolution of the image, as in the published code of Puzzle-CAM:
+        the maps of all scales are resized to the next multiple of the network's stride and cropped
+        to the image.
+
+    Returns
+    -------
+    FusedMaps
     """
     size = (image.shape[0], image.shape[1])
     cells = strided_size(size, stride)
@@ -78,9 +83,9 @@ def fuse(
         none = np.zeros((0, *size), dtype=np.float16) if full_resolution else None
         empty = np.zeros((0, *cells), dtype=np.float16)
         return FusedMaps(empty, np.zeros(0, dtype=np.float32), none)
-    wanted = torch.as_tensor(classes - 1, device=next(model.parameters()).device)
+    indices = torch.as_tensor(classes - 1, device=next(model.parameters()).device)
     views = views_of(
-        model, image, lambda batch: attribution(model, batch, wanted),
+        model, image, lambda batch: attribution(model, batch, indices),
         scales=scales, flip=flip, max_size=max_size,
     )  # fmt: skip
     maps = list(views)
@@ -113,23 +118,25 @@ def fused_maps(
 
 
 def _full_sum(views: Sequence[Tensor], size: tuple[int, int], side: int) -> Tensor:
-    """Bring all views' maps to the next multiples of a cell, add them, and cut the image out."""
+    """Resize the maps of all views to the next multiple of a cell, sum them, and crop the sum."""
     height, width = (side * cells for cells in strided_size(size, side))
     full = sum(_resampled(view.sum(dim=0, keepdim=True), (height, width)) for view in views)
     return cast(Tensor, full)[0, :, : size[0], : size[1]]
 
 
 def _stored(maps: Tensor) -> NDArray[np.float16]:
+    """Return maps with a maximum of 1 as a float16 array."""
     return _to_unit_maximum(maps).cpu().numpy().astype(np.float16)
 
 
 def _resampled(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    # A map of single pixels must be averaged over a cell, not sampled at its center.
+    """Resize (N, K, h, w) maps by bilinear interpolation."""
+    # A map of pixels must be averaged over each cell, not sampled at its center.
     shrinks = maps.shape[2] > size[0] or maps.shape[3] > size[1]
     return F.interpolate(maps, size, mode="bilinear", align_corners=False, antialias=shrinks)
 
 
 def _to_unit_maximum(maps: Tensor) -> Tensor:
-    """Divide each of (K, h, w) maps by its maximum; a map of zeros stays one."""
+    """Divide each of (K, h, w) maps by its maximum; maps of zeros do not change."""
     peaks = maps.amax(dim=(1, 2), keepdim=True)
     return maps / torch.where(peaks > 0, peaks, 1)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pipeline.models.classifier import CamClassifier
 
-#: Pixels that pass the network together: the memory of a backward pass grows with them.
+#: Pixels in one backward pass. Memory grows with them.
 PIXELS_AT_ONCE = 2**20
 
 
@@ -22,17 +22,18 @@ def saliency(
     crop_share: float = 0.875,
     smooth_grad: Mapping[str, Any] | None = None,
 ) -> Tensor:
-    """Give the absolute derivative of each wanted class's score by the image.
+    """Compute the absolute derivative of class scores with respect to the image.
 
     Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 3.1: one
-    back-propagation of the unnormalized score a class, the maximum over the color channels,
-    the mean over several crops, here laid back where they were cut. With the mirrored images
-    that :func:`pipeline.attribution.fusion.fused_maps` adds, five crops are the paper's ten.
+    back-propagation of the unnormalized score for each class, the maximum over the color
+    channels, and the mean over several crops. The maps of the crops are added at their position
+    in the image. :func:`pipeline.attribution.fusion.fused_maps` adds the mirrored images, so that
+    five crops become the ten of the paper.
 
     Parameters
     ----------
     model : CamClassifier
-        In evaluation mode; its parameters' gradients are left alone.
+        In evaluation mode. The gradients of its parameters do not change.
     images : (N, 3, H, W) float tensor
         Normalized images.
     classes : (K,) int64 tensor
@@ -40,16 +41,17 @@ def saliency(
     crops : {1, 5}
         The whole image, or its four corners and its center.
     crop_share : float
-        Sides of a crop as a share of the image's, at least a half, so that five cover it.
+        Side of a crop as a share of the image side. It is at least 0.5, so that five crops cover
+        the image.
     smooth_grad : mapping, optional
         SmoothGrad (Smilkov et al. 2017, section 3.2): the signed derivatives are averaged over
-        ``samples`` copies of each crop with Gaussian noise, whose deviation is ``noise`` times
-        the crop's range of values.
+        ``samples`` copies of each crop with Gaussian noise. Its standard deviation is ``noise``
+        times the value range of the crop.
 
     Returns
     -------
     (N, K, H, W) float tensor
-        Per pixel of the image, not below zero.
+        Non-negative maps with one value per pixel.
     """
     windows = crop_windows((images.shape[2], images.shape[3]), crops, crop_share)
     views = torch.cat([images[:, :, rows, columns] for rows, columns in windows])
@@ -68,7 +70,7 @@ def saliency(
 
 
 def crop_windows(size: tuple[int, int], crops: int, share: float) -> list[tuple[slice, slice]]:
-    """Place crops: the whole image for 1; the four corners and the center for 5.
+    """Return the crops of an image: the whole image for 1, four corners and the center for 5.
 
     Parameters
     ----------
@@ -76,12 +78,12 @@ def crop_windows(size: tuple[int, int], crops: int, share: float) -> list[tuple[
         Height and width of the image.
     crops : {1, 5}
     share : float
-        Sides of a crop as a share of the image's, rounded up to a pixel.
+        Side of a crop as a share of the image side, rounded up to a pixel.
 
     Returns
     -------
     list of (slice, slice)
-        Rows and columns of each crop; all are of one size.
+        Rows and columns of each crop. All crops have the same size.
     """
     if crops == 1:
         return [(slice(0, size[0]), slice(0, size[1]))]
@@ -94,7 +96,7 @@ def crop_windows(size: tuple[int, int], crops: int, share: float) -> list[tuple[
 def _derivatives(
     model: CamClassifier, images: Tensor, classes: Tensor, smooth_grad: Mapping[str, Any] | None
 ) -> Tensor:
-    """Give (N, K, 3, H, W) signed derivatives of the wanted scores, averaged over noise."""
+    """Return (N, K, 3, H, W) signed derivatives of class scores, averaged over noise."""
     if smooth_grad is None:
         return _gradients(model, images, classes)
     draw = torch.Generator(images.device).manual_seed(0)
@@ -109,7 +111,8 @@ def _derivatives(
 
 
 def _gradients(model: CamClassifier, images: Tensor, classes: Tensor) -> Tensor:
-    # In evaluation mode images do not mix, so the sum over them has each one's own derivative.
+    """Return (N, K, 3, H, W) signed derivatives of class scores."""
+    # In evaluation mode images are independent, so the sum yields the derivative of each image.
     with torch.enable_grad():
         seen = images.detach().requires_grad_()
         scores = model(seen).logits[:, classes].float().sum(dim=0)

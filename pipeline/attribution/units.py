@@ -1,7 +1,7 @@
-"""Class-specific units (Zhou et al. 2016, section 5): which features speak for a class.
+"""Class-specific units (Zhou et al. 2016, section 5): the most important features of each class.
 
-A unit is a channel of the features under the class layer. Those of the highest weight in a
-class are its words for it; the pictures that excite a unit the most say what it stands for.
+A unit is a channel of the features before the class layer. The units with the highest weights
+are evidence for a class. The images with the highest activations show what a unit detects.
 """
 
 from collections.abc import Iterable
@@ -13,13 +13,13 @@ from pipeline.models.classifier import CamClassifier
 
 
 def class_units(model: CamClassifier, count: int) -> tuple[Tensor, Tensor]:
-    """Give the units of the highest weight in each class.
+    """Select the units with the highest weights for each class.
 
     Parameters
     ----------
     model : CamClassifier
     count : int
-        Units of each class; at most as many as there are.
+        Largest number of units for each class.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def class_units(model: CamClassifier, count: int) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def unit_maps(model: CamClassifier, image: Tensor, units: Tensor) -> Tensor:
-    """Give the activations of some units.
+    """Compute the activation maps of some units.
 
     Parameters
     ----------
@@ -47,27 +47,28 @@ def unit_maps(model: CamClassifier, image: Tensor, units: Tensor) -> Tensor:
     Returns
     -------
     (U, h, w) float tensor
-        On the CPU.
+        Activations, on the CPU.
     """
     features: Tensor = model.backbone.forward_features(image)  # type: ignore[operator]
     return features[0, units.to(features.device)].float().cpu()
 
 
 def most_exciting(activations: Iterable[Tensor], count: int) -> Tensor:
-    """Rank images by how much they excite each unit.
+    """Select the images with the highest activations of each unit.
 
     Parameters
     ----------
     activations : iterable of (U,) float tensor
-        The mean of every unit's map, for each image: what average pooling hands on to the
-        class layer. Maxima would tie, as many networks bound their activations (ReLU6).
+        The mean activation of each unit, for each image. This is the input of the class layer
+        with average pooling. Maxima would often be equal, since many networks bound their
+        activations (ReLU6).
     count : int
-        Images of each unit; at most as many as there are.
+        Largest number of images for each unit.
 
     Returns
     -------
     (U, count) int64 tensor
-        Positions of the images, strongest first.
+        Positions of the images, highest activation first.
     """
     table = torch.stack(list(activations))
     ranked = table.argsort(dim=0, descending=True, stable=True)

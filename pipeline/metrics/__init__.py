@@ -1,1 +1,1 @@
-"""Scores: pure functions on label images."""
+"""Metrics of label images, class maps and boxes, as pure functions on arrays."""

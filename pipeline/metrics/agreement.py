@@ -1,4 +1,4 @@
-"""How much two results about one image agree: figures that need no ground truth."""
+"""Agreement between results for the same image, without ground truth."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +12,12 @@ def label_agreement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> floa
     Parameters
     ----------
     first, second : (H, W) uint8 array
-        Label values; pixels that are 255 in either are left out.
+        Label values. Pixels that are 255 in either image are left out.
 
     Returns
     -------
     float
-        Mean over the labels that either has, background included, in [0, 1]; NaN where no
+        Mean over the labels in either image, including the background, in [0, 1]; NaN if no
         pixel is left.
 
     Raises
@@ -37,21 +37,21 @@ def label_agreement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> floa
 
 
 def map_agreement(views: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Compute how much several views of one map agree with their mean.
+    """Compute the agreement between several views of a class map and their mean.
 
     The measure is Ruzicka's similarity, the intersection over union of fuzzy sets: the sum
-    of the smaller values over the sum of the larger ones. It needs no threshold.
+    of the smaller values divided by the sum of the larger values. It needs no threshold.
 
     Parameters
     ----------
     views : (V, K, h, w) float array
-        Maps of K classes as V views gave them, not negative. Each is brought to a maximum
-        of 1 first, so that a view's scale is no disagreement.
+        Non-negative maps of K classes in V views. Each map is first divided by its maximum, so
+        that its scale does not matter.
 
     Returns
     -------
     (K,) float32 array
-        Mean over the views, in [0, 1]; 0 for a class that is without evidence in all of them.
+        Mean over the views, in [0, 1]; 0 for a class without evidence in all views.
     """
     peaks = views.max(axis=(2, 3), keepdims=True, initial=0)
     scaled = views / np.where(peaks > 0, peaks, 1)

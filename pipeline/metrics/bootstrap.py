@@ -1,10 +1,9 @@
-"""Paired bootstrap over images: how sure a difference in mIoU is (Efron and Tibshirani 1993).
+"""Paired bootstrap over images for differences in mIoU (Efron and Tibshirani 1993).
 
-Images are resampled with replacement, the same ones for every method, the counts of pixels
-are summed and the mIoU is computed anew, for it is no mean over images. This measures how the
-figure would move on other images of the same kind. It does not measure how it would move with
-another training: that is what several seeds show, and the interval knows nothing of their
-spread.
+Images are resampled with replacement, and all methods use the same resamples. The pixel counts
+are summed and the mIoU is computed again, since it is not a mean over images. The result measures
+the variation on other images of the same kind. It does not measure the variation between
+trainings: the interval does not include the spread over seeds.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 
 from pipeline.metrics.segmentation import Counts, mean_iou
 
-#: Elements of one array of drawn images or weights: 32 MiB.
+#: Largest number of elements in one array of drawn images or weights: 32 MiB.
 CHUNK = 1 << 22
-#: Quantiles that bound the 95 % percentile interval.
+#: Quantiles of the 95 % percentile interval.
 BOUNDS = (0.025, 0.975)
 
 
@@ -28,9 +27,9 @@ class Estimate:
     Attributes
     ----------
     miou : float
-        On the images as they are, in [0, 1].
+        mIoU on the original images, in [0, 1].
     resampled : (S,) float64 array
-        On each of S resamples; NaN where one holds no scored pixel.
+        mIoU on each of S resamples; NaN for a resample without scored pixels.
     """
 
     miou: float
@@ -39,17 +38,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference of two mIoU.
+    """A difference between two mIoU values.
 
     Attributes
     ----------
     difference : float
-        On the images as they are, in [-1, 1].
+        Difference on the original images, in [-1, 1].
     low, high : float
         Ends of the 95 % percentile interval.
     p : float
-        Two-sided, from 2 / (S + 1) to 1 for S resamples. With ``low`` and ``high`` it is
-        NaN where there is but one image: nothing can be resampled.
+        Two-sided p-value, from 2 / (S + 1) to 1 for S resamples. ``p``, ``low`` and ``high`` are
+        NaN if there is only one image.
     """
 
     difference: float
@@ -66,22 +65,22 @@ def paired_difference(
     Parameters
     ----------
     a, b : sequence of (N, 3, C) int64 arrays
-        Counts of each method's runs, as :func:`pipeline.metrics.segmentation.image_counts`
-        gives them; the two may have different numbers of runs.
+        Counts of the runs of each method, from
+        :func:`pipeline.metrics.segmentation.image_counts`. The numbers of runs may differ.
     samples : int
-        Resamples.
+        Number of resamples.
     seed : int
-        Of the resampling.
+        Seed of the resampling.
 
     Returns
     -------
     Difference
-        The mIoU of ``a`` less that of ``b``.
+        The mIoU of ``a`` minus the mIoU of ``b``.
 
     Raises
     ------
     ValueError
-        As :func:`estimates`.
+        See :func:`estimates`.
     """
     one, two = estimates([a, b], samples=samples, seed=seed)
     return difference(one, two)
@@ -97,15 +96,20 @@ def estimates(
     methods : sequence of sequences of (N, 3, C) int64 arrays
         Counts of the runs of each method.
     samples : int
-        Resamples.
+        Number of resamples.
     seed : int
-        Of the resampling.
+        Seed of the resampling.
+
+    Returns
+    -------
+    list of Estimate
+        One estimate for each method.
 
     Raises
     ------
     ValueError
-        If a method has no run, there is no image, or the true counts of two runs differ, so
-        that they are of other images or masks.
+        If a method has no run, if there is no image, or if the ground truth counts of two runs
+        differ, which means that the images or masks differ.
     """
     runs = [run for method in methods for run in method]
     if not runs or not all(methods) or not len(runs[0]):
@@ -124,11 +128,12 @@ def estimates(
 
 
 def difference(a: Estimate, b: Estimate) -> Difference:
-    """Compare two estimates of one call of :func:`estimates`.
+    """Compare two estimates from the same call of :func:`estimates`.
 
-    The p-value is twice the smaller share of resamples whose difference is at most 0 or at
-    least 0, at most 1; one is added to both counts and to the number of resamples, so that it
-    is never 0 (Davison and Hinkley 1997, section 4.2).
+    The p-value is twice the smaller of two shares, and at most 1: the share of resamples with a
+    difference of at most 0, and the share with a difference of at least 0. One is added to the
+    counts and to the number of resamples, so that the p-value is never 0 (Davison and Hinkley
+    1997, section 4.2).
     """
     point = a.miou - b.miou
     drawn = a.resampled - b.resampled
@@ -142,20 +147,20 @@ def difference(a: Estimate, b: Estimate) -> Difference:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Correct the p-values of a family of comparisons for their number (Holm 1979).
+    """Correct p-values for the number of comparisons (Holm 1979).
 
     Parameters
     ----------
     p : sequence of float
-        In any order; NaN stands for a comparison that could not be made.
+        The p-values in any order; NaN for a comparison that was not possible.
 
     Returns
     -------
     list of float
-        In the same order, at most 1; NaN stays and does not count.
+        Corrected p-values in the same order, at most 1. NaN values stay and do not count.
     """
     values = np.asarray(p, np.float64)
-    order = np.argsort(values)[: np.count_nonzero(np.isfinite(values))]  # NaN is sorted last
+    order = np.argsort(values)[: np.count_nonzero(np.isfinite(values))]  # NaN values come last
     factors = np.arange(len(order), 0, -1)
     corrected = np.full(len(values), np.nan)
     corrected[order] = np.minimum(1, np.maximum.accumulate(values[order] * factors))
@@ -163,21 +168,21 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def _resampled(runs: Sequence[Counts], samples: int, seed: int) -> NDArray[np.float64]:
-    """Give the (runs, samples) mIoU of the resamples."""
+    """Compute the (runs, samples) mIoU of the resamples."""
     images = len(runs[0])
     if images == 1:
         return np.full((len(runs), samples), np.nan)
     columns: list[list[NDArray[np.float64]]] = [[] for _ in runs]
     for weights in _weights(images, samples, seed):
         for run, parts in zip(runs, columns, strict=True):
-            # Sums of integers below 2^53 are exact in any order, so that every machine agrees.
+            # Sums of integers below 2^53 are exact in any order, so all machines agree.
             sums = weights @ run.reshape(images, -1).astype(np.float64)
             parts.append(mean_iou(sums.reshape(-1, *run.shape[1:])))
     return np.stack([np.concatenate(parts) for parts in columns])
 
 
 def _weights(images: int, samples: int, seed: int) -> Iterator[NDArray[np.float64]]:
-    """Yield how often each image is in each resample, (some of the samples, images)."""
+    """Yield (some samples, images) counts of each image in each resample."""
     rng = np.random.default_rng(seed)
     step = max(1, CHUNK // images)
     for start in range(0, samples, step):

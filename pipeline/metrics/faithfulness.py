@@ -1,7 +1,7 @@
-"""How far a class map says what a classifier looks at: no ground truth is needed.
+"""Faithfulness: how well a class map describes what a classifier uses, without ground truth.
 
-A picture is shown to the classifier once whole and once with what a map holds unimportant
-taken out; the confidence in the class says what was lost.
+The classifier scores an image with and without the parts that the map marks as unimportant. The
+change of the confidence in the class measures the faithfulness of the map.
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-#: Share of an image's long side that the blur of the insertion curve has as its deviation:
-#: 5 pixels of 224, as in the paper's code.
+#: Standard deviation of the insertion curve's blur as a share of the long side of the image:
+#: 5 pixels of 224, as in the code of the paper.
 BLUR = 5 / 224
 
 
 def explanation_images(
     images: Tensor, maps: Tensor, mean: Sequence[float], std: Sequence[float]
 ) -> Tensor:
-    """Multiply images with maps: what a map holds unimportant turns black.
+    """Multiply images with maps, which turns unimportant regions black.
 
     Chattopadhay et al. 2018, "Grad-CAM++", section 5.1: E = L o I, of the image in [0, 1].
 
@@ -29,21 +29,21 @@ def explanation_images(
     images : (N, 3, H, W) float tensor
         Normalized images.
     maps : (N, H, W) float tensor
-        In [0, 1].
+        Maps in [0, 1].
     mean, std : sequence of 3 float
         The normalization.
 
     Returns
     -------
     (N, 3, H, W) float tensor
-        Normalized again.
+        Normalized images.
     """
     center, scale = (torch.tensor(part, device=images.device).view(3, 1, 1) for part in (mean, std))
     return ((images * scale + center) * maps[:, None] - center) / scale
 
 
 def deletion_images(image: Tensor, values: Tensor, steps: int) -> Tensor:
-    """Replace more and more of an image by the mean color, the map's highest pixels first.
+    """Replace growing parts of an image by the mean color, highest map values first.
 
     Petsiuk et al. 2018, "RISE: Randomized Input Sampling for Explanation of Black-box Models",
     "causal metrics".
@@ -53,31 +53,31 @@ def deletion_images(image: Tensor, values: Tensor, steps: int) -> Tensor:
     image : (3, H, W) float tensor
         Normalized, so that zero is the mean color.
     values : (H, W) float tensor
-        The map; pixels of equal value go in reading order.
+        The map. Pixels of equal value are replaced in reading order.
     steps : int
 
     Returns
     -------
     (steps + 1, 3, H, W) float tensor
-        The image at shares 0, 1 / steps, ..., 1 of the pixels.
+        The image with shares 0, 1 / steps, ..., 1 of its pixels replaced.
     """
     return torch.where(_first_pixels(values, steps), torch.zeros_like(image), image)
 
 
 def insertion_images(image: Tensor, values: Tensor, steps: int) -> Tensor:
-    """Put more and more of an image into its blurred copy, the map's highest pixels first.
+    """Insert growing parts of an image into its blurred copy, highest map values first.
 
-    The twin of :func:`deletion_images`; it ends with the whole image.
+    Parameters and result are those of :func:`deletion_images`. The last item is the whole image.
     """
     deviation = BLUR * max(image.shape[1:])
-    # The picture is reflected at its edges, which gives no more than its side.
+    # The image is padded by reflection, which is limited to its side.
     kernel = [2 * min(round(2 * deviation), side - 1) + 1 for side in reversed(image.shape[1:])]
     blurred = gaussian_blur(image, kernel, [deviation])
     return torch.where(_first_pixels(values, steps), image, blurred)
 
 
 def _first_pixels(values: Tensor, steps: int) -> Tensor:
-    """Mark a growing share of the highest pixels: (steps + 1, 1, H, W) bool."""
+    """Mark growing shares of the pixels, highest first, in (steps + 1, 1, H, W) bool masks."""
     order = values.flatten().argsort(descending=True, stable=True)
     place = torch.empty_like(order)
     place[order] = torch.arange(len(order), device=order.device)
@@ -86,24 +86,24 @@ def _first_pixels(values: Tensor, steps: int) -> Tensor:
 
 
 def curve_area(confidences: NDArray[np.floating]) -> float:
-    """Give the area under a deletion or insertion curve of evenly spaced shares in [0, 1]."""
+    """Compute the area under a deletion or insertion curve at evenly spaced shares in [0, 1]."""
     return float(np.trapezoid(confidences, dx=1 / (len(confidences) - 1)))
 
 
 def drops(whole: NDArray[np.floating], explained: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Give the share of the confidence that each pair loses, 0 where it gains.
+    """Compute the relative drop of the confidence for each pair of image and class.
 
-    Chattopadhay et al. 2018, section 5.1: max(0, Y - O) / Y, whose mean is the Average Drop.
+    Chattopadhay et al. 2018, section 5.1: max(0, Y - O) / Y. The mean is the Average Drop.
 
     Parameters
     ----------
     whole, explained : (P,) float array
-        Confidence in the class, in [0, 1], of the image and of its explanation (Y and O).
+        Confidence in the class, in [0, 1], for the image (Y) and for its explanation (O).
 
     Returns
     -------
     (P,) float64 array
-        In [0, 1]; 0 where there was no confidence to lose.
+        Drops in [0, 1]; 0 if the confidence rises or was 0.
     """
     lost = np.clip(np.asarray(whole, np.float64) - explained, 0, None)
     shares: NDArray[np.float64] = np.divide(
@@ -113,12 +113,12 @@ def drops(whole: NDArray[np.floating], explained: NDArray[np.floating]) -> NDArr
 
 
 def increase_share(whole: NDArray[np.floating], explained: NDArray[np.floating]) -> float:
-    """Give the share of pairs whose explanation raises the confidence (Increase in Confidence)."""
+    """Compute the share of pairs whose explanation raises the confidence (Increase)."""
     return float((np.asarray(explained) > np.asarray(whole)).mean())
 
 
 def win_shares(lost: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Give the share of pairs on which each method loses the least confidence.
+    """Compute the share of pairs on which each method loses the least confidence.
 
     Chattopadhay et al. 2018, section 5.1 (Win %), for any number of methods.
 
@@ -130,7 +130,7 @@ def win_shares(lost: NDArray[np.floating]) -> NDArray[np.float64]:
     Returns
     -------
     (M,) float64 array
-        They sum to 1: methods that tie share a pair.
+        Shares. They sum to 1, since tied methods share a pair.
     """
     least = lost == lost.min(axis=0)
     shares: NDArray[np.float64] = (least / least.sum(axis=0)).mean(axis=1)

@@ -1,9 +1,9 @@
-"""Boxes and pixels of objects, and the measures of weakly supervised localization.
+"""Boxes and pixels of objects, and the metrics of weakly supervised localization.
 
-An (image, class) pair is localized when the predicted box and any true box of that class
-overlap by a given intersection over union (Russakovsky et al. 2015, "ImageNet Large Scale
-Visual Recognition Challenge", section 4.2). The class is given, as in "GT-known Loc", unless
-a rank says how well the classifier knew it.
+A pair of image and class is localized if the predicted box and any true box of that class have
+at least a given intersection over union (Russakovsky et al. 2015, "ImageNet Large Scale Visual
+Recognition Challenge", section 4.2). The class is assumed to be known, as in "GT-known Loc".
+Metrics that include the classification also use the rank of the class.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-#: (N, 4) boxes: left, top, right, bottom edges in pixels; one pixel has right - left == 1.
+#: (N, 4) boxes: left, top, right and bottom in pixels. The box of one pixel has right - left == 1.
 Boxes = NDArray[np.float64]
 
 
 def component_boxes(mask: NDArray[np.bool_]) -> Boxes:
-    """Give the box around each 8-connected component of an (H, W) mask, largest component first.
+    """Return the box of each 8-connected component of an (H, W) mask, largest component first.
 
     Returns
     -------
     (N, 4) float64 array
-        Components of equal size are in the order of their upper left corners, top first.
+        Boxes. Components of equal size are ordered by their upper left corner, top first.
     """
     count, _, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     found = statistics[1:count].astype(np.float64)
@@ -33,7 +33,7 @@ def component_boxes(mask: NDArray[np.bool_]) -> Boxes:
 
 
 def box_overlaps(boxes: Boxes, others: Boxes) -> NDArray[np.float64]:
-    """Give the intersection over union of all pairs of (N, 4) and (M, 4) boxes: (N, M)."""
+    """Compute the (N, M) intersection over union of all pairs of (N, 4) and (M, 4) boxes."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     common = np.clip(high - low, 0, None).prod(axis=2)
@@ -46,19 +46,19 @@ def box_overlaps(boxes: Boxes, others: Boxes) -> NDArray[np.float64]:
 
 
 def best_overlap(predicted: NDArray[np.bool_], true: Boxes) -> float:
-    """Compare the box around a mask's largest component with the true boxes of its class.
+    """Compare the box of the largest component of a mask with the true boxes of the class.
 
     Parameters
     ----------
     predicted : (H, W) bool array
         The pixels of one class.
     true : (N, 4) float64 array
-        At least one.
+        At least one box.
 
     Returns
     -------
     float
-        The largest intersection over union; 0 for an empty mask.
+        Largest intersection over union; 0 for an empty mask.
     """
     boxes = component_boxes(predicted)[:1]
     return float(box_overlaps(boxes, true).max(initial=0.0))
@@ -67,7 +67,7 @@ def best_overlap(predicted: NDArray[np.bool_], true: Boxes) -> float:
 def localization_errors(
     overlaps: Sequence[float], thresholds: Sequence[float]
 ) -> dict[str, float | None]:
-    """Give the share of pairs that are not localized, for each threshold; None without pairs."""
+    """Compute the share of pairs that are not localized at each threshold; None without pairs."""
     values = np.asarray(overlaps)
     if not len(values):
         return {str(threshold): None for threshold in thresholds}
@@ -75,27 +75,27 @@ def localization_errors(
 
 
 def map_boxes(values: NDArray[np.floating], threshold: float) -> Boxes:
-    """Give the boxes around the components of a map above a share of its maximum.
+    """Return the boxes of the components of a map above a share of its maximum.
 
     Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", section 3.2: the
-    regions whose value is above 20 % of the maximum, and the box around the largest of them.
+    regions above 20 % of the maximum, and the box of the largest of them.
 
     Parameters
     ----------
     values : (H, W) float array
-        Not below zero.
+        Non-negative map.
     threshold : float
         Share of the maximum, in [0, 1).
 
     Returns
     -------
     (N, 4) float64 array
-        Largest component first; none of a map of zeros.
+        Boxes, largest component first. A map of zeros has no box.
 
     Raises
     ------
     ValueError
-        If the map holds a NaN.
+        If the map contains NaN.
     """
     _refuse_nan(values)
     return component_boxes(values > threshold * values.max(initial=0.0))
@@ -109,22 +109,22 @@ def threshold_overlaps(
     Parameters
     ----------
     values : (H, W) float array
-        Not below zero.
+        Non-negative map.
     true : (N, 4) float64 array
-        At least one.
+        At least one box.
     thresholds : sequence of T float
         Shares of the maximum.
 
     Returns
     -------
     (2, T) float64 array
-        The best intersection over union of the largest component's box, and of any
-        component's box.
+        Best intersection over union of the largest component's box, and of the boxes of all
+        components.
 
     Raises
     ------
     ValueError
-        If the map holds a NaN.
+        If the map contains NaN.
     """
     result = np.zeros((2, len(thresholds)))
     for column, threshold in enumerate(thresholds):
@@ -134,18 +134,25 @@ def threshold_overlaps(
 
 
 def max_box_accuracy(overlaps: NDArray[np.float64], overlap: float) -> tuple[float, int]:
-    """Give the best share of localized pairs over all thresholds, and which threshold has it.
+    """Compute the largest share of localized pairs over all thresholds.
 
     Choe et al. 2020, "Evaluating Weakly Supervised Object Localization Methods Right":
-    MaxBoxAcc is this at an overlap of .5 with the largest component's boxes. MaxBoxAccV2
-    is its mean over overlaps of .3, .5 and .7 with those of all components.
+    MaxBoxAcc is this share at an overlap of .5, for the boxes of the largest components.
+    MaxBoxAccV2 is its mean over overlaps of .3, .5 and .7, for the boxes of all components.
 
     Parameters
     ----------
     overlaps : (P, T) float array
-        Intersection over union of P pairs at T thresholds; P and T at least 1.
+        Intersection over union of P pairs at T thresholds; P and T are at least 1.
     overlap : float
-        From which on a pair is localized (delta).
+        Intersection over union from which a pair is localized (delta).
+
+    Returns
+    -------
+    accuracy : float
+        Largest share of localized pairs.
+    best : int
+        Index of its threshold.
     """
     shares = (overlaps >= overlap).mean(axis=0)
     best = int(shares.argmax())
@@ -153,10 +160,10 @@ def max_box_accuracy(overlaps: NDArray[np.float64], overlap: float) -> tuple[flo
 
 
 def label_ranks(scores: NDArray[np.floating], labels: Sequence[int]) -> NDArray[np.int64]:
-    """Rank each label of an image among the classes that the image lacks.
+    """Rank each label of an image among the classes that are absent from the image.
 
-    On an image with one label this is the rank among all classes. Of several labels each is
-    ranked as if the others were not there, so that no label stands in another's way.
+    For an image with one label this is the rank among all classes. With several labels, each is
+    ranked without the others, so that labels do not lower each other's rank.
 
     Parameters
     ----------
@@ -168,7 +175,7 @@ def label_ranks(scores: NDArray[np.floating], labels: Sequence[int]) -> NDArray[
     Returns
     -------
     (K,) int64 array
-        From 1; classes of equal score rank before the label.
+        Ranks from 1. Classes with an equal score rank before the label.
 
     Raises
     ------
@@ -181,17 +188,22 @@ def label_ranks(scores: NDArray[np.floating], labels: Sequence[int]) -> NDArray[
 
 
 def guess_overlap(overlaps: Mapping[str, float], rank: int) -> float:
-    """Give the best overlap among the guesses that five boxes an image leave for one class.
+    """Return the best overlap for one class among the five boxes of top-5 localization.
 
-    Zhou et al. 2016, section 3.2: for top-5 localization, a tight and a loose box of each of
-    the first two predicted classes, and a loose one of the third.
+    Zhou et al. 2016, section 3.2: the five boxes are a tight and a loose box of each of the first
+    two predicted classes, and a loose box of the third.
 
     Parameters
     ----------
     overlaps : mapping
         Intersection over union of the ``tight`` and of the ``loose`` box.
     rank : int
-        Of the class among the predicted ones, from 1.
+        Rank of the class among the predicted classes, from 1.
+
+    Returns
+    -------
+    float
+        Best intersection over union; 0 if the class has no box.
     """
     if rank <= 2:
         return max(overlaps["tight"], overlaps["loose"])
@@ -199,51 +211,54 @@ def guess_overlap(overlaps: Mapping[str, float], rank: int) -> float:
 
 
 def pixel_histograms(
-    values: NDArray[np.floating], truth: NDArray[np.bool_], scored: NDArray[np.bool_], bins: int
+    values: NDArray[np.floating],
+    ground_truth: NDArray[np.bool_],
+    scored: NDArray[np.bool_],
+    bins: int,
 ) -> NDArray[np.int64]:
-    """Count the values of a map on an object's pixels and beside it.
+    """Compute the histograms of a map's values off and on the object.
 
     Parameters
     ----------
     values : (H, W) float array
-        In [0, 1].
-    truth : (H, W) bool array
-        The pixels of the class.
+        Map in [0, 1].
+    ground_truth : (H, W) bool array
+        Pixels of the class.
     scored : (H, W) bool array
-        The pixels that count.
+        Pixels that count.
     bins : int
-        Intervals of equal width; the last one holds 1 too.
+        Number of bins of equal width. The last one includes 1.
 
     Returns
     -------
     (2, bins) int64 array
-        Of pixels off and on the object. Histograms of several maps may be added.
+        Histograms of pixels off and on the object. Histograms of several maps may be added.
 
     Raises
     ------
     ValueError
-        If the map holds a NaN.
+        If the map contains NaN.
     """
     _refuse_nan(values)
     columns = np.minimum((values[scored] * bins).astype(np.int64), bins - 1)
-    places = columns + bins * truth[scored]
+    places = columns + bins * ground_truth[scored]
     return np.bincount(places, minlength=2 * bins).reshape(2, bins).astype(np.int64)
 
 
 def pixel_average_precision(histograms: NDArray[np.int64]) -> float | None:
-    """Give the area under the precision-recall curve of pixels, thresholds from high to low.
+    """Compute the area under the precision-recall curve of pixels.
 
     Choe et al. 2020: PxAP = sum_l precision_l (recall_l - recall_(l-1)).
 
     Parameters
     ----------
     histograms : (2, bins) int64 array
-        From :func:`pixel_histograms`.
+        Result of :func:`pixel_histograms`.
 
     Returns
     -------
     float or None
-        In [0, 1]; None without a pixel on an object.
+        PxAP in [0, 1]; None if no pixel is on an object.
     """
     false, true = histograms[:, ::-1].cumsum(axis=1).astype(np.float64)
     if not true[-1]:
@@ -254,5 +269,6 @@ def pixel_average_precision(histograms: NDArray[np.int64]) -> float | None:
 
 
 def _refuse_nan(values: NDArray[np.floating]) -> None:
+    """Raise a ValueError if there are NaN values."""
     if np.isnan(values).any():
         raise ValueError(f"{np.isnan(values).sum()} of {values.size} values are NaN, expected none")

@@ -1,28 +1,28 @@
-"""From figures that need no ground truth to an order in which a person should look."""
+"""Label quality without ground truth: ranking of images by doubt, and rank correlation."""
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
-#: Images from which on a rank correlation says anything.
+#: Smallest number of images for a rank correlation.
 FEWEST = 3
 
 
 def doubts(figures: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Put several figures of trust into one order of doubt.
+    """Combine several quality figures into one doubt for each image.
 
-    Figures have no common scale, so ranks are taken: an image's doubt is one minus the mean
-    of its relative ranks in the figures that it has.
+    The figures have no common scale, so their ranks are used. The doubt of an image is one minus
+    the mean of its relative ranks.
 
     Parameters
     ----------
     figures : (N, F) float64 array
-        Higher is better; NaN where an image has no such figure.
+        Figures of each image; higher is better. NaN if an image has no such figure.
 
     Returns
     -------
     (N,) float64 array
-        In [0, 1], NaN for an image without any figure. Ties share their mean rank.
+        Doubts in [0, 1]; NaN for an image without figures. Ties share their mean rank.
     """
     ranks = np.full(figures.shape, np.nan)
     for column, values in enumerate(figures.T):
@@ -35,17 +35,17 @@ def doubts(figures: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float | None:
-    """Give Spearman's rank correlation of two figures.
+    """Compute Spearman's rank correlation of two figures.
 
     Parameters
     ----------
     first, second : (N,) float64 array
-        Pairs with a NaN are left out.
+        Values of the figures. Pairs with NaN are left out.
 
     Returns
     -------
     float or None
-        In [-1, 1]; None where fewer than three pairs are left or one figure is constant.
+        Correlation in [-1, 1]; None if fewer than three pairs are left or a figure is constant.
     """
     pairs = np.array([first, second], np.float64)
     pairs = pairs[:, np.isfinite(pairs).all(axis=0)]

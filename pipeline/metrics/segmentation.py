@@ -1,8 +1,10 @@
 """Scores of label images against masks, from one matrix of pixel counts.
 
-The rules: pixels of truth 255 are never scored; counts are 64-bit; a class absent from
-both prediction and truth is left out of the mean, one absent from the prediction alone
-counts 0; a pixel that the prediction leaves at 255 is a miss of its true class.
+- Pixels with the ground truth value 255 are never scored.
+- Counts are 64-bit integers.
+- A class that is absent from both prediction and ground truth is left out of the mean. A class
+  that is absent from the prediction only counts as 0.
+- A pixel with the prediction 255 is a false negative of its true class.
 """
 
 from collections.abc import Sequence
@@ -17,36 +19,37 @@ Counts = NDArray[np.int64]
 
 
 def confusion_matrix(
-    truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int
+    ground_truth: NDArray[np.uint8], predicted: NDArray[np.uint8], classes: int
 ) -> Counts:
     """Count pixels by true and predicted class.
 
     Parameters
     ----------
-    truth, predicted : (H, W) uint8 array
-        Class numbers, 255 for void (truth) or unsure (prediction).
+    ground_truth, predicted : (H, W) uint8 array
+        Class numbers; 255 for void (ground truth) or uncertain pixels (prediction).
     classes : int
         Number of classes with the background.
 
     Returns
     -------
     (classes, classes + 1) int64 array
-        Rows are the truth; the last column counts predictions of 255.
+        Rows are the ground truth. The last column counts predictions of 255.
 
     Raises
     ------
     ValueError
         If the sizes differ, or a value is neither a class nor 255.
     """
-    if truth.shape != predicted.shape:
+    if ground_truth.shape != predicted.shape:
         raise ValueError(
-            f"prediction is {predicted.shape}, expected {truth.shape}, the mask's size"
+            f"prediction is {predicted.shape}, expected {ground_truth.shape}, the mask's size"
         )
-    known = truth != IGNORE
-    rows = truth[known].astype(np.int64)
-    columns = predicted[known].astype(np.int64)
+    scored = ground_truth != IGNORE
+    rows = ground_truth[scored].astype(np.int64)
+    columns = predicted[scored].astype(np.int64)
     columns[columns == IGNORE] = classes
-    for name, values, limit in (("truth", rows, classes - 1), ("prediction", columns, classes)):
+    checks = (("ground truth", rows, classes - 1), ("prediction", columns, classes))
+    for name, values, limit in checks:
         if values.size and values.max() > limit:
             raise ValueError(f"{name} has the value {values.max()}, expected 0 to {classes - 1}")
     counts = np.bincount(rows * (classes + 1) + columns, minlength=classes * (classes + 1))
@@ -59,7 +62,7 @@ def scores_of(confusion: Counts, names: Sequence[str]) -> dict[str, Any]:
     Parameters
     ----------
     confusion : (C, C + 1) int64 array
-        As :func:`confusion_matrix` counts, summed over images.
+        Sum over images of :func:`confusion_matrix`.
     names : sequence of C str
         Class names, the background first.
 
@@ -67,11 +70,11 @@ def scores_of(confusion: Counts, names: Sequence[str]) -> dict[str, Any]:
     -------
     dict
         ``miou``, ``pixel_accuracy``, the mean ``false_positive_share`` and
-        ``false_negative_share`` (of each class's union, as Puzzle-CAM reports over- and
-        under-activation), ``classes``, ``absent_classes``, ``confusion`` and
-        ``unsure_pixels``. Shares are in [0, 1]; None where a denominator is 0.
+        ``false_negative_share`` (shares of the union of each class, by which Puzzle-CAM reports
+        over- and under-activation), ``classes``, ``absent_classes``, ``confusion`` and
+        ``unsure_pixels``. Shares are in [0, 1]; None if a denominator is 0.
     """
-    square, unsure = confusion[:, :-1], confusion[:, -1]
+    square, uncertain = confusion[:, :-1], confusion[:, -1]
     true_positive = np.diag(square)
     true, predicted = confusion.sum(axis=1), square.sum(axis=0)
     union = true + predicted - true_positive
@@ -97,23 +100,23 @@ def scores_of(confusion: Counts, names: Sequence[str]) -> dict[str, Any]:
         "classes": rows,
         "absent_classes": [name for name, here in zip(names, present, strict=True) if not here],
         "confusion": square.tolist(),
-        "unsure_pixels": int(unsure.sum()),
+        "unsure_pixels": int(uncertain.sum()),
     }
 
 
 def image_counts(confusions: Sequence[Counts] | Counts) -> Counts:
-    """Keep of each image's confusion matrix what intersections over union are made of.
+    """Reduce confusion matrices to the counts that the IoU is computed from.
 
     Parameters
     ----------
     confusions : sequence of N (C, C + 1) int64 arrays
-        As :func:`confusion_matrix` counts.
+        Results of :func:`confusion_matrix`.
 
     Returns
     -------
     (N, 3, C) int64 array
-        Pixels of each class that are right, that are predicted, and that are true. Sums over
-        images are those of the whole; see :func:`mean_iou`.
+        Numbers of correct, predicted and true pixels of each class. They can be summed over
+        images; see :func:`mean_iou`.
     """
     counts = np.asarray(confusions)
     square = counts[:, :, :-1]
@@ -122,7 +125,7 @@ def image_counts(confusions: Sequence[Counts] | Counts) -> Counts:
 
 
 def mean_iou(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Compute the mIoU of counts of pixels.
+    """Compute the mIoU from pixel counts.
 
     Parameters
     ----------
@@ -132,7 +135,8 @@ def mean_iou(counts: NDArray[Any]) -> NDArray[np.float64]:
     Returns
     -------
     (...) float64 array
-        Mean over the classes that are true or predicted somewhere, NaN where there is none.
+        Mean over the classes that are present in the ground truth or the prediction; NaN if
+        there are none.
     """
     right, predicted, true = np.moveaxis(np.asarray(counts, np.float64), -2, 0)
     shares = _ratio(right, predicted + true - right)
@@ -141,48 +145,48 @@ def mean_iou(counts: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def threshold_counts(
-    truth: NDArray[np.uint8],
+    ground_truth: NDArray[np.uint8],
     maps: NDArray[np.float32],
     numbers: NDArray[np.int64],
     thresholds: NDArray[np.float64],
     classes: int,
 ) -> Counts:
-    """Count pixels by true and predicted class for every background threshold at once.
+    """Count pixels by true and predicted class, for all background thresholds at once.
 
-    A pixel is foreground where its strongest class scores above the threshold. One
-    histogram over (truth, strongest class, interval between thresholds) serves them all:
-    the foreground of a threshold is the sum over the intervals above it.
+    A pixel is foreground if the score of its strongest class is above the threshold. One
+    histogram over (ground truth, strongest class, interval between thresholds) is enough: the
+    foreground of a threshold is the sum over all intervals above it.
 
     Parameters
     ----------
-    truth : (H, W) uint8 array
+    ground_truth : (H, W) uint8 array
     maps : (K, H, W) float32 array
-        Class scores at full resolution.
+        Class maps at full resolution.
     numbers : (K,) int64 array
         Class numbers of the maps.
     thresholds : (T,) float array
-        Ascending.
+        Thresholds in ascending order.
     classes : int
         Number of classes with the background.
 
     Returns
     -------
     (T, classes, classes + 1) int64 array
-        One confusion matrix per threshold.
+        One confusion matrix for each threshold.
     """
-    known = truth != IGNORE
-    rows = truth[known].astype(np.int64)
+    scored = ground_truth != IGNORE
+    rows = ground_truth[scored].astype(np.int64)
     steps = len(thresholds)
     if len(numbers):
-        strongest = maps.max(axis=0)[known].astype(np.float64)
-        winner = numbers[maps.argmax(axis=0)[known]]
+        strongest = maps.max(axis=0)[scored].astype(np.float64)
+        winner = numbers[maps.argmax(axis=0)[scored]]
         passed = np.searchsorted(thresholds, strongest, side="left")
     else:
         winner, passed = np.zeros_like(rows), np.zeros_like(rows)
     flat = (rows * classes + winner) * (steps + 1) + passed
     histogram = np.bincount(flat, minlength=classes * classes * (steps + 1))
     histogram = histogram.reshape(classes, classes, steps + 1)
-    # Thresholds 0 to p - 1 are below a score that passed p of them.
+    # A score that passed p thresholds is above the thresholds 0 to p - 1.
     above = histogram[..., ::-1].cumsum(axis=-1)[..., ::-1][..., 1:]
     counts = np.zeros((steps, classes, classes + 1), np.int64)
     counts[:, :, :classes] = above.transpose(2, 0, 1)
@@ -191,12 +195,15 @@ def threshold_counts(
 
 
 def _ratio(part: Any, whole: Any) -> Any:
+    """Divide arrays; NaN where the denominator is 0."""
     return np.divide(part, whole, out=np.full(np.shape(part), np.nan), where=np.asarray(whole) > 0)
 
 
 def _mean(values: NDArray[np.float64], present: NDArray[np.bool_]) -> float | None:
+    """Return the mean over the present classes; None if there are none."""
     return float(values[present].mean()) if present.any() else None
 
 
 def _number(value: Any) -> float | None:
+    """Return a value as a float; None for NaN."""
     return None if np.isnan(value) else float(value)

@@ -1,9 +1,9 @@
-"""The scores of weakly supervised localization, from (image, class) pairs.
+"""Scores of weakly supervised object localization, from pairs of image and class.
 
-On images with several labels every (image, labeled class) pair counts once, and the rank of a
-class is taken among the classes that the image lacks
-(:func:`pipeline.metrics.localization.label_ranks`). On images with one label these are the
-measures of ILSVRC and of Choe et al. 2020.
+For images with several labels, each pair of image and labeled class counts once, and a class is
+ranked among the classes that are absent from the image
+(:func:`pipeline.metrics.localization.label_ranks`). For images with one label these are the
+metrics of ILSVRC and of Choe et al. 2020.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,29 +19,30 @@ from pipeline.metrics.localization import (
     pixel_average_precision,
 )
 
-#: Intervals of map values that pixels are counted in.
+#: Number of bins in histograms of map values.
 BINS = 1000
-#: Intersection over union from which on an object counts as found.
+#: Intersection over union from which an object is localized.
 FOUND = 0.5
-#: Those that MaxBoxAccV2 is a mean of.
+#: Intersections over union that MaxBoxAccV2 averages over.
 OVERLAPS = (0.3, 0.5, 0.7)
 
 
 @dataclass(frozen=True)
 class LocalizedPair:
-    """How well one class of one image was found.
+    """The localization of one class of one image.
 
     Attributes
     ----------
     id, label : str
         Image and class.
     rank : int
-        Of the class among the classes that the image lacks, from 1.
+        Rank of the class among the classes that are absent from the image, from 1.
     overlap, tight, loose : float
-        Intersection over union of the box at the configured threshold, and of a tight and a
-        loose one.
+        Intersection over union of the box at the configured threshold, of a tight box and of a
+        loose box.
     largest, any_box : (T,) float array
-        Those of the largest component's box, and of any component's, at each threshold.
+        Intersection over union at each threshold, of the box of the largest component and of the
+        best box of any component.
     """
 
     id: str
@@ -60,7 +61,7 @@ def localization_scores(
     thresholds: NDArray[np.float64],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Give every measure of localization of a split.
+    """Compute all localization scores of a split.
 
     Parameters
     ----------
@@ -68,15 +69,15 @@ def localization_scores(
     pixels : (2, bins) int64 array
         Histograms of map values off and on the objects.
     thresholds : (T,) float array
-        Those that the pairs' overlaps belong to.
+        Thresholds of ``largest`` and ``any_box`` of the pairs.
     settings : mapping
-        Key ``five_boxes``: whether top-5 localization has tight and loose boxes of three
-        classes instead of one box of five.
+        Key ``five_boxes``: whether top-5 localization uses tight and loose boxes of three classes
+        instead of one box for each of five classes.
 
     Returns
     -------
     dict
-        Shares in [0, 1]; None where there are no pairs or no masks.
+        Scores in [0, 1]; None without pairs or without masks.
     """
     pxap = pixel_average_precision(pixels)
     if not pairs:
@@ -114,6 +115,7 @@ MEASURES = (
 def _found_in_five(
     pairs: Sequence[LocalizedPair], known: NDArray[np.bool_], settings: Mapping[str, Any]
 ) -> NDArray[np.bool_]:
+    """Return for each pair whether top-5 localization finds it."""
     ranks = np.array([pair.rank for pair in pairs])
     if settings["five_boxes"] is None:
         return (ranks <= 5) & known
@@ -124,6 +126,7 @@ def _found_in_five(
 def _by_class(
     pairs: Sequence[LocalizedPair], known: NDArray[np.bool_]
 ) -> dict[str, dict[str, float]]:
+    """Return the number of pairs and the GT-known Loc of each class."""
     names = sorted({pair.label for pair in pairs})
     chosen = {name: np.array([pair.label == name for pair in pairs]) for name in names}
     return {

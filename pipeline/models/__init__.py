@@ -1,1 +1,1 @@
-"""Networks: the backbone, the class-activation classifier and the segmentation."""
+"""Networks: backbones, classifiers, the boundary network and the segmentation network."""

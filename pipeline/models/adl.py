@@ -11,18 +11,18 @@ from pipeline.models.backbone import find_module
 
 
 class AttentionDropout(nn.Module):
-    """Hide the most discriminative region of a feature map, or weigh the map by its importance.
+    """Hide the most discriminative region of a feature map, or weight the map by its importance.
 
     Choe and Shim 2019, "Attention-based Dropout Layer for Weakly Supervised Object
-    Localization", section 3: the attention is the mean over the channels, the importance map
-    its sigmoid, and the drop mask is 0 where the attention reaches a share of the image's
-    maximum. One of the two is drawn for the whole batch and multiplied with the features. The
-    layer has no parameters, and in evaluation mode it passes its input on.
+    Localization", section 3. The attention is the mean over the channels, and the importance map
+    is its sigmoid. The drop mask is 0 where the attention reaches a share of the maximum of the
+    image. One of the two is drawn for the whole batch and multiplied with the features. The
+    layer has no parameters. In evaluation mode it returns its input.
 
     Parameters
     ----------
     threshold : float
-        Share of the maximum, in [0, 1], from which on a place is hidden (gamma).
+        Share of the maximum, in [0, 1], from which a position is hidden (gamma).
     drop_rate : float
         Probability, in [0, 1], of the drop mask.
     """
@@ -43,17 +43,16 @@ class AttentionDropout(nn.Module):
         return features * attention.sigmoid()
 
     def extra_repr(self) -> str:
-        """Show the settings where the network is printed."""
+        """Return the settings, which are shown when the network is printed."""
         return f"threshold={self.threshold}, drop_rate={self.drop_rate}"
 
 
 def insert_adl(
     backbone: nn.Module, *, points: Sequence[str], threshold: float, drop_rate: float
 ) -> nn.ModuleList:
-    """Let the output of some of a backbone's modules pass an attention-based dropout layer.
+    """Insert an attention-based dropout layer after some modules of a backbone.
 
-    The backbone's modules and the names of its parameters stay as they are, so that any
-    weights still fit.
+    Modules and parameter names of the backbone do not change, so that all weights still fit.
 
     Parameters
     ----------
@@ -62,26 +61,27 @@ def insert_adl(
     points : sequence of str
         Names of modules whose output is one (N, C, h, w) tensor.
     threshold, drop_rate : float
-        As in :class:`AttentionDropout`.
+        See :class:`AttentionDropout`.
 
     Returns
     -------
     nn.ModuleList
-        The layers. They switch with the network they are made part of: training or evaluation.
+        The layers. They switch between training and evaluation with the network that owns them.
 
     Raises
     ------
     UserError
-        If the backbone lacks a module.
+        If the backbone does not have one of the modules.
     """
     layers = nn.ModuleList()
     for point in points:
         layer = AttentionDropout(threshold, drop_rate)
-        find_module(backbone, point).register_forward_hook(partial(_pass_on, layer))
+        find_module(backbone, point).register_forward_hook(partial(_apply, layer))
         layers.append(layer)
     return layers
 
 
-def _pass_on(layer: nn.Module, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+def _apply(layer: nn.Module, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+    """Apply a dropout layer to the output of a module, as a forward hook."""
     dropped: Tensor = layer(output)
     return dropped

@@ -1,4 +1,4 @@
-"""Backbones from timm, with pretrained weights from a local file."""
+"""Backbones from timm, with pretrained weights from local files."""
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.models.state_dict import COUNTER, check_values, read_state_dict
 from pipeline.models.strides import lacks_stride, remove_dilation, set_output_stride
 
-#: What timm raises when a network does not take an argument, or not its value.
+#: Exceptions that timm raises when a network does not accept an argument or its value.
 REFUSALS = (TypeError, AssertionError, ValueError, NotImplementedError)
 
 
@@ -26,12 +26,12 @@ def create_backbone(
     name : str
         A timm model name, for example ``"resnet50"``.
     output_stride : int
-        Pixels per cell of the last feature map. VGG and Inception v3, which have no such
-        argument in timm, get it from :func:`pipeline.models.strides.set_output_stride`.
+        Pixels per cell of the last feature map. VGG and Inception v3 have no such argument in
+        timm. Their stride is set by :func:`pipeline.models.strides.set_output_stride`.
     dilation : bool
-        Whether strides that are taken out for that become dilation.
+        Replace removed strides by dilation.
     last_layer : str, optional
-        The layer that the features come from (:func:`end_at`); by default the last one.
+        Layer whose output is used as features (:func:`end_at`). By default the last one.
 
     Returns
     -------
@@ -41,7 +41,8 @@ def create_backbone(
     Raises
     ------
     UserError
-        If timm lacks the name, or the network cannot have that stride or that last layer.
+        If timm has no network of that name, or if the network cannot have that stride or that
+        last layer.
     """
     _require_known(name)
     backbone = _create(name, None if lacks_stride(name) else output_stride)
@@ -55,16 +56,16 @@ def create_backbone(
 
 
 def end_at(backbone: Any, layer: str) -> None:
-    """Let a backbone's features come from an inner layer, in place.
+    """Use the output of an inner layer as the features of a backbone, in place.
 
-    What was made for ImageNet's classes behind that layer is left out.
+    All layers after it are removed.
 
     Parameters
     ----------
     backbone : nn.Module
         A timm network whose children are applied one after the other.
     layer : str
-        Dotted name of the end of one of its stages, as its ``feature_info`` has it.
+        Dotted name of the last layer of a stage, from the network's ``feature_info``.
 
     Raises
     ------
@@ -85,27 +86,27 @@ def end_at(backbone: Any, layer: str) -> None:
 
 
 def initialize_backbone(backbone: nn.Module, weights: Path | None, *, pretrained: bool) -> None:
-    """Give a backbone the weights that its training starts from, in place.
+    """Load the initial weights of a backbone, in place.
 
     Parameters
     ----------
     backbone : nn.Module
-        As for :func:`load_backbone`.
+        See :func:`load_backbone`.
     weights : Path or None
-        A file of pretrained weights; without one the backbone stays as it is.
+        A file of pretrained weights; with None the backbone does not change.
     pretrained : bool
-        The configuration's word on whether there has to be a file.
+        Whether the configuration requires pretrained weights.
 
     Raises
     ------
     ValueError
-        If there has to be a file and there is none. Its rule is wrong, not the user: training
-        from random weights would run to its end and be worth nothing.
+        If pretrained weights are required and there is no file. This is an error of a workflow
+        rule, not of the user. Training from random weights would finish with a useless result.
     """
     if weights is not None:
         load_backbone(backbone, weights)
     elif pretrained:
-        raise ValueError("pretrained is true, got no file of weights: its rule has to give one")
+        raise ValueError("pretrained is true, got no file of weights: its rule must pass one")
 
 
 def load_backbone(backbone: nn.Module, path: Path) -> None:
@@ -144,12 +145,12 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
 
 
 def restore(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
-    """Put a network's own saved state into it, in place.
+    """Load a saved state into its network, in place.
 
     Raises
     ------
     UserError
-        If the tensors are those of another network.
+        If the state belongs to another network.
     """
     try:
         model.load_state_dict(dict(state))
@@ -161,22 +162,21 @@ def restore(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
 
 
 def normalization(backbone: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Give the RGB mean and deviation, of images in [0, 1], that a timm network expects."""
+    """Return the RGB mean and deviation of a timm network, for images in [0, 1]."""
     settings = backbone.pretrained_cfg
     return tuple(settings["mean"]), tuple(settings["std"])
 
 
 def freeze_batch_norm(model: nn.Module, head: nn.Module, *, affine: bool) -> None:
-    """Keep batch norm at its running statistics, in place; call it after every ``model.train()``.
+    """Freeze the statistics of batch norm, in place; call it after every ``model.train()``.
 
     Parameters
     ----------
     model : nn.Module
     head : nn.Module
-        A part of it whose layers are left alone: they have no pretrained statistics to keep.
+        The part of the model that is not frozen, since it has no pretrained statistics.
     affine : bool
-        Whether scale and shift stay as they are as well. Where they learn, the network is that
-        of Puzzle-CAM's and IRN's published code.
+        Freeze scale and shift as well. The published code of Puzzle-CAM and IRN does not.
     """
     in_head = set(head.modules())
     for part in model.modules():
@@ -187,7 +187,7 @@ def freeze_batch_norm(model: nn.Module, head: nn.Module, *, affine: bool) -> Non
 
 
 def freeze(parts: Iterable[nn.Module]) -> None:
-    """Keep parts of a network as they are, in place: weights and batch norm's statistics.
+    """Freeze the weights and batch norm statistics of parts of a network, in place.
 
     Call it after every ``model.train()``.
     """
@@ -196,12 +196,12 @@ def freeze(parts: Iterable[nn.Module]) -> None:
 
 
 def find_module(backbone: nn.Module, name: str) -> nn.Module:
-    """Find a module of a backbone by its dotted name.
+    """Return the module of a backbone that has a dotted name.
 
     Raises
     ------
     UserError
-        If there is none of that name.
+        If there is no module of that name.
     """
     modules: dict[str, nn.Module] = dict(backbone.named_modules())
     if not name or name not in modules:
@@ -214,8 +214,9 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
 
 
 def _require_known(name: str) -> None:
+    """Check that timm has a model of that name."""
     try:
-        # Refuses a tag that timm lacks, of a network that it has.
+        # This raises an error for an unknown tag of a known network.
         timm.get_pretrained_cfg(name)
         known = timm.is_model(name)
     except RuntimeError:
@@ -227,8 +228,9 @@ def _require_known(name: str) -> None:
 
 
 def _create(name: str, stride: int | None) -> nn.Module:
+    """Create a timm network with an output stride, or with its own where that is None."""
     try:
-        # An argument that is None does not reach the network.
+        # timm does not pass arguments that are None to the network.
         backbone: nn.Module = timm.create_model(
             name, pretrained=False, num_classes=0, global_pool="", output_stride=stride
         )
@@ -240,8 +242,8 @@ def _create(name: str, stride: int | None) -> nn.Module:
             f"backbone {name} cannot have output_stride {stride}{reason}: "
             "expected a network that can, for example resnet50 or vgg16"
         ) from error
-    # What classifies behind the features is never run: processes that train together would wait
-    # for its gradients.
+    # Layers after the features never run. With several processes, training would wait for their
+    # gradients.
     if isinstance(head := getattr(backbone, "head", None), nn.Module):
         head.requires_grad_(False)
     return backbone

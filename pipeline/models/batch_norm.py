@@ -11,16 +11,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def synchronize_batch_norm(model: nn.Module, fabric: Fabric) -> None:
-    """Let batch norm take its statistics over the batches of all processes, in place.
+    """Compute the statistics of batch norm over the batches of all processes, in place.
 
-    One process needs no change. On GPUs the layers become torch's own; the CPU, which these
-    do not support, gets the same arithmetic in plain operations.
+    A single process needs no change. On GPUs this uses torch's synchronized layers. They do not
+    support the CPU, where the same arithmetic runs in plain operations.
 
     Parameters
     ----------
     model : nn.Module
     fabric : Fabric
-        The processes, each of which has as many samples as any other.
+        The processes. All of them have the same number of samples.
     """
     if fabric.world_size == 1:
         return
@@ -35,7 +35,7 @@ def synchronize_batch_norm(model: nn.Module, fabric: Fabric) -> None:
 
 
 class _Synchronized(nn.BatchNorm2d):
-    """Batch norm of 2-d maps; the same parameters and buffers, other statistics in training."""
+    """Batch norm of 2D maps with training statistics over all processes."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Normalize (N, C, h, w) maps."""
@@ -46,7 +46,7 @@ class _Synchronized(nn.BatchNorm2d):
 
 
 class _SynchronizedAct(BatchNormAct2d):
-    """timm's batch norm with an activation."""
+    """The same for timm's batch norm with an activation."""
 
     def forward(self, maps: Tensor) -> Tensor:
         """Normalize (N, C, h, w) maps and apply the activation."""
@@ -58,7 +58,7 @@ class _SynchronizedAct(BatchNormAct2d):
 
 
 def _normalized(layer: Any, maps: Tensor) -> Tensor:
-    """Normalize by the mean and variance over all processes, and note them as running ones."""
+    """Normalize by the mean and variance over all processes, and update the running statistics."""
     processes = torch.distributed.get_world_size()
     count = processes * maps.numel() // maps.shape[1]
     mean = _summed(maps.sum(dim=(0, 2, 3))) / count
@@ -67,7 +67,7 @@ def _normalized(layer: Any, maps: Tensor) -> Tensor:
     with torch.no_grad():
         layer.num_batches_tracked.add_(1)
         layer.running_mean.lerp_(mean, layer.momentum)
-        # Running variances are of a population that the batch is a sample of.
+        # The running variance is the unbiased estimate.
         layer.running_var.lerp_(variance * count / max(count - 1, 1), layer.momentum)
     scale = layer.weight * (variance + layer.eps).rsqrt()
     normalized: Tensor = centered * scale[:, None, None] + layer.bias[:, None, None]
@@ -75,6 +75,6 @@ def _normalized(layer: Any, maps: Tensor) -> Tensor:
 
 
 def _summed(values: Tensor) -> Tensor:
-    """Add a tensor up over all processes; the gradient is added up likewise."""
+    """Return the sum of a tensor over all processes; gradients are summed as well."""
     total: Tensor = distributed.all_reduce(values)  # type: ignore[no-untyped-call]
     return total

@@ -1,4 +1,4 @@
-"""The boundary network of IRN (Ahn, Cho and Kwak 2019): frozen features, one edge map."""
+"""The boundary network of IRN (Ahn, Cho and Kwak 2019): frozen features, one boundary map."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,31 +16,31 @@ from pipeline.models.backbone import create_backbone, initialize_backbone, norma
 from pipeline.models.classifier import load_classifier
 from pipeline.runtime.device import channels_last
 
-#: Pixels per cell of the edge map.
+#: Pixels per cell of the boundary map.
 STRIDE = 4
 CHANNELS = 32
-#: Settings of a classifier that rebuild its backbone.
+#: Settings of a classifier that its backbone is rebuilt from.
 SHAPE = ("backbone", "output_stride", "dilation", "last_layer")
-#: How the network saw its training images: the side of a crop, and the filter of resizing.
+#: Settings of the training images: the side of a crop and the resizing filter.
 SEEN = ("crop", "interpolation")
 CROP = 512
 GROUPS = 4
 
 
 class BoundaryNetwork(nn.Module):
-    """Edges between things from the features of every stage of a frozen backbone.
+    """Boundaries between regions, from the features of all stages of a frozen backbone.
 
-    IRN, section 4.2, figure 4: features of each stage pass a 1x1 convolution, group norm and
-    ReLU at stride 4 and together give one edge map. Finer stages are max-pooled to stride 4 before
-    their convolution; coarser ones are upsampled between group norm and ReLU, by whole factors,
-    so that a cell lies at the same place of every image.
+    IRN, section 4.2, figure 4. The features of each stage pass a 1x1 convolution, group norm and
+    ReLU at stride 4. A last convolution makes one boundary map of all of them. Finer stages are
+    max-pooled to stride 4 before their convolution. Coarser stages are upsampled between group
+    norm and ReLU, by whole factors, so that a cell has the same position in every image.
 
     Parameters
     ----------
     backbone : nn.Module
-        A timm network; it is frozen, and stays in evaluation mode.
+        A timm network. It is frozen and stays in evaluation mode.
     crop : int
-        Side of the crops that the network is trained on. :func:`boundary_map` pads to it.
+        Side of the training crops. :func:`boundary_map` pads smaller images to it.
     interpolation : {"bilinear", "bicubic"}
         Filter that images are resized with, in training and inference.
     """
@@ -57,19 +57,19 @@ class BoundaryNetwork(nn.Module):
 
     @property
     def head(self) -> nn.ModuleList:
-        """The part that learns."""
+        """The trainable part."""
         return nn.ModuleList([self.branches, self.edge])
 
     def train(self, mode: bool = True) -> "BoundaryNetwork":
-        """Switch the mode of all but the backbone."""
+        """Set the mode of all parts except the backbone."""
         super().train(mode)
         self.backbone.eval()
         return self
 
     def forward(self, images: Tensor, *, logits: bool = False) -> Tensor:
-        """Map (N, 3, H, W) normalized images to (N, ceil(H / 4), ceil(W / 4)) edges in [0, 1].
+        """Map (N, 3, H, W) normalized images to (N, ceil(H / 4), ceil(W / 4)) boundary maps.
 
-        With ``logits`` the values are those before the sigmoid.
+        Values are in [0, 1]. With ``logits`` they are the values before the sigmoid.
         """
         height, width = strided_size((images.shape[2], images.shape[3]), STRIDE)
         with torch.no_grad():
@@ -85,7 +85,7 @@ class BoundaryNetwork(nn.Module):
 
 
 def _at_stride(branch: nn.Module, features: Tensor, stride: int) -> Tensor:
-    """Apply a branch to (N, C, h, w) features of a stride, at a stride of 4."""
+    """Apply a branch to (N, C, h, w) features, and return its output at a stride of 4."""
     project, norm, activate = branch.children()
     while stride < STRIDE:
         features = F.max_pool2d(features, kernel_size=3, stride=2, padding=1)
@@ -98,13 +98,14 @@ def _at_stride(branch: nn.Module, features: Tensor, stride: int) -> Tensor:
 
 
 def _padded(images: Tensor, multiple: int, least: int = 0) -> Tensor:
-    """Pad images right and below with the mean color, zero, to at least a size and a multiple."""
+    """Pad images on the right and bottom with zero (the mean color) to a multiple and a size."""
     height, width = images.shape[2:]
     rows, columns = (-(-side // multiple) * multiple for side in at_least((height, width), least))
     return F.pad(images, (0, columns - width, 0, rows - height))
 
 
 def _branch(channels: int) -> nn.Module:
+    """Create the layers of one stage."""
     return nn.Sequential(
         nn.Conv2d(channels, CHANNELS, 1, bias=False), nn.GroupNorm(GROUPS, CHANNELS), nn.ReLU()
     )
@@ -118,25 +119,25 @@ def create_boundary_network(
     crop: int = CROP,
     interpolation: str = FILTER,
 ) -> tuple[BoundaryNetwork, dict[str, Any]]:
-    """Create the network on a classifier's kind of backbone.
+    """Create the boundary network on the backbone of a classifier.
 
     Parameters
     ----------
     classifier : Path
         The classifier's file.
     features : {"classifier", "pretrained"}
-        Keep the backbone as the classifier's training left it, or take the weights that
-        this training started from, as the papers do.
+        Use the trained backbone of the classifier, or the pretrained weights that its training
+        started from. The papers use pretrained features.
     weights : Path, optional
         Pretrained backbone, needed for ``"pretrained"`` features.
     crop, interpolation
-        Of the training images, as of :class:`BoundaryNetwork`.
+        See :class:`BoundaryNetwork`.
 
     Returns
     -------
     network : BoundaryNetwork
     description : dict
-        What rebuilds it.
+        Settings that the network is rebuilt from.
     """
     description = read_network(classifier, SHAPE)[1]
     shape = {key: description[key] for key in SHAPE}
@@ -152,12 +153,12 @@ def create_boundary_network(
 def save_boundary_network(
     path: Path, state: Mapping[str, Tensor], description: Mapping[str, Any]
 ) -> None:
-    """Write a network's state with what rebuilds it."""
+    """Write the state of a boundary network and the settings that it is rebuilt from."""
     write_weights(path, state, description)
 
 
 def load_boundary_network(path: Path) -> BoundaryNetwork:
-    """Rebuild the network that :func:`save_boundary_network` wrote, in evaluation mode."""
+    """Read a network that :func:`save_boundary_network` wrote, in evaluation mode."""
     state, description = read_network(path, (*SHAPE, *SEEN))
     model = BoundaryNetwork(
         _backbone(description),
@@ -177,10 +178,10 @@ def boundary_map(
     flip: bool,
     max_size: int | None,
 ) -> Tensor:
-    """Compute the edges that an affinity network sees.
+    """Compute the boundary map of an image.
 
-    An image that is smaller than the training crop is padded to it, as it was in training: group
-    norm sees the padding. A larger one is looked at whole.
+    An image that is smaller than the training crop is padded to it, as in training, since group
+    norm depends on the padding. A larger image is not cropped.
 
     Parameters
     ----------
@@ -197,7 +198,7 @@ def boundary_map(
     Returns
     -------
     (h, w) float32 tensor
-        In [0, 1], on the model's device.
+        Boundary map in [0, 1], on the model's device.
     """
     device = next(model.parameters()).device
     fitted = fitted_size((image.shape[0], image.shape[1]), max_size)
@@ -209,11 +210,12 @@ def boundary_map(
     logits = model(channels_last(padded), logits=True)[:, :height, :width]
     if flip:
         logits = (logits[:1] + logits[1:].flip(2)) / 2
-    edges = logits.sigmoid()
-    return F.interpolate(edges[None], size, mode="bilinear", align_corners=False)[0, 0]
+    boundaries = logits.sigmoid()
+    return F.interpolate(boundaries[None], size, mode="bilinear", align_corners=False)[0, 0]
 
 
 def _backbone(description: Mapping[str, Any]) -> nn.Module:
+    """Create the backbone that a description contains, with random weights."""
     return create_backbone(
         description["backbone"],
         output_stride=description["output_stride"],

@@ -12,7 +12,7 @@ from pipeline.io.images import FILTER, interpolation_of
 from pipeline.models.adl import insert_adl
 from pipeline.models.backbone import create_backbone, initialize_backbone, normalization, restore
 
-#: What rebuilds a classifier from its file.
+#: Settings that a classifier is rebuilt from.
 KEYS = (
     "backbone", "output_stride", "dilation", "last_layer", "pooling", "bias", "classes",
     "interpolation",
@@ -51,8 +51,8 @@ class CamClassifier(nn.Module):
     pooling : {"gap", "gmp"}
         Global average or maximum pooling.
     bias : bool
-        Add a constant to each class's pooled score. The maps have no part in it, as in the
-        paper, whose maps leave the bias of the class layer out.
+        Add a constant to the pooled score of each class. The maps do not include it, as in the
+        paper.
     adl : mapping, optional
         Arguments of :func:`pipeline.models.adl.insert_adl`.
     interpolation : {"bilinear", "bicubic"}
@@ -80,7 +80,7 @@ class CamClassifier(nn.Module):
 
     @property
     def class_layer(self) -> nn.Module:
-        """The part that no pretraining knows: the class convolution and the constant."""
+        """The part without pretrained weights: the class convolution and the constant."""
         layer = nn.Module()
         layer.add_module("convolution", self.head)
         layer.register_parameter("constant", self.bias)
@@ -105,10 +105,10 @@ def create_classifier(
     Parameters
     ----------
     settings : mapping
-        Keys ``backbone``, ``pretrained``, ``output_stride`` and ``pooling``, and possibly
+        Keys ``backbone``, ``pretrained``, ``output_stride`` and ``pooling``, and optionally
         ``dilation``, ``last_layer``, ``bias``, ``adl``, ``augmentation`` or ``interpolation``, and
         ``class_layer_init``: ``"uniform"`` (PyTorch's) or ``"he"`` (He et al. 2015, "Delving Deep
-        into Rectifiers", eq. 10: normal, of variance 2 / channels).
+        into Rectifiers", eq. 10: normal distribution with variance 2 / channels).
     classes : int
         Number of classes without the background.
     weights : Path, optional
@@ -120,7 +120,7 @@ def create_classifier(
 
     See Also
     --------
-    continue_classifier : Starts from another classifier, the class layer included.
+    continue_classifier : Starts from the weights of another classifier, including the class layer.
     """
     backbone = create_backbone(
         settings["backbone"],
@@ -146,9 +146,9 @@ def create_classifier(
 def save_classifier(
     path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], classes: int
 ) -> None:
-    """Write a classifier's state with what rebuilds the network for inference.
+    """Write the state of a classifier and the settings that it is rebuilt from.
 
-    Dropout layers are not among it: they have no parameters and pass everything on.
+    Dropout layers are left out: they have no parameters and do nothing in inference.
     """
     keys = ("backbone", "output_stride", "pooling")
     description = {key: settings[key] for key in keys} | {
@@ -162,28 +162,28 @@ def save_classifier(
 
 
 def continue_classifier(settings: Mapping[str, Any], classes: int, path: Path) -> CamClassifier:
-    """Create a classifier with the weights of another one, its class layer's included.
+    """Create a classifier with the weights of another classifier, including the class layer.
 
     Parameters
     ----------
     settings : mapping
-        As of :func:`create_classifier`; the other's backbone.
+        See :func:`create_classifier`. The backbone must be that of the other classifier.
     classes : int
         Number of classes without the background.
     path : Path
-        What :func:`save_classifier` wrote.
+        File that :func:`save_classifier` wrote.
 
     Raises
     ------
     UserError
-        If the other one is of another shape.
+        If the weights do not fit these settings.
     """
     state, description = read_network(path, KEYS)
     return _rebuilt({**settings, "bias": description["bias"]}, classes, state, path)
 
 
 def load_classifier(path: Path) -> CamClassifier:
-    """Rebuild the classifier that :func:`save_classifier` wrote, in evaluation mode."""
+    """Read a classifier that :func:`save_classifier` wrote, in evaluation mode."""
     state, description = read_network(path, KEYS)
     return _rebuilt(description, description["classes"], state, path).eval()
 
@@ -191,6 +191,7 @@ def load_classifier(path: Path) -> CamClassifier:
 def _rebuilt(
     settings: Mapping[str, Any], classes: int, state: Mapping[str, Tensor], path: Path
 ) -> CamClassifier:
+    """Create a classifier and load its state."""
     model = create_classifier({**settings, "pretrained": False}, classes)
     restore(model, state, path)
     return model

@@ -1,4 +1,4 @@
-"""The decoder of DeepLabV3+ in the form of Puzzle-CAM's published code: full convolutions."""
+"""The decoder of DeepLabV3+ with full convolutions, as in Puzzle-CAM's published code."""
 
 from collections.abc import Sequence
 
@@ -8,17 +8,17 @@ from segmentation_models_pytorch.decoders.deeplabv3.decoder import ASPP
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-#: Channels of the decoder, and what it keeps of the encoder's features at stride 4.
+#: Channels of the decoder, and channels of the encoder's features at stride 4 after reduction.
 CHANNELS, FINE_CHANNELS = 256, 48
-#: Where an encoder's features at stride 4 are among those of all its strides, 1 to 32.
+#: Index of the features at stride 4 among the encoder's features of strides 1 to 32.
 FINE = 2
 
 
 class FullDeepLab(nn.Module):
-    """DeepLabV3+ with full convolutions and features resized to each other's size.
+    """DeepLabV3+ with full convolutions, for images of any size.
 
-    Parts have the names that they have in segmentation-models-pytorch's network, whose
-    convolutions are separable and whose features have to differ by whole factors.
+    Parts have the same names as in the network of segmentation-models-pytorch. That network
+    has separable convolutions, and its feature sizes must differ by whole factors.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class FullDeepLab(nn.Module):
     output_stride : int
         Pixels per cell of the encoder's last feature map, 8 or 16.
     atrous_rates : sequence of three int
-        Cells between the taps of the parallel convolutions behind the encoder.
+        Dilation rates of the parallel convolutions after the encoder.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class FullDecoder(nn.Module):
     """Atrous spatial pyramid pooling, and two 3x3 convolutions at stride 4.
 
     Chen et al. 2018, "Encoder-Decoder with Atrous Separable Convolution for Semantic Image
-    Segmentation", figure 2, with the dropout and the ASPP of their earlier work (DeepLabV3).
+    Segmentation", figure 2, with the dropout and the ASPP of DeepLabV3.
 
     Parameters
     ----------
     channels : sequence of int
-        Channels of the encoder's features, by stride.
+        Channels of the encoder's features at each stride.
     atrous_rates : sequence of three int
     """
 
@@ -84,10 +84,11 @@ class FullDecoder(nn.Module):
 
 
 def _convolution(before: int, after: int, *, size: int) -> nn.Sequential:
+    """Create a convolution with batch norm and ReLU."""
     convolution = nn.Conv2d(before, after, size, padding=size // 2, bias=False)
     return nn.Sequential(convolution, nn.BatchNorm2d(after), nn.ReLU())
 
 
 def _resized(values: Tensor, like: Tensor) -> Tensor:
-    """Bring maps to the height and width of others, corner pixels onto corner pixels."""
+    """Resize maps to the height and width of other maps, aligned at corner pixels."""
     return F.interpolate(values, like.shape[-2:], mode="bilinear", align_corners=True)

@@ -1,4 +1,4 @@
-"""Applying a segmentation network to images, over scales and flips."""
+"""Inference of the segmentation network over scales and flips."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def class_probabilities(
     max_size: int | None,
     fuse: str = "probabilities",
 ) -> NDArray[np.float32]:
-    """Fuse what a segmentation network says over scales and flips.
+    """Compute the class probabilities of a segmentation network, averaged over scales and flips.
 
     Parameters
     ----------
@@ -43,13 +43,13 @@ def class_probabilities(
     max_size : int or None
         Long side that larger images are shrunk to before scaling.
     fuse : {"probabilities", "logits"}
-        The mean of all views' probabilities, or the softmax of the sum of their logits, as
-        published code of Puzzle-CAM has it: the more views, the surer it becomes.
+        The mean of the probabilities of all views, or the softmax of the sum of their logits as in
+        the published code of Puzzle-CAM. The sum is more confident with more views.
 
     Returns
     -------
     (C, H, W) float32 array
-        Probabilities at the image's full resolution, background first; they sum to 1.
+        Probabilities at the resolution of the image, background first. They sum to 1.
     """
     size = (image.shape[0], image.shape[1])
     fused: list[torch.Tensor] = []
@@ -78,7 +78,7 @@ def labeled_probabilities(
     max_size: int | None,
     stride: int,
 ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """Give class maps from a segmentation network: all but an image's classes are ruled out.
+    """Compute class maps with a segmentation network, restricted to the image-level labels.
 
     Parameters
     ----------
@@ -88,32 +88,33 @@ def labeled_probabilities(
     classes : (K,) int64 array
         Class numbers from 1.
     scales, flip, max_size
-        As of :func:`class_probabilities`.
+        See :func:`class_probabilities`.
     stride : int
         Pixels of the image per cell of the result.
 
     Returns
     -------
     maps : (K, ceil(H / stride), ceil(W / stride)) float16 array
-        Mean of all views' probabilities, divided by what they and the background's sum to.
+        Mean probabilities over all views, divided by the sum over these classes and the
+        background.
     agreement : (K,) float32 array
-        How much the single scales and flips agree
+        Agreement between the scales and flips
         (:func:`pipeline.metrics.agreement.map_agreement`).
     """
     size = strided_size((image.shape[0], image.shape[1]), stride)
     if len(classes) == 0:
         return np.zeros((0, *size), dtype=np.float16), np.zeros(0, dtype=np.float32)
-    wanted = torch.as_tensor(np.append(0, classes), device=next(model.parameters()).device)
+    kept = torch.as_tensor(np.append(0, classes), device=next(model.parameters()).device)
     views = [
         F.interpolate(
-            logits.float().softmax(dim=1)[:, wanted],
+            logits.float().softmax(dim=1)[:, kept],
             size, mode="bilinear", align_corners=False, antialias=True,
         )
         for logits in views_of(model, image, model, scales=scales, flip=flip, max_size=max_size)
     ]  # fmt: skip
     single = torch.cat(views).clamp(min=0)
     mean = single.mean(dim=0)
-    # All of them may be so unlikely that they are zero.
+    # All of these probabilities may underflow to zero.
     total = mean.sum(dim=0).clamp(min=torch.finfo(mean.dtype).tiny)
     maps = (mean / total)[1:].cpu().numpy().astype(np.float16)
     return maps, map_agreement(single[:, 1:].cpu().numpy())
@@ -125,7 +126,7 @@ def winning_classes(
     crf: CrfSettings | None,
     crf_classes: str = "winning",
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Refine a prediction with a dense CRF, and keep the classes that win somewhere.
+    """Refine a prediction with a dense CRF, and keep the classes that win at some pixel.
 
     Parameters
     ----------
@@ -133,15 +134,15 @@ def winning_classes(
     probabilities : (C, H, W) float32 array
     crf : CrfSettings or None
     crf_classes : {"winning", "all"}
-        What the CRF decides between: the classes that win somewhere before it, or all of them,
-        as published code of Puzzle-CAM has it. Its cost grows with their number.
+        Classes that enter the CRF: those that win at some pixel before it, or all of them as in
+        the published code of Puzzle-CAM. The cost grows with their number.
 
     Returns
     -------
     winners : (L,) uint8 array
         Class numbers, ascending.
     probabilities : (L, H, W) float32 array
-        Summing to 1.
+        Probabilities of the winners. They sum to 1.
     """
     if crf is not None and crf_classes == "all":
         probabilities, crf = dense_crf(image, probabilities, crf), None
@@ -162,14 +163,14 @@ def predictions(
     gpu: int,
     what: str,
 ) -> Iterator[tuple[Record, NDArray[np.uint8], NDArray[np.float32]]]:
-    """Apply a trained network to many images.
+    """Yield the predictions of a trained segmentation network for many images.
 
     Parameters
     ----------
     records : sequence of Record
-        The images; their labels are not looked at.
+        The images. Their labels are not used.
     weights : Path
-        The network.
+        File of the network.
     settings : mapping
         Keys ``scales``, ``flip``, ``max_size``, ``fuse``, ``crf`` and ``crf_classes``.
     precision : str
@@ -177,15 +178,15 @@ def predictions(
     threads : int
         CPU threads.
     gpu : int
-        1 to compute on a GPU where there is one, 0 to keep to the CPU.
+        1 to use a GPU if there is one, 0 to use the CPU.
     what : str
-        What is being done, for the log.
+        Description of the work for the log.
 
     Yields
     ------
     record : Record
     winners, probabilities
-        As :func:`winning_classes` gives them.
+        Results of :func:`winning_classes`.
     """
     model = on_device(make_fabric(precision, threads, gpu), load_segmentation_network(weights))
     crf = CrfSettings.from_config(settings["crf"]) if settings["crf"] else None

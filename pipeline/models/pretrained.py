@@ -31,9 +31,9 @@ from pipeline.models.backbone import create_backbone, load_backbone
 
 logger = logging.getLogger(__name__)
 
-#: The name of a network's safetensors file on the hub, where timm names no other.
+#: Default file name of weights on the hub, if timm has no other.
 FILE = "model.safetensors"
-#: The output stride that a network can have if it can have one; tensors are the same at any.
+#: An output stride that all networks support. Weights do not depend on it.
 STRIDE = 32
 _SHA256 = re.compile("[0-9a-f]{64}")
 #: What the library makes names of files and folders of, without looking at it.
@@ -46,31 +46,32 @@ _NAME = re.compile(r"(?!\.)[\w.+=:~-]{1,200}", re.ASCII)
 
 
 def fetch_pretrained(backbone: str, path: Path) -> None:
-    """Put the pretrained weights of a backbone at a path.
+    """Write the pretrained weights of a backbone to a path.
 
-    They come from the cache of huggingface_hub, which downloads what it lacks and heeds its own
-    variables: ``HF_HOME``, ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``. The file has the SHA-256 that the
-    hub states, whether it was downloaded or cached, and fits the backbone. It is a copy: a hard
-    link would be one file with the cache's, and whatever marks, protects or edits a result would
-    do so to the cache that other projects of the user share.
+    The weights come from the cache of huggingface_hub, which downloads missing files and follows
+    the variables ``HF_HOME``, ``HF_ENDPOINT`` and ``HF_HUB_OFFLINE``. The SHA-256 of the file is
+    compared with that of the hub, also if the file was cached, and the weights are loaded into the
+    backbone as a test. The file is a copy, not a hard link: changes to a result must not change
+    the cache, which other projects of the user share.
 
     Parameters
     ----------
     backbone : str
-        A timm model name, with the tag of its weights (``"resnet50.a1_in1k"``) or for timm's
-        default without (``"resnet50"``).
+        A timm model name, with the tag of its weights (``"resnet50.a1_in1k"``), or without a tag
+        for timm's default (``"resnet50"``).
     path : Path
-        The safetensors file to write, in timm's naming, as :func:`load_backbone` reads it.
+        The safetensors file to write. It has timm's names, as :func:`load_backbone` expects.
 
     Raises
     ------
     UserError
-        If timm lacks the name or has no weights of it; they are no safetensors file, since a pickle
-        is never loaded; they cannot be had, or are another file than the hub's; or they do not fit.
+        If timm does not know the name or has no weights of it; if the weights are not a safetensors
+        file, since a pickle is never loaded; if the download fails; if the file differs from the
+        hub's; or if the weights do not fit the backbone.
     OSError
         If a disk is full.
     """
-    # Made first: a name or a network that cannot be is refused before anything is downloaded.
+    # The network is created first, so that invalid names are reported before the download.
     network = create_backbone(backbone, output_stride=STRIDE)
     repository, file = _location(backbone)
     cached, etag = _download(backbone, repository, file)
@@ -83,12 +84,12 @@ def fetch_pretrained(backbone: str, path: Path) -> None:
 
 
 def _location(backbone: str) -> tuple[str, str]:
-    """Give the hub's repository of a known timm model, and the file in it."""
+    """Return the repository of a timm model on the hub, and the name of its file."""
     settings: Any = timm.get_pretrained_cfg(backbone)
     if not settings or not settings.has_weights:
         raise UserError(
             f"backbone {backbone}: timm has no pretrained weights of it: set `pretrained: false`, "
-            f"or {_give_file(backbone)}"
+            f"or {_own_file(backbone)}"
         )
     if not settings.hf_hub_id:
         raise _refused_pickle(backbone, f"its weights are {settings.url}")
@@ -99,7 +100,7 @@ def _location(backbone: str) -> tuple[str, str]:
 
 
 def _download(backbone: str, repository: str, file: str) -> tuple[Path, str]:
-    """Give a file of the hub in the local cache, and its ETag, which is unverified."""
+    """Download a file of the hub to the local cache, and return its path and unverified ETag."""
     what = f"backbone {backbone}: {file} of {repository}"
     set_client_factory(_careful_client)
     try:
@@ -112,27 +113,27 @@ def _download(backbone: str, repository: str, file: str) -> tuple[Path, str]:
             raise UserError(
                 f"{what} is not in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set: "
                 f"unset it, or fetch {constants.ENDPOINT}/{repository}/resolve/main/{file} on "
-                f"another machine and {_give_file(backbone)}"
+                f"another machine and {_own_file(backbone)}"
             ) from error
         raise UserError(
             f"{what}: no answer from {constants.ENDPOINT} ({_reason(error.__cause__ or error)}): "
             "run again on a machine with a network, set HF_ENDPOINT to a mirror, or "
-            f"{_give_file(backbone)}"
+            f"{_own_file(backbone)}"
         ) from error
     except EntryNotFoundError as error:
         raise _refused_pickle(backbone, f"{repository} has no {file}") from error
     except RepositoryNotFoundError as error:
         raise UserError(
             f"{what}: {constants.ENDPOINT} has no such repository, or not for you: set HF_TOKEN "
-            f"if it is not public, or {_give_file(backbone)}"
+            f"if it is not public, or {_own_file(backbone)}"
         ) from error
     except Exception as error:
-        # A connection that breaks has no one class: it depends on the library's transport.
+        # The class of a connection error depends on the transport of the library.
         if os.strerror(errno.ENOSPC) in str(error):
             text = os.strerror(errno.ENOSPC)
             raise OSError(errno.ENOSPC, text, constants.HF_HUB_CACHE) from error
         raise UserError(
-            f"{what} cannot be downloaded ({_reason(error)}): run again, or {_give_file(backbone)}"
+            f"{what} cannot be downloaded ({_reason(error)}): run again, or {_own_file(backbone)}"
         ) from error
 
 
@@ -163,11 +164,13 @@ def _check_names(response: Any) -> None:
 
 
 def _reason(error: BaseException) -> str:
+    """Return the class and the first line of an error."""
     return f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _etag(cached: Path, repository: str, file: str) -> str:
-    # The cache names a blob by its ETag and links to it, where the file system has links.
+    """Return the ETag of a cached file."""
+    # The cache names a file by its ETag and links to it, if the file system supports links.
     if cached.is_symlink():
         return cached.readlink().name
     url = hf_hub_url(repository, file, revision=cached.parent.name)
@@ -175,11 +178,11 @@ def _etag(cached: Path, repository: str, file: str) -> str:
 
 
 def _verify(backbone: str, cached: Path, etag: str) -> None:
-    """Refuse, and remove from the cache, a file that has not the SHA-256 that its ETag states."""
+    """Check the SHA-256 of a file against its ETag, and remove a damaged file from the cache."""
     if not _SHA256.fullmatch(etag):
         raise UserError(
             f"{cached}: its ETag is {etag!r}, expected a SHA-256 to verify it by: set HF_ENDPOINT "
-            f"to a server that states one, or {_give_file(backbone)}"
+            f"to a server that states one, or {_own_file(backbone)}"
         )
     digest = sha256_of(cached)
     if digest != etag:
@@ -191,6 +194,7 @@ def _verify(backbone: str, cached: Path, etag: str) -> None:
 
 
 def _check_fit(network: nn.Module, backbone: str, cached: Path) -> None:
+    """Check that the weights fit the network."""
     try:
         load_backbone(network, cached)
     except UserError as error:
@@ -198,6 +202,7 @@ def _check_fit(network: nn.Module, backbone: str, cached: Path) -> None:
 
 
 def _refused_pickle(backbone: str, found: str) -> UserError:
+    """Return the error for weights that are not a safetensors file."""
     return UserError(
         f"backbone {backbone}: {found}, expected a safetensors file, since loading a pickle runs "
         f"its code: {_convert(backbone)}"
@@ -205,13 +210,14 @@ def _refused_pickle(backbone: str, found: str) -> UserError:
 
 
 def _convert(backbone: str) -> str:
-    """Say how to make the file by timm itself, which loads what this module refuses."""
+    """Return the advice to convert the weights with timm, which loads pickles."""
     return (
         "if you trust it, run `import timm, safetensors.torch as s; s.save_file(timm.create_model("
         f"'{backbone}', pretrained=True).state_dict(), 'FILE.safetensors')` in Python, and "
-        f"{_give_file(backbone)}"
+        f"{_own_file(backbone)}"
     )
 
 
-def _give_file(backbone: str) -> str:
-    return f"give your own file as `weights: {{{backbone}: FILE.safetensors}}`"
+def _own_file(backbone: str) -> str:
+    """Return the advice to configure a local file."""
+    return f"set your own file with `weights: {{{backbone}: FILE.safetensors}}`"

@@ -1,4 +1,4 @@
-"""Linear probes: a linear classifier on pooled features, whose weights give class maps."""
+"""Linear probes: linear classifiers on pooled features, whose weights define class maps."""
 
 from collections.abc import Callable
 
@@ -10,8 +10,8 @@ from sklearn.svm import LinearSVC
 
 from pipeline.runtime.progress import progress
 
-#: Solvers by name; each takes the inverse strength of the regularization, and
-#: whether there is a constant.
+#: Solvers by name. Arguments are the inverse strength of the regularization and whether to fit a
+#: constant.
 SOLVERS: dict[str, Callable[[float, bool], LogisticRegression | LinearSVC]] = {
     "logistic": lambda c, bias: LogisticRegression(C=c, fit_intercept=bias, max_iter=1000),
     "svm": lambda c, bias: LinearSVC(C=c, fit_intercept=bias, dual=False),
@@ -26,11 +26,11 @@ def fit_linear(
     c: float,
     constant: bool = True,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Fit one linear classifier a class, against all images that lack it.
+    """Fit one linear classifier for each class, against all images without it.
 
     Zhou et al. 2016, "Learning Deep Features for Discriminative Localization", section 4: a
-    linear SVM on features after global average pooling; its weights, put in place of a class
-    layer's, make class activation maps of any label set without fine-tuning.
+    linear SVM on features after global average pooling. Its weights replace those of the class
+    layer, which makes class activation maps for any label set without fine-tuning.
 
     Parameters
     ----------
@@ -40,17 +40,19 @@ def fit_linear(
         Labels, 0 or 1.
     solver : {"logistic", "svm"}
     c : float
-        Inverse strength of the L2 regularization, of features scaled to mean 0 and variance 1.
+        Inverse strength of the L2 regularization, for features scaled to mean 0 and variance 1.
     constant : bool
-        Whether scores have a constant. Without one the features keep their mean, so that pooled
-        maps are the whole score: where a class is absent its map is negative.
+        Fit a constant. Without it the features are not centered, and the pooled maps are the
+        whole score: the map of an absent class is then negative.
 
     Returns
     -------
     weights : (C, F) float32 array
+        Weights for the unscaled features. They are 0 for a class that no image or every image
+        has.
     bias : (C,) float32 array
-        Of the features as they are, not scaled. A class that no image or every image has
-        gets weights of 0 and the logit of its smoothed frequency. 0 without a constant.
+        Constants for the unscaled features; 0 without a constant. A class that no image or every
+        image has gets the logit of its smoothed frequency.
     """
     scaler = StandardScaler(with_mean=constant)
     scaled = scaler.fit_transform(features.astype(np.float64))

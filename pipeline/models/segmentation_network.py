@@ -1,4 +1,4 @@
-"""The segmentation network: DeepLabV3+ (Chen et al. 2018) on the classifier's backbones."""
+"""The segmentation network: DeepLabV3+ (Chen et al. 2018) with backbones from timm."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,11 +16,11 @@ from pipeline.models.backbone import create_backbone, initialize_backbone, norma
 from pipeline.models.decoder import FullDeepLab
 from pipeline.models.strides import lacks_stride, remove_dilation
 
-#: Settings that rebuild a network.
+#: Settings that a network is rebuilt from.
 SHAPE = ("backbone", "output_stride", "dilation", "decoder", "atrous_rates", "decoder_norm")
-#: Groups of channels of group norm, as in the published code of Puzzle-CAM.
+#: Number of groups in group norm, as in the published code of Puzzle-CAM.
 GROUPS = 4
-#: As segmentation-models-pytorch has them.
+#: Defaults of segmentation-models-pytorch.
 ATROUS_RATES = (12, 24, 36)
 
 
@@ -36,20 +36,20 @@ class SegmentationNetwork(nn.Module):
     output_stride : int
         Pixels per cell of the encoder's last feature map, 8 or 16.
     dilation : bool
-        As of :func:`pipeline.models.backbone.create_backbone`.
+        See :func:`pipeline.models.backbone.create_backbone`.
     decoder : {"separable", "full"}
         Separable convolutions, as in segmentation-models-pytorch, or full ones
         (:class:`pipeline.models.decoder.FullDeepLab`).
     atrous_rates : sequence of three int
-        Cells between the taps of the parallel convolutions behind the encoder. Chen et al. have
-        6, 12 and 18 at an output stride of 16, and twice as much at 8.
+        Dilation rates of the parallel convolutions after the encoder. Chen et al. use 6, 12 and
+        18 at an output stride of 16, and twice as much at 8.
     decoder_norm : {"batch", "group"}
-        Normalization of what is not pretrained.
+        Normalization in the decoder.
 
     Raises
     ------
     UserError
-        If there can be no DeepLabV3+ on the backbone.
+        If the backbone does not support DeepLabV3+.
     """
 
     #: Filter that images are resized with, in training and inference.
@@ -72,12 +72,13 @@ class SegmentationNetwork(nn.Module):
                 f"backbone {backbone}: the segmentation network needs an encoder with an output "
                 "stride of its own, expected for example resnet50 or mobilenetv2_100"
             )
-        # Names a bad backbone or stride before segmentation-models-pytorch does in its own words.
+        # Reports an invalid backbone or stride with a better message than
+        # segmentation-models-pytorch.
         probe = create_backbone(backbone, output_stride=output_stride)
         self.mean, self.std = normalization(probe)
         make: Any = FullDeepLab if decoder == "full" else _separable
         self.network: Any = make(backbone, classes, output_stride, atrous_rates)
-        # The separable decoder enlarges by whole factors, and so wants multiples of strides.
+        # The separable decoder upsamples by whole factors, so it needs multiples of the strides.
         self.multiple = 1 if decoder == "full" else 32
         if not dilation:
             remove_dilation(self.encoder)
@@ -94,13 +95,14 @@ class SegmentationNetwork(nn.Module):
 
     @property
     def encoder(self) -> nn.Module:
-        """The timm network inside, with timm's parameter names."""
+        """The timm network, with timm's parameter names."""
         return self.network.encoder.model  # type: ignore[no-any-return]
 
 
 def _separable(
     backbone: str, classes: int, output_stride: int, atrous_rates: Sequence[int]
 ) -> nn.Module:
+    """Create the DeepLabV3+ of segmentation-models-pytorch."""
     network: nn.Module = smp.DeepLabV3Plus(
         encoder_name=f"tu-{backbone}",
         encoder_weights=None,
@@ -143,13 +145,13 @@ def create_segmentation_network(
 def save_segmentation_network(
     path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], classes: int
 ) -> None:
-    """Write a segmentation network's state with what rebuilds the network."""
+    """Write the state of a segmentation network and the settings that it is rebuilt from."""
     description = {key: settings[key] for key in SHAPE} | {"classes": classes}
     write_weights(path, state, description | {"interpolation": interpolation_of(settings)})
 
 
 def load_segmentation_network(path: Path) -> SegmentationNetwork:
-    """Rebuild the network that :func:`save_segmentation_network` wrote, in evaluation mode."""
+    """Read a network that :func:`save_segmentation_network` wrote, in evaluation mode."""
     state, description = read_network(path, (*SHAPE, "classes", "interpolation"))
     model = create_segmentation_network(description | {"pretrained": False}, description["classes"])
     restore(model, state, path)
@@ -157,7 +159,7 @@ def load_segmentation_network(path: Path) -> SegmentationNetwork:
 
 
 def _use_group_norm(module: nn.Module) -> None:
-    """Put group norm in the place of all batch norm below a module."""
+    """Replace all batch norm inside a module by group norm."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, nn.GroupNorm(GROUPS, child.num_features))
@@ -168,7 +170,7 @@ def _use_group_norm(module: nn.Module) -> None:
 def segmentation_loss(
     logits: Tensor, labels: Tensor, weights: Tensor | None = None, ignore: int = 255
 ) -> Tensor:
-    """Mean cross entropy over the pixels that are not ignored; 0 when all are.
+    """Compute the mean cross entropy over all pixels that are not ignored; 0 if all are ignored.
 
     Parameters
     ----------
@@ -176,18 +178,18 @@ def segmentation_loss(
     labels : (N, H, W) int64 tensor
         Class numbers, or ``ignore``.
     weights : (C,) float32 tensor, optional
-        Of the pixels of each class in the mean; all alike without.
+        Weight of the pixels of each class in the mean; 1 by default.
     """
     total = F.cross_entropy(logits.float(), labels, weights, ignore_index=ignore, reduction="sum")
     weight = labeled_weight(labels, weights, ignore)
-    # Where nothing is kept, the total is zero as well.
+    # If all pixels are ignored, the total is zero as well.
     return total / torch.where(weight > 0, weight, 1)
 
 
 def labeled_weight(labels: Tensor, weights: Tensor | None = None, ignore: int = 255) -> Tensor:
-    """Give what the mean of :func:`segmentation_loss` is over: a () tensor.
+    """Return the denominator of the mean in :func:`segmentation_loss` as a () tensor.
 
-    It is the number of pixels that are not ignored or, with weights, the sum of theirs.
+    It is the number of pixels that are not ignored, or the sum of their weights.
     """
     kept = labels != ignore
     return kept.sum() if weights is None else weights[labels[kept]].sum()

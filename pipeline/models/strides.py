@@ -1,9 +1,9 @@
-"""An output stride for networks of timm that have none: VGG and Inception v3.
+"""Output strides for timm networks without such an argument: VGG and Inception v3.
 
-Strides become dilation, as in timm's ResNets (Chen et al. 2018, "DeepLab: Semantic Image
+Strides are replaced by dilation, as in timm's ResNets (Chen et al. 2018, "DeepLab: Semantic Image
 Segmentation with Deep Convolutional Nets, Atrous Convolution, and Fully Connected CRFs",
-section 3.1). Parameters keep their names and their meaning: of a map whose last stride was taken
-out, every second cell is the map with that stride.
+section 3.1). Parameters keep their names and their meaning: every second cell of a map without
+the last stride equals the map with that stride.
 """
 
 from itertools import accumulate
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import UserError
 
-#: Branches of Inception's blocks by the names of their layers, in the order of their channels.
+#: Names of the layers in each branch of Inception's blocks, in the order of the output channels.
 BRANCHES: dict[type[nn.Module], tuple[str, ...]] = {
     InceptionB: (
         "branch3x3",
@@ -46,32 +46,32 @@ BRANCHES: dict[type[nn.Module], tuple[str, ...]] = {
     ),
 }
 
-#: Blocks that halve the resolution, and the output stride that each gives.
+#: Blocks that halve the resolution, and the stride of their output.
 REDUCTIONS = {"Mixed_6a": 16, "Mixed_7a": 32}
 
 
 def lacks_stride(name: str) -> bool:
-    """Tell whether a timm model has no output stride but :func:`set_output_stride` gives it one."""
+    """Return whether a timm model needs :func:`set_output_stride` to have an output stride."""
     return bool(is_model_in_modules(name, ["vgg", "inception_v3"]))
 
 
 def set_output_stride(network: Any, output_stride: int) -> None:
-    """Change a VGG or an Inception v3 without classifier to an output stride, in place.
+    """Set the output stride of a VGG or an Inception v3 without classifier, in place.
 
-    Afterwards ``forward_features`` maps (N, 3, H, W) to (N, ``num_features``, h, w), with h and
-    w being H and W over the stride, rounded up, and all parameters have a part in it.
+    Afterwards ``forward_features`` maps (N, 3, H, W) to (N, ``num_features``, h, w), where h and
+    w are H and W divided by the stride and rounded up. It uses all parameters of the network.
 
     Parameters
     ----------
     network : timm.models.vgg.VGG or timm.models.inception_v3.InceptionV3
-        Made with ``num_classes=0``, with or without pretrained weights.
+        Created with ``num_classes=0``, with or without pretrained weights.
     output_stride : {8, 16, 32}
         Pixels per cell of the last feature map.
 
     Raises
     ------
     UserError
-        For another stride.
+        If the stride is not one of these.
     """
     if output_stride not in (8, 16, 32):
         kind = type(network).__name__
@@ -85,18 +85,18 @@ def set_output_stride(network: Any, output_stride: int) -> None:
 
 
 def _stride_vgg(network: Any, output_stride: int) -> None:
-    """Take out the last max pool below stride 32, and the stride of the one before at stride 8.
+    """Remove the last max pool for strides below 32, and the stride of the pool before it for 8.
 
-    Without the last pool, at stride 16, it is the VGG-GAP of Zhou et al. 2016 ("Learning Deep
-    Features for Discriminative Localization") but for the convolution added there.
+    At stride 16, without the last pool, this is the VGG-GAP of Zhou et al. 2016 ("Learning Deep
+    Features for Discriminative Localization") without its additional convolution.
     """
-    # The fully connected layers, most of the parameters, come after the features.
+    # Remove the fully connected layers after the features, which hold most of the parameters.
     network.pre_logits = nn.Identity()
     network.head_hidden_size = network.num_features
     layers = network.features
     pools = [at for at, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
     for at in pools:
-        # A border that does not fill a cell has a cell too, as in timm's ResNets.
+        # Incomplete cells at the border count as cells, as in timm's ResNets.
         layers[at].ceil_mode = True
     if output_stride < 32:
         del layers[pools[-1]]
@@ -108,11 +108,11 @@ def _stride_vgg(network: Any, output_stride: int) -> None:
 
 
 def _stride_inception(network: Any, output_stride: int) -> None:
-    """Pad every layer by half its kernel, and make strides beyond the output stride dilation.
+    """Pad every layer by half its kernel, and replace strides beyond the output stride by dilation.
 
-    Without padding, Mixed_6e has 12 x 12 cells for a 224 x 224 image, cell i centered at pixel
-    21 + 16 i; with it, 14 x 14, cell i centered at pixel 16 i as in timm's ResNets. Pretrained
-    weights stay valid but for the border, where they see zeros in place of more image.
+    Without padding, Mixed_6e has 12 x 12 cells for a 224 x 224 image, and cell i is centered at
+    pixel 21 + 16 i. With padding it has 14 x 14 cells, and cell i is centered at pixel 16 i as in
+    timm's ResNets. Pretrained weights stay valid except at the border, where the layers see zeros.
     """
     dilation = 1
     for name in network.layer_names:
@@ -122,8 +122,8 @@ def _stride_inception(network: Any, output_stride: int) -> None:
             setattr(network, name, layer)
         _dilate(layer, dilation)
         if REDUCTIONS.get(name, 0) > output_stride:
-            # Strides are in the last layers of a block, so that the block itself has the
-            # dilation so far, and those that follow twice as much.
+            # The stride is in the last layers of a block. The block itself therefore keeps the
+            # current dilation, and the following blocks have twice as much.
             for part in layer.modules():
                 if isinstance(part, nn.Conv2d):
                     part.stride = (1, 1)
@@ -133,24 +133,24 @@ def _stride_inception(network: Any, output_stride: int) -> None:
 
 
 def _dilate(layers: nn.Module, dilation: int) -> None:
-    """Set the dilation of convolutions and pools, and the padding that keeps the map's size."""
+    """Set the dilation of convolutions and pools, and the padding that keeps the map size."""
     for part in layers.modules():
         if isinstance(part, nn.Conv2d):
             part.dilation = (dilation, dilation)
             part.padding = tuple(dilation * (size // 2) for size in part.kernel_size)
         elif isinstance(part, nn.MaxPool2d):
-            # Inception's are all of 3 x 3 values.
+            # All max pools of Inception have 3 x 3 kernels.
             part.padding = 1
         elif isinstance(part, _SparsePool):
             part.dilation = dilation
 
 
 def remove_dilation(network: nn.Module) -> None:
-    """Leave strides out without making up for them by dilation, in place.
+    """Remove the dilation that replaces strides, in place.
 
-    The ResNets of IRN (Ahn, Cho and Kwak 2019), and of Puzzle-CAM after it, have a last stage
-    of stride 1 whose convolutions look at neighboring cells: less of the image each than in
-    the pretraining.
+    The ResNets of IRN (Ahn, Cho and Kwak 2019) and Puzzle-CAM have a last stage of stride 1
+    whose convolutions are not dilated. Each of them covers less of the image than in the
+    pretraining.
     """
     for part in network.modules():
         if isinstance(part, nn.Conv2d) and max(part.dilation) > 1:
@@ -159,25 +159,27 @@ def remove_dilation(network: nn.Module) -> None:
 
 
 class _DenseMaxPool(nn.MaxPool2d):
-    """VGG's max pool, of 2 x 2 values, at every place; every second one is the strided pool's."""
+    """VGG's 2 x 2 max pool with stride 1; every second value equals the strided pool."""
 
     def __init__(self) -> None:
         super().__init__(kernel_size=2, stride=1, padding=1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (N, C, h, w) features to maxima over a place, its right, lower and diagonal one."""
-        # Of the padding only that at the right and at the bottom is wanted.
+        """Map (N, C, h, w) features to maxima over each cell and its right and lower neighbors."""
+        # Only the padding on the right and at the bottom is needed.
         padded: Tensor = super().forward(features)
         return padded[..., 1:, 1:]
 
 
 class _SparsePool(nn.Module):
-    """A pool with dilation, which torch's average lacks and its maximum cannot pad enough for.
+    """A pool with dilation.
+
+    torch's average pool has no dilation, and its maximum pool does not support enough padding.
 
     Parameters
     ----------
     pool : nn.Module
-        Without dilation; its stride may be other than 1 as long as the dilation is 1.
+        Pool without dilation. Its stride must be 1 if the dilation is not 1.
     """
 
     def __init__(self, pool: nn.Module) -> None:
@@ -186,10 +188,10 @@ class _SparsePool(nn.Module):
         self.dilation = 1
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map (N, C, h, w) features that are not below zero to pooled ones."""
+        """Map (N, C, h, w) non-negative features to pooled features."""
         height, width = features.shape[-2:]
-        # Places that lie a dilation apart become neighbors in a map of their own. Zeros beyond
-        # the border are what the average counts there, and change no maximum.
+        # Cells that are one dilation apart become neighbors in a separate map. Zeros beyond the
+        # border are part of the average, and they do not change a maximum.
         step = self.dilation
         whole = F.pad(features, (0, -width % step, 0, -height % step))
         pooled: Tensor = F.pixel_shuffle(self.pool(F.pixel_unshuffle(whole, step)), step)
@@ -197,13 +199,14 @@ class _SparsePool(nn.Module):
 
 
 class _Block(nn.Module):
-    """An Inception block whose pools, which timm calls as functions, are layers as well."""
+    """An Inception block with its pools as layers; in timm they are function calls."""
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
         for name, layer in block.named_children():
             self.add_module(name, layer)
-        # The names of a branch's layers so far identify its state: branches may share a start.
+        # A sequence of layer names identifies an intermediate result, since branches may share
+        # their first layers.
         self.branches = [
             list(accumulate((name,) for name in branch.split())) for branch in BRANCHES[type(block)]
         ]

@@ -1,4 +1,4 @@
-"""What networks are shown of an image: scales, each with its mirror image."""
+"""Views of an image as network inputs: scales, each with its mirror image."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -21,12 +21,12 @@ def views_of(
     flip: bool,
     max_size: int | None,
 ) -> Iterator[Tensor]:
-    """Apply something to every scale of an image, and to its mirror image.
+    """Yield the output of a network for each scale of an image and its mirror image.
 
     Parameters
     ----------
     model : nn.Module
-        Its ``interpolation``, ``mean``, ``std`` and device are what images are brought to.
+        Images are prepared with its ``interpolation``, ``mean``, ``std`` and device.
     image : (H, W, 3) uint8 array
     apply : callable
         Maps (N, 3, h, w) images to (N, C, h', w').
@@ -40,7 +40,8 @@ def views_of(
     Yields
     ------
     (1 or 2, C, h', w') tensor
-        Of one scale; with flip the mirrored image's is second, mirrored back.
+        Output of one scale. With ``flip``, the second item is the output of the mirrored image,
+        mirrored back.
     """
     device = next(model.parameters()).device
     base = fitted_size((image.shape[0], image.shape[1]), max_size)

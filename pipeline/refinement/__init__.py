@@ -1,1 +1,1 @@
-"""Refinement of maps: pure functions on arrays."""
+"""Refinement: from class maps to pseudo-labels, as pure functions on arrays."""

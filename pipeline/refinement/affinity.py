@@ -1,8 +1,8 @@
-"""Affinities of neighboring cells along straight paths, and the loss that teaches them.
+"""Affinities between neighboring cells, and the loss of the boundary network.
 
 Ahn, Cho and Kwak 2019, "Weakly Supervised Learning of Instance Segmentation with
-Inter-pixel Relations" (IRN), section 4.2: two cells belong together as far as no edge lies
-between them, a = 1 - (the largest edge on the straight path between them), eq. 5.
+Inter-pixel Relations" (IRN), section 4.2: the affinity of two cells is high if there is no
+boundary between them, a = 1 - (largest boundary value on the straight path between them), eq. 5.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-#: Cell labels of which nothing is known.
+#: Label of uncertain cells.
 UNKNOWN = 255
 #: Keeps logarithms of affinities finite.
 EPSILON = 1e-5
@@ -21,17 +21,17 @@ EPSILON = 1e-5
 
 @dataclass(frozen=True)
 class FlatGrid:
-    """A grid of cells written row after row, with walls between the rows.
+    """A grid of cells stored row by row, with walls between the rows.
 
-    A step in a given direction is the same shift everywhere, so that all pairs of that
-    direction are two slices of one array. Steps over the border end in a wall.
+    A step in a given direction is the same shift for every cell. All pairs of cells in one
+    direction are therefore two slices of one array. Steps beyond the border end in a wall.
 
     Attributes
     ----------
     height, width : int
-        Cells.
+        Number of cells in each direction.
     radius : int
-        Cells nearer to each other than this are neighbors.
+        Cells closer to each other than this are neighbors.
     """
 
     height: int
@@ -40,17 +40,17 @@ class FlatGrid:
 
     @property
     def pitch(self) -> int:
-        """Cells from one row to the next, walls included."""
+        """Number of cells in a row, including walls."""
         return self.width + self.radius - 1
 
     @property
     def cells(self) -> int:
-        """Number of cells, walls at the ends of rows included."""
+        """Number of cells, including walls at the ends of rows."""
         return self.height * self.pitch
 
     @property
     def margin(self) -> int:
-        """Cells of wall before the first and after the last row: the largest shift."""
+        """Number of wall cells before the first and after the last row: the largest shift."""
         return (self.radius - 1) * (self.pitch + 1)
 
     @cached_property
@@ -62,29 +62,29 @@ class FlatGrid:
         return tuple((dy, dx) for dy, dx in ahead if dy * dy + dx * dx < self.radius**2)
 
     def shift(self, dy: int, dx: int) -> int:
-        """Distance of two cells in the flat array."""
+        """Return the distance between two cells in the flat array."""
         return dy * self.pitch + dx
 
     def flatten(self, values: Tensor, wall: float) -> Tensor:
-        """Turn (..., H, W) values into (..., margin + cells + margin), with walls of a value."""
+        """Reshape (..., H, W) values to (..., margin + cells + margin) with walls of a value."""
         rows = F.pad(values, (0, self.radius - 1), value=wall).flatten(-2)
         return F.pad(rows, (self.margin, self.margin), value=wall)
 
     def unflatten(self, values: Tensor) -> Tensor:
-        """Turn (..., cells) values into (..., H, W); the walls are left out."""
+        """Reshape (..., cells) values to (..., H, W) without walls."""
         return values.reshape(*values.shape[:-1], self.height, self.pitch)[..., : self.width]
 
 
 def path_rows(dy: int, dx: int) -> list[tuple[int, int]]:
-    """Give the cells of the straight path from a cell to another, as one run a row.
+    """Return the cells of the straight path between two cells, as one run for each row.
 
-    The path holds the cells of the two ends' bounding box whose centers are nearer than 1
-    to the line (the published code of IRN).
+    The path consists of the cells in the bounding box of the two ends whose centers are closer
+    than 1 to the line, as in the published code of IRN.
 
     Parameters
     ----------
     dy, dx : int
-        Step from the first cell to the last one; ``dy`` not below 0.
+        Step from the first cell to the last one; ``dy`` is not negative.
 
     Returns
     -------
@@ -100,46 +100,47 @@ def path_rows(dy: int, dx: int) -> list[tuple[int, int]]:
     return rows
 
 
-def path_maxima(edges: Tensor, grid: FlatGrid) -> Tensor:
-    """Take the largest edge on the path from every cell to each of its neighbors.
+def path_maxima(boundaries: Tensor, grid: FlatGrid) -> Tensor:
+    """Compute the largest boundary value on the path from each cell to each of its neighbors.
 
     Parameters
     ----------
-    edges : (B, margin + cells + margin) float tensor
-        Flat edge maps; walls hold the largest value.
+    boundaries : (B, margin + cells + margin) float tensor
+        Flat boundary maps. Walls have the largest value.
     grid : FlatGrid
 
     Returns
     -------
     (D, B, cells) float tensor
-        One slice for each of the D directions. Gradients go to the largest edge of a path,
-        of several equal ones to the first.
+        One slice for each of the D directions. Gradients go to the largest value of a path, or
+        to the first of several equal values.
     """
-    maxima: Tensor = _PathMaxima.apply(edges, grid)
+    maxima: Tensor = _PathMaxima.apply(boundaries, grid)
     return maxima
 
 
-def affinities(edges: Tensor, grid: FlatGrid) -> Tensor:
-    """Give the affinity of every cell of one image to each of its neighbors.
+def affinities(boundaries: Tensor, grid: FlatGrid) -> Tensor:
+    """Compute the affinity of each cell of an image to each of its neighbors.
 
-    Without gradients, one direction at a time: it needs little more memory than its result.
+    This function has no gradients. It processes one direction at a time and needs little more
+    memory than its result.
 
     Parameters
     ----------
-    edges : (H, W) float tensor
-        In [0, 1].
+    boundaries : (H, W) float tensor
+        Boundary map in [0, 1].
     grid : FlatGrid
 
     Returns
     -------
     (D, cells) float tensor
-        In [0, 1]; 0 over the border.
+        Affinities in [0, 1]; 0 beyond the border.
     """
-    flat = grid.flatten(edges, wall=1.0)
+    flat = grid.flatten(boundaries, wall=1.0)
     runs = [flat]
     for length in range(2, grid.radius + 1):
         runs.append(torch.maximum(runs[-1][:-1], flat[length - 1 :]))
-    found = edges.new_zeros((len(grid.directions), grid.cells))
+    found = boundaries.new_zeros((len(grid.directions), grid.cells))
     for largest, (dy, dx) in zip(found, grid.directions, strict=True):
         for row, (column, length) in enumerate(path_rows(dy, dx)):
             start = grid.margin + grid.shift(row, column)
@@ -149,15 +150,15 @@ def affinities(edges: Tensor, grid: FlatGrid) -> Tensor:
 
 
 class _PathMaxima(torch.autograd.Function):
-    """Maxima over paths; remembers where each was, not all that was compared.
+    """Maxima over paths. It stores the positions of the maxima, not all compared values.
 
-    A path is one horizontal run a row, so that maxima over runs, made once, serve all
-    directions. Directions that cross as many rows are treated together.
+    A path has one horizontal run in each row, so maxima over runs are computed once for all
+    directions. Directions that cross the same number of rows are processed together.
     """
 
     @staticmethod
-    def forward(ctx: Any, edges: Tensor, grid: FlatGrid) -> Tensor:
-        values, places = _runs_with_places(edges, grid.radius)
+    def forward(ctx: Any, boundaries: Tensor, grid: FlatGrid) -> Tensor:
+        values, places = _runs_with_places(boundaries, grid.radius)
         maxima, winners = [], []
         for dy in range(grid.radius):
             paths = [path_rows(dy, dx) for y, dx in grid.directions if y == dy]
@@ -170,7 +171,7 @@ class _PathMaxima(torch.autograd.Function):
             maxima.append(best)
             winners.append(place)
         ctx.save_for_backward(torch.cat(winners))
-        ctx.length = edges.shape[1]
+        ctx.length = boundaries.shape[1]
         return torch.cat(maxima)
 
     @staticmethod
@@ -183,11 +184,12 @@ class _PathMaxima(torch.autograd.Function):
         return total, None
 
 
-def _runs_with_places(edges: Tensor, longest: int) -> tuple[list[Tensor], list[Tensor]]:
-    where = torch.arange(edges.shape[1], dtype=torch.int32, device=edges.device)
-    values, places = [edges], [where.expand_as(edges)]
+def _runs_with_places(boundaries: Tensor, longest: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Return the maxima over horizontal runs of each length, and their positions."""
+    where = torch.arange(boundaries.shape[1], dtype=torch.int32, device=boundaries.device)
+    values, places = [boundaries], [where.expand_as(boundaries)]
     for length in range(2, longest + 1):
-        last, at = edges[:, length - 1 :], where[length - 1 :]
+        last, at = boundaries[:, length - 1 :], where[length - 1 :]
         larger = last > values[-1][:, :-1]
         values.append(torch.where(larger, last, values[-1][:, :-1]))
         places.append(torch.where(larger, at, places[-1][:, :-1]))
@@ -197,7 +199,7 @@ def _runs_with_places(edges: Tensor, longest: int) -> tuple[list[Tensor], list[T
 def _row_of(
     runs: list[Tensor], grid: FlatGrid, paths: list[list[tuple[int, int]]], row: int
 ) -> Tensor:
-    """Gather one row's runs of several paths: (D, B, cells)."""
+    """Collect the (D, B, cells) runs of several paths in one row."""
     slices = []
     for path in paths:
         column, length = path[row]
@@ -207,41 +209,42 @@ def _row_of(
 
 
 def affinity_loss(
-    edges: Tensor,
+    boundaries: Tensor,
     labels: Tensor,
     radius: int,
     weights: Tensor | None = None,
     *,
     pairs: str = "inner",
 ) -> dict[str, Tensor]:
-    """Teach edges from confident labels: pairs of one label attract, of two labels repel.
+    """Compute the loss of boundary maps from pairs of cells with confident labels.
 
-    IRN, eq. 6, with the weights of its published code: half of (the mean of the background
-    and the foreground attraction, plus the repulsion); each term is the mean cross entropy
-    over its own pairs, and 0 in a batch that has none.
+    Pairs with the same label should have an affinity of 1, pairs with different labels 0. IRN,
+    eq. 6, with the weights of its published code: half the sum of the negative term and the mean
+    of the background and the foreground term. Each term is the mean cross entropy over its
+    pairs, and 0 in a batch without such pairs.
 
     Parameters
     ----------
-    edges : (B, h, w) float tensor
-        In [0, 1].
+    boundaries : (B, h, w) float tensor
+        Boundary maps in [0, 1].
     labels : (B, h, w) integer tensor
-        0 background, class numbers, 255 unknown.
+        0 background, class numbers, 255 uncertain.
     radius : int
-        Pairs nearer than this count.
+        Pairs closer than this count.
     weights : (3,) float tensor, optional
-        Of the terms (background, foreground, negative), where these are a part of a step's
-        labels: see :func:`pipeline.training.loop.train`.
+        Weights of the terms (background, foreground, negative) if the labels are one part of a
+        step; see :func:`pipeline.training.loop.train`.
     pairs : {"inner", "all"}
-        Leave out pairs whose first cell in reading order has neighbors beyond the left, the
-        right or the lower border, as the published code of IRN does, or take all pairs.
+        ``inner`` leaves out pairs whose first cell in reading order has neighbors beyond the
+        left, right or lower border, as in the published code of IRN; ``all`` uses all pairs.
 
     Returns
     -------
     dict of str to () tensor
         ``loss`` and its terms ``loss_background``, ``loss_foreground``, ``loss_negative``.
     """
-    grid = FlatGrid(edges.shape[1], edges.shape[2], radius)
-    affinity = 1 - path_maxima(grid.flatten(edges.float(), wall=1.0), grid)
+    grid = FlatGrid(boundaries.shape[1], boundaries.shape[2], radius)
+    affinity = 1 - path_maxima(grid.flatten(boundaries.float(), wall=1.0), grid)
     chosen = _pairs(labels, grid, pairs)
     attraction = -torch.log(affinity + EPSILON)
     repulsion = -torch.log(1 + EPSILON - affinity)
@@ -259,23 +262,28 @@ def affinity_loss(
 
 
 def count_pairs(labels: Tensor, radius: int, *, pairs: str = "inner") -> Tensor:
-    """Give what the terms of :func:`affinity_loss` are means over: a (3,) integer tensor.
+    """Count the pairs in each term of :func:`affinity_loss`.
 
     Parameters
     ----------
     labels : (B, h, w) integer tensor
-        0 background, class numbers, 255 unknown.
+        0 background, class numbers, 255 uncertain.
     radius : int
-        Pairs nearer than this count.
+        Pairs closer than this count.
     pairs : {"inner", "all"}
-        As of :func:`affinity_loss`.
+        See :func:`affinity_loss`.
+
+    Returns
+    -------
+    (3,) integer tensor
+        Numbers of background, foreground and negative pairs.
     """
     grid = FlatGrid(labels.shape[1], labels.shape[2], radius)
     return torch.stack([kind.sum() for kind in _pairs(labels, grid, pairs)])
 
 
 def _pairs(labels: Tensor, grid: FlatGrid, pairs: str) -> tuple[Tensor, Tensor, Tensor]:
-    """Mark the pairs within the background, within one class, and of two labels: (D, B, cells)."""
+    """Mark background pairs, foreground pairs and negative pairs, each in a (D, B, cells) mask."""
     labels = labels.to(torch.uint8)
     flat = grid.flatten(labels, wall=UNKNOWN)
     first = labels if pairs == "all" else _without_border(labels, grid.radius - 1)
@@ -288,7 +296,7 @@ def _pairs(labels: Tensor, grid: FlatGrid, pairs: str) -> tuple[Tensor, Tensor, 
 
 
 def _without_border(labels: Tensor, reach: int) -> Tensor:
-    """Make cells unknown that are nearer than ``reach`` to the left, right or lower border."""
+    """Mark cells as uncertain that are closer than ``reach`` to the left, right or lower border."""
     height, width = labels.shape[-2:]
     inner = torch.full_like(labels, UNKNOWN)
     inside = (..., slice(0, max(0, height - reach)), slice(reach, max(reach, width - reach)))
@@ -297,4 +305,5 @@ def _without_border(labels: Tensor, reach: int) -> Tensor:
 
 
 def _mean_over(values: Tensor, chosen: Tensor) -> Tensor:
+    """Return the mean of the chosen values; 0 if there are none."""
     return (values * chosen).sum() / chosen.sum().clamp(min=1)

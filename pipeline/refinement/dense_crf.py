@@ -8,30 +8,30 @@ import numpy as np
 from numpy.typing import NDArray
 from pydensecrf.densecrf import DenseCRF2D
 
-#: Probabilities are kept above this before their logarithm is taken.
+#: Lower bound of probabilities before the logarithm.
 FLOOR = 1e-5
 
 
 @dataclass(frozen=True)
 class CrfSettings:
-    """Parameters of the CRF; the attributes are the keys of a ``crf`` section.
+    """Parameters of the dense CRF; the attributes are the keys of a ``crf`` section.
 
     Attributes
     ----------
     iterations : int
         Mean-field iterations.
     unary : {"labels", "scores"}
-        Whether the unary comes from the winning label or from all scores.
+        Compute the unary from the winning label or from all scores.
     gt_prob : float
         Probability of the winning label, for ``unary="labels"``.
     gaussian_sxy : float
-        Position deviation of the smoothness kernel, in pixels.
+        Standard deviation of the position in the smoothness kernel, in pixels.
     gaussian_compat : float
         Weight of the smoothness kernel.
     bilateral_sxy : float
-        Position deviation of the appearance kernel, in pixels.
+        Standard deviation of the position in the appearance kernel, in pixels.
     bilateral_srgb : float
-        Color deviation of the appearance kernel, in gray levels.
+        Standard deviation of the color in the appearance kernel, in gray levels.
     bilateral_compat : float
         Weight of the appearance kernel.
     """
@@ -47,28 +47,28 @@ class CrfSettings:
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any]) -> "CrfSettings":
-        """Take the settings from a ``crf`` section of the configuration."""
+        """Create the settings from a ``crf`` section of the configuration."""
         return cls(**section)
 
 
 def dense_crf(
     image: NDArray[np.uint8], probabilities: NDArray[np.float32], settings: CrfSettings
 ) -> NDArray[np.float32]:
-    """Give the mean-field posterior of a dense CRF (Kraehenbuehl and Koltun 2011, eq. 1 to 4).
+    """Compute the mean-field posterior of a dense CRF (Kraehenbuehl and Koltun 2011, eq. 1 to 4).
 
-    Cost and memory grow with the number of labels: give only those that can win.
+    Cost and memory grow with the number of labels, so pass only labels that can win.
 
     Parameters
     ----------
     image : (H, W, 3) uint8 array
     probabilities : (L, H, W) float array
-        Probability of every label at every pixel, summing to 1 over labels.
+        Probability of each label at each pixel. They sum to 1 over the labels.
     settings : CrfSettings
 
     Returns
     -------
     (L, H, W) float32 array
-        Posterior; sums to 1 over labels.
+        Posterior probabilities. They sum to 1 over the labels.
     """
     labels, height, width = probabilities.shape
     if labels == 1:
@@ -80,7 +80,7 @@ def dense_crf(
     crf.addPairwiseBilateral(
         sxy=settings.bilateral_sxy,
         srgb=settings.bilateral_srgb,
-        rgbim=np.array(image, order="C"),  # pydensecrf wants to own a writable array
+        rgbim=np.array(image, order="C"),  # pydensecrf needs a writable array of its own
         compat=settings.bilateral_compat,
     )
     posterior = np.array(crf.inference(settings.iterations), dtype=np.float32)
@@ -90,7 +90,7 @@ def dense_crf(
 def label_probabilities(
     label: NDArray[np.integer[Any]], labels: int, gt_prob: float
 ) -> NDArray[np.float32]:
-    """Turn a label image into probabilities: the label has ``gt_prob``, the others share the rest.
+    """Convert a label image to probabilities: ``gt_prob`` for the label, equal rest for the others.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def label_probabilities(
     labels : int
         Number of labels.
     gt_prob : float
-        In (0, 1).
+        Probability of the label, in (0, 1).
 
     Returns
     -------

@@ -1,9 +1,9 @@
-"""Foreground and background color models, and the minimum cut between them.
+"""Graph cut between foreground and background color models.
 
-Simonyan, Vedaldi and Zisserman 2013, "Deep Inside Convolutional Networks", section 3.2: the
-strongest pixels of a class map teach a foreground color model, the weakest ones a background
-model, and a graph cut (Boykov and Jolly 2001) parts the image between them. Engine, pairwise
-term and the iterative mode are those of GrabCut (Rother, Kolmogorov and Blake 2004) in OpenCV.
+Simonyan, Vedaldi and Zisserman 2013, "Deep Inside Convolutional Networks", section 3.2: a
+foreground color model is fitted to the strongest pixels of a class map, and a background model
+to the weakest. A graph cut (Boykov and Jolly 2001) then divides the image. Solver, pairwise term
+and the iterative mode are those of GrabCut (Rother, Kolmogorov and Blake 2004) in OpenCV.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,37 +18,37 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.io.arrays import BACKGROUND, IGNORE
 
-#: Value of a pixel that is tagged as foreground.
+#: Tag of foreground pixels.
 FOREGROUND = 1
-#: Added to the color variances, in gray levels squared: a single color has a density too.
+#: Added to color variances, in squared gray levels, so that a single color has a finite density.
 COVARIANCE_FLOOR = 10.0
-#: Pixels that a color model is fitted on at most; more change it little and cost much.
+#: Largest number of pixels to fit a color model. More pixels cost much and change it little.
 SAMPLE = 5000
-#: Pixels that a Gaussian needs at least.
+#: Smallest number of pixels for each Gaussian.
 PIXELS_PER_COMPONENT = 10
-#: OpenCV's mixtures have this many components.
+#: Number of components in OpenCV's mixtures.
 COMPONENTS = 5
-#: Log-densities below this are 0 in OpenCV's arithmetic, and their logarithm infinite.
+#: Log-densities below this underflow to 0 in OpenCV, and their logarithm becomes infinite.
 UNDERFLOW = -690.0
 
 
 @dataclass(frozen=True)
 class GraphCutSettings:
-    """Parameters of the cut; the attributes are the keys of a ``graph_cut`` section.
+    """Parameters of the graph cut; the attributes are the keys of a ``graph_cut`` section.
 
     Attributes
     ----------
     foreground_quantile, background_quantile : float
-        Of an image's map values: pixels above the one and not above the other teach the
-        color models.
+        Quantiles of the map values of an image. The foreground model is fitted to pixels from
+        the first one upwards, the background model to pixels up to the second.
     components : int
-        Gaussians of a color model, at most 5.
+        Number of Gaussians in a color model, at most 5.
     mode : {"frozen", "iterative"}
-        Cut once between the fitted models, or refit them to the cut in turns (GrabCut).
+        Cut once with the fitted models, or alternate between cuts and refits (GrabCut).
     iterations : int
-        Turns of the iterative mode.
+        Number of refits in the iterative mode.
     keep : {"largest", "all"}
-        Which connected components of the foreground stay.
+        Connected components of the foreground to keep.
     """
 
     foreground_quantile: float = 0.95
@@ -60,7 +60,7 @@ class GraphCutSettings:
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any]) -> "GraphCutSettings":
-        """Take the settings from a ``graph_cut`` section of the configuration."""
+        """Create the settings from a ``graph_cut`` section of the configuration."""
         return cls(**section)
 
 
@@ -71,7 +71,7 @@ class ColorModel:
     Attributes
     ----------
     weights : (K,) float64 array
-        Sum to 1.
+        Weights of the Gaussians. They sum to 1.
     means : (K, 3) float64 array
     covariances : (K, 3, 3) float64 array
     """
@@ -81,7 +81,7 @@ class ColorModel:
     covariances: NDArray[np.float64]
 
     def log_likelihood(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Give the logarithm of the density at the color of each of (H, W, 3) pixels."""
+        """Compute the log-density of the color of each pixel of an (H, W, 3) image."""
         pixels = image.reshape(-1, 3).astype(np.float32)
         parts = np.empty((len(self.weights), len(pixels)), np.float32)
         for part, weight, mean, covariance in zip(
@@ -96,7 +96,7 @@ class ColorModel:
         return total.reshape(image.shape[:2])
 
     def to_opencv(self) -> NDArray[np.float64]:
-        """Lay the model out as OpenCV does: 5 weights, means and covariances in one row."""
+        """Return the model in OpenCV's layout: 5 weights, means and covariances in one row."""
         absent = COMPONENTS - len(self.weights)
         parts = (self.weights, self.means, self.covariances)
         padded = [np.concatenate([part, np.zeros((absent, *part.shape[1:]))]) for part in parts]
@@ -104,9 +104,9 @@ class ColorModel:
 
     @classmethod
     def from_opencv(cls, row: NDArray[np.float64]) -> "ColorModel":
-        """Read a row that OpenCV has refitted; components without weight are left out.
+        """Create a model from a row that OpenCV refitted, without components of weight 0.
 
-        :data:`COVARIANCE_FLOOR` is added: a refit to one color has a variance of zero.
+        :data:`COVARIANCE_FLOOR` is added, since a refit to a single color has variance 0.
         """
         weights, means, covariances = np.split(row[0], [COMPONENTS, 4 * COMPONENTS])
         used = weights > 0
@@ -122,7 +122,7 @@ class Cut:
     ----------
     foreground : (H, W) bool array
     posterior : (H, W) float32 array
-        Probability of the foreground by color alone, both sides equally likely before.
+        Probability of the foreground from the color alone, with equal priors.
     """
 
     foreground: NDArray[np.bool_]
@@ -130,18 +130,18 @@ class Cut:
 
 
 def tag_pixels(strength: NDArray[np.float32], settings: GraphCutSettings) -> NDArray[np.uint8]:
-    """Tag the pixels that teach the color models.
+    """Tag the pixels that the color models are fitted to.
 
     Parameters
     ----------
     strength : (H, W) float32 array
-        One class's map, not below 0.
+        Non-negative map of one class.
     settings : GraphCutSettings
 
     Returns
     -------
     (H, W) uint8 array
-        1 foreground, 0 background, 255 unsure. A map of one value has no foreground.
+        1 foreground, 0 background, 255 uncertain. A constant map has no foreground.
     """
     low, high = np.quantile(
         strength, [settings.background_quantile, settings.foreground_quantile]
@@ -153,14 +153,14 @@ def tag_pixels(strength: NDArray[np.float32], settings: GraphCutSettings) -> NDA
 
 
 def fit_color_model(colors: NDArray[np.uint8], components: int) -> ColorModel:
-    """Fit a mixture of Gaussians by expectation maximization, the same one every time.
+    """Fit a mixture of Gaussians by expectation maximization; the result is deterministic.
 
     Parameters
     ----------
     colors : (N, 3) uint8 array
-        At least one; of more than 5000 a random 5000 are used.
+        At least one color. A random sample of 5000 is used if there are more.
     components : int
-        Gaussians at most; fewer where there are few pixels or few colors.
+        Largest number of Gaussians. There are fewer if there are few pixels or few colors.
 
     Returns
     -------
@@ -175,7 +175,7 @@ def fit_color_model(colors: NDArray[np.uint8], components: int) -> ColorModel:
         floor = COVARIANCE_FLOOR * np.eye(3)
         return ColorModel(np.ones(1), colors[:1].astype(np.float64), floor[None])
     mixture = GaussianMixture(count, reg_covar=COVARIANCE_FLOOR, random_state=0)
-    # For as few numbers, threads only wait for one another: one is ten times as fast.
+    # With so little data, one thread is ten times as fast as several.
     with threadpool_limits(1):
         mixture.fit(colors.astype(np.float64))
     return ColorModel(mixture.weights_, mixture.means_, mixture.covariances_)
@@ -184,19 +184,19 @@ def fit_color_model(colors: NDArray[np.uint8], components: int) -> ColorModel:
 def cut_class(
     image: NDArray[np.uint8], strength: NDArray[np.float32], settings: GraphCutSettings
 ) -> Cut:
-    """Part an image into the object of one class and the rest.
+    """Compute the foreground of one class.
 
     Parameters
     ----------
     image : (H, W, 3) uint8 array
     strength : (H, W) float32 array
-        The class's map, not below 0.
+        Non-negative map of the class.
     settings : GraphCutSettings
 
     Returns
     -------
     Cut
-        All background where the map has one value, or the cut finds no object.
+        All pixels are background if the map is constant or the cut finds no foreground.
     """
     tags = tag_pixels(strength, settings)
     if not (tags == FOREGROUND).any():
@@ -212,11 +212,11 @@ def cut_class(
 
 
 def minimum_cut(image: NDArray[np.uint8], background: ColorModel, foreground: ColorModel) -> Cut:
-    """Find the partition of least energy under two fixed color models.
+    """Compute the labeling with the lowest energy under two fixed color models.
 
-    The energy is the sum of -log p(color) under each pixel's own model, and of
-    ``50 exp(-beta |difference of colors|^2) / distance`` over the pairs of 8-neighbors that the
-    partition divides; beta is 1 / (2 mean squared difference) (Rother et al. 2004, eq. 2 to 11).
+    The energy is the sum of -log p(color) over the pixels, each under the model of its label,
+    plus ``50 exp(-beta |difference of colors|^2) / distance`` over all pairs of 8-neighbors with
+    different labels; beta is 1 / (2 mean squared difference) (Rother et al. 2004, eq. 2 to 11).
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def minimum_cut(image: NDArray[np.uint8], background: ColorModel, foreground: Co
     Returns
     -------
     Cut
-        No foreground where no pixel's color speaks for it.
+        No foreground if no pixel is likelier under the foreground model.
     """
     inside, outside = foreground.log_likelihood(image), background.log_likelihood(image)
     wins = inside > outside
@@ -234,9 +234,9 @@ def minimum_cut(image: NDArray[np.uint8], background: ColorModel, foreground: Co
     if wins.all() or not wins.any():
         return Cut(wins, posterior)
     mask = np.where(wins, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    # Where both densities underflow, OpenCV would take the difference of two infinities, so
-    # that such pixels are pinned to their likelier side. That changes the cut only where both
-    # all but vanish: no neighbors outweigh one vanishing density.
+    # If both densities underflow, OpenCV would compute the difference of two infinities. Pixels
+    # with an underflowing density are therefore fixed to their likelier side. If only one of the
+    # densities underflows, this does not change the cut: no neighbors can outweigh it.
     pinned = np.minimum(inside, outside) < UNDERFLOW
     mask[pinned & wins], mask[pinned & ~wins] = cv2.GC_FGD, cv2.GC_BGD
     models = background.to_opencv(), foreground.to_opencv()
@@ -250,23 +250,23 @@ def refitted_cut(
     foreground: ColorModel,
     iterations: int,
 ) -> Cut:
-    """Refit the color models to a cut and cut again, in turns (GrabCut).
+    """Alternate between refitting the color models to a cut and cutting again (GrabCut).
 
     Parameters
     ----------
     image : (H, W, 3) uint8 array
     cut : Cut
-        Where to start from.
+        Initial cut.
     background, foreground : ColorModel
-        Models that part the pixels of each side among components at first.
+        Initial models. They assign the pixels of each side to components.
     iterations : int
-        Turns.
+        Number of refits.
 
     Returns
     -------
     Cut
-        The posterior is that of the refitted models. Where the refit leaves one side without
-        pixels (it does where a side has a single color), the cut to start from.
+        The posterior is that of the refitted models. If the refit leaves one side without pixels,
+        which happens if a side has a single color, the initial cut is returned.
     """
     if cut.foreground.all() or not cut.foreground.any():
         return cut
@@ -281,6 +281,7 @@ def refitted_cut(
 
 
 def _posterior(inside: NDArray[np.float32], outside: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the probability of the foreground from the log-likelihoods of both models."""
     evidence = np.clip(outside - inside, -80, 80)  # exp(80) is finite in float32
     posterior: NDArray[np.float32] = 1 / (1 + np.exp(evidence))
     return posterior
@@ -293,15 +294,15 @@ def _grab_cut(
     iterations: int,
     mode: int,
 ) -> NDArray[np.bool_]:
-    """Run OpenCV's graph cut; it changes the models in place where it refits them."""
+    """Run OpenCV's graph cut; a refit changes the models in place."""
     cv2.setRNGSeed(0)
-    cv2.grabCut(image, mask, (0, 0, 0, 0), *models, iterations, mode)  # no rectangle is read
+    cv2.grabCut(image, mask, (0, 0, 0, 0), *models, iterations, mode)  # the rectangle is unused
     inside: NDArray[np.bool_] = np.isin(mask, (cv2.GC_FGD, cv2.GC_PR_FGD))
     return inside
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Keep the largest 8-connected component of an (H, W) mask, of equal ones the first."""
+    """Keep the largest 8-connected component of an (H, W) mask; the first of equal ones."""
     count, numbers, statistics, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
     if count < 2:
         return mask
@@ -312,24 +313,25 @@ def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 def combine_cuts(
     cuts: Sequence[Cut], strengths: NDArray[np.float32]
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Resolve where the cuts of several classes overlap.
+    """Combine the cuts of several classes, which may overlap.
 
-    The class with the higher posterior x strength has the pixel: the posterior says how
-    much the color is of the object rather than of its surroundings, but a color that two
-    objects share is told apart only by where each class's map is strong.
+    A pixel gets the class with the highest product of posterior and map value. The posterior
+    separates an object from its surroundings by color. If two objects have the same color, only
+    the class maps separate them.
 
     Parameters
     ----------
     cuts : sequence of K Cut
     strengths : (K, H, W) float32 array
-        The classes' maps.
+        Maps of the classes.
 
     Returns
     -------
     winners : (H, W) integer array
-        0 where no cut has the pixel, else the class's position from 1. Ties go to the first.
+        0 for pixels in no cut, otherwise the position of the class from 1. Ties go to the first
+        class.
     probabilities : (H, W) float32 array
-        Posterior of the winner; of the background, that of no class.
+        Posterior of the winner. For the background, 1 minus the highest posterior.
     """
     inside = np.stack([cut.foreground for cut in cuts])
     posteriors = np.stack([cut.posterior for cut in cuts])

@@ -1,4 +1,4 @@
-"""From class maps to a label image: background score and dense CRF, or graph cut."""
+"""Label images from class maps: background threshold and dense CRF, or graph cut."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pipeline.refinement.graph_cut import GraphCutSettings, combine_cuts, cut_cl
 
 Maps = NDArray[np.float32]
 
-#: Score of the background from the strongest class's score, by name of the rule.
+#: Functions from the strongest class score to the score of the background, by name.
 BACKGROUND_RULES: dict[str, Callable[[Maps, float], Maps]] = {
     "threshold": np.full_like,
     # Ahn and Kwak 2018 (AffinityNet), eq. 2.
@@ -25,7 +25,7 @@ BACKGROUND_RULES: dict[str, Callable[[Maps, float], Maps]] = {
 
 
 def upsampled(maps: ClassMaps) -> Maps:
-    """Bring maps to their image's resolution.
+    """Upsample class maps to the resolution of their image.
 
     Parameters
     ----------
@@ -35,13 +35,13 @@ def upsampled(maps: ClassMaps) -> Maps:
     Returns
     -------
     (K, H, W) float32 array
-        The full maps, where there are some. Of others each cell is enlarged to its pixels, bilinear
-        between the cells' centers, and what reaches over the image is cut off.
+        The maps at full resolution if they are stored. Otherwise the cells are upsampled by
+        bilinear interpolation between their centers, and the result is cropped to the image.
 
     Raises
     ------
     UserError
-        If no stride makes that many cells of the image.
+        If the number of cells fits no stride.
     """
     if maps.full is not None:
         return maps.full.astype(np.float32)
@@ -50,7 +50,7 @@ def upsampled(maps: ClassMaps) -> Maps:
 
 
 def enlarged(values: NDArray[np.floating], size: tuple[int, int], side: int) -> Maps:
-    """Enlarge (K, h, w) maps by a whole factor, bilinear, and cut off what is beyond a size.
+    """Upsample (K, h, w) maps by a whole factor (bilinear) and crop them to a size.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def enlarged(values: NDArray[np.floating], size: tuple[int, int], side: int) -> 
     size : (int, int)
         Height H and width W of the result.
     side : int
-        Pixels along a cell's side.
+        Side of a cell in pixels.
 
     Returns
     -------
@@ -78,14 +78,14 @@ def enlarged(values: NDArray[np.floating], size: tuple[int, int], side: int) -> 
 
 
 def scores_with_background(maps: Maps, rule: str, value: float) -> Maps:
-    """Put the background's score before the classes'.
+    """Prepend the score of the background to the class scores.
 
     Parameters
     ----------
     maps : (K, H, W) float32 array
         Class scores in [0, 1].
     rule : {"threshold", "power"}
-        A constant ``value``, or (1 - strongest class) ** ``value``.
+        A constant ``value``, or (1 - strongest class score) ** ``value``.
     value : float
 
     Returns
@@ -99,23 +99,23 @@ def scores_with_background(maps: Maps, rule: str, value: float) -> Maps:
 
 @dataclass(frozen=True)
 class Labeling:
-    """What is known about the label of every pixel of an image.
+    """The labels of all pixels of an image, with their probabilities.
 
     Attributes
     ----------
     numbers : (L,) uint8 array
-        Label values, 0 (background) first, then the image's classes.
+        Label values: 0 (background) first, then the classes of the image.
     winners : (H, W) integer array
         Position of the chosen label in ``numbers``.
     initial : (H, W) integer array
-        Position of the label that the maps alone lead to, before a CRF or a graph cut.
+        Position of the label from the class maps alone, before a CRF or a graph cut.
     probabilities : (L, H, W) float32 array
-        Probability of every label; they sum to 1.
+        Probability of each label. They sum to 1.
     certainty : (H, W) float32 array
         Probability of the chosen label.
     support : (H, W) float32 array
-        What the maps alone give to the chosen label, before a CRF, whose own probabilities
-        are nearly all close to 1; behind a graph cut the same as the certainty.
+        Probability of the chosen label from the class maps alone, before a CRF. The probabilities
+        of the CRF itself are nearly all close to 1. After a graph cut, it equals the certainty.
     """
 
     numbers: NDArray[np.uint8]
@@ -126,7 +126,7 @@ class Labeling:
     support: NDArray[np.float32]
 
     def label_image(self, uncertain_below: float | None) -> NDArray[np.uint8]:
-        """Give the (H, W) label image; pixels whose support is lower become 255."""
+        """Return the (H, W) label image; pixels with a lower support become 255."""
         label: NDArray[np.uint8] = self.numbers[self.winners]
         if uncertain_below is not None:
             label[self.support < uncertain_below] = IGNORE
@@ -140,28 +140,28 @@ def label_by_scores(
     background: Mapping[str, Any],
     crf: CrfSettings | None,
 ) -> Labeling:
-    """Label one image by its class maps and a score of the background.
+    """Label one image by its class maps and a background score.
 
     Parameters
     ----------
     maps : ClassMaps
-        Maps of the classes the image is labeled with; none gives all background.
+        Maps of the image's classes. Without classes, all pixels are background.
     image : (H, W, 3) uint8 array or None
-        The photograph; needed by the CRF alone.
+        The image. Only the CRF needs it.
     background : mapping
         Keys ``rule`` and ``value``.
     crf : CrfSettings or None
-        Refine with a dense CRF.
+        Settings of a dense CRF that refines the labels; None for no CRF.
 
     Returns
     -------
     Labeling
-        Probabilities are the CRF's, or the scores divided by their sum. Ties go to the
+        Probabilities are those of the CRF, or the scores divided by their sum. Ties go to the
         background, then to the lower class number.
     """
     scores = scores_with_background(upsampled(maps), **background)
     initial = winners = scores.argmax(axis=0)
-    shares = probabilities = _normalized(scores)
+    from_maps = probabilities = _normalized(scores)
     if crf is not None and image is not None:
         if crf.unary == "labels":
             probabilities = label_probabilities(initial, len(scores), crf.gt_prob)
@@ -173,7 +173,7 @@ def label_by_scores(
         initial,
         probabilities,
         certainty=probabilities.max(axis=0),
-        support=np.take_along_axis(shares, winners[None], axis=0)[0],
+        support=np.take_along_axis(from_maps, winners[None], axis=0)[0],
     )
 
 
@@ -189,18 +189,19 @@ def label_by_graph_cut(
     Parameters
     ----------
     maps : ClassMaps
-        Maps of the classes the image is labeled with; none gives all background.
+        Maps of the image's classes. Without classes, all pixels are background.
     image : (H, W, 3) uint8 array or None
-        The photograph; needed where the image has a class.
+        The image. It is needed if the image has a class.
     background : mapping
-        Keys ``rule`` and ``value``, of the initial label alone.
+        Keys ``rule`` and ``value``, for the initial label only.
     settings : GraphCutSettings
 
     Returns
     -------
     Labeling
-        Probabilities are those of the colors alone: a class's posterior, and of the
-        background that of no class, divided by their sum. The cut may decide against them.
+        Probabilities are computed from colors alone: the posterior of each class, and 1 minus the
+        highest posterior for the background, divided by their sum. The cut may choose a label
+        with a lower probability.
     """
     initial = label_by_scores(maps, None, background=background, crf=None)
     if len(maps.classes) == 0 or image is None:
@@ -226,7 +227,7 @@ def labeler_of(
     crf: Mapping[str, Any] | None,
     graph_cut: Mapping[str, Any] | None,
 ) -> Callable[[ClassMaps, NDArray[np.uint8] | None], Labeling]:
-    """Give the function that labels an image as a refinement's sections say; it is picklable."""
+    """Return the picklable function that labels an image with a refinement's settings."""
     if graph_cut is not None:
         cut = GraphCutSettings.from_config(graph_cut)
         return partial(label_by_graph_cut, background=background, settings=cut)
@@ -242,43 +243,45 @@ def confident_label(
     background: float,
     crf: CrfSettings | None,
 ) -> NDArray[np.uint8]:
-    """Keep of an image what its class maps are sure of (IRN, section 4.1).
+    """Label the confident pixels of an image (IRN, section 4.1).
 
     Parameters
     ----------
     maps : ClassMaps
-        Maps of the classes the image is labeled with.
+        Maps of the image's classes.
     image : (H, W, 3) uint8 array or None
-        The photograph; needed by the CRF alone.
+        The image. Only the CRF needs it.
     foreground, background : float
-        What is a class at the higher threshold surely is one; what is background at the
-        lower threshold too surely is background.
+        Two background thresholds. Pixels that are foreground at the higher threshold are
+        confident foreground. Pixels that are background at the lower threshold are confident
+        background.
     crf : CrfSettings or None
-        Refine the labels of both thresholds with a dense CRF.
+        Settings of a dense CRF that refines the labels of both thresholds; None for no CRF.
 
     Returns
     -------
     (H, W) uint8 array
-        0 background, class numbers, 255 unsure.
+        0 background, class numbers, 255 uncertain.
     """
-    sure, possible = (
+    confident, possible = (
         label_by_scores(
             maps, image, background={"rule": "threshold", "value": value}, crf=crf
         ).label_image(None)
         for value in (foreground, background)
     )
     label: NDArray[np.uint8] = np.where(
-        (sure == BACKGROUND) & (possible != BACKGROUND), IGNORE, sure
+        (confident == BACKGROUND) & (possible != BACKGROUND), IGNORE, confident
     )
     return label
 
 
 def _numbers(maps: ClassMaps) -> NDArray[np.uint8]:
+    """Return the label values of an image, the background first."""
     return np.concatenate([[BACKGROUND], maps.classes]).astype(np.uint8)
 
 
 def _normalized(scores: Maps) -> Maps:
-    """Divide scores by their sum; where all are zero the background is certain."""
+    """Divide scores by their sum; where all are zero, the background gets probability 1."""
     total = scores.sum(axis=0)
     safe = np.asarray(scores / np.where(total > 0, total, 1), np.float32)
     safe[0, total == 0] = 1

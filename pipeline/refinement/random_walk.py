@@ -1,11 +1,11 @@
-"""Random walk over affinities: spreads class maps up to the edges of things.
+"""Random walk over affinities: spreads class maps up to boundaries.
 
-Ahn and Kwak 2018 (AffinityNet), section 3.4, in the form of IRN (Ahn, Cho and Kwak 2019):
-maps x become x T^n, where T is the affinity matrix to the power beta, every column divided
-by its sum D, and n = 2^t steps. Published code squares a dense matrix t times. T is similar
-to the symmetric S = D^(1/2) T D^(-1/2), whose spectrum lies in [-1, 1], so that a polynomial
-of low degree in S does as well, and S is a stencil: products with it cost time and memory
-in proportion to the number of cells.
+Ahn and Kwak 2018 (AffinityNet), section 3.4, in the form of IRN (Ahn, Cho and Kwak 2019): maps x
+become x T^n with n = 2^t steps. T is the elementwise power beta of the affinity matrix, with each
+column divided by its sum D. Published code squares a dense matrix t times. T is similar to the
+symmetric matrix S = D^(1/2) T D^(-1/2), whose spectrum is in [-1, 1]. T^n can therefore be
+approximated by a polynomial of low degree in S. S is a stencil, and a product with it costs time
+and memory in proportion to the number of cells.
 """
 
 from collections.abc import Sequence
@@ -19,14 +19,14 @@ from pipeline.refinement.affinity import FlatGrid, affinities
 
 
 def chebyshev_coefficients(steps: int, tolerance: float) -> list[float]:
-    """Expand x^n in Chebyshev polynomials, cut where the rest is small enough.
+    """Return the Chebyshev coefficients of x^n, truncated at a tolerance.
 
     x^n = sum over k of c_k T_k(x), k of the parity of n, c_k = 2^(1-n) C(n, (n - k) / 2), and
     half of that for k = 0. These are the probabilities that a walk of n fair steps on a line
-    ends at distance k, so their sum beyond K is below 2 exp(-K^2 / (2 n)) by Hoeffding's
+    ends at distance k. Their sum beyond K is therefore below 2 exp(-K^2 / (2 n)) by Hoeffding's
     inequality (Sachdeva and Vishnoi 2014, "Faster Algorithms via Approximation Theory",
-    theorem 3.3). The kept ones are scaled to sum to 1, which keeps constant maps constant and
-    at most doubles the error.
+    theorem 3.3). The kept coefficients are scaled to sum to 1. Constant maps then stay constant,
+    and the error at most doubles.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ def chebyshev_coefficients(steps: int, tolerance: float) -> list[float]:
     Returns
     -------
     list of float
-        c_0 to c_K; those of the wrong parity are 0.
+        c_0 to c_K. Coefficients of the other parity are 0.
     """
     parity = steps % 2
     total = 2**steps
     kept = [0] * parity + [comb(steps, steps // 2) * (1 + parity)]
     tail = total - kept[-1]
-    # The error is at most 2 tail / kept sum; whole numbers, as 2^n may be beyond any float.
+    # The error is at most 2 tail / kept sum. Integers are used since 2^n may exceed any float.
     share, whole = tolerance.as_integer_ratio()
     while tail and 2 * tail * whole > share * (total - tail):
         kept += [0, 2 * comb(steps, (steps - len(kept) - 1) // 2)]
@@ -53,28 +53,28 @@ def chebyshev_coefficients(steps: int, tolerance: float) -> list[float]:
 
 
 class TransitionMatrix:
-    """The transition matrix T of one edge map, kept as the symmetric stencil S.
+    """The transition matrix T of a boundary map, stored as the symmetric stencil S.
 
     Parameters
     ----------
-    edges : (H, W) float32 tensor
-        In [0, 1].
+    boundaries : (H, W) float32 tensor
+        Boundary map in [0, 1].
     radius : int
-        Cells nearer than this are neighbors.
+        Cells closer than this are neighbors.
     beta : float
         Exponent of the affinities.
 
     Attributes
     ----------
     degrees : (H, W) float32 tensor
-        D: sums of the columns before they are divided by them, at least 1.
+        D: the column sums before normalization, at least 1.
     """
 
-    def __init__(self, edges: Tensor, *, radius: int, beta: float) -> None:
-        self._grid = FlatGrid(edges.shape[0], edges.shape[1], radius)
-        self._weights = list(affinities(edges, self._grid).pow_(beta))
-        # To the cell itself the affinity is 1, so D = 1 + the weights of its neighbors.
-        flat = edges.new_zeros((1, self._grid.cells + 2 * self._grid.margin))
+    def __init__(self, boundaries: Tensor, *, radius: int, beta: float) -> None:
+        self._grid = FlatGrid(boundaries.shape[0], boundaries.shape[1], radius)
+        self._weights = list(affinities(boundaries, self._grid).pow_(beta))
+        # The affinity of a cell to itself is 1, so D = 1 + the weights of its neighbors.
+        flat = boundaries.new_zeros((1, self._grid.cells + 2 * self._grid.margin))
         here, *there = self._slices(flat)
         for weight, neighbor in zip(self._weights, there, strict=True):
             here.add_(weight)
@@ -86,7 +86,7 @@ class TransitionMatrix:
             weight.mul_(here[0] * neighbor[0])
 
     def walk(self, maps: Tensor, steps: int) -> Tensor:
-        """Give x T^n by n products: the reference.
+        """Compute x T^n by n products; the reference for :meth:`spread`.
 
         Parameters
         ----------
@@ -107,7 +107,7 @@ class TransitionMatrix:
         return self._restored(iterate[0])
 
     def spread(self, maps: Tensor, coefficients: Sequence[float]) -> Tensor:
-        """Give x p(T) for a polynomial p = sum of c_k T_k, by as many products as its degree.
+        """Compute x p(T) for a polynomial p = sum of c_k T_k; the degree is the number of products.
 
         Parameters
         ----------
@@ -123,8 +123,9 @@ class TransitionMatrix:
         iterate, change = self._symmetric(maps)
         total = iterate[0] * coefficients[0]
         for degree, coefficient in enumerate(coefficients[1:], start=1):
-            # T_(k+1) = 2 S T_k - T_(k-1), as T_(k+1) - T_k = (T_k - T_(k-1)) + 2 (S - 1) T_k:
-            # so rounding errors do not pile up where S is nearly 1.
+            # T_(k+1) = 2 S T_k - T_(k-1), written as
+            # T_(k+1) - T_k = (T_k - T_(k-1)) + 2 (S - 1) T_k.
+            # In this form rounding errors do not accumulate where S is nearly 1.
             self._add_difference(iterate, change, 1 if degree == 1 else 2)
             iterate[0].add_(change[0])
             if coefficient:
@@ -132,24 +133,25 @@ class TransitionMatrix:
         return self._restored(total)
 
     def _symmetric(self, maps: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Give the slices of x D^(1/2), and of as many zeros."""
+        """Return the slices of x D^(1/2), and slices of zeros of the same size."""
         flat = self._grid.flatten(maps * self.degrees.sqrt(), wall=0)
         return self._slices(flat), self._slices(torch.zeros_like(flat))
 
     def _restored(self, cells: Tensor) -> Tensor:
+        """Return the maps x of x D^(1/2)."""
         return self._grid.unflatten(cells) * self.degrees.rsqrt()
 
     def _add_difference(
         self, source: Sequence[Tensor], target: Sequence[Tensor], factor: float
     ) -> None:
-        """Add ``factor`` (S - 1) source to target, in place; every weight serves both ways."""
+        """Add ``factor`` (S - 1) source to target, in place; weights apply in both directions."""
         target[0].addcmul_(self._diagonal, source[0], value=factor)
         for weight, from_, to in zip(self._weights, source[1:], target[1:], strict=True):
             target[0].addcmul_(weight, from_, value=factor)
             to.addcmul_(weight, source[0], value=factor)
 
     def _slices(self, flat: Tensor) -> list[Tensor]:
-        """Give the cells themselves, then the neighbors of all cells in every direction."""
+        """Return a slice of the cells, then one slice of their neighbors for each direction."""
         grid = self._grid
         starts = [0] + [grid.shift(dy, dx) for dy, dx in grid.directions]
         return [flat[:, grid.margin + s : grid.margin + s + grid.cells] for s in starts]
@@ -207,56 +209,56 @@ def class_probabilities(walked: Tensor) -> Tensor:
 @torch.no_grad()
 def random_walk(
     maps: Sequence[Tensor],
-    edges: Sequence[Tensor],
+    boundaries: Sequence[Tensor],
     *,
     radius: int,
     beta: float,
     steps: int,
     tolerance: float,
 ) -> list[Tensor]:
-    """Spread class maps over the cells that no edge parts them from.
+    """Spread the class maps of several images by a random walk that stops at boundaries.
 
-    Every map x becomes x (1 - edges) T^n. The error e of the polynomial is bounded in the
+    Each map x becomes x (1 - boundaries) T^n. The error e of the polynomial is bounded in the
     degree-weighted norm: ``|e D^(1/2)| <= tolerance |x D^(1/2)|``.
 
     Parameters
     ----------
     maps : sequence of (K, H, W) float32 tensor
-        Not below zero; one item an image, of any K, H and W. Not changed.
-    edges : sequence of (H, W) float32 tensor
-        In [0, 1].
+        Non-negative maps of each image, with any K, H and W. They do not change.
+    boundaries : sequence of (H, W) float32 tensor
+        Boundary maps in [0, 1].
     radius : int
-        Cells nearer than this are neighbors.
+        Cells closer than this are neighbors.
     beta : float
         Exponent of the affinities.
     steps : int
         n, 2^t in the papers.
     tolerance : float
-        0 takes all steps one by one.
+        Tolerance of the polynomial; 0 runs all steps one by one.
 
     Returns
     -------
     list of (K, H, W) float32 tensor
-        Not normalized.
+        Maps after the walk, not normalized.
     """
-    # A batch is one tall image with walls between the pictures.
-    width = max(item.shape[1] for item in edges)
+    # A batch is one tall image with walls between its images.
+    width = max(item.shape[1] for item in boundaries)
     classes = max(item.shape[0] for item in maps)
     wall = radius - 1
-    tall_edges = torch.cat(
-        [F.pad(e, (0, width - e.shape[1], 0, wall), value=1.0) for e in edges]
+    tall_boundaries = torch.cat(
+        [F.pad(e, (0, width - e.shape[1], 0, wall), value=1.0) for e in boundaries]
     ).float()
-    started = [x.float() * (1 - e) for x, e in zip(maps, edges, strict=True)]
+    started = [x.float() * (1 - e) for x, e in zip(maps, boundaries, strict=True)]
     tall_maps = torch.cat(
         [F.pad(x, (0, width - x.shape[2], 0, wall, 0, classes - x.shape[0])) for x in started],
         dim=1,
     )
-    transition = TransitionMatrix(tall_edges, radius=radius, beta=beta)
+    transition = TransitionMatrix(tall_boundaries, radius=radius, beta=beta)
     if tolerance:
         spread = transition.spread(tall_maps, chebyshev_coefficients(steps, tolerance))
     else:
         spread = transition.walk(tall_maps, steps)
-    heights = [e.shape[0] + wall for e in edges]
+    heights = [e.shape[0] + wall for e in boundaries]
     return [
         part[: x.shape[0], : x.shape[1], : x.shape[2]]
         for part, x in zip(torch.split(spread, heights, dim=1), maps, strict=True)

@@ -1,4 +1,4 @@
-"""Label images of one shard of class maps, whatever makes a label of a map."""
+"""Labeling of one shard of class maps."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ Summary = TypeVar("Summary")
 
 @dataclass(frozen=True)
 class Labeler(Generic[Label, Summary]):
-    """The work on one image, as an object that processes can be sent.
+    """The work on one image, as a picklable object.
 
     Attributes
     ----------
     label : callable
-        Makes a label of an image's maps and its (H, W, 3) photograph, or None for that.
+        Computes a label from the class maps and the (H, W, 3) image, which may be None.
     write : callable
-        Writes a label at a path without extension, and says of it what is to be kept.
+        Writes a label to a path without extension, and returns a summary of it.
     needs_image : bool
-        Whether the photograph is looked at; it is not opened otherwise, nor where an image
-        has no class.
+        Whether ``label`` uses the image. Otherwise, or if the image has no class, the image is
+        not read.
     """
 
     label: Callable[[ClassMaps, NDArray[np.uint8] | None], Label]
@@ -46,48 +46,50 @@ def label_shard(
     labels: Path,
     threads: int,
 ) -> dict[str, Summary]:
-    """Label every image of a shard.
+    """Label all images of a shard.
 
     Parameters
     ----------
     labeler : Labeler
-        Picklable when there are several threads.
+        The functions that label an image and write the label.
     manifest, classes : Path
-        Images, and the class names.
+        Files of the images and of the class names.
     maps : Path
         One shard of class maps.
     labels : Path
-        Output: a folder.
+        Output folder.
     threads : int
-        Processes.
+        Number of processes. With several, the labeler must be picklable.
 
     Returns
     -------
     dict
-        What ``labeler.write`` gave, by image id.
+        Results of ``labeler.write`` by image id.
 
     Raises
     ------
     UserError
-        If a photograph is no longer of the size that its maps were made of.
+        If the size of an image has changed since its maps were computed.
     """
     shard = MapShard(maps)
     records = {record.id: record for record in read_manifest(manifest, classes).records}
     work = _Work(shard, labels, labeler)
     labels.mkdir(parents=True, exist_ok=True)
-    wanted = [records[image_id] for image_id in shard.ids]
-    summaries = map_images(work, wanted, workers=threads, what=f"labels of {maps}")
+    own = [records[image_id] for image_id in shard.ids]
+    summaries = map_images(work, own, workers=threads, what=f"labels of {maps}")
     return dict(zip(shard.ids, summaries, strict=True))
 
 
 @dataclass(frozen=True)
 class _Work(Generic[Label, Summary]):
+    """Labels one image of a shard and writes the label."""
+
     shard: MapShard
     folder: Path
     labeler: Labeler[Label, Summary]
 
     def __call__(self, record: Record) -> Summary:
         maps = self.shard.of_size(record.id, (record.height, record.width))
-        wanted = self.labeler.needs_image and len(maps.classes) > 0
-        image = read_rgb(record.image, maps.size) if wanted else None
+        needed = self.labeler.needs_image and len(maps.classes) > 0
+        image = read_rgb(record.image, maps.size) if needed else None
         return self.labeler.write(self.folder / record.id, self.labeler.label(maps, image))

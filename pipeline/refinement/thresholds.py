@@ -1,4 +1,4 @@
-"""Background thresholds chosen without masks, from the class maps of a whole split."""
+"""Label-free background thresholds, computed from the class maps of a whole split."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.io.arrays import ClassMaps
 from pipeline.io.tables import read_scores
 
-#: Intervals of [0, 1] that values are counted in: finer than any threshold matters.
+#: Number of bins of the histogram over [0, 1], finer than thresholds need to be.
 BINS = 1000
 CENTERS = (np.arange(BINS) + 0.5) / BINS
 
@@ -19,33 +19,33 @@ Histogram = NDArray[np.float64]
 
 
 def mean_value(histogram: Histogram) -> float:
-    """Give the mean of the values: what a pixel scores on average is not yet an object."""
+    """Return the mean of the values; pixels with an average score are background."""
     return float((histogram * CENTERS).sum() / histogram.sum())
 
 
 def otsu(histogram: Histogram) -> float:
-    """Give the value that parts two classes of the largest variance between them (Otsu 1979)."""
+    """Return the threshold with the largest variance between its two classes (Otsu 1979)."""
     below = histogram.cumsum()
     total, sums = below[-1], (histogram * CENTERS).cumsum()
     between = (sums[-1] * below - sums * total) ** 2
     spread = below * (total - below)
     variance = np.divide(between, spread, out=np.zeros(BINS), where=spread > 0)
     best = np.flatnonzero(variance == variance.max())
-    return float(CENTERS[best].mean())  # the middle, where a gap gives many the same variance
+    return float(CENTERS[best].mean())  # all thresholds in a gap have the same variance
 
 
-#: Rules by the name that a configuration gives for a threshold.
+#: Rules by their name in the configuration.
 RULES: dict[str, Callable[[Histogram], float]] = {"mean": mean_value, "otsu": otsu}
 
 
 def choose_thresholds(maps: Iterable[ClassMaps]) -> dict[str, float]:
-    """Choose a background threshold by each of :data:`RULES`.
+    """Compute a background threshold with each of :data:`RULES`.
 
     Parameters
     ----------
     maps : iterable of ClassMaps
-        Maps of all images, in [0, 1]. What counts is the strongest class's value at every
-        cell; every image has the same weight, and images without a class have none.
+        Maps of all images, in [0, 1]. The histogram counts the value of the strongest class at
+        each cell. All images with a class have the same weight.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def choose_thresholds(maps: Iterable[ClassMaps]) -> dict[str, float]:
     Raises
     ------
     UserError
-        If no image has a class, or the maps of all images are 0 everywhere.
+        If no image has a class, or if all maps are 0 everywhere.
     """
     histogram, highest = np.zeros(BINS), 0.0
     for item in maps:
@@ -69,18 +69,18 @@ def choose_thresholds(maps: Iterable[ClassMaps]) -> dict[str, float]:
     if highest <= 0:
         raise UserError(
             "the class maps of all images are 0 everywhere, expected some above 0: the network "
-            "has found no evidence of any class; train it for longer, or at a lower learning rate"
+            "found no evidence for any class; train it longer, or with a lower learning rate"
         )
     return {name: rule(histogram) for name, rule in RULES.items()}
 
 
 def chosen_threshold(path: Path, rule: str) -> float:
-    """Read the threshold of a rule from what ``choose_threshold`` wrote."""
+    """Read the threshold of a rule from a file that the stage ``choose_threshold`` wrote."""
     return float(read_scores(path)["thresholds"][rule])
 
 
 def resolved_background(background: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]:
-    """Put the number in the place of a rule's name, where a file says which it is."""
+    """Replace the name of a rule by its threshold, if there is a file of thresholds."""
     resolved = dict(background)
     if files:
         resolved["value"] = chosen_threshold(files[0], background["value"])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.attribution.faithfulness import Judge, JudgedPair
+from pipeline.attribution.faithfulness import FaithfulnessEvaluator, FaithfulnessPair
 from pipeline.datasets.manifest import evenly_spaced, read_manifest
 from pipeline.io.arrays import maps_by_id
 from pipeline.io.images import read_rgb
@@ -76,17 +76,17 @@ def evaluate_faithfulness(
     shards = maps_by_id(maps, [record.id for record in records])
     fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_classifier(weights))
-    judge = Judge(model, settings["confidence"], settings["steps"], max_size)
-    found: list[JudgedPair] = []
+    judge = FaithfulnessEvaluator(model, settings["confidence"], settings["steps"], max_size)
+    found: list[FaithfulnessPair] = []
     for record in progress(records, total=len(records), what=f"faithfulness of {method}"):
         image, own = read_rgb(record.image), shards[record.id][record.id]
         found += judge(record.id, image, own, data.classes)
     head = {"method": method, "split": split, "images": len(records), "settings": settings}
     write_scores(scores, head | _scores(found))
-    write_table(pairs, list(JudgedPair.__dataclass_fields__), map(astuple, found))
+    write_table(pairs, list(FaithfulnessPair.__dataclass_fields__), map(astuple, found))
 
 
-def _scores(found: Sequence[JudgedPair]) -> dict[str, Any]:
+def _scores(found: Sequence[FaithfulnessPair]) -> dict[str, Any]:
     if not found:
         return {"pairs": 0, "average_drop": None, "increase": None}
     whole, explained = (np.array([getattr(p, k) for p in found]) for k in ("whole", "explained"))

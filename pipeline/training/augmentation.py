@@ -1,4 +1,4 @@
-"""Random transforms of training images, and of their label images alongside."""
+"""Random transforms of training images and their label images."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from pipeline.io.images import FILTER, interpolation_of, scaled_size
 class RandomLongSide(v2.Transform):  # type: ignore[misc]
     """Resize so that the long side is a random number of pixels in [low, high].
 
-    The other side is rounded, and images are resized by the filter of that name.
+    The other side is scaled by the same factor and rounded. ``interpolation`` names the filter.
     """
 
     def __init__(self, low: int, high: int, interpolation: str = FILTER) -> None:
@@ -28,11 +28,11 @@ class RandomLongSide(v2.Transform):  # type: ignore[misc]
         self.interpolation = InterpolationMode(interpolation)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the long side, once for an image and its label."""
+        """Draw one long side for an image and its label."""
         return {"long_side": int(torch.randint(self.low, self.high + 1, ()))}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
-        """Resize one input; label images take the nearest pixel."""
+        """Resize one input; label images use nearest-neighbor interpolation."""
         height, width = inpt.shape[-2:]
         size = list(scaled_size((height, width), params["long_side"] / max(height, width)))
         if isinstance(inpt, tv_tensors.Mask):
@@ -41,9 +41,10 @@ class RandomLongSide(v2.Transform):  # type: ignore[misc]
 
 
 def _resize_label(label: tv_tensors.Mask, size: list[int]) -> tv_tensors.Mask:
-    """Take the pixel at each center; torchvision takes that at the corner of a Mask's pixels.
+    """Resize a label image by nearest neighbor, aligned at pixel centers.
 
-    Images are resized by centers, so labels by corners lie half a pixel low and right of them.
+    torchvision aligns masks at pixel corners but images at pixel centers. Its masks are
+    therefore shifted by half a pixel to the lower right of the image.
     """
     plain = label.as_subclass(Tensor)[None]
     resized = F.resize(plain, size=size, interpolation=InterpolationMode.NEAREST_EXACT)
@@ -51,10 +52,11 @@ def _resize_label(label: tv_tensors.Mask, size: list[int]) -> tv_tensors.Mask:
 
 
 class NormalizedCrop(v2.Transform):  # type: ignore[misc]
-    """Cut out a random square, and normalize it; images that are smaller are padded at random.
+    """Cut out a random square and normalize it; smaller images are placed at random and padded.
 
-    Padding is the mean color, which is 0 after normalization. In 8 bits the mean is rounded, up to
-    .008 off by ImageNet's values. Labels are padded with 255 (ignored).
+    Images are padded with the mean color, which is 0 after normalization. Padding before the
+    normalization would round the mean to 8 bits, an error of up to .008 with ImageNet's values.
+    Labels are padded with 255 (ignored).
 
     Parameters
     ----------
@@ -69,41 +71,42 @@ class NormalizedCrop(v2.Transform):  # type: ignore[misc]
         self.size, self.mean, self.std = size, list(mean), list(std)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw where the square starts: rows, then columns, below zero where it is padded."""
+        """Draw the first row and column of the square; they are negative where it is padded."""
         spare = [side - self.size for side in flat_inputs[0].shape[-2:]]
         drawn = [int(torch.randint(abs(more) + 1, ())) if more else 0 for more in spare]
-        # Of an image that is smaller, a draw counts from full padding, as in torchvision.
+        # For a smaller image, a draw of 0 puts all padding first, as in torchvision.
         return {"start": [at + min(0, more) for at, more in zip(drawn, spare, strict=True)]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Cut, normalize and pad one input."""
         spans = list(zip(params["start"], inpt.shape[-2:], strict=True))
         rows, columns = (slice(max(0, at), at + self.size) for at, _ in spans)
-        seen = inpt[..., rows, columns]
+        inside = inpt[..., rows, columns]
         (top, bottom), (left, right) = (
             (max(0, -at), max(0, at + self.size - side)) for at, side in spans
         )
         padding = [left, right, top, bottom]
         if isinstance(inpt, tv_tensors.Mask):
-            return tv_tensors.wrap(pad(seen, padding, value=IGNORE), like=inpt)
-        values = F.normalize(F.to_dtype(seen, torch.float32, scale=True), self.mean, self.std)
+            return tv_tensors.wrap(pad(inside, padding, value=IGNORE), like=inpt)
+        values = F.normalize(F.to_dtype(inside, torch.float32, scale=True), self.mean, self.std)
         return tv_tensors.wrap(pad(values, padding), like=inpt)
 
 
 class HideAndSeek(v2.Transform):  # type: ignore[misc]
-    """Hide random patches of a normalized image, so that every part must be learned.
+    """Hide random patches of a normalized image, so that the network learns all object parts.
 
     Singh and Lee 2017, "Hide-and-Seek: Forcing a Network to be Meticulous for Weakly-supervised
-    Object and Action Localization", section 3.1: a grid of square patches, each hidden with
-    some probability; hidden pixels take the mean color, which keeps the activations'
-    distribution that of whole images. Label images stay as they are.
+    Object and Action Localization", section 3.1. The image is divided into a grid of square
+    patches, and each patch is hidden with a given probability. Hidden pixels get the mean color,
+    so that activations keep the distribution that they have on whole images. Label images do
+    not change.
 
     Parameters
     ----------
     sizes : sequence of int
-        Sides of a patch in pixels, one of which is drawn an image; 0 hides nothing.
+        Possible sides of a patch in pixels; one is drawn for each image. 0 hides nothing.
     probability : float
-        Of each patch to be hidden.
+        Probability that a patch is hidden.
     """
 
     _transformed_types = (tv_tensors.Image,)
@@ -113,19 +116,19 @@ class HideAndSeek(v2.Transform):  # type: ignore[misc]
         self.sizes, self.probability = sizes, probability
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        """Draw the side of the patches, and which of them are seen."""
+        """Draw the side of the patches and select the visible ones."""
         size = self.sizes[int(torch.randint(len(self.sizes), ()))]
         if not size:
-            return {"seen": None}
+            return {"visible": None}
         height, width = flat_inputs[0].shape[-2:]
-        seen = torch.rand(-(-height // size), -(-width // size)) >= self.probability
-        pixels = seen.repeat_interleave(size, dim=0).repeat_interleave(size, dim=1)
-        return {"seen": pixels[:height, :width]}
+        visible = torch.rand(-(-height // size), -(-width // size)) >= self.probability
+        pixels = visible.repeat_interleave(size, dim=0).repeat_interleave(size, dim=1)
+        return {"visible": pixels[:height, :width]}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Hide the patches of one image."""
-        seen = params["seen"]
-        return inpt if seen is None else tv_tensors.wrap(inpt * seen, like=inpt)
+        visible = params["visible"]
+        return inpt if visible is None else tv_tensors.wrap(inpt * visible, like=inpt)
 
 
 def training_transform(
@@ -144,8 +147,8 @@ def training_transform(
     Returns
     -------
     v2.Transform
-        Takes a uint8 tv_tensors.Image and optionally a tv_tensors.Mask. Crops that reach
-        over the edge are filled with the mean color and with 255 (ignored).
+        Transform of a uint8 tv_tensors.Image and optionally a tv_tensors.Mask. Where a crop
+        extends beyond the image, it is filled with the mean color and with 255 (ignored).
     """
     jitter = settings["color_jitter"]
     low, high = settings["resize"]
@@ -173,8 +176,8 @@ def as_mask(label: NDArray[np.uint8]) -> tv_tensors.Mask:
 def seeded(transform: v2.Transform, seed: int, *inputs: Tensor) -> Any:
     """Apply a random transform whose draws depend on ``seed`` alone.
 
-    The process's own random state is left as it was, so a sample is the same whatever
-    worker makes it and in whatever order.
+    The random state of the process does not change. A sample is therefore the same in every
+    worker and in any order.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

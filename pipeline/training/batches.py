@@ -1,4 +1,4 @@
-"""The batches of an epoch: their order, their seeds, and what each process takes of them."""
+"""The batches of an epoch: order, seeds, and division among processes."""
 
 import logging
 import os
@@ -21,38 +21,38 @@ Batch = tuple[Tensor, Tensor]
 
 logger = logging.getLogger(__name__)
 
-#: Where Linux keeps the memory that processes share, and the part of it that batches may fill:
-#: the communication between GPUs needs some, too.
+#: Shared memory of Linux, and the part of it that batches may fill. Communication between GPUs
+#: needs the rest.
 SHARED_MEMORY, SHARE = Path("/dev/shm"), 0.5  # noqa: S108 - no file of ours
 #: Batches that each worker loads ahead, which is PyTorch's default.
 PREFETCHED = 2
 
 
 class Samples(Protocol):
-    """Training samples that are drawn with a seed of their own."""
+    """Training samples, each drawn with its own seed."""
 
     def __len__(self) -> int:
         """Count the samples."""
 
     def sample(self, index: int, seed: int) -> tuple[Tensor, ...]:
-        """Give one sample, augmented as ``seed`` says."""
+        """Return one sample; ``seed`` determines its augmentation."""
 
 
 @dataclass(frozen=True)
 class Division:
-    """How the samples of one step are shared.
+    """Division of the samples of one step among processes.
 
-    A step always sees the same samples, whatever the number of processes: they are cut into
-    equal parts, of which each process takes one after the other ``accumulate`` of them.
+    A step uses the same samples for any number of processes. They are divided into equal
+    parts, and each process works on ``accumulate`` parts in turn.
 
     Attributes
     ----------
     batch_size : int
-        Samples of a step, over all processes.
+        Samples of a step in all processes together.
     accumulate : int
-        Parts of a step that a process works on one after the other.
+        Parts of a step that each process works on in turn.
     processes : int
-        Processes that work side by side.
+        Number of parallel processes.
     """
 
     batch_size: int
@@ -61,20 +61,20 @@ class Division:
 
     @property
     def part(self) -> int:
-        """Samples of one forward pass of one process."""
+        """Number of samples in one forward pass of one process."""
         return self.batch_size // (self.accumulate * self.processes)
 
     def steps(self, samples: int) -> int:
-        """Count the whole steps of an epoch."""
+        """Return the number of whole steps in an epoch."""
         return samples // self.batch_size
 
     def parts_of(self, order: list[int], process: int) -> list[list[int]]:
-        """Give the samples of a process's forward passes of a whole epoch, in order.
+        """Return the samples of each forward pass of a process in an epoch, in order.
 
         Parameters
         ----------
         order : list of int
-            All samples in the epoch's order; those after the last whole step are left out.
+            All samples in the order of the epoch. Samples after the last whole step are left out.
         process : int
             Number of the process, from 0.
         """
@@ -84,12 +84,12 @@ class Division:
 
 
 def divide(samples: int, batch_size: int, accumulate: int, processes: int) -> Division:
-    """Share steps of ``batch_size`` samples, or of all samples where there are fewer.
+    """Divide steps of ``batch_size`` samples, or of all samples if there are fewer.
 
     Raises
     ------
     UserError
-        If the samples of a step cannot be shared equally.
+        If the samples of a step cannot be divided equally.
     """
     shares = accumulate * processes
     whole = min(batch_size, samples - samples % shares)
@@ -104,20 +104,20 @@ def divide(samples: int, batch_size: int, accumulate: int, processes: int) -> Di
 def batches_of_epoch(
     samples: Samples, division: Division, seed: int, epoch: int, *, workers: int, fabric: Fabric
 ) -> Iterator[Batch]:
-    """Load what this process works on in an epoch, one forward pass at a time.
+    """Load the batches of this process in an epoch, one for each forward pass.
 
     Parameters
     ----------
     samples : Samples
         The training set.
     division : Division
-        How steps are shared.
+        Division of the steps among processes.
     seed, epoch : int
-        What the order and the augmentation of every sample are drawn from.
+        Together they determine the order and the augmentation of all samples.
     workers : int
-        Processes that load samples; 0 loads in this one.
+        Number of processes that load samples; 0 loads them in this process.
     fabric : Fabric
-        This process among all.
+        Rank of this process and number of processes.
     """
     order = np.random.default_rng([seed, epoch]).permutation(len(samples)).tolist()
     dataset = _Seeded(samples, seed, epoch)
@@ -139,18 +139,19 @@ def batches_of_epoch(
 
 
 def needs_pipes(bytes_of_part: int, workers: int, processes: int) -> bool:
-    """Tell whether shared memory is too small for the batches that workers load ahead.
+    """Return whether shared memory is too small for the batches that workers load ahead.
 
-    A container has 64 MB of it by default, while a batch of 32 crops of 512 pixels has 101 MB.
-    A worker that finds none left is killed by SIGBUS. Batches then travel through pipes, which
-    need no shared memory and take some tenths of a second each for 100 MB.
+    A container has 64 MB of shared memory by default, but a batch of 32 crops of 512 pixels
+    has 101 MB. A worker that runs out of shared memory is killed by SIGBUS. Batches are then
+    sent through pipes, which need no shared memory. A batch of 100 MB takes some tenths of a
+    second.
 
     Parameters
     ----------
     bytes_of_part : int
-        Size of one batch, as a worker hands it over.
+        Size of one batch.
     workers : int
-        Processes that load for one training process.
+        Processes that load samples for one training process.
     processes : int
         Training processes on this machine.
     """
@@ -162,7 +163,7 @@ def needs_pipes(bytes_of_part: int, workers: int, processes: int) -> bool:
 
 
 def free_shared_memory() -> int:
-    """Return the free bytes of shared memory; 0 where the system has none mounted."""
+    """Return the free bytes of shared memory; 0 if the system has none mounted."""
     try:
         status = os.statvfs(SHARED_MEMORY)
     except OSError:
@@ -172,6 +173,7 @@ def free_shared_memory() -> int:
 
 @cache
 def _announce() -> None:
+    """Log once that batches are sent through pipes."""
     logger.info(
         "%s has %.0f MB free, too few for the batches that are loaded ahead: they go through "
         "pipes, a little slower (docker run --shm-size=8g avoids that)",
@@ -182,7 +184,7 @@ def _announce() -> None:
 def _arrays(samples: list[tuple[Tensor, ...]]) -> tuple[NDArray[np.generic], ...]:
     """Stack samples to arrays, which workers send through a pipe.
 
-    Tensors, and what PyTorch itself stacks in a worker, are put into shared memory.
+    PyTorch would put tensors, its default batches among them, into shared memory.
     """
     columns = zip(*samples, strict=True)
     return tuple(np.stack([tensor.numpy() for tensor in column]) for column in columns)

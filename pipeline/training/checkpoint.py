@@ -1,4 +1,4 @@
-"""The state of a training between epochs, on disk."""
+"""Checkpoints: the state of a training after each epoch, on disk."""
 
 import hashlib
 import json
@@ -22,16 +22,16 @@ State = dict[str, Tensor]
 
 @dataclass
 class Progress:
-    """What a checkpoint holds beside weights and optimizer.
+    """The contents of a checkpoint other than weights and optimizer.
 
     Attributes
     ----------
     epoch : int
-        Whole epochs done.
+        Number of finished epochs.
     history : list of dict
-        One row an epoch.
+        One row for each epoch.
     best, best_score
-        Weights of the best epoch so far and its score, where epochs are compared.
+        Weights and score of the best epoch so far, if epochs are compared.
     """
 
     epoch: int = 0
@@ -40,7 +40,7 @@ class Progress:
     best_score: float = float("-inf")
 
     def note(self, row: dict[str, float], model: nn.Module, select_by: str | None) -> None:
-        """Add an epoch's row, and keep its weights if it is the best so far."""
+        """Add the row of an epoch, and keep the weights if it is the best epoch so far."""
         self.epoch += 1
         self.history.append(row)
         logger.info("%s", ", ".join(f"{name} {value:.4g}" for name, value in row.items()))
@@ -49,7 +49,7 @@ class Progress:
 
 
 def fingerprint_of(*parts: Any) -> str:
-    """Digest settings and the content of files (given as paths) into 64 hexadecimal digits."""
+    """Return the SHA-256 of settings and file contents (passed as paths) as hexadecimal digits."""
     digest = hashlib.sha256()
     for part in parts:
         is_file = isinstance(part, Path)
@@ -78,7 +78,7 @@ def save_checkpoint(
         "epoch": done.epoch,
         "history": done.history,
         "best_score": done.best_score if done.best else None,
-        # The scale that keeps gradients in the range of 16-bit numbers, where that is needed.
+        # The loss scale of 16-bit training, which keeps gradients in range.
         "precision": fabric.strategy.precision.state_dict(),
     }
     write_weights(path, tensors, description)
@@ -87,12 +87,13 @@ def save_checkpoint(
 def restore_checkpoint(
     path: Path, fingerprint: str, model: nn.Module, optimizer: Optimizer, fabric: Fabric
 ) -> Progress:
-    """Put a checkpoint's state into model and optimizer, in place.
+    """Load the state of a checkpoint into model and optimizer, in place.
 
     Returns
     -------
     Progress
-        Of the checkpoint; at the start where there is none, or one of another fingerprint.
+        Progress of the checkpoint. It is empty if there is no checkpoint or if its fingerprint
+        differs.
     """
     if not path.is_file():
         return Progress()
@@ -119,11 +120,12 @@ def restore_checkpoint(
 
 
 def state_of(model: nn.Module) -> State:
-    """Copy a network's state to the CPU."""
+    """Return a copy of a network's state on the CPU."""
     return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> State:
+    """Return the tensors whose names start with a prefix, without the prefix."""
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in tensors.items()

@@ -1,4 +1,4 @@
-"""Weights of classes in the loss of the segmentation network."""
+"""Class weights for the loss of the segmentation network."""
 
 from collections.abc import Iterable
 
@@ -9,12 +9,12 @@ from pipeline.io.arrays import BACKGROUND
 
 
 def count_pixels(labels: Iterable[NDArray[np.uint8]], classes: int) -> NDArray[np.int64]:
-    """Count the pixels of every class.
+    """Count the pixels of each class.
 
     Parameters
     ----------
     labels : iterable of (H, W) uint8 array
-        Label images; what is no class (255, unsure) does not count.
+        Label images; uncertain pixels (255) do not count.
     classes : int
         Number of classes with the background.
 
@@ -29,26 +29,28 @@ def count_pixels(labels: Iterable[NDArray[np.uint8]], classes: int) -> NDArray[n
 
 
 def class_weights(counts: NDArray[np.int64], power: float) -> NDArray[np.float32]:
-    """Weigh classes by the inverse of their share of the foreground, to some power.
+    """Compute class weights as a power of the inverse share of the foreground.
 
-    The mean intersection over union counts every class alike, the cross entropy every pixel:
-    what has few of them is easily not learned at all. The background keeps a weight of 1, and
-    so does the foreground as a whole: how large things are is not to change, only which.
+    The mIoU weights all classes equally, but the cross entropy weights all pixels equally.
+    A class with few pixels is easily not learned at all. The background has the weight 1, and
+    so has the foreground on average: the weights change the balance between classes, not the
+    balance of foreground and background.
 
     Parameters
     ----------
     counts : (C,) int64 array
-        Pixels of every class, the background first.
+        Pixels of each class, background first.
     power : float
-        0 weighs all alike; 1 gives all classes of the foreground the same say.
+        0 gives all classes the same weight. With 1, all foreground classes contribute equally.
 
     Returns
     -------
     (C,) float32 array
-        The mean over the foreground's pixels is 1. A class without pixels has a weight of 1.
+        Class weights. Their mean over the foreground pixels is 1. A class without pixels has
+        the weight 1.
     """
     weights = np.ones(len(counts))
-    seen = (counts > 0) & (np.arange(len(counts)) != BACKGROUND)
-    share = counts[seen] / max(1, counts[seen].sum())
-    weights[seen] = share**-power / np.sum(share ** (1 - power))
+    present = (counts > 0) & (np.arange(len(counts)) != BACKGROUND)
+    share = counts[present] / max(1, counts[present].sum())
+    weights[present] = share**-power / np.sum(share ** (1 - power))
     return weights.astype(np.float32)

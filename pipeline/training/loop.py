@@ -1,7 +1,7 @@
-"""The training loop of every network: schedule, history, checkpoint and resume.
+"""The training loop of all networks: schedule, history, checkpoint and resume.
 
-Everything random in an epoch is drawn from the seed and the epoch's number alone, so a
-run that was killed goes on from its last whole epoch to the very same result.
+All random numbers of an epoch are drawn from the seed and the number of the epoch. An
+interrupted run therefore continues from its last finished epoch to the same result.
 """
 
 import math
@@ -27,26 +27,27 @@ from pipeline.training.batches import Batch, Division, Samples, batches_of_epoch
 from pipeline.training.checkpoint import State, restore_checkpoint, save_checkpoint, state_of
 from pipeline.training.optimization import make_optimizer, rate_factor
 
-#: Maps the model, a part of a step's samples, the share of all steps done, and the part's weights
-#: (see `counts` of :func:`train`) to named losses; "loss" is minimized.
+#: Maps the model, one part of the samples of a step, the share of all steps that are done, and the
+#: weights of the part (see `counts` of :func:`train`) to named losses. "loss" is minimized.
 Step = Callable[[nn.Module, Batch, float, Tensor], dict[str, Tensor]]
-#: Gives, of a part's targets, the number of things that each mean in its loss is over.
+#: Maps the targets of a part to the number of items in each mean of its loss.
 Counts = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained.
+    """Settings, seed and epoch selection of a training.
 
     Attributes
     ----------
     settings : mapping
         Keys ``epochs``, ``batch_size``, ``accumulate``, ``compile``, ``optimizer``, ``schedule``
-        and possibly ``batch_norm``.
+        and optionally ``batch_norm``.
     seed : int
-        Seed of everything random.
+        Seed of all random numbers.
     select_by : str or None
-        History column whose highest value chooses the epoch that is kept; None keeps the last.
+        Column of the history whose highest value selects the epoch that is kept. None keeps the
+        last epoch.
     """
 
     settings: Mapping[str, Any]
@@ -70,61 +71,66 @@ def train(
     validated: Collection[int] | None = None,
     counts: Counts | None = None,
 ) -> tuple[State, list[dict[str, float]]]:
-    """Train a network, or go on with a training that was interrupted.
+    """Train a network, or continue an interrupted training.
 
-    Several processes (``fabric.world_size``) share the samples of every step and average
-    their gradients; all call this function.
+    Several processes (``fabric.world_size``) divide the samples of each step and average
+    their gradients. All of them call this function.
 
     Parameters
     ----------
     model : nn.Module
         The network; changed in place.
     head : nn.Module
-        The part of it that starts from random weights and learns at ``head_multiplier``.
+        The part that starts from random weights. Its learning rate is multiplied by
+        ``head_multiplier``.
     samples : Samples
         The training set.
     step : callable
-        Gives the losses of a batch.
+        Function that computes the losses of a batch.
     recipe : Recipe
         Epochs, optimizer, schedule and seed.
     fabric : Fabric
         Devices and precision.
     checkpoint : Path
-        Where the state after every epoch is kept. To be deleted when the result is safe.
+        File of the state after each epoch. The caller deletes it after saving the result.
     fingerprint : str
-        Digest of all that decides the result; a checkpoint with another one is not used.
+        Digest of everything that determines the result. A checkpoint with another fingerprint is
+        not used.
     workers : int
-        Processes that load samples; 0 loads in this one.
+        Number of processes that load samples; 0 loads them in this process.
     frozen : sequence of nn.Module
-        Parts of the network that keep the weights and statistics that they have.
+        Parts of the network that keep their weights and statistics.
     validate : callable, optional
-        Gives further columns of the history after an epoch. All processes call it, with the
-        network itself, in evaluation mode and with the statistics of the first process.
+        Function that returns further columns of the history after an epoch. All processes call
+        it with the unwrapped network, in evaluation mode and with the statistics of the first
+        process.
     validated : collection of int, optional
-        Numbers, from 0, of the epochs after which that is done; all of them without it.
+        Numbers of the epochs, from 0, after which ``validate`` is called. By default after all.
     counts : callable, optional
-        Gives what each mean in the loss of a part is over: pixels, or pairs. The step multiplies
-        each mean by its weight, the part's share of the whole step's count times the number of
-        parts, so that a step has one loss however it is divided. Without it all weights are 1:
-        right for means over images, of which all parts have as many.
+        Function that counts the items in each mean of a part's loss: pixels or pairs. The step
+        multiplies each mean by its weight, which is the part's share of the count of the whole
+        step times the number of parts. The loss of a step is then the same for every division.
+        Without this function all weights are 1, which is right for means over images, since all
+        parts have the same number of images.
 
     Returns
     -------
     state : dict of str to Tensor
         Weights of the kept epoch, on the CPU.
     history : list of dict
-        One row an epoch: mean losses, learning rate, seconds, images per second; of those that
-        were validated also what ``validate`` gave, and its seconds (``val_seconds``).
+        One row for each epoch: mean losses, learning rate, seconds, images per second. Epochs
+        that were validated also have the columns of ``validate`` and the seconds that it took
+        (``val_seconds``).
 
     Raises
     ------
     UserError
-        If a loss is not finite, or a step cannot be shared equally.
+        If a loss is not finite, or a step cannot be divided equally.
     """
     settings = recipe.settings
     if settings.get("batch_norm") == "synchronized":
         synchronize_batch_norm(model, fabric)
-    # Before any process waits for gradients that frozen parameters will not have.
+    # Frozen parameters get no gradients. Freeze them before processes wait for gradients.
     _keep_frozen(model, head, frozen, settings)
     optimizer = make_optimizer(model, head, settings["optimizer"])
     model.to(memory_format=torch.channels_last)
@@ -153,13 +159,13 @@ def train(
 def _validate(
     validate: Callable[[nn.Module], dict[str, float]], model: nn.Module, fabric: Fabric
 ) -> dict[str, float]:
-    """Give what a validation finds, and the seconds that it took.
+    """Return the scores of a validation and the seconds that it took.
 
-    The network is called without its wrapper, so that processes may call it differently often.
+    The network is called without its wrapper, so that processes may differ in the number of calls.
     """
     started = time.monotonic()
     if fabric.world_size > 1:
-        for statistic in model.buffers():  # the first process's are those that are kept
+        for statistic in model.buffers():  # the statistics of the first process are saved
             torch.distributed.broadcast(statistic, src=0)
     model.eval()
     with fabric.autocast():
@@ -170,7 +176,7 @@ def _validate(
 def _keep_frozen(
     model: nn.Module, head: nn.Module, frozen: Sequence[nn.Module], settings: Mapping[str, Any]
 ) -> None:
-    """Take out of training what is to stay as it is; after every ``model.train()``."""
+    """Freeze parts and batch norm again; call it after every ``model.train()``."""
     freeze(frozen)
     batch_norm = settings.get("batch_norm")
     if batch_norm in ("frozen", "frozen_statistics"):
@@ -178,14 +184,14 @@ def _keep_frozen(
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write one CSV row per epoch; what an epoch lacks, such as a validation, is left empty."""
+    """Write one CSV row per epoch; missing values, such as a validation, are left empty."""
     columns = list(dict.fromkeys(name for row in history for name in row))
     write_table(path, columns, ([row.get(name) for name in columns] for row in history))
 
 
 @dataclass(frozen=True)
 class _Loop:
-    """What the steps of all epochs share."""
+    """The objects that the steps of all epochs use."""
 
     fabric: Fabric
     network: _FabricModule
@@ -199,10 +205,10 @@ class _Loop:
     workers: int
 
     def run_epoch(self, epoch: int) -> dict[str, float]:
-        """Take the steps of one epoch and give its row of the history."""
+        """Run the steps of one epoch and return its row of the history."""
         started = time.monotonic()
         seed, epochs = self.recipe.seed, self.recipe.settings["epochs"]
-        # Processes draw their dropout independently; the samples are drawn apart from it.
+        # Each process draws its own dropout. Samples have seeds of their own.
         torch.manual_seed(seed_of(seed, epoch, *filter(None, [self.fabric.global_rank])))
         batches = batches_of_epoch(
             self.samples, self.division, seed, epoch, workers=self.workers, fabric=self.fabric
@@ -221,14 +227,14 @@ class _Loop:
         return {"epoch": epoch + 1, **sums, "learning_rate": rate, **times}
 
     def _set_rates(self, share: float) -> float:
-        """Set the learning rates of a step, and give that of the first group."""
+        """Set the learning rates of a step and return the rate of the first group."""
         factor = rate_factor(share, **self.recipe.settings["schedule"])
         for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate * factor
         return self.rates[0] * factor
 
     def _take_step(self, batches: Iterator[Batch], share: float) -> dict[str, float]:
-        """Take one step of the optimizer and give the mean losses of all its parts."""
+        """Run one step of the optimizer and return the mean losses over its parts."""
         parts = self.division.accumulate
         self.optimizer.zero_grad(set_to_none=True)
         sums: dict[str, float] = {}
@@ -236,7 +242,7 @@ class _Loop:
         weights = self._weights([targets for _, targets in waiting])
         for part in range(parts):
             images, targets = self.fabric.to_device(waiting[part])
-            # Gradients travel between processes once a step, after its last part.
+            # Processes exchange gradients once per step, after its last part.
             with self.fabric.no_backward_sync(self.network, enabled=part < parts - 1):
                 batch = (channels_last(images), targets)
                 losses = self.step(self.network, batch, share, weights[part])
@@ -247,17 +253,17 @@ class _Loop:
         return sums
 
     def _weights(self, targets: Sequence[Tensor]) -> Tensor:
-        """Give the weight of each mean in the loss of each part: (parts, means)."""
+        """Return the (parts, means) weights of the means in the loss of each part."""
         device = self.fabric.device
         if self.counts is None or len(targets) * self.fabric.world_size == 1:
             return torch.ones(len(targets), 1, device=device)
         own = torch.stack([self.counts(part) for part in targets]).to(device).double()
         mean = cast(Tensor, self.fabric.all_reduce(own.mean(dim=0), reduce_op="mean"))
-        # Of what the whole step lacks, every part's mean is zero.
+        # Where the whole step has no items, the mean of every part is zero.
         return (own / torch.where(mean > 0, mean, 1)).float()
 
     def _numbers(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        """Give the mean of the losses over all processes, in one transfer."""
+        """Return the mean of each loss over all processes, computed in one transfer."""
         device = self.fabric.device
         values = torch.stack([value.detach().to(device).float() for value in losses.values()])
         means = cast(Tensor, self.fabric.all_reduce(values, reduce_op="mean"))
@@ -265,6 +271,7 @@ class _Loop:
 
 
 def _finite(name: str, value: float, epoch: int) -> float:
+    """Return a loss, or raise a UserError if it is not finite."""
     if not math.isfinite(value):
         raise UserError(
             f"{name} became {value} in epoch {epoch + 1}: lower the learning rate or add warmup"

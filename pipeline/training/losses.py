@@ -1,4 +1,4 @@
-"""What a classifier is trained for, and how it is judged without masks."""
+"""The losses of classifiers, and their validation by image-level labels."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
@@ -24,16 +24,21 @@ VALIDATION_BATCH = 16
 
 
 def classification_step(puzzle: Mapping[str, Any] | None) -> Step:
-    """Give the loss of a batch: classification alone, or with the puzzle module.
+    """Return the function that computes the losses of a batch, with or without the puzzle module.
 
-    Puzzle-CAM (Jo and Yu 2021, eq. 7): L = L_cls + L_p-cls + alpha L_re, where both
-    classification losses are multi-label soft margin and the second one is of the pooled
-    maps of the tiles put together again.
+    Puzzle-CAM (Jo and Yu 2021, eq. 7): L = L_cls + L_p-cls + alpha L_re. Both classification
+    losses are multi-label soft margin losses. L_cls is computed on the whole images, L_p-cls on
+    the pooled maps that are merged from the tiles.
 
     Parameters
     ----------
     puzzle : mapping or None
         Section ``puzzle`` of a classifier; None for a plain classifier.
+
+    Returns
+    -------
+    callable
+        A step for :func:`pipeline.training.loop.train`.
     """
     return _plain_step if puzzle is None else _puzzle_step(puzzle)
 
@@ -41,11 +46,14 @@ def classification_step(puzzle: Mapping[str, Any] | None) -> Step:
 def _plain_step(
     model: nn.Module, batch: Batch, _share: float, _weights: Tensor
 ) -> dict[str, Tensor]:
+    """Compute the classification loss of a batch."""
     images, targets = batch
     return {"loss": F.multilabel_soft_margin_loss(model(images).logits.float(), targets)}
 
 
 def _puzzle_step(puzzle: Mapping[str, Any]) -> Step:
+    """Return the step of Puzzle-CAM."""
+
     def step(model: nn.Module, batch: Batch, share: float, _weights: Tensor) -> dict[str, Tensor]:
         images, targets = batch
         pieces = puzzle["pieces"]
@@ -69,18 +77,19 @@ def _puzzle_step(puzzle: Mapping[str, Any]) -> Step:
 
 
 def validated_epochs(settings: Mapping[str, Any]) -> set[int]:
-    """Choose the epochs after which a classifier is scored by the labels of the val split.
+    """Return the epochs after which a classifier is scored on the image-level labels of ``val``.
 
     Parameters
     ----------
     settings : mapping
-        Keys ``epochs``, ``selection`` and ``validate_every``: a number of epochs, 0 for never, or
-        None for every epoch where they are compared, and the last one alone otherwise.
+        Keys ``epochs``, ``selection`` and ``validate_every``. The last one is a number of epochs,
+        0 for never, or None. None means every epoch if the best epoch is selected, and otherwise
+        the last epoch only.
 
     Returns
     -------
     set of int
-        Numbers from 0. The last epoch is among them, unless none is.
+        Numbers of the epochs, from 0. The last epoch is included unless the set is empty.
     """
     epochs, every = settings["epochs"], settings["validate_every"]
     if every is None:
@@ -91,7 +100,7 @@ def validated_epochs(settings: Mapping[str, Any]) -> set[int]:
 def label_validation(
     manifest: Manifest, records: Sequence[Record], size: int, fabric: Fabric
 ) -> Callable[[nn.Module], dict[str, float]]:
-    """Give a function that scores a classifier by the image-level labels of held-out images.
+    """Return a function that scores a classifier on the image-level labels of held-out images.
 
     Parameters
     ----------
@@ -101,19 +110,20 @@ def label_validation(
     size : int
         Side of the square that images are resized to.
     fabric : Fabric
-        The processes that share the images.
+        The processes that divide the images among them.
 
     Returns
     -------
     callable
-        Maps a classifier in evaluation mode to ``{"val_map": mAP}``, the same in every process.
+        Maps a classifier in evaluation mode to ``{"val_map": mAP}``. All processes get the same
+        value.
     """
     targets = manifest.targets(records)
     own = records[fabric.global_rank :: fabric.world_size]
 
     @torch.no_grad()
     def validate(model: nn.Module) -> dict[str, float]:
-        # Of every process as many rows, so that they can be gathered.
+        # All processes have the same number of rows, as gathering requires.
         scores = torch.zeros(-(-len(records) // fabric.world_size), targets.shape[1])
         starts = range(0, len(own), VALIDATION_BATCH)
         unit = f"batches of {VALIDATION_BATCH}"
@@ -128,7 +138,7 @@ def label_validation(
 
 
 def _gathered(rows: Tensor, total: int, fabric: Fabric) -> NDArray[np.float32]:
-    """Put the rows that processes have in turns into one (total, C) array."""
+    """Gather the interleaved rows of all processes into one (total, C) array."""
     if fabric.world_size == 1:
         return rows.numpy()
     everyone = cast(Tensor, fabric.all_gather(rows.to(fabric.device)))
@@ -136,7 +146,7 @@ def _gathered(rows: Tensor, total: int, fabric: Fabric) -> NDArray[np.float32]:
 
 
 def mean_average_precision(targets: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
-    """Mean over classes of the average precision; classes without an image are left out.
+    """Compute the mean average precision over the classes that have an image.
 
     Parameters
     ----------
@@ -147,7 +157,7 @@ def mean_average_precision(targets: NDArray[np.float32], scores: NDArray[np.floa
     Returns
     -------
     float
-        In [0, 1]; NaN where no class has an image.
+        The mAP, in [0, 1]; NaN if no class has an image.
     """
     present = targets.any(axis=0)
     values = [average_precision_score(targets[:, k], scores[:, k]) for k in np.flatnonzero(present)]
@@ -155,4 +165,5 @@ def mean_average_precision(targets: NDArray[np.float32], scores: NDArray[np.floa
 
 
 def _square(model: Any, record: Record, size: int) -> NDArray[np.float32]:
+    """Read an image as a square input of the model."""
     return network_input(read_rgb(record.image), (size, size), model)

@@ -8,7 +8,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 
 def make_optimizer(model: nn.Module, head: nn.Module, settings: Mapping[str, Any]) -> Optimizer:
-    """Make SGD or AdamW over all that learns: weights and biases of the backbone and the head."""
+    """Create SGD or AdamW with groups for weights and biases of the backbone and the head."""
     in_head = {id(parameter) for parameter in head.parameters()}
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -33,5 +33,5 @@ def make_optimizer(model: nn.Module, head: nn.Module, settings: Mapping[str, Any
 
 
 def rate_factor(share: float, *, power: float, warmup: float) -> float:
-    """Factor on the learning rate when a share of all steps, in [0, 1], is done."""
+    """Return the factor on the learning rate after a share of all steps, in [0, 1]."""
     return float(min(1.0, share / warmup) if share < warmup else (1 - share) ** power)

@@ -15,17 +15,17 @@ def tile(images: Tensor, pieces: int) -> Tensor:
     images : (N, C, H, W) tensor
         H and W divisible by the square root of ``pieces``.
     pieces : int
-        Number of tiles an image; a square number.
+        Number of tiles per image; a square number.
 
     Returns
     -------
     (pieces * N, C, H / sqrt(pieces), W / sqrt(pieces)) tensor
-        First the top left tile of every image, then the next one in reading order.
+        The top left tiles of all images first, then the next tiles in reading order.
 
     Raises
     ------
     ValueError
-        If the sizes do not divide.
+        If H or W is not divisible, or ``pieces`` is not a square number.
     """
     side = isqrt(pieces)
     n, c, height, width = images.shape
@@ -38,7 +38,7 @@ def tile(images: Tensor, pieces: int) -> Tensor:
 
 
 def merge(tiles: Tensor, pieces: int) -> Tensor:
-    """Put tiles together again; the inverse of :func:`tile`.
+    """Merge tiles into whole maps; the inverse of :func:`tile`.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ def merge(tiles: Tensor, pieces: int) -> Tensor:
 def reconstruction_loss(
     full: Tensor, merged: Tensor, targets: Tensor, *, reduction: str, norm: str
 ) -> Tensor:
-    """Distance between the class maps of the whole image and of its merged tiles.
+    """Compute the distance between the class maps of whole images and of their merged tiles.
 
-    Both maps enter raw: before ReLU and not normalized (Jo and Yu 2021, eq. 6).
+    Both maps are raw: before ReLU and not normalized (Jo and Yu 2021, eq. 6).
 
     Parameters
     ----------
@@ -69,9 +69,9 @@ def reconstruction_loss(
     targets : (N, C) float tensor
         Image-level labels, 0 or 1.
     reduction : {"masked_mean", "present_mean", "all_mean", "none"}
-        ``masked_mean`` zeroes the classes an image lacks and averages over all classes, as
-        the paper does; ``present_mean`` averages over the present classes alone;
-        ``all_mean`` compares every class; ``none`` gives zero.
+        ``masked_mean`` sets absent classes to zero and averages over all classes, as in the
+        paper; ``present_mean`` averages over the present classes only; ``all_mean`` compares
+        all classes; ``none`` returns zero.
     norm : {"l1", "l2"}
         Absolute or squared difference.
 
@@ -83,16 +83,16 @@ def reconstruction_loss(
 
 
 def alpha_at(progress: float, alpha: float, ramp: float) -> float:
-    """Weight of the reconstruction loss: a linear rise to ``alpha`` over a share of the training.
+    """Return the weight of the reconstruction loss, which rises linearly to ``alpha``.
 
     Parameters
     ----------
     progress : float
-        Share of all steps done, in [0, 1].
+        Share of all steps that are done, in [0, 1].
     alpha : float
         Final weight.
     ramp : float
-        Share of the steps over which it rises; 0 for none.
+        Share of the steps over which the weight rises; 0 for no ramp.
     """
     return alpha if progress >= ramp else alpha * progress / ramp
 

@@ -1,4 +1,4 @@
-"""Training samples: a decoded, augmented photograph with its target."""
+"""Training samples: a decoded, augmented image with its target."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from pipeline.training.augmentation import as_image, as_mask, seeded
 
 
 class LabeledImages:
-    """Photographs with their image-level labels.
+    """Images with their image-level labels.
 
     Parameters
     ----------
@@ -36,20 +36,20 @@ class LabeledImages:
         return len(self.records)
 
     def sample(self, index: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Give a (3, crop, crop) float32 image and its (C,) float32 labels."""
+        """Return a (3, crop, crop) float32 image and its (C,) float32 labels."""
         image = as_image(read_rgb(self.records[index].image))
         return seeded(self.transform, seed, image).as_subclass(Tensor), self.targets[index]
 
 
 class SegmentedImages:
-    """Photographs with pseudo-labels.
+    """Images with their pseudo-labels.
 
     Parameters
     ----------
     records : sequence of Record
         The images.
     labels : mapping of str to Path
-        Label image of every record, by id.
+        Label image of each record, by id.
     transform : v2.Transform
         Random augmentation of image and label together.
     """
@@ -65,7 +65,7 @@ class SegmentedImages:
         return len(self.records)
 
     def sample(self, index: int, seed: int) -> tuple[Tensor, Tensor]:
-        """Give a (3, crop, crop) float32 image and its (crop, crop) int64 label image."""
+        """Return a (3, crop, crop) float32 image and its (crop, crop) int64 label image."""
         record = self.records[index]
         image = read_rgb(record.image)
         label = read_made_label(self.labels[record.id], (image.shape[0], image.shape[1]))

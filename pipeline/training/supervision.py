@@ -1,6 +1,6 @@
-"""Checks before a training that what it learns from carries any signal.
+"""Checks before a training that its labels contain something to learn.
 
-Without them a network would be trained for hours on a loss of 0, or towards a constant.
+Without these checks a network could train for hours with a loss of 0, or learn a constant.
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,7 +20,7 @@ Label = NDArray[np.uint8]
 
 
 def require_contrast(targets: NDArray[np.floating[Any]], classes: Sequence[str]) -> None:
-    """Refuse image-level labels that are the same for every training image.
+    """Check that the image-level labels differ between training images.
 
     Parameters
     ----------
@@ -32,73 +32,73 @@ def require_contrast(targets: NDArray[np.floating[Any]], classes: Sequence[str])
     Raises
     ------
     UserError
-        If no class is on some images and not on others: a classifier then learns a constant,
-        whatever the images show.
+        If all images have the same labels. A classifier would then learn a constant that does
+        not depend on the image.
     """
     if (targets == targets[:1]).all():
         names = ", ".join(name for name, on in zip(classes, targets[0], strict=True) if on)
         raise UserError(
             f"all {len(targets)} training images have the same labels ({names or 'none'}), "
-            "expected a class that some have and others lack: a classifier of these is right "
-            "without a look at the images; add images without the class, with empty labels, or "
-            "of other classes"
+            "expected a class that some images have and others lack: a classifier would be right "
+            "without looking at the images; add images without the class, with empty labels, or "
+            "with other classes"
         )
 
 
 def require_foreground(labels: Iterable[Label]) -> None:
-    """Refuse pseudo-labels without a single pixel of a class.
+    """Check that the pseudo-labels have at least one foreground pixel.
 
     Parameters
     ----------
     labels : iterable of (H, W) uint8 array
-        Pseudo-labels of the training images; read only up to the first pixel of a class.
+        Pseudo-labels of the training images. Reading stops at the first foreground pixel.
 
     Raises
     ------
     UserError
-        If there is none.
+        If there is no foreground pixel.
     """
-    count, known = 0, False
+    count, confident = 0, False
     for label in labels:
         if ((label != BACKGROUND) & (label != IGNORE)).any():
             return
-        known = known or bool((label == BACKGROUND).any())
+        confident = confident or bool((label == BACKGROUND).any())
         count += 1
-    if known:
+    if confident:
         raise UserError(
-            f"the {count} pseudo-labels show background alone, expected pixels of classes to "
-            "learn from: lower the refinement's background.value (or choose it by `mean` or "
-            "`otsu`), lower its unsure_below, or train the classifier for longer"
+            f"the {count} pseudo-labels show only background, expected foreground pixels to "
+            "learn from: lower the refinement's background.value (or set it to `mean` or "
+            "`otsu`), lower its uncertain_below, or train the classifier longer"
         )
     raise UserError(
-        f"no pixel of the {count} pseudo-labels is known (all are {IGNORE}), expected some to "
-        "learn from: lower the refinement's unsure_below"
+        f"no pixel of the {count} pseudo-labels is confident (all are {IGNORE}), expected some to "
+        "learn from: lower the refinement's uncertain_below"
     )
 
 
 def require_pairs(
     labels: Iterable[Label], radius: int, stride: int, long_side: int, *, pairs: str
 ) -> None:
-    """Refuse confident labels without pairs of cells, of one label and of two.
+    """Check that the confident labels have pairs of cells with equal and with different labels.
 
     Parameters
     ----------
     labels : iterable of (H, W) uint8 array
-        Confident labels of the training images, 255 where unsure; read only up to the first
-        pairs of both kinds.
+        Confident labels of the training images, 255 for uncertain pixels. Reading stops when
+        pairs of both kinds are found.
     radius : int
-        Pairs of cells nearer than this are learned from.
+        The network learns from pairs of cells that are closer than this.
     stride : int
         Pixels per cell.
     long_side : int
-        What images are resized to in training, at most.
+        Largest long side of the resized training images.
     pairs : {"inner", "all"}
-        As of :func:`pipeline.refinement.affinity.affinity_loss`.
+        As in :func:`pipeline.refinement.affinity.affinity_loss`.
 
     Raises
     ------
     UserError
-        If there are no pairs of one of the kinds.
+        If one of the two kinds of pairs is missing.
     """
     count, found = 0, torch.zeros(3, dtype=torch.int64)
     for label in labels:
@@ -110,9 +110,9 @@ def require_pairs(
         background, foreground, negative = found.tolist()
         if background + foreground and negative:
             return
-    lacking = "of two labels" if found.any() else "at all"
+    missing = "pairs with different labels" if found.any() else "pairs"
     raise UserError(
-        f"the {count} confident labels have no pairs {lacking} nearer than {radius} cells, "
-        "so that no edge can be learned: lower affinity.labels.foreground, raise "
-        "affinity.labels.background or affinity.radius, or train the classifier for longer"
+        f"the {count} confident labels have no {missing} closer than {radius} cells, so that no "
+        "boundary can be learned: lower affinity.confident_labels.foreground, raise "
+        "affinity.confident_labels.background or affinity.radius, or train the classifier longer"
     )

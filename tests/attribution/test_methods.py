@@ -1,4 +1,4 @@
-"""What every attribution method promises."""
+"""Properties of all attribution methods."""
 
 import gc
 from types import SimpleNamespace
@@ -100,7 +100,7 @@ def test_the_scale_of_the_class_layer_does_not_matter(name):
 
 
 class Tiny(nn.Module):
-    """As little as a classifier can be: a thousand calls of it are quick."""
+    """The smallest possible classifier, so that a thousand calls are fast."""
 
     def __init__(self):
         super().__init__()

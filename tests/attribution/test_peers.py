@@ -17,7 +17,7 @@ LAYERS = pytest.mark.parametrize("layer", ["layer2", "layer4"])
 
 
 class Logits(nn.Module):
-    """A classifier as the peers want it: its output is the tensor of scores."""
+    """A classifier with the interface of the other tools: its output is the tensor of scores."""
 
     def __init__(self, classifier):
         super().__init__()
@@ -40,7 +40,7 @@ def images():
 
 
 def of_pytorch_grad_cam(method, network, images, layer):
-    """Give its maps as they are before it scales and resizes them, and as it hands them out."""
+    """Return the maps before scaling and resizing, and the final maps."""
     model = Logits(network)
     module = model.get_submodule(f"classifier.backbone.{layer}")
     raw, scaled = [], []
@@ -56,7 +56,7 @@ def of_pytorch_grad_cam(method, network, images, layer):
 
 
 def of_torchcam(method, network, images, layer, *arguments, **settings):
-    """Give its maps before it scales them."""
+    """Return the maps before scaling."""
     model = Logits(network)
     with method(model, f"classifier.backbone.{layer}", *arguments) as peer:
         scores = model(images)
@@ -65,7 +65,7 @@ def of_torchcam(method, network, images, layer, *arguments, **settings):
 
 
 def by_hand(weights, network, images, layer):
-    """Give maps whose channels' weights are a formula of activations and gradients."""
+    """Return maps whose channels' weights are a formula of activations and gradients."""
     with captured(network, layer) as seen:
         logits = network(images).logits
     maps = []

@@ -19,7 +19,7 @@ NAMES = ("background", "cat", "dog")
 
 
 def labels(rng, images, wrong):
-    """Give truths, and predictions of which a share is drawn anew."""
+    """Return ground truths, and predictions with a share of random pixels."""
     truths = rng.integers(0, 3, (images, 6, 6)).astype(np.uint8)
     spoiled = rng.random(truths.shape) < wrong
     predictions = np.where(spoiled, rng.integers(0, 3, truths.shape), truths).astype(np.uint8)
@@ -32,7 +32,7 @@ def matrices(truths, predictions):
 
 @pytest.fixture
 def methods():
-    """Confusion matrices by run and image of two methods, of two runs and of one."""
+    """Confusion matrices by run and image of two methods, one with two runs, one with one."""
     rng = np.random.default_rng(0)
     truths, good = labels(rng, 7, 0.3)
     spoil = [np.where(rng.random(truths.shape) < share, 0, good) for share in (0.1, 0.4)]
@@ -155,7 +155,7 @@ def test_the_interval_covers_the_true_difference():
 
 
 def _population(rng, share):
-    """Counts of images of 100 pixels and 2 classes, of which a varying share is right."""
+    """Counts of images with 100 pixels and 2 classes and varying shares of correct pixels."""
     foreground = np.random.default_rng(5).integers(20, 80, 4000)
     true = np.stack([100 - foreground, foreground], axis=1)
     right = rng.binomial(true, np.clip(rng.normal(share, 0.1, (4000, 1)), 0, 1))

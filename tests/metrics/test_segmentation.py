@@ -74,7 +74,7 @@ def test_an_unsure_prediction_is_a_miss_of_the_true_class():
     ("truth", "predicted", "message"),
     [
         ([[0, 1]], [[0], [1]], r"prediction is \(2, 1\), expected \(1, 2\)"),
-        ([[0, 9]], [[0, 1]], "truth has the value 9, expected 0 to 2"),
+        ([[0, 9]], [[0, 1]], "ground truth has the value 9, expected 0 to 2"),
         ([[0, 1]], [[0, 9]], "prediction has the value 9, expected 0 to 2"),
     ],
 )

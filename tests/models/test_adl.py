@@ -73,7 +73,7 @@ def test_gradients_flow_where_nothing_is_hidden():
 
 @pytest.fixture
 def pair():
-    """Give the same network without and with dropout layers."""
+    """Return the same network without and with dropout layers."""
     networks = []
     for adl in (None, ADL):
         torch.manual_seed(0)

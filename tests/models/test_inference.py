@@ -104,7 +104,7 @@ def test_maps_of_classes_that_are_out_of_the_question_are_zero(image):
 
 @pytest.fixture
 def prediction():
-    """Give a picture and probabilities of four classes; the second class wins nowhere."""
+    """Return an image and probabilities of four classes; the second class never wins."""
     rng = np.random.default_rng(0)
     scores = rng.random((4, 12, 10), dtype=np.float32) + 0.5
     scores[1] = 0.4 * scores[0]

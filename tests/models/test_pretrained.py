@@ -29,7 +29,7 @@ def body():
 
 @pytest.fixture
 def hub(body, tmp_path, monkeypatch):
-    """Give a hub in the place of huggingface.co, and an empty cache."""
+    """Return a hub that replaces huggingface.co, and an empty cache."""
     with serving({FILE: body}) as server:
         template = server.address + "/{repo_id}/resolve/{revision}/{filename}"
         # The environment variables of these are read once, when the library is imported.

@@ -41,7 +41,7 @@ def load(name: str) -> dict[str, NDArray[Any]]:
 
 @cache
 def settings(experiment: str = "voc2012") -> dict[str, Any]:
-    """Return an experiment's configuration, presets and defaults filled in; not to be changed."""
+    """Return an experiment's configuration, with presets and defaults; do not change it."""
     written = (REPOSITORY / f"experiments/{experiment}.yaml").read_text(encoding="utf-8")
     return resolve(yaml.safe_load(written))
 
@@ -54,7 +54,7 @@ def classifier() -> CamClassifier:
 
 
 def boundary_network(**more: Any) -> BoundaryNetwork:
-    """Create the network of edges with the weights of the published outputs."""
+    """Create the boundary network with the weights of the published outputs."""
     statistics = load("weights")
     shape = {key: _network()[key] for key in ("output_stride", "dilation", "last_layer")}
     backbone = create_backbone(_network()["backbone"], **shape)

@@ -1,4 +1,4 @@
-"""Edges of the published boundary network (IRN's, as in Puzzle-CAM's code)."""
+"""Boundary maps of the published boundary network (of IRN, as in the code of Puzzle-CAM)."""
 
 import numpy as np
 import pytest

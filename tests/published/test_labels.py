@@ -1,4 +1,4 @@
-"""Labels to learn affinities from, and scores, as the published code makes them."""
+"""Labels to learn affinities from, and scores, of the published code."""
 
 import numpy as np
 import pytest

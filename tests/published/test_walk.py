@@ -1,4 +1,4 @@
-"""The published random walk of given maps over given edges, and the labels of what it spreads."""
+"""The published random walk of given maps and boundary maps, and the resulting labels."""
 
 from typing import Any
 

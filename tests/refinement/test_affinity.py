@@ -64,7 +64,7 @@ def test_gradients_go_to_the_largest_edge_of_a_path():
 
 
 def has_all_neighbors(cell, shape, radius):
-    """Tell whether no neighbor of a cell, of those after it in reading order, is outside."""
+    """Return whether all neighbors after a cell in reading order are inside the grid."""
     reach = radius - 1
     return cell[0] + reach < shape[0] and reach <= cell[1] < shape[1] - reach
 

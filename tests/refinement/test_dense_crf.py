@@ -9,7 +9,7 @@ SETTINGS = CrfSettings(iterations=5)
 
 
 def scene(height=12, width=16):
-    """Draw a picture of two halves, with noisy two-label probabilities of them."""
+    """Draw an image of two halves, with noisy probabilities of two labels."""
     rng = np.random.default_rng(0)
     image = np.full((height, width, 3), 40, np.uint8)
     image[:, width // 2 :] = 200

@@ -46,7 +46,7 @@ def edges(image):
 
 
 def costs(image, background, foreground):
-    """Give -log p of every pixel under either model, in float64."""
+    """Return -log p of every pixel under either model, in float64."""
     terms = []
     for model in (background, foreground):
         density = np.zeros(image.shape[:2])
@@ -68,7 +68,7 @@ def energy(mask, image, background, foreground):
 
 
 def striped(difference):
-    """Give 3 x 3 gray pixels: two dark columns and a brighter one."""
+    """Return 3 x 3 gray pixels: two dark columns and a brighter one."""
     row = np.array([20, 20, 20 + difference], np.uint8)
     return np.broadcast_to(row[None, :, None], (3, 3, 3)).copy()
 
@@ -156,7 +156,7 @@ def test_opencvs_layout_is_read_as_it_was_written_with_the_floor_added():
 
 
 def two_colors():
-    """Give a blue disc on orange, a map that is strong at 4 of its pixels, and the disc."""
+    """Return a blue disc on orange, a map that is strong at 4 of its pixels, and the disc."""
     y, x = np.mgrid[:40, :50]
     disc = (y - 18) ** 2 + (x - 30) ** 2 < 12**2
     image = np.where(disc[..., None], [30, 60, 200], [230, 140, 40]).astype(np.uint8)

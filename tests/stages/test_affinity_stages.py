@@ -153,15 +153,15 @@ def test_an_image_without_a_label_stops_the_training(
 @pytest.mark.parametrize(
     ("changes", "radius", "lacking"),
     [
-        ({"foreground": 0.999, "background": 1e-6}, 6, "no pairs of two labels"),
-        ({}, 2, "no pairs of two labels"),  # nearer than the unsure pixels are wide
+        ({"foreground": 0.999, "background": 1e-6}, 6, "no pairs with different labels"),
+        ({}, 2, "no pairs with different labels"),  # nearer than the unsure pixels are wide
     ],
 )
 def test_labels_without_pairs_to_learn_from_stop_the_training(
     small_dataset, maps, classifier, settings, tmp_path, changes, radius, lacking
 ):
     labels = labeled(small_dataset, maps, tmp_path / "labels", **changes)
-    with pytest.raises(UserError, match=f"the 4 confident labels have {lacking} nearer than"):
+    with pytest.raises(UserError, match=f"the 4 confident labels have {lacking} closer than"):
         trained(small_dataset, classifier, labels, tmp_path / "a", settings | {"radius": radius})
     assert not (tmp_path / "a").exists()
 

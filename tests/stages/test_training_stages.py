@@ -404,9 +404,10 @@ def test_parts_of_a_step_are_weighted_by_their_labeled_pixels(
     [
         (
             255,
-            r"no pixel of the 4 pseudo-labels is known .all are 255., .* lower .* uncertain_below",
+            r"no pixel of the 4 pseudo-labels is confident .all are 255., .* lower .* "
+            "uncertain_below",
         ),
-        (0, r"the 4 pseudo-labels show background alone, expected .* lower .* background.value"),
+        (0, r"the 4 pseudo-labels show only background, expected .* lower .* background.value"),
     ],
 )
 def test_pseudo_labels_without_a_class_are_refused_before_training(

@@ -151,7 +151,7 @@ def test_inputs_are_not_changed():
 
 
 def hidden(sizes, probability, seed, shape=(3, 10, 14)):
-    """Give which pixels of a picture of ones were hidden, each wholly and to zero."""
+    """Return which pixels of an image of ones are hidden; hidden pixels are exactly zero."""
     image = tv_tensors.Image(torch.ones(shape))
     seen = seeded(HideAndSeek(sizes, probability), seed, image)
     assert set(seen.unique().tolist()) <= {0.0, 1.0}

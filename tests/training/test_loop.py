@@ -45,7 +45,7 @@ class Net(nn.Module):
 
 
 def still():
-    """Give a network without dropout."""
+    """Return a network without dropout."""
     torch.manual_seed(0)
     model = Net()
     model.drop.p = 0.0
