@@ -88,7 +88,7 @@ def evaluate(
         "method": method,
         "split": split,
         "images": len(truth),
-        "images in split": len(ids),
+        "images_in_split": len(ids),
         "settings": settings,
         "threshold": _threshold(settings.get("background"), threshold),
     }

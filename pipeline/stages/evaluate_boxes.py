@@ -81,7 +81,7 @@ def evaluate_boxes(
         "split": split,
         "images": len(scored),
         "pairs": len(overlaps),
-        "images with known boxes": sum(record.id in known for record in scored),
+        "images_with_known_boxes": sum(record.id in known for record in scored),
         "error": localization_errors(overlaps, OVERLAPS),
         "classes": {
             name: localization_errors(values, OVERLAPS) for name, values in by_class.items()

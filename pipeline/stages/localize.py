@@ -87,7 +87,7 @@ def localize(
         "method": method,
         "split": split,
         "images": len(scored),
-        "images with known boxes": sum(record.id in known for record in scored),
+        "images_with_known_boxes": sum(record.id in known for record in scored),
         "settings": settings,
     }
     write_scores(scores, head | localization_scores(found, pixels, levels, settings))

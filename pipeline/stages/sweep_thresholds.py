@@ -96,7 +96,7 @@ def sweep_thresholds(
         "method": method,
         "split": split,
         "images": len(truth),
-        "images in split": len(ids),
+        "images_in_split": len(ids),
         "settings": settings,
         "threshold": {
             "value": float(levels[best]),

@@ -108,7 +108,7 @@ def test_an_images_own_boxes_come_before_those_of_its_mask(small_dataset, tmp_pa
         "2": [Box("cat", 25, 25, 40, 38), Box("dog", 30, 0, 40, 9)],
     }
     scores = located(small_dataset, tmp_path, maps, RIGHT, boxes)
-    assert scores["images with known boxes"] == 3
+    assert scores["images_with_known_boxes"] == 3
     # The dog of picture 1 has no true box: it is no pair.
     assert scores["pairs"] == 3 and scores["classes"]["cat"] == {"pairs": 2, "gt_known_loc": 0.5}
 

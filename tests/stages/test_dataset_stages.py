@@ -85,7 +85,7 @@ def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
         settings={}, threshold=[], threads=1, **out,
     )  # fmt: skip
     scores = read_scores(out["scores"])
-    assert (scores["images"], scores["images in split"]) == (2, 4)
+    assert (scores["images"], scores["images_in_split"]) == (2, 4)
     rows = read_table(out["images"])
     assert [row["id"] for row in rows] == ["train_00001", "train_00003"]
     assert float(rows[0]["miou"]) == 1 > float(rows[1]["miou"])
@@ -111,9 +111,9 @@ def test_a_list_to_score_on_is_named_and_no_training_depends_on_it(demo, demo_co
     other = planned(score_list=None)
     assert photographs_section(plan) == photographs_section(other)
     settings = label_settings(plan.config, "cam", "crf")
-    assert settings["train split scored on"] == "scored.txt"
+    assert settings["score_list"] == "scored.txt"
     assert label_settings(other.config, "cam", "crf") == {
-        key: value for key, value in settings.items() if key != "train split scored on"
+        key: value for key, value in settings.items() if key != "score_list"
     }
     with pytest.raises(UserError, match="score_list is a list to score on, expected masks beside"):
         planned(masks=None)

@@ -146,7 +146,7 @@ def test_what_is_missing_or_foreign_is_on_the_page_and_in_the_log(results, caplo
     with caplog.at_level(logging.WARNING):
         page = made(results)
     for words in (
-        "1 of 3 scores of long/seed-2 are not made yet",
+        "1 of 3 scores of long/seed-2 do not exist yet",
         "foreign/experiment.json: not a record of an experiment",
     ):
         assert words in page.text and words in caplog.text
