@@ -115,7 +115,8 @@ def test_a_graph_cut_shows_the_pixels_that_taught_its_colors(tree):
 
 def test_a_rule_without_masks_is_compared_with_the_sweep(tree):
     html, _ = rendered(tree)
-    section = html[html.index("Background threshold without ground truth") : html.index('id="classes"')]
+    start = html.index("Background threshold without ground truth")
+    section = html[start : html.index('id="classes"')]
     maps = read_scores(tree.arguments["scores"][0])
     cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", section[section.index("<tbody>") :])
     assert cells == [
