@@ -11,9 +11,9 @@ from pipeline.datasets.findings import findings as list_findings
 from pipeline.datasets.manifest import Manifest, Record, read_manifest
 from pipeline.datasets.overview import (
     Overview,
-    dim_pictures,
+    dim_images,
+    examples_of_classes,
     identical_files,
-    pictures_of_classes,
     summarize,
 )
 from pipeline.io.files import replacing
@@ -59,9 +59,9 @@ def check_dataset(
     """
     data = read_manifest(manifest, classes)
     overview = summarize(data)
-    twins, dim = identical_files(data.records, threads), dim_pictures(data.records, threads)
+    twins, dim = identical_files(data.records, threads), dim_images(data.records, threads)
     found = [*read_findings(findings), *list_findings(data, overview, twins, dim)]
-    chosen, unlabeled = pictures_of_classes(data, pictures, MOST_PICTURES)
+    chosen, unlabeled = examples_of_classes(data, pictures, MOST_PICTURES)
     shots = _shots([*chain(*chosen.values()), *unlabeled], threads)
     sheet = {name: [shots[record.id] for record in group] for name, group in chosen.items()}
     rest = [shots[record.id] for record in unlabeled]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets.checks import check_truth
+from pipeline.datasets.checks import check_ground_truth
 from pipeline.datasets.findings import write_findings
 from pipeline.datasets.manifest import read_manifest, write_boxes, write_masks
 from pipeline.datasets.readers import read_dataset
@@ -54,7 +54,7 @@ def list_ground_truth(
     del sources
     source = read_dataset(dataset, seed)
     records = read_manifest(manifest, classes).records
-    truth = check_truth(
+    truth = check_ground_truth(
         source, records, dataset["scored_splits"] if dataset.get("masks") else [], threads
     )
     write_masks(masks, truth.masks, source.mask_values)
