@@ -1,4 +1,4 @@
-"""Check a folder of pictures that a trained network is to be applied to, and list them."""
+"""Check and list the images of a folder that a trained network is applied to."""
 
 import logging
 from pathlib import Path
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def list_folder(
     *, images: str, folder: str, manifest: Path, threads: int, max_pixels: int = MOST_PIXELS
 ) -> None:
-    """Write the manifest of a folder: a split of its own, without labels.
+    """Write the manifest of a folder as a separate split, without labels.
 
     Parameters
     ----------
@@ -33,14 +33,14 @@ def list_folder(
     manifest : Path
         Output.
     threads : int
-        Files decoded at the same time.
+        Number of files decoded at the same time.
     max_pixels : int
-        Pixels of a picture at most.
+        Maximum number of pixels of an image.
 
     Raises
     ------
     UserError
-        If any picture cannot be read, two have one name, or there is none.
+        If an image cannot be read, two images have the same name, or there is no image.
     """
     source = Source()
     for stem, path in find_images(Path(images), source).items():

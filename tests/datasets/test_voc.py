@@ -356,7 +356,8 @@ def test_a_list_to_score_on_takes_the_truth_from_all_other_training_images(root)
         ("a\nc\nz\n", "scored.txt: 2 of 3 ids are not in the training list, first c, expected"),
         (
             "a\nb\n",
-            "scored.txt: 1 of 2 ids have no mask in {}, first b.png, expected a mask for each scored image",
+            "scored.txt: 1 of 2 ids have no mask in {}, "
+            "first b.png, expected a mask for each scored image",
         ),
     ],
 )
