@@ -78,7 +78,7 @@ def test_masks_that_never_show_their_labels_are_refused_with_values_and_fix():
     )
     assert list(meaningless(BINARY, ["val"], ["cat"], mapped=False)) == []
     (mapped,) = meaningless(BINARY, ["train"], ["cat"], mapped=True)
-    assert mapped.endswith("values are 0, 255, expected values that `mask_values` gives to cat")
+    assert mapped.endswith("values are 0, 255, expected values that `mask_values` assigns to cat")
 
 
 def test_one_mask_that_shows_its_label_is_enough_and_each_split_counts():

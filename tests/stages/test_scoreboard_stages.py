@@ -138,7 +138,7 @@ def test_the_page_shows_every_figure_and_leads_to_every_report(results):
     inside = {address[1:] for address in addresses if address.startswith("#")}
     assert inside <= anchors
     assert all(re.match(r"#|long/|short/|scoreboard", address) for address in addresses)
-    assert "Of so few images" in page.text and "power 0.3" in page.text
+    assert "With so few images" in page.text and "power 0.3" in page.text
     assert page.text.count("background by hand") == 2  # of maps and of labels
 
 
