@@ -19,7 +19,7 @@ LOADING = f"""\
 Palette images of class numbers in `{DEVKIT}/SegmentationClass`; 255 means ignore. Line k (from 0)
 of `{DEVKIT}/classes.txt` is the name of value k. Datumaro and CVAT read names and colors from
 `dataset_meta.json` or `labelmap.txt` in the same folder. They show pixels to ignore as a label
-`ignored`, and they list every image in `trainval` too: select the subsets that you need.
+`ignored`, and they list every image in `trainval` too: use the subsets that you need.
 `labelmap.txt` separates fields by colons, so a colon in a name is replaced by a semicolon.
 
 ```python

@@ -315,7 +315,7 @@ def test_a_table_and_a_folder_in_each_others_place_are_named(demo, demo_config):
     swapped = given | {"images": given["image_labels"], "image_labels": given["images"]}
     table, images = missing(Plan(resolve(demo_config | {"dataset": swapped})))
     named = "named by the configuration's dataset"
-    assert table == f"{given['images']}: a folder, expected a file, {named}.labels"
+    assert table == f"{given['images']}: a folder, expected a file, {named}.image_labels"
     assert images == f"{given['labels']}: a file, expected a folder, {named}.images"
 
 
