@@ -135,8 +135,9 @@ def readme(card: Mapping[str, Any], loading: str, readers: str) -> str:
     """
     splits = card["splits"]
     counts = ", ".join(f"{part['images']} of {split}" for split, part in splits.items())
+    kind = card["kind"].replace("_", "-").capitalize()
     lines = [
-        f"# {card['kind'].capitalize()} of {card['method']}, format {card['format']}",
+        f"# {kind} of {card['method']}, format {card['format']}",
         "",
         f"Images: {counts}. Note: {card['origin']}.",
         *_photographs(card),

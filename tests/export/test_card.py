@@ -18,7 +18,7 @@ def card(name, settings=None):
 
 def row_of(name):
     (line,) = (
-        line for line in readme(card(name), "").split("\n") if line.startswith("| train | 1")
+        line for line in readme(card(name), "", "").split("\n") if line.startswith("| train | 1")
     )
     return line
 
@@ -51,5 +51,5 @@ def test_no_sign_of_a_name_means_anything_in_markdown(name):
 
 
 def test_a_setting_stays_code_whatever_it_holds():
-    text = readme(card("x", {"threshold_source": "a `b` ``c``"}), "")
-    assert '- chosen: ``` "a `b` ``c``" ```' in text
+    text = readme(card("x", {"threshold_source": "a `b` ``c``"}), "", "")
+    assert '- threshold_source: ``` "a `b` ``c``" ```' in text

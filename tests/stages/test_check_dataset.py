@@ -118,12 +118,14 @@ def test_deep_pictures_that_are_almost_black_are_found(tmp_path, caplog):
         records.append(Record(name, tmp_path / f"{name}.png", 90, 80, "train", ("cat",)))
     write_manifest(tmp_path / "m.csv", records)
     write_classes(tmp_path / "c.json", ["cat"])
-    paths = {"manifest": tmp_path / "m.csv", "classes": tmp_path / "c.json", "masks": tmp_path}
+    write_findings(tmp_path / "f.json", [])
+    files = {"manifest": "m.csv", "classes": "c.json", "findings": "f.json"}
+    paths = {name: tmp_path / file for name, file in files.items()}
     check_dataset(**paths, pictures=2, page=tmp_path / "check.html", threads=1)
     line = (
         "16-bit images that are almost black: 2 of 4: a (largest value 4095), b (largest value "
-        "1000). 0 is read as black and 65535 as white in every file, so that 4095 becomes 15 of "
-        "255. If they hold 12 bits, multiply all values by 16, in all files alike, and save them "
+        "1000). In every file, 0 is read as black and 65535 as white, so 4095 becomes 15 of 255. "
+        "If the values have 12 bits, multiply all values in all files by 16 and save the files "
         "again."
     )
     assert line in caplog.text

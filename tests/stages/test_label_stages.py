@@ -202,7 +202,7 @@ def test_the_sweep_agrees_with_labels_at_its_thresholds(small_dataset, maps, tmp
 
 
 def test_the_sweep_is_of_the_images_that_have_a_mask(small_dataset, maps, tmp_path):
-    kept = {name: path for name, path in read_masks(small_dataset["masks"]).items() if name == "2"}
+    kept = {"2": read_masks(small_dataset["masks"])["2"].path}
     write_masks(small_dataset["masks"], kept)
     sweep = swept(small_dataset, maps, tmp_path)
     assert (sweep["images"], sweep["images_in_split"]) == (1, 4)
