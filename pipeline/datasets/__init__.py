@@ -1,1 +1,1 @@
-"""Data sets: what each kind's files say, brought into one manifest."""
+"""Data sets: readers of each kind of data set, which fill one common manifest."""

@@ -1,20 +1,20 @@
-"""The objects of a PASCAL VOC annotation; what other writers mean as objects is refused.
+"""The objects of a PASCAL VOC annotation; objects in other notations are refused.
 
-An annotation without an object is legal: its image shows no class. So whatever may be an object
-that is written in another way must not be passed over.
+An annotation without objects is valid: its image shows no class. Therefore an object in another
+notation must be an error. If it were skipped, the image would count as one without classes.
 """
 
 from collections.abc import Iterator
 from xml.etree.ElementTree import Element
 
-#: What describes a photograph, in the annotations of VOC and of common tools.
+#: Tags that describe the image, in the annotations of VOC and of common tools.
 DESCRIPTIVE = frozenset(
     {
         "database", "depth", "filename", "folder", "height", "imagesize", "owner", "path",
         "segmented", "size", "source", "url", "width",
     }
 )  # fmt: skip
-#: What objects and their parts are called, in small letters: a stray one is an object that is lost.
+#: Lower-case tags of objects and of their parts. One in another place is an object not read.
 _OBJECTS = frozenset({"object", "objects", "obj", "objs", "bndbox", "bbox"})
 _PARTS = _OBJECTS | {
     "annotation", "annotations", "box", "boxes", "categories", "category", "class", "classes",
@@ -36,12 +36,13 @@ def objects_of(root: Element) -> list[tuple[str, Element]]:
     Returns
     -------
     list of (str, Element)
-        Empty where the annotation names nothing that may be an object.
+        Empty if nothing in the annotation may be an object.
 
     Raises
     ------
     ValueError
-        If anything may be an object without being a VOC's: the reason, without the path.
+        If anything may be an object but is not in VOC's notation. The message is the reason,
+        without the path.
     """
     if root.tag != "annotation":
         raise ValueError(f"its root is <{root.tag}>, expected <annotation>")
@@ -69,7 +70,7 @@ def _is_deleted(node: Element) -> bool:
 
 
 def _strays(root: Element) -> Iterator[str]:
-    """Yield the tags of what may be an object and is none that is read."""
+    """Yield the tags of elements that may be objects but are not read."""
     empty = root.find("object") is None
     yield from (key for key in root.keys() if _word(key) in _PARTS)  # noqa: SIM118 - an Element
     for child in root:
@@ -85,5 +86,5 @@ def _strays(root: Element) -> Iterator[str]:
 
 
 def _word(tag: str) -> str:
-    """Return a tag without its namespace, in small letters."""
+    """Return a tag in lower case, without its namespace."""
     return tag.rpartition("}")[2].casefold()

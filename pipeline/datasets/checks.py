@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a data set, found before any compute."""
+"""Checks of a data set, run before anything is computed."""
 
 import logging
 from collections import Counter
@@ -22,29 +22,30 @@ from pipeline.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
 
-#: Problems that are shown; the log has all of them.
+#: Maximum number of problems in a message; the log has all of them.
 SHOWN = 50
 
 
 @dataclass(frozen=True)
-class Looked:
-    """What a look at the pixels of one image found."""
+class CheckedImage:
+    """The record of a decoded image, or the problems that it has."""
 
     record: Record | None
     problems: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What scoring may see of a data set, and what is worth checking about it.
+class GroundTruth:
+    """The masks and boxes of a data set for scoring, and findings about them.
 
     Attributes
     ----------
     masks : dict of str to Path
-        By image id.
+        Masks by image id.
     boxes : dict of str to tuple of Box
-        By image id; empty where they are not known.
+        True boxes by image id; empty if they are not known.
     findings : tuple of Finding
+        Possible problems to look into.
     """
 
     masks: dict[str, Path]
@@ -58,66 +59,66 @@ def checked_records(
     splits: Sequence[str] = ("train", "val"),
     max_pixels: int = MOST_PIXELS,
 ) -> list[Record]:
-    """Check the photographs of a data set by their content and give their records.
+    """Decode and check the images of a data set, and return their records.
 
     Parameters
     ----------
     source : Source
-        As read, with the problems met so far.
+        The data set as read, with the problems found so far.
     threads : int
-        Files decoded at the same time.
+        Number of files decoded at the same time.
     splits : sequence of str
-        What each must have an image of.
+        Splits that must have at least one image.
     max_pixels : int
-        Pixels of a photograph at most.
+        Maximum number of pixels of an image.
 
     Raises
     ------
     UserError
-        If there is any problem: all of them in one message, a line each.
+        If there is any problem. The message has one line per problem.
     """
     problems = [*source.problems, *_problems_of_lists(source.candidates, splits)]
     records = []
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(partial(look, max_pixels=max_pixels), source.candidates)
-        for looked in progress(found, total=len(source.candidates), what="images checked"):
-            problems += looked.problems
-            records += [looked.record] if looked.record else []
+        found = pool.map(partial(check_image, max_pixels=max_pixels), source.candidates)
+        for checked in progress(found, total=len(source.candidates), what="images checked"):
+            problems += checked.problems
+            records += [checked.record] if checked.record else []
     if problems:
         raise UserError(_listed(problems))
     logger.info("%d images", len(records))
     if source.skipped:
         logger.warning(
-            "%d entries among the photographs were skipped (hidden, left by a system, or a link "
-            "back to a folder above it), first %s",
+            "%d entries in the image folder were skipped (hidden files, system files, or links "
+            "back to a parent folder), first %s",
             len(source.skipped), source.skipped[0],
         )  # fmt: skip
     return records
 
 
-def check_truth(
+def check_ground_truth(
     source: Source, records: Sequence[Record], splits: Sequence[str], threads: int
-) -> Truth:
-    """Check the masks and the boxes of a data set by their content.
+) -> GroundTruth:
+    """Decode and check the ground-truth masks of a data set, and check its boxes.
 
     Parameters
     ----------
     source : Source
-        As read, with the problems met so far.
+        The data set as read, with the problems found so far.
     records : sequence of Record
-        The photographs, as :func:`checked_records` gave them.
+        The images, as :func:`checked_records` returned them.
     splits : sequence of str
-        Those that are scored: what each must have a mask of that shows a class of its image.
+        Splits that are scored. Each must have a mask that shows a class of its image.
     threads : int
-        Files decoded at the same time.
+        Number of files decoded at the same time.
 
     Raises
     ------
     UserError
-        If there is any problem: all of them in one message, a line each.
+        If there is any problem. The message has one line per problem.
     """
-    truths = {candidate.id: candidate for candidate in source.candidates}
-    pairs = [(truths[record.id], record) for record in records if record.id in truths]
+    candidates = {candidate.id: candidate for candidate in source.candidates}
+    pairs = [(candidates[record.id], record) for record in records if record.id in candidates]
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(lambda pair: compare(pair[0], pair[1], source), pairs)
         compared = list(progress(found, total=len(pairs), what="masks checked"))
@@ -136,7 +137,7 @@ def check_truth(
     if problems:
         raise UserError(_listed(problems))
     for split, (masks, images) in _masks_of_splits(pairs).items():
-        logger.info("%s: %d of %d images have a mask to score against", split, masks, images)
+        logger.info("%s: %d of %d images have a ground-truth mask", split, masks, images)
     worth_checking = (
         *contradiction_findings(seen, source.classes, mapped=mapped),
         *orientation_findings(compared),
@@ -145,7 +146,7 @@ def check_truth(
     )
     for finding in worth_checking:
         logger.warning("worth checking: %s", finding)
-    return Truth(
+    return GroundTruth(
         {item.id: item.mask for item, _ in pairs if item.mask is not None},
         {item.id: of.boxes for (item, _), of in zip(pairs, compared, strict=True)},
         worth_checking,
@@ -161,30 +162,31 @@ def _of_unusable_boxes(lines: Sequence[str]) -> Iterator[Finding]:
         yield Finding(
             "boxes that cannot be used",
             f"{len(lines)}, the first in {lines[0]}",
-            "Their images are scored by the boxes around the parts of their masks, if at all",
-            "Mend the boxes, or give true boxes as a table, `boxes: FILE.csv`",
+            "Their images are scored with boxes around the connected regions of their masks, or "
+            "not at all without masks",
+            "Correct the boxes, or pass true boxes as a table, `boxes: FILE.csv`",
         )
 
 
 def _of_unused_masks(source: Source) -> Iterator[Finding]:
     if source.unused_masks and any(not candidate.mask for candidate in source.candidates):
         yield Finding(
-            "masks of no image",
+            "masks without an image",
             f"{len(source.unused_masks)}, the first {source.unused_masks[0]}",
             "Images without a mask are not scored",
-            "Give the masks the names of their images, NAME.png",
+            "Name the masks after their images, NAME.png",
         )
 
 
-def look(candidate: Candidate, max_pixels: int = MOST_PIXELS) -> Looked:
-    """Decode an image."""
+def check_image(candidate: Candidate, max_pixels: int = MOST_PIXELS) -> CheckedImage:
+    """Decode an image and return its record, or the problem that it has."""
     try:
         height, width = read_rgb(candidate.image, max_pixels=max_pixels).shape[:2]
     except UserError as error:
-        return Looked(None, (str(error),))
+        return CheckedImage(None, (str(error),))
     digest = content_digest(candidate.image)
     named = (candidate.id, candidate.image, width, height, candidate.split, candidate.labels)
-    return Looked(Record(*named, digest), ())
+    return CheckedImage(Record(*named, digest), ())
 
 
 def _masks_of_splits(
@@ -202,8 +204,8 @@ def _unmasked(pairs: Sequence[tuple[Candidate, Record]], splits: Sequence[str]) 
             example = next(record.id for _, record in pairs if record.split == split)
             yield (
                 f"none of the {images} {split} images has a mask of its name, such as "
-                f"{example.replace('__', '/')}.png, expected some to score against: rename the "
-                "masks, leave the split out of the dataset's `scored`, or set `masks: null`"
+                f"{example.replace('__', '/')}.png, expected masks to score with: rename the "
+                "masks, remove the split from the dataset's `scored_splits`, or set `masks: null`"
             )
 
 
@@ -218,7 +220,7 @@ def _void(
             listing = " or ".join(map(str, sorted(ignored)))
             yield (
                 f"all masks of {split} are {listing} at every pixel, which is never scored: "
-                "expected values of classes or 0, or `scored` without that split"
+                "expected values of classes or 0, or `scored_splits` without that split"
             )
 
 
@@ -242,7 +244,7 @@ def _problems_of_lists(candidates: Sequence[Candidate], splits: Sequence[str]) -
 
 
 def _listed(problems: Sequence[str]) -> str:
-    # A name with a line break must not look like a problem of its own.
+    # A name with a line break must not look like a separate problem.
     problems = [shortened(problem.replace("\n", "\\n")) for problem in problems]
     for problem in problems[SHOWN:]:
         logger.info("%s", problem)

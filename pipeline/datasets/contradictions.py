@@ -1,4 +1,4 @@
-"""Masks against image-level labels: do the masks mean what their reader takes them for."""
+"""Comparison of masks with image-level labels, to detect masks with other class numbers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -8,29 +8,29 @@ from pipeline.datasets.manifest import Record
 from pipeline.datasets.masks import BACKGROUND_NAME
 from pipeline.io.arrays import BACKGROUND, IGNORE
 
-#: Least overlap (intersection over union) of the images whose masks hold a value with those that
-#: are labeled with a class, from which on the value may mean the class.
+#: A mask value may stand for a class if the set of images with the value and the set of images
+#: with the class overlap by at least this intersection over union.
 AGREEMENT = 0.8
-#: Masks of images of a class from which on none of them showing it is a finding of its own.
+#: Minimum number of masks of a class for the finding that none of them shows the class.
 ENOUGH = 3
-#: Values that a message lists.
+#: Maximum number of values that a message lists.
 VALUES = 10
-#: What may be no class: background and ignored; the usual meaning first.
+#: Sets of values that may be reserved for background and ignored pixels; the usual one first.
 _RESERVED = ((BACKGROUND, IGNORE), (BACKGROUND,), (IGNORE,))
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What a mask holds.
+    """The contents of a mask.
 
     Attributes
     ----------
     record : Record
-        Its image.
+        The mask's image.
     stored : frozenset of int
         The values in the file.
     shown : frozenset of str or None
-        The classes that it shows as it is read; None where it cannot be read that way.
+        The classes that the mask shows; None if a value has no class.
     """
 
     record: Record
@@ -39,30 +39,30 @@ class Seen:
 
     @property
     def agrees(self) -> bool:
-        """Whether it shows a class that its image is labeled with."""
+        """Whether the mask shows a class that its image is labeled with."""
         return bool((self.shown or frozenset()) & set(self.record.labels))
 
     @property
     def contradicts(self) -> bool:
-        """Whether it shows other classes than its image is labeled with."""
+        """Whether the classes of the mask differ from the labels of its image."""
         return self.shown is not None and self.shown != set(self.record.labels)
 
 
 def meaningless(
     seen: Sequence[Seen], splits: Sequence[str], classes: Sequence[str], *, mapped: bool
 ) -> Iterator[str]:
-    """Yield a problem if in some split no mask shows a class that its image has.
+    """Yield a problem if no mask of a split shows a class that its image is labeled with.
 
     Parameters
     ----------
     seen : sequence of Seen
         All masks.
     splits : sequence of str
-        Those that are scored.
+        Splits that are scored.
     classes : sequence of str
         Class number k is ``classes[k - 1]``.
     mapped : bool
-        Whether the configuration says what the values mean.
+        Whether the configuration sets ``mask_values``.
     """
     of_split = {
         split: [item for item in seen if item.record.split == split and item.record.labels]
@@ -74,13 +74,13 @@ def meaningless(
         found = sorted(frozenset().union(*(item.stored for item in masks)))
         yield (
             f"none of the {len(masks)} masks of labeled {' and '.join(failed)} images shows a "
-            f"class that its image is labeled with: {_described(found, mapped)}, expected "
+            f"class that its image is labeled with: {_values_text(found, mapped)}, expected "
             f"{_expected(masks, classes, mapped)}{advice(seen, classes, mapped=mapped)}"
         )
 
 
 def unread(seen: Sequence[Seen], classes: Sequence[str], *, mapped: bool) -> Iterator[str]:
-    """Yield what values may mean, where masks hold values that no class has."""
+    """Yield a suggested ``mask_values`` if masks have values without a class."""
     if any(item.shown is None for item in seen):
         suggested = suggested_values(seen, classes)
         if suggested and not mapped:
@@ -90,15 +90,16 @@ def unread(seen: Sequence[Seen], classes: Sequence[str], *, mapped: bool) -> Ite
 def contradiction_findings(
     seen: Sequence[Seen], classes: Sequence[str], *, mapped: bool
 ) -> Iterator[Finding]:
-    """Yield what is worth checking of masks that contradict their images' labels."""
+    """Yield findings about masks that contradict the labels of their images."""
     against = [item for item in seen if item.contradicts]
     if against:
         yield Finding(
             "masks that contradict the labels",
             f"{len(against)} of {len(seen)} ({100 * len(against) / len(seen):.1f} %), such as "
             + listed(map(_difference, against)),
-            "Labels teach and masks score: what only one of them has counts as wrong",
-            "See which of the two is wrong, and that the masks hold the classes' numbers"
+            "Networks are trained on labels and scored with masks, so classes that only one of "
+            "them has count as errors",
+            "Check which of the two is wrong, and that the masks hold the class numbers"
             + advice(seen, classes, mapped=mapped),
         )
     hidden = dict(_hidden(seen, classes))
@@ -106,16 +107,16 @@ def contradiction_findings(
         yield Finding(
             "classes that no mask of their images shows",
             listed(f"{name} ({count} images)" for name, count in hidden.items()),
-            "They score 0, whatever is predicted",
-            "See that the masks hold their numbers, the places in `classes`",
+            "Their score is 0 for any prediction",
+            "Check that the masks hold the class numbers, which are the positions in `classes`",
         )
 
 
 def suggested_values(seen: Sequence[Seen], classes: Sequence[str]) -> dict[int, str] | None:
-    """Find what values must mean for the masks to agree with the labels.
+    """Return the ``mask_values`` with which the masks agree with the labels.
 
-    Every labeled class has to be the meaning of exactly one value, whose images are nearly those
-    of the class, and every value but background and ignored has to mean a class.
+    Every labeled class must correspond to exactly one value that occurs in nearly the same
+    images, and every value except background and ignored must correspond to a class.
 
     Parameters
     ----------
@@ -125,8 +126,8 @@ def suggested_values(seen: Sequence[Seen], classes: Sequence[str]) -> dict[int, 
     Returns
     -------
     dict of int to str, or None
-        As the configuration's ``mask_values``. None where nothing fits, several meanings do, or
-        the usual meaning does.
+        As in the configuration's ``mask_values``. None if no or several assignments fit, or if
+        the default one fits.
     """
     images: dict[int, set[str]] = {}
     labeled: dict[str, set[str]] = {}
@@ -137,7 +138,7 @@ def suggested_values(seen: Sequence[Seen], classes: Sequence[str]) -> dict[int, 
             labeled.setdefault(name, set()).add(item.record.id)
     for reserved in _RESERVED:
         if BACKGROUND not in reserved and IGNORE not in images:
-            continue  # something has to be the background
+            continue  # one value must be the background
         values = sorted(images.keys() - set(reserved))
         means = {
             value: [name for name in labeled if _overlap(images[value], labeled[name])]
@@ -153,7 +154,7 @@ def suggested_values(seen: Sequence[Seen], classes: Sequence[str]) -> dict[int, 
 
 
 def advice(seen: Sequence[Seen], classes: Sequence[str], *, mapped: bool) -> str:
-    """Word which setting makes the masks agree with the labels; empty where none is known."""
+    """Return advice on ``mask_values`` for a message; empty if nothing can be suggested."""
     suggested = None if mapped else suggested_values(seen, classes)
     return f", or set {_setting(suggested)} if the values mean that" if suggested else ""
 
@@ -167,8 +168,8 @@ def _setting(values: dict[int, str]) -> str:
     return f"`mask_values: {{{pairs}}}` in the configuration's dataset"
 
 
-def _described(values: Sequence[int], mapped: bool) -> str:
-    """Say which values there are and, of the reserved ones, how they are read."""
+def _values_text(values: Sequence[int], mapped: bool) -> str:
+    """Return a text that lists values, with the meaning of 0 and 255."""
     shown = ", ".join(map(str, values[:VALUES])) + (", ..." if len(values) > VALUES else "")
     text = f"their values are {shown}" if len(values) > 1 else f"their only value is {shown}"
     notes = {BACKGROUND: "0 is the background", IGNORE: "255 is ignored"}
@@ -179,8 +180,8 @@ def _described(values: Sequence[int], mapped: bool) -> str:
 def _expected(seen: Sequence[Seen], classes: Sequence[str], mapped: bool) -> str:
     used = sorted({classes.index(name) for item in seen for name in item.record.labels})
     if mapped:
-        return f"values that `mask_values` gives to {listed(classes[k] for k in used)}"
-    return "the classes' numbers: save " + listed(f"{classes[k]} as {k + 1}" for k in used)
+        return f"values that `mask_values` assigns to {listed(classes[k] for k in used)}"
+    return "the class numbers: save " + listed(f"{classes[k]} as {k + 1}" for k in used)
 
 
 def _difference(item: Seen) -> str:

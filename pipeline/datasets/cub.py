@@ -1,4 +1,4 @@
-"""CUB-200-2011's own files (Wah et al. 2011, "The Caltech-UCSD Birds-200-2011 Dataset")."""
+"""Reader of CUB-200-2011 (Wah et al. 2011, "The Caltech-UCSD Birds-200-2011 Dataset")."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from pipeline.datasets.tables import box_between, read_pixels
 from pipeline.errors import UserError
 from pipeline.io.user_files import read_user_text
 
-#: The fields of a row of each file; the first is the id of an image or of a class.
+#: Fields of each file's rows; the first is the id of an image or of a class.
 FILES = {
     "images.txt": ("image id", "path"),
     "classes.txt": ("class id", "name"),
@@ -21,14 +21,14 @@ FILES = {
     "train_test_split.txt": ("image id", "0 or 1"),
     "bounding_boxes.txt": ("image id", "x", "y", "width", "height"),
 }
-#: Files whose last field may have spaces.
+#: Files whose last field may contain spaces.
 NAMING = frozenset({"images.txt", "classes.txt"})
 SPLITS = {"1": "train", "0": "val"}
 
 
 @dataclass(frozen=True)
 class _Row:
-    """The fields after the id, none of a row that was refused, and where they stand."""
+    """The fields after the id (empty for an invalid row), and the row's file and line."""
 
     where: str
     fields: tuple[str, ...]
@@ -40,18 +40,18 @@ def read_cub(dataset: Mapping[str, Any]) -> Source:
     Parameters
     ----------
     dataset : mapping
-        Key ``root``: the folder of ``images`` and of the five files of :data:`FILES`.
+        Key ``root``: the folder that contains ``images`` and the files of :data:`FILES`.
 
     Returns
     -------
     Source
         Images have one label and one box each. The id of an image is its path below
-        ``images`` without the extension, "/" as "__". Training images are ``train``, test
-        images ``val``. Class number k is the class of id k. A box of a row x, y, width,
-        height has the edges x, y, x + width and y + height in pixels: x and y are read as
-        distances from the image's upper left corner, where the first pixel begins at 0.
-        There are no masks: the segmentations, a download of their own whose gray levels
-        count the votes of five annotators, are not read.
+        ``images`` without the extension, with "/" replaced by "__". Training images are
+        ``train``, test images ``val``. Class number k is the class with id k. The edges of a
+        box are x, y, x + width and y + height in pixels: x and y are distances from the upper
+        left corner of the image, where the first pixel begins at 0. There are no masks: the
+        segmentations are a separate download whose gray levels count the votes of five
+        annotators, and are not read.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def read_cub(dataset: Mapping[str, Any]) -> Source:
     if missing:
         raise UserError(
             f"{root}: there is no {', '.join(missing)}, expected the lists of CUB-200-2011: "
-            "give the folder that they are in as `root`"
+            "set `root` to the folder that contains them"
         )
     source = Source()
     files = {name: _read_rows(root / name, source.problems) for name in FILES}
@@ -102,7 +102,7 @@ def _add_candidates(
 
 
 def _read_rows(path: Path, problems: list[str]) -> dict[str, _Row]:
-    """Give the rows of a file by their id."""
+    """Read the rows of a file by id."""
     text = read_user_text(path, "list")
     expected = FILES[path.name]
     rows: dict[str, _Row] = {}
@@ -125,7 +125,7 @@ def _read_rows(path: Path, problems: list[str]) -> dict[str, _Row]:
 
 
 def _class_names(path: Path, rows: Mapping[str, _Row], problems: list[str]) -> dict[str, str]:
-    """Give the names of the classes by their id, ids ascending."""
+    """Return class names by id, in ascending order of ids."""
     whole = {int(key): key for key in rows if re.fullmatch("[1-9][0-9]{0,17}", key)}
     refused = rows.keys() - set(whole.values())
     problems += [
@@ -143,7 +143,7 @@ def _class_names(path: Path, rows: Mapping[str, _Row], problems: list[str]) -> d
 
 
 def _check_ids(root: Path, files: Mapping[str, Mapping[str, _Row]], problems: list[str]) -> None:
-    """Add a problem for every image that one file names and another does not."""
+    """Add a problem for every image that one file lists and another does not."""
     images = files["images.txt"]
     for name in ("image_class_labels.txt", "train_test_split.txt", "bounding_boxes.txt"):
         rows = files[name]

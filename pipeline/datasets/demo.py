@@ -1,9 +1,9 @@
-"""The demo data set: generated pictures whose masks are exact.
+"""The demo data set: generated images with exact masks.
 
-Every object is a large body, whose look several classes share, with a small colored cap
-that gives its class away. A plain classifier may look at the cap alone; only maps that
-cover the body score well. Everything is drawn with integers, the four basic operations
-and square roots, which every machine rounds alike, so the pictures are the same everywhere.
+Every object has a large body, which looks the same for several classes, and a small colored cap
+that identifies its class. A plain classifier may use the cap alone; only maps that cover the
+body score well. All drawing uses integers, the four basic operations and square roots, which
+every machine rounds in the same way, so the images are identical everywhere.
 """
 
 import csv
@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture with its ground truth.
+    """One image with its ground truth.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Scene:
     label : (H, W) uint8 array
         0 background, 1 to 5 the classes.
     labels : tuple of str
-        Names of the classes that are in the picture.
+        Names of the classes in the image.
     """
 
     image: NDArray[np.uint8]
@@ -48,7 +48,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Pose:
-    """Where an object is: center, semi-axes and the direction of its long axis, in pixels."""
+    """The pose of an object: center and semi-axes in pixels, and the direction of its long axis."""
 
     x: float
     y: float
@@ -58,28 +58,28 @@ class _Pose:
     sine: float
 
     def coordinates(self, size: int) -> tuple[Floats, Floats]:
-        """Give every pixel's place along and across the body."""
+        """Return every pixel's coordinates along and across the body."""
         rows, columns = np.mgrid[0:size, 0:size].astype(np.float64)
         dx, dy = columns - self.x, rows - self.y
         return dx * self.cosine + dy * self.sine, dy * self.cosine - dx * self.sine
 
 
 def draw_scene(seed: int, index: int, size: int) -> Scene:
-    """Draw picture number ``index`` of a data set.
+    """Draw image number ``index`` of a data set.
 
     Parameters
     ----------
     seed : int
         Seed of the data set.
     index : int
-        Number of the picture; it does not depend on how many there are.
+        Number of the image. The image does not depend on the size of the data set.
     size : int
         Height and width in pixels.
 
     Returns
     -------
     Scene
-        With one to three objects.
+        A scene with one to three objects.
     """
     rng = np.random.default_rng([seed, index])
     canvas = _background(rng, size)
@@ -100,9 +100,9 @@ def generate_demo(out: Path, *, train: int, val: int, size: int, seed: int) -> N
     ----------
     out : Path
         Folder to fill with ``JPEGImages``, ``SegmentationClass``, ``ImageSets`` and
-        ``labels.csv``. Pictures are PNG: no decoder's rounding can change them.
+        ``labels.csv``. Images are PNG, which all decoders read alike.
     train, val : int
-        Number of pictures of each split.
+        Number of images of each split.
     size : int
         Height and width in pixels.
     seed : int
@@ -113,7 +113,7 @@ def generate_demo(out: Path, *, train: int, val: int, size: int, seed: int) -> N
         (out / name).mkdir(parents=True, exist_ok=True)
     for split, count, first in (("train", train, 0), ("val", val, 1_000_000)):
         ids = [f"{split}_{number:05d}" for number in range(count)]
-        for number, name in enumerate(progress(ids, total=count, what=f"pictures of {split}")):
+        for number, name in enumerate(progress(ids, total=count, what=f"images of {split}")):
             scene = draw_scene(seed, first + number, size)
             Image.fromarray(scene.image).save(out / "JPEGImages" / f"{name}.png")
             write_label(out / "SegmentationClass" / f"{name}.png", scene.label)
@@ -131,10 +131,10 @@ def generate_demo(out: Path, *, train: int, val: int, size: int, seed: int) -> N
 
 
 def _background(rng: Generator, size: int) -> Floats:
-    """Blend two muted colors by coarse and fine noise, and scatter pebbles over it."""
+    """Draw a background: two muted colors blended by coarse and fine noise, with pebbles."""
     dark = rng.integers(40, 110, 3).astype(np.float64)
     light = dark + rng.integers(25, 80, 3)
-    light[1] += 25  # meadows rather than mud: no body is green
+    light[1] += 25  # a green tint: no body is green
     coarse, fine = _noise(rng, size, 3), _noise(rng, size, 12)
     blend = (0.7 * coarse + 0.3 * fine)[..., None]
     canvas: Floats = dark * (1 - blend) + light * blend
@@ -147,7 +147,7 @@ def _background(rng: Generator, size: int) -> Floats:
 
 
 def _poses(rng: Generator, size: int, wanted: int) -> list[_Pose]:
-    """Place objects so that none hides most of another; the first always finds a place."""
+    """Choose poses of objects that do not overlap; the first attempt always succeeds."""
     poses: list[_Pose] = []
     scale = (0.30, 0.23, 0.19)[wanted - 1]
     for _ in range(60):
@@ -163,8 +163,7 @@ def _poses(rng: Generator, size: int, wanted: int) -> list[_Pose]:
 
 
 def _pose(rng: Generator, size: int, long: float) -> _Pose:
-    # A rational point of the circle instead of sine and cosine, whose last bit differs
-    # between machines.
+    # A rational point on the circle: sine and cosine differ in the last bit between machines.
     t = float(rng.uniform(-1, 1))
     cosine, sine = (1 - t * t) / (1 + t * t), 2 * t / (1 + t * t)
     if rng.integers(2):
@@ -193,7 +192,7 @@ def _draw_object(
 
 
 def _stripes(rng: Generator, along: Floats, pose: _Pose, size: int) -> Floats:
-    """Brown and cream bands across the body."""
+    """Draw brown and cream bands across the body."""
     width = pose.long * float(rng.uniform(0.18, 0.28))
     phase = float(rng.uniform(0, 2))
     bands = np.floor(along / width + phase) % 2
@@ -203,7 +202,7 @@ def _stripes(rng: Generator, along: Floats, pose: _Pose, size: int) -> Floats:
 
 
 def _speckles(rng: Generator, along: Floats, pose: _Pose, size: int) -> Floats:
-    """Slate with pale dots."""
+    """Draw pale dots on slate."""
     del along, pose
     slate, pale = rng.integers((60, 75, 105), (90, 105, 145)), rng.integers(170, 215, 3)
     dots = _noise(rng, size, 24) > 0.62
@@ -219,7 +218,7 @@ def _within(
 
 
 def _noise(rng: Generator, size: int, cells: int) -> Floats:
-    """Value noise: random values on a coarse grid, bilinear between them; in [0, 1)."""
+    """Compute value noise in [0, 1): bilinear interpolation of random values on a coarse grid."""
     grid = rng.random((cells + 2, cells + 2))
     place = np.arange(size) * (cells / size)
     low = np.floor(place).astype(np.int64)

@@ -1,4 +1,4 @@
-"""Assembles the devkit of PASCAL VOC 2012, with SBD's masks, of the published archives."""
+"""Assembly of the PASCAL VOC 2012 devkit, with SBD's masks, from the published archives."""
 
 import gzip
 import logging
@@ -19,7 +19,7 @@ from pipeline.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
 
-#: Where the data are inside the archives.
+#: Folders of the data inside the archives.
 VOC_ROOT, SBD_ROOT = Path("VOCdevkit/VOC2012"), Path("benchmark_RELEASE/dataset")
 VOC_FILES = re.compile(
     rf"{VOC_ROOT}/(JPEGImages/[\w-]+\.jpg|Annotations/[\w-]+\.xml|SegmentationClass/[\w-]+\.png"
@@ -28,19 +28,19 @@ VOC_FILES = re.compile(
 )
 SBD_FILES = re.compile(rf"{SBD_ROOT}/(cls/[\w-]+\.mat|(train|val)\.txt)", re.ASCII)
 LISTS = Path("ImageSets/Segmentation")
-#: Images of train_aug of the published archives.
+#: Number of images of train_aug in the published archives.
 TRAIN_AUG = 10582
-#: Bytes that file systems give out at a time.
+#: Block size of file systems in bytes.
 BLOCK = 4096
 
 
 def assemble_devkit(voc: Path, sbd: Path | None, folder: Path, *, workers: int = 1) -> None:
-    """Make a VOC 2012 devkit folder, which appears whole or not at all.
+    """Create a VOC 2012 devkit folder; it appears complete or not at all.
 
-    It has ``JPEGImages``, ``Annotations``, ``SegmentationClass`` and the segmentation lists.
-    With SBD it has ``train_aug.txt`` too, the images of SBD and of VOC's train split that are
-    not in VOC's val split, and ``SegmentationClassAug``, the masks of train_aug and of val:
-    VOC's where VOC has one, else SBD's.
+    The folder has ``JPEGImages``, ``Annotations``, ``SegmentationClass`` and the segmentation
+    lists. With SBD it also has ``train_aug.txt`` (images of SBD and of VOC's train split that
+    are not in VOC's val split) and ``SegmentationClassAug`` (masks of train_aug and val: VOC's
+    mask if there is one, otherwise SBD's).
 
     Parameters
     ----------
@@ -49,17 +49,17 @@ def assemble_devkit(voc: Path, sbd: Path | None, folder: Path, *, workers: int =
     sbd : Path or None
         ``benchmark.tgz``.
     folder : Path
-        Output: what is to become ``VOCdevkit/VOC2012``.
+        Output: the folder ``VOCdevkit/VOC2012``.
     workers : int
-        Processes that convert masks.
+        Number of processes that convert masks.
 
     Raises
     ------
     UserError
-        If the folder has files, the disk has too little room, an archive is damaged,
-        incomplete or reaches outside itself, or a mask of SBD does not fit its photograph.
+        If the folder is not empty, the disk has too little free space, an archive is damaged,
+        incomplete or has paths outside itself, or a mask of SBD does not fit its image.
     OSError
-        If the disk fills up on the way.
+        If the disk becomes full.
     """
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: it has files, expected no such folder: delete it")
@@ -79,7 +79,7 @@ def assemble_devkit(voc: Path, sbd: Path | None, folder: Path, *, workers: int =
 
 
 def train_aug(sbd: Iterable[str], train: Iterable[str], val: Iterable[str]) -> list[str]:
-    """Give the ids of SBD and of VOC's train split that are not in VOC's val split, sorted."""
+    """Return the sorted ids of SBD and VOC's train split that are not in VOC's val split."""
     return sorted({*sbd, *train} - set(val))
 
 
@@ -104,11 +104,11 @@ def _augment(
         partial.write_text("".join(f"{image_id}\n" for image_id in ids), encoding="utf-8")
     logger.info("train_aug: %d images, %d of them with a mask of SBD", len(ids), len(further))
     if len(ids) != TRAIN_AUG:
-        logger.warning("train_aug has %d images, that of the literature %d", len(ids), TRAIN_AUG)
+        logger.warning("train_aug has %d images, expected %d as published", len(ids), TRAIN_AUG)
 
 
 def _read_ids(archive: Path, path: Path) -> list[str]:
-    """Read a list of ids, which name files."""
+    """Read a list of image ids and check that they are valid file names."""
     _check_present(archive, [path])
     ids = list(dict.fromkeys(path.read_text(encoding="utf-8", errors="replace").split()))
     for image_id in ids:
@@ -126,26 +126,26 @@ def _check_photographs(archive: Path, devkit: Path, ids: Iterable[str]) -> None:
 
 
 def _check_present(archive: Path, paths: Sequence[Path]) -> None:
-    # An archive that is cut off between two entries reads as a whole one.
+    # An archive that was cut off between two entries can be read without an error.
     missing = [path for path in paths if not path.is_file()]
     if missing:
         name = "/".join(missing[0].parts[-2:])
         raise UserError(
-            f"{archive}: it lacks {len(missing)} of {len(paths)} files, first {name}: cut off, or "
-            "not the published archive: delete it and run again"
+            f"{archive}: {len(missing)} of {len(paths)} files are missing, first {name}: it is "
+            "incomplete or not the published archive: delete it and run again"
         )
 
 
 @contextmanager
 def _beside(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder on the disk of another one."""
+    """Yield a temporary folder on the same disk as another folder."""
     stage = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(stage, ignore_errors=True)  # what a killed job has left
+    shutil.rmtree(stage, ignore_errors=True)  # left by a killed job
     stage.mkdir(parents=True)
     try:
         yield stage
     except OSError as error:
-        if error.filename is None:  # the error of a write lacks the path
+        if error.filename is None:  # errors of writing have no path
             error.filename = str(folder)
         raise
     finally:
@@ -153,7 +153,7 @@ def _beside(folder: Path) -> Iterator[Path]:
 
 
 def _unpack(archive: Path, wanted: re.Pattern[str], folder: Path) -> None:
-    """Extract the files of an archive whose whole name matches; nothing else is made."""
+    """Extract only the files of an archive whose full name matches."""
     if not hasattr(tarfile, "data_filter"):
         raise UserError(
             "this Python's tarfile has no filter for extraction, expected Python 3.11.4 or later"
@@ -164,23 +164,23 @@ def _unpack(archive: Path, wanted: re.Pattern[str], folder: Path) -> None:
             for member in _members(tar, archive, wanted, folder):
                 _check_member(archive, member, folder)
                 if wanted.fullmatch(member.name):
-                    # The filter's check of links has been outwitted (CVE-2025-4517): none is made.
+                    # The filter's check of links could be bypassed (CVE-2025-4517): no links.
                     if not member.isreg():
                         raise _refused(archive, member, "not a plain file")
-                    # Times may be NaN or infinite, which no file can have: none is restored.
+                    # Times may be NaN or infinite, which file systems reject: none is restored.
                     timeless = member.replace(mtime=None, deep=False)  # type: ignore[arg-type]
                     tar.extract(timeless, folder, filter="data")
     except (tarfile.ReadError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-        reason = str(error).partition(":\n")[0]  # then follows a line for every compression
+        reason = str(error).partition(":\n")[0]  # the rest has a line for every compression
         raise UserError(
-            f"{archive}: not a whole archive ({reason}): delete it and run again"
+            f"{archive}: not a complete archive ({reason}): delete it and run again"
         ) from error
 
 
 def _members(
     tar: tarfile.TarFile, archive: Path, wanted: re.Pattern[str], folder: Path
 ) -> Iterable[tarfile.TarInfo]:
-    """List the entries; those of a compressed archive only while it is read, which is slow."""
+    """Return the entries of an archive; lazily for compressed ones, which are slow to list."""
     if not isinstance(tar.fileobj, BufferedReader):
         return tar
     members = tar.getmembers()
@@ -195,7 +195,7 @@ def _members(
 
 
 def _check_member(archive: Path, member: tarfile.TarInfo, folder: Path) -> None:
-    """Refuse an archive with an entry that is dangerous, wanted or not."""
+    """Raise an error if an entry is dangerous, even if it is not extracted."""
     try:
         if member.name.startswith("/"):  # the filter would make it relative
             raise tarfile.AbsolutePathError(member)

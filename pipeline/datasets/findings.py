@@ -1,4 +1,4 @@
-"""What is worth checking in a data set: traps of weak supervision, named with their fix."""
+"""Findings: properties of a data set that harm weakly supervised training, with their fix."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,19 +11,20 @@ from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import Overview, elongation, joined_names, look_alikes
 from pipeline.io.files import damaged, replacing
 
-#: Train images of a class below which it is rare.
+#: A class with fewer train images than this is rare.
 RARE = 10
-#: Train images of the commonest class per image of the rarest above which they are imbalanced.
+#: Classes are imbalanced if the most frequent one has more than this many times the images of the
+#: rarest one.
 IMBALANCED = 50
-#: Share of the train images above which a class is everywhere.
+#: A class with more than this share of the train images is on nearly every image.
 EVERYWHERE = 0.95
-#: Share of the train images above which those without a label are too many.
+#: Maximum share of train images without a label.
 UNLABELED = 0.5
-#: Short side below which a picture is small, long side above which it is large, in pixels.
+#: Short side in pixels below which an image is small, and long side above which it is large.
 SMALL, LARGE = 64, 4096
-#: Long side over short side above which a picture is elongated.
+#: Images with a larger ratio of long side to short side are elongated.
 ELONGATED = 5
-#: Examples that a finding names.
+#: Maximum number of examples in a finding.
 NAMED = 5
 
 Twins = Sequence[Sequence[Record]]
@@ -31,7 +32,7 @@ Twins = Sequence[Sequence[Record]]
 
 @dataclass(frozen=True)
 class Finding:
-    """Something worth checking: what was got, why it matters, and how to mend it."""
+    """A possible problem: what was found, why it matters, and how to fix it."""
 
     name: str
     got: str
@@ -40,7 +41,7 @@ class Finding:
 
     def __str__(self) -> str:
         line = f"{self.name}: {self.got}. {self.why}. {self.fix}."
-        return " ".join(line.split())  # names from a table may hold line breaks
+        return " ".join(line.split())  # names from a table may contain line breaks
 
 
 def findings(
@@ -49,23 +50,23 @@ def findings(
     twins: Twins,
     dim: Sequence[tuple[Record, int]] = (),
 ) -> list[Finding]:
-    """List what is worth checking, at most one finding of each name.
+    """Return the findings about a data set, at most one of each name.
 
     Parameters
     ----------
     manifest : Manifest
     overview : Overview
-        Of that manifest.
+        Overview of the manifest.
     twins : sequence of sequence of Record
         Groups of records with identical files.
     dim : sequence of (Record, int)
-        Pictures of 16 bits that use little of the range, with their largest values.
+        16-bit images that use little of the value range, with their largest values.
     """
     return [
         *_of_twins(twins),
         *_of_names(manifest.classes),
         *_of_counts(manifest.classes, overview),
-        *_of_company(manifest.classes, overview),
+        *_of_cooccurrence(manifest.classes, overview),
         *_of_sizes(manifest.records),
         *of_depth(dim, len(manifest.records)),
     ]
@@ -73,26 +74,28 @@ def findings(
 
 def _of_twins(twins: Twins) -> Iterator[Finding]:
     leaks = [group for group in twins if len({record.split for record in group}) > 1]
-    torn = [group for group in twins if len({frozenset(record.labels) for record in group}) > 1]
+    conflicting = [group for group in twins if len({frozenset(r.labels) for r in group}) > 1]
     if leaks:
         yield Finding(
-            "same picture in train and val",
+            "same image in train and val",
             listed(_equals(group, key=lambda record: record.split) for group in leaks),
-            "Scores on val then reward memory",
+            "Scores on val then reward memorized images",
             "Keep one of each, or put all of them into one split",
         )
-    if torn:
+    if conflicting:
         yield Finding(
-            "same picture, other labels",
-            listed(_equals(group, key=lambda record: frozenset(record.labels)) for group in torn),
-            "At least one of the rows is wrong, and training is told both",
-            "Keep the picture once, with all that it shows",
+            "same image, different labels",
+            listed(
+                _equals(group, key=lambda record: frozenset(record.labels)) for group in conflicting
+            ),
+            "At least one of the rows is wrong, and the network is trained on both",
+            "Keep the image once, with the labels of all classes that it shows",
         )
-    if rest := [group for group in twins if group not in leaks and group not in torn]:
+    if rest := [group for group in twins if group not in leaks and group not in conflicting]:
         yield Finding(
-            "same picture twice",
+            "same image twice",
             listed(_equals(group, key=lambda record: record.id) for group in rest),
-            "It counts twice, in training or in the scores",
+            "The image counts twice, in training or in the scores",
             "Delete the copies and their rows",
         )
 
@@ -101,17 +104,19 @@ def _of_names(classes: Sequence[str]) -> Iterator[Finding]:
     joined = joined_names(classes)
     if joined:
         yield Finding(
-            "classes that read as several",
+            "class names that look like several names",
             listed(f"“{name}”" for name in joined),
-            "Labels that are not joined by “;” are one class, which is taught against its parts",
+            "Names that are not joined by “;” are one class, whose images count as negative "
+            "examples of the classes in its name",
             "If they are several labels, join them by “;” in the table",
         )
     if pairs := look_alikes([name for name in classes if name not in joined]):
         yield Finding(
             "similar class names",
             listed(f"“{one}” and “{other}”" for one, other in pairs),
-            "Where both mean one thing, each is taught not to be the other",
-            "If so, give them one spelling in the labels",
+            "If both names mean the same class, the images of each are negative examples of the "
+            "other",
+            "In that case, use one spelling in the labels",
         )
 
 
@@ -122,34 +127,34 @@ def _of_counts(classes: Sequence[str], overview: Overview) -> Iterator[Finding]:
         yield Finding(
             "classes without a train image",
             listed(never),
-            "Nothing is learned of them, and they are in no mask",
-            "Label train images with them, or take them out of the classes",
+            "Networks cannot learn them, so predictions never show them",
+            "Label train images with them, or remove them from the classes",
         )
     if few := {name: count for name, count in counted.items() if count < RARE}:
         yield Finding(
             f"classes with fewer than {RARE} train images",
             listed(f"{name} ({count})" for name, count in few.items()),
-            "So few teach the surroundings rather than the object",
-            "Add pictures of them, or merge them into a wider class",
+            "With so few images, a classifier may learn the surroundings instead of the object",
+            "Add images of them, or merge them into a broader class",
         )
     if unseen := [name for name, n in zip(classes, val, strict=True) if name in counted and not n]:
         yield Finding(
             "classes without a val image",
             listed(unseen),
-            "Nothing measures how well they are learned",
-            "Move some of their pictures to val, by a column split in the table of labels",
+            "The scores cannot show how well they are learned",
+            "Move some of their images to val, with a column `split` in the table of labels",
         )
     if counted and max(counted.values()) > IMBALANCED * min(counted.values()):
         most, least = max(counted, key=counted.__getitem__), min(counted, key=counted.__getitem__)
         yield Finding(
             "imbalanced classes",
             f"{most} has {counted[most]} train images, {least} {counted[least]}",
-            "The common class makes the loss, and the rare one is hardly ever predicted",
-            f"Add pictures of {least}, or leave out some of {most} alone",
+            "The frequent class dominates the loss, and the rare class is hardly ever predicted",
+            f"Add images of {least}, or remove some images that show only {most}",
         )
 
 
-def _of_company(classes: Sequence[str], overview: Overview) -> Iterator[Finding]:
+def _of_cooccurrence(classes: Sequence[str], overview: Overview) -> Iterator[Finding]:
     images, counts = overview.images["train"], overview.of_class["train"]
     everywhere = counts > EVERYWHERE * images
     if everywhere.any():
@@ -158,76 +163,76 @@ def _of_company(classes: Sequence[str], overview: Overview) -> Iterator[Finding]
             listed(
                 f"{classes[k]} ({counts[k]} of {images})" for k in everywhere.nonzero()[0].tolist()
             ),
-            "Without counter-examples a classifier is right without looking at the object",
-            "Add pictures without it; where they show no class at all, leave their labels empty",
+            "Without negative examples, a classifier can be right without using the object",
+            "Add images without the class; leave the labels of images without any class empty",
         )
     unlabeled = int(overview.with_labels["train"][0])
     if unlabeled > UNLABELED * images:
         yield Finding(
             "mostly images without a label",
             f"{unlabeled} of {images} train images",
-            "They say what is absent, never what a class looks like",
-            "See that no labels were lost; else leave most of these pictures out",
+            "Images without a label are negative examples only: they show no class",
+            "Check that no labels were lost; otherwise leave out most of these images",
         )
-    # A class that is everywhere is in everyone's company, and is named above.
+    # A class on nearly every image occurs with every other class, and is reported above.
     apart = overview.together * ~np.eye(len(classes), dtype=bool) * ~everywhere
     always = (apart == counts[:, None]) & (counts > 0)[:, None]
-    # Of two that are always together, once.
+    # Report two classes that always occur together once.
     pairs = [(a, b) for a, b in np.argwhere(always).tolist() if a < b or not always[b, a]]
     if pairs:
         yield Finding(
             "classes never seen without another",
             listed(f"{classes[a]} ({counts[a]}, always with {classes[b]})" for a, b in pairs),
-            "Image labels cannot tell which pixels are whose, so that maps cover both",
-            "Add pictures that show them without it, or merge the two",
+            "Image-level labels cannot separate the two, so class activation maps cover both",
+            "Add images that show the class without the other, or merge the two",
         )
 
 
 def _of_sizes(records: Sequence[Record]) -> Iterator[Finding]:
     if small := [record for record in records if min(record.width, record.height) < SMALL]:
         yield Finding(
-            f"pictures below {SMALL} pixels a side",
+            f"images with a side below {SMALL} pixels",
             _listed_sizes(sorted(small, key=lambda record: min(record.width, record.height))),
-            "A cell of a map is several pixels, so that little is left to localize in",
-            "Take larger originals, or leave them out",
+            "A cell of a class map covers many pixels, so their maps have very few cells",
+            "Use larger originals, or leave these images out",
         )
     if long := [record for record in records if elongation(record) > ELONGATED]:
         yield Finding(
-            f"pictures longer than {ELONGATED} : 1",
+            f"images more elongated than {ELONGATED} : 1",
             _listed_sizes(sorted(long, key=elongation, reverse=True)),
             "Square training crops of them are mostly padding",
-            "Cut them into squarer pieces and label each",
+            "Cut them into parts that are closer to squares, and label each part",
         )
     if large := [record for record in records if max(record.width, record.height) > LARGE]:
         yield Finding(
-            f"pictures above {LARGE} pixels a side",
+            f"images with a side above {LARGE} pixels",
             _listed_sizes(sorted(large, key=lambda record: -max(record.width, record.height))),
-            "Maps, random walk and CRF cost time and memory by the pixel",
-            "Set max_size of attributions, random_walks and prediction, or shrink the files",
+            "Class maps, random walks and the dense CRF need time and memory for every pixel",
+            "Set `max_size` of attributions, random_walks and prediction, or shrink the files",
         )
 
 
 def of_depth(dim: Sequence[tuple[Record, int]], images: int) -> Iterator[Finding]:
-    """Yield a finding if pictures of 16 bits a channel use little of the range.
+    """Yield a finding if images with 16 bits per channel use little of the value range.
 
     Parameters
     ----------
     dim : sequence of (Record, int)
-        Those pictures with their largest values.
+        These images with their largest values.
     images : int
-        Pictures in all.
+        Total number of images.
     """
     if dim:
         brightest = max(most for _, most in dim)
         bits = brightest.bit_length()
         examples = listed(f"{record.id} (largest value {most})" for record, most in dim)
         yield Finding(
-            "16-bit pictures that are almost black",
+            "16-bit images that are almost black",
             f"{len(dim)} of {images}: {examples}",
-            f"0 is read as black and 65535 as white in every file, so that {brightest} becomes "
+            f"In every file, 0 is read as black and 65535 as white, so {brightest} becomes "
             f"{brightest >> 8} of 255",
-            f"If they hold {bits} bits, multiply all values by {2 ** (16 - bits)}, in all files "
-            "alike, and save them again",
+            f"If the values have {bits} bits, multiply all values in all files by "
+            f"{2 ** (16 - bits)} and save the files again",
         )
 
 
@@ -236,14 +241,14 @@ def _listed_sizes(records: Sequence[Record]) -> str:
 
 
 def _equals(group: Sequence[Record], key: Callable[[Record], object]) -> str:
-    """Name the first record of a group and the first that differs from it."""
+    """Return the first record of a group and the first that differs from it, as text."""
     other = next(record for record in group if key(record) != key(group[0]))
-    words = (f"{r.id} ({r.split}: {', '.join(r.labels) or 'no label'})" for r in (group[0], other))
-    return " = ".join(words) + (f" and {len(group) - 2} more" if len(group) > 2 else "")
+    texts = (f"{r.id} ({r.split}: {', '.join(r.labels) or 'no label'})" for r in (group[0], other))
+    return " = ".join(texts) + (f" and {len(group) - 2} more" if len(group) > 2 else "")
 
 
 def listed(items: Iterable[str]) -> str:
-    """Name the first few items, and count the others."""
+    """Join the first few items, and count the others."""
     names = list(items)
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more

@@ -1,4 +1,4 @@
-"""The user's own data: a folder of photographs and a table of their labels."""
+"""Reader of the user's own data: a folder of images and a table of their labels."""
 
 import hashlib
 import os
@@ -20,15 +20,16 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
     Parameters
     ----------
     dataset : mapping
-        Keys ``images``, ``labels``, ``masks``, ``classes``, ``val_fraction`` and, where they
-        are given, ``boxes`` (a table of true boxes) and ``mask_values``.
+        Keys ``images``, ``image_labels``, ``masks``, ``classes``, ``val_fraction`` and,
+        optionally, ``boxes`` (a table of true boxes) and ``mask_values``.
     seed : int
-        Seed of the split, where the table has none.
+        Seed of the split, if the table has none.
 
     Returns
     -------
     Source
-        The id of an image is its path below the folder without the extension, "/" as "__".
+        The id of an image is its path below the folder without the extension, with "/" replaced
+        by "__".
     """
     root = Path(dataset["images"])
     masks = Path(dataset["masks"]) if dataset["masks"] else None
@@ -73,20 +74,21 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
 
 
 def image_id(stem: str) -> str:
-    """Give the id of an image from its path below the folder, without extension."""
+    """Return the id of an image from its path below the folder, without extension."""
     return stem.replace("/", "__")
 
 
 def find_images(root: Path, source: Source) -> dict[str, Path]:
-    """Give the images below a folder by their path without extension, sorted.
+    """Return the images below a folder by path without extension, sorted.
 
     Parameters
     ----------
     root : Path
-        Sub-folders are searched, links to folders too; files of :data:`IMAGE_SUFFIXES` count.
+        Folder to search, with its sub-folders and links to folders, for files with one of the
+        :data:`IMAGE_SUFFIXES`.
     source : Source
-        Its problems grow by a line for every image that shares its name with another and every
-        folder that cannot be searched; what was skipped is added to it.
+        Receives a problem for every image that has the name of another one and for every folder
+        that cannot be searched, and the skipped entries.
     """
     found = files_below(root, IMAGE_SUFFIXES)
     source.problems += found.problems
@@ -103,9 +105,9 @@ def find_images(root: Path, source: Source) -> dict[str, Path]:
 
 
 def hold_out(ids: Sequence[str], seed: int, fraction: float) -> set[str]:
-    """Choose which ids are held out: those of the lowest seeded hash.
+    """Select the ids to hold out: those with the lowest seeded hash.
 
-    The choice depends on the set of ids alone, not on their order, and adding an image
+    The selection depends on the set of ids only, not on their order, and adding an image
     moves few others.
 
     Parameters
@@ -113,7 +115,7 @@ def hold_out(ids: Sequence[str], seed: int, fraction: float) -> set[str]:
     ids : sequence of str
     seed : int
     fraction : float
-        Share in (0, 1); rounded, at least one id, and at least one id is left.
+        Share in (0, 1), rounded; at least one id is held out and at least one is kept.
     """
     count = min(max(1, round(len(ids) * fraction)), len(ids) - 1)
     ranked = sorted(
@@ -124,7 +126,7 @@ def hold_out(ids: Sequence[str], seed: int, fraction: float) -> set[str]:
 
 
 def _names(files: Mapping[str, Path]) -> dict[str, str]:
-    """Give the stem of an image by what a table may call it, with or without extension."""
+    """Return image stems by the names that a table may use, with or without extension."""
     by_name = {stem: stem for stem in files}
     return by_name | {f"{stem}{file.suffix}": stem for stem, file in files.items()}
 
@@ -137,7 +139,7 @@ def _match(
     root: Path,
     problems: list[str],
 ) -> dict[str, str]:
-    """Pair image stems with the rows that name them."""
+    """Match image stems with the rows that name them."""
     lowered = {stem.rpartition("/")[2].lower(): file for stem, file in files.items()}
     rows: dict[str, str] = {}
     for image in table.labels:
@@ -154,7 +156,7 @@ def _match(
 
 
 def _hint(image: str, root: Path, lowered: Mapping[str, Path]) -> str:
-    """Say why a table's name is no image's: of another kind, spelt in another way, or not there."""
+    """Return why a row matches no image: another kind of file, another spelling, or missing."""
     near = lowered.get(Path(image).stem.lower())
     if near is not None:
         return f", expected a name below {root}: did you mean {near.relative_to(root).as_posix()}?"
@@ -162,11 +164,11 @@ def _hint(image: str, root: Path, lowered: Mapping[str, Path]) -> str:
     if not os.path.lexists(root / image) or ".." in parts or Path(image).is_absolute():
         return f", expected a file of that name below {root}"
     if any(map(is_litter, parts)):
-        return ": hidden files and what systems leave in folders are not read: rename it"
+        return ": hidden files and system files are not read: rename it"
     if problem := file_problem(root / image, "image"):
         return f": {problem}"
     if Path(image).suffix.lower() not in IMAGE_SUFFIXES:
-        return f": files of that kind are not read, expected {', '.join(sorted(IMAGE_SUFFIXES))}"
+        return f": files of this kind are not read, expected {', '.join(sorted(IMAGE_SUFFIXES))}"
     return f", expected a file of that name below {root}"
 
 

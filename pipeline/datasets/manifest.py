@@ -1,7 +1,7 @@
-"""What a data set is to every stage: a manifest of labeled images and, apart from it, the truth.
+"""The manifest: a data set's labeled images, with the ground truth in separate files.
 
-Training stages are given the manifest and the class names only. The lists of masks and of
-boxes are files of their own, so that a look at the workflow's inputs shows who may see them.
+Training stages receive only the manifest and the class names. The lists of masks and of boxes are
+separate files, so the inputs of each rule show whether it can see ground truth.
 """
 
 import csv
@@ -33,7 +33,7 @@ class Record:
     id : str
         Name of the image in every later file.
     image : Path
-        The photograph.
+        The image file.
     width, height : int
         Size in pixels, upright (after EXIF orientation).
     split : str
@@ -41,7 +41,7 @@ class Record:
     labels : tuple of str
         Class names; empty for an image without foreground.
     digest : str
-        Of the photograph's bytes, so that the manifest changes where one is replaced in place.
+        Digest of the file's bytes, so the manifest changes if a file is replaced in place.
     """
 
     id: str
@@ -81,20 +81,20 @@ class Manifest:
     records: tuple[Record, ...]
 
     def of_split(self, split: str) -> list[Record]:
-        """Give the records of one split, in the manifest's order."""
+        """Return the records of one split, in the manifest's order."""
         return [record for record in self.records if record.split == split]
 
     def of_shard(self, split: str, shard: int, shards: int) -> list[Record]:
-        """Give every ``shards``-th record of a split, from number ``shard`` on."""
+        """Return every ``shards``-th record of a split, starting at number ``shard``."""
         return self.of_split(split)[shard::shards]
 
     def class_numbers(self, record: Record) -> NDArray[np.int64]:
-        """Give a record's labels as ascending class numbers from 1, shape (K,)."""
+        """Return a record's labels as ascending class numbers from 1, shape (K,)."""
         numbers = sorted(self.classes.index(name) + 1 for name in record.labels)
         return np.array(numbers, dtype=np.int64)
 
     def targets(self, records: Sequence[Record]) -> NDArray[np.float32]:
-        """Give the labels as a 0/1 matrix of shape (N, classes)."""
+        """Return the labels as a 0/1 matrix of shape (N, classes)."""
         matrix = np.zeros((len(records), len(self.classes)), dtype=np.float32)
         for row, record in zip(matrix, records, strict=True):
             row[self.class_numbers(record) - 1] = 1
@@ -102,7 +102,7 @@ class Manifest:
 
 
 def evenly_spaced(records: Sequence[Record], count: int) -> list[Record]:
-    """Take at most ``count`` records, evenly spaced."""
+    """Select at most ``count`` evenly spaced records."""
     count = min(count, len(records))
     return [records[index * len(records) // count] for index in range(count)]
 
@@ -115,24 +115,24 @@ def files_by_id(
     Parameters
     ----------
     ids : sequence of str
-        The images, in the order of the result.
+        Image ids, in the order of the result.
     folders : sequence of Path
-        All shards.
+        Folders of all shards.
     suffix : str, default ".png"
-        That of label images.
+        Suffix of the files; the default is that of label images.
 
     Raises
     ------
     UserError
-        If an image has none.
+        If an image has no file.
     """
     found = {path.name: path for folder in folders for path in folder.glob(f"*{suffix}")}
-    lacking = [image_id for image_id in ids if f"{image_id}{suffix}" not in found]
-    if lacking:
+    missing = [image_id for image_id in ids if f"{image_id}{suffix}" not in found]
+    if missing:
         raise UserError(
-            f"{len(lacking)} of {len(ids)} images have no label in "
-            f"{', '.join(map(str, folders)) or 'no folder'}, first {lacking[0]}{suffix}: "
-            "delete what is not whole and run again"
+            f"{len(missing)} of {len(ids)} images have no label in "
+            f"{', '.join(map(str, folders)) or 'no folder'}, first {missing[0]}{suffix}: "
+            "delete incomplete folders and run again"
         )
     return {image_id: found[f"{image_id}{suffix}"] for image_id in ids}
 
@@ -155,12 +155,12 @@ def write_classes(path: Path, classes: Sequence[str]) -> None:
 
 
 def read_manifest(manifest: Path, classes: Path) -> Manifest:
-    """Read what :func:`write_manifest` and :func:`write_classes` wrote.
+    """Read the files that :func:`write_manifest` and :func:`write_classes` wrote.
 
     Raises
     ------
     UserError
-        If a file is damaged, or has other columns.
+        If a file is damaged or has other columns.
     """
     rows = read_table(manifest, COLUMNS)
     try:
@@ -171,7 +171,7 @@ def read_manifest(manifest: Path, classes: Path) -> Manifest:
 
 
 def read_classes(path: Path) -> tuple[str, ...]:
-    """Read what :func:`write_classes` wrote.
+    """Read the class names that :func:`write_classes` wrote.
 
     Raises
     ------
@@ -196,7 +196,7 @@ def write_masks(
     masks : mapping of str to Path
         Mask by image id.
     values : mapping of int to int, optional
-        Label value by stored value, written as ``255=1 0=0`` into every row; empty where the
+        Label value by stored value, written as ``255=1 0=0`` into every row. Empty if the
         stored values are the label values.
     """
     meaning = " ".join(f"{value}={number}" for value, number in (values or {}).items())
@@ -205,12 +205,12 @@ def write_masks(
 
 
 def read_masks(path: Path) -> dict[str, Mask]:
-    """Read what :func:`write_masks` wrote. For scoring and the report only.
+    """Read the masks that :func:`write_masks` listed. For scoring and the report only.
 
     Raises
     ------
     UserError
-        If the file is damaged, or has other columns.
+        If the file is damaged or has other columns.
     """
     try:
         return {
@@ -239,7 +239,7 @@ def write_boxes(path: Path, boxes: Mapping[str, Sequence[Box]]) -> None:
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:
-    """Read what :func:`write_boxes` wrote. For scoring only."""
+    """Read the boxes that :func:`write_boxes` wrote. For scoring only."""
     boxes: dict[str, list[Box]] = {}
     try:
         for row in read_table(path, ("id", *BOX_COLUMNS)):

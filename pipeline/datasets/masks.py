@@ -1,4 +1,4 @@
-"""Ground-truth masks: where they are, and what the values in them mean."""
+"""Ground-truth masks: their files and the meaning of their values."""
 
 import os
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from pipeline.io.arrays import BACKGROUND, IGNORE, read_label
 from pipeline.io.user_files import files_below
 
 SUFFIX = ".png"
-#: Suffixes of pictures that may be meant as masks, though they are not read as such.
+#: Suffixes of files that users may intend as masks but that are not read.
 OTHER_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".npy", ".tif", ".tiff", ".webp"})
-#: What a value may mean besides a class.
+#: Meanings of a value other than a class.
 BACKGROUND_NAME, IGNORE_NAME = "background", "ignore"
 
 
@@ -28,7 +28,7 @@ class Mask:
     path : Path
         The user's file.
     values : mapping of int to int, optional
-        Label value (0 background, k class, 255 ignore) by stored value; None where the stored
+        Label value (0 background, k class, 255 ignore) by stored value. None if the stored
         values are the label values.
     """
 
@@ -46,14 +46,14 @@ class Mask:
         Raises
         ------
         UserError
-            If the file cannot be decoded, or holds a value without a meaning.
+            If the file cannot be decoded, or has a value without a meaning.
         """
         stored = read_label(self.path)
         if self.values is None:
             return stored
-        lacking = sorted(set(np.unique(stored).tolist()) - self.values.keys())
-        if lacking:
-            raise UserError(f"{self.path}: {unnamed(lacking, self.values)}")
+        unknown = sorted(set(np.unique(stored).tolist()) - self.values.keys())
+        if unknown:
+            raise UserError(f"{self.path}: {unnamed(unknown, self.values)}")
         table = np.zeros(256, np.uint8)
         for value, number in self.values.items():
             table[value] = number
@@ -61,7 +61,7 @@ class Mask:
 
 
 def unnamed(values: list[int], known: Mapping[int, int]) -> str:
-    """Word the problem of values that ``mask_values`` does not name."""
+    """Return the error text for values that ``mask_values`` does not name."""
     expected = ", ".join(map(str, sorted(known)))
     return f"mask has the values {values}, expected those of `mask_values`, 0 and 255: {expected}"
 
@@ -69,7 +69,7 @@ def unnamed(values: list[int], known: Mapping[int, int]) -> str:
 def read_mask_values(
     given: Mapping[str, str] | None, classes: tuple[str, ...], problems: list[str]
 ) -> dict[int, int] | None:
-    """Return what stored values mean, as the configuration's ``mask_values`` says.
+    """Return the meaning of stored values according to the configuration's ``mask_values``.
 
     Parameters
     ----------
@@ -78,21 +78,21 @@ def read_mask_values(
     classes : tuple of str
         Class number k is ``classes[k - 1]``.
     problems : list of str
-        Grows by a line for every name that is unknown or ambiguous.
+        Receives a line for every name that is unknown or ambiguous.
 
     Returns
     -------
     dict of int to int, or None
-        Label value by stored value. 0 is the background and 255 ignored unless they are given.
-        None without the setting.
+        Label value by stored value. 0 is the background and 255 is ignored unless the setting
+        says otherwise. None without the setting.
     """
     if not given:
         return None
     numbers = {name: number for number, name in enumerate(classes, start=1)}
     if IGNORE_NAME in numbers and IGNORE_NAME in given.values():
         problems.append(
-            f"mask_values: {IGNORE_NAME!r} is a class and the word for ignored pixels, expected "
-            "another name of the class"
+            f"mask_values: {IGNORE_NAME!r} is a class and the name for ignored pixels, expected "
+            "another name for the class"
         )
     numbers |= {BACKGROUND_NAME: BACKGROUND, IGNORE_NAME: IGNORE}
     values = {BACKGROUND: BACKGROUND, IGNORE: IGNORE}
@@ -108,12 +108,12 @@ def read_mask_values(
 
 
 def find_masks(folder: Path) -> dict[str, list[Path]]:
-    """Find the pictures below a folder that may be masks, in any case of their suffix.
+    """Find the files below a folder that may be masks; the case of the suffix does not matter.
 
     Returns
     -------
     dict of str to list of Path
-        By path below the folder without the suffix; PNG files and :data:`OTHER_SUFFIXES`.
+        PNG files and files with :data:`OTHER_SUFFIXES`, by path below the folder without suffix.
     """
     found: dict[str, list[Path]] = {}
     for path in files_below(folder, {SUFFIX, *OTHER_SUFFIXES}).files:
@@ -125,9 +125,9 @@ def find_masks(folder: Path) -> dict[str, list[Path]]:
 def mask_of(
     stem: str, folder: Path | None, found: Mapping[str, list[Path]], problems: list[str]
 ) -> Path | None:
-    """Return the mask of an image, and add a problem where its file cannot be meant as one.
+    """Return the mask of an image; add a problem if it is ambiguous or not a PNG file.
 
-    What stands in a mask's place without being a file is returned too: its reader refuses it.
+    A path in the mask's place that is not a file is returned as well: its reader refuses it.
     """
     files = found.get(stem, [])
     masks = [path for path in files if path.suffix.lower() == SUFFIX]
@@ -136,7 +136,7 @@ def mask_of(
         problems.append(f"{masks[0].parent}: {names} are masks of one image, expected one of them")
     elif files and not masks:
         problems.append(
-            f"{files[0]}: a mask of this kind is not read, expected {files[0].stem}{SUFFIX}: "
+            f"{files[0]}: masks of this kind are not read, expected {files[0].stem}{SUFFIX}: "
             "convert it without loss to a PNG of class numbers"
         )
     if not files and folder is not None and os.path.lexists(folder / f"{stem}{SUFFIX}"):

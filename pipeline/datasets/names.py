@@ -1,25 +1,25 @@
-"""Names that images and classes may have, since they go into file names, lists and pages."""
+"""Checks of the names of images and classes, which appear in file names, lists and pages."""
 
 import os
 from pathlib import Path
 
 from pipeline.errors import CONTROL
 
-#: Bytes of a file name, and of a path, on Linux.
+#: Maximum number of bytes of a file name, and of a path, on Linux.
 MOST_BYTES, MOST_PATH_BYTES = 255, 4095
-#: The longest name that a stage makes of an id: soft labels while they are written.
+#: The longest file name that a stage derives from an id: soft labels while they are written.
 LONGEST_NAME = ".{}.safetensors.partial"
-#: Bytes of an id.
+#: Maximum number of bytes of an id.
 MOST_ID_BYTES = MOST_BYTES - len(LONGEST_NAME.format(""))
-#: Characters of a class name: it stands in legends and tables.
+#: Maximum number of characters of a class name, for legends and tables.
 MOST_CLASS_CHARACTERS = 200
 
 
 def text_problem(name: str) -> str | None:
-    """Return why a name is no plain text, in words; None where it is.
+    """Return an error text if a name is not plain text, otherwise None.
 
-    Names with control characters would shift the lines of lists, and be obeyed by terminals;
-    those that override the direction of text read as others.
+    Control characters would break lines of lists and control terminals. Characters that override
+    the direction of text make names look like other names.
     """
     if any("\udc80" <= character <= "\udcff" for character in name):
         return "its bytes are not UTF-8, expected a name in UTF-8: rename it"
@@ -30,24 +30,24 @@ def text_problem(name: str) -> str | None:
 
 
 def image_problem(image_id: str, path: Path) -> str | None:
-    """Return why an image cannot have its id or its path, in words; None where it can."""
+    """Return an error text if an image's id or path is invalid, otherwise None."""
     if problem := text_problem(image_id):
         return problem
     length = len(os.fsencode(image_id))
     if length > MOST_ID_BYTES:
         return (
             f"its name (folders included, joined by __) has {length} bytes, expected at most "
-            f"{MOST_ID_BYTES}, since names of results are longer by "
-            f"{MOST_BYTES - MOST_ID_BYTES} and a file name has at most {MOST_BYTES}: shorten it"
+            f"{MOST_ID_BYTES}, since names of result files are "
+            f"{MOST_BYTES - MOST_ID_BYTES} bytes longer and the limit is {MOST_BYTES}: shorten it"
         )
     whole = len(os.fsencode(path.absolute()))
     if whole > MOST_PATH_BYTES:
-        return f"its whole path has {whole} bytes, expected at most {MOST_PATH_BYTES}: shorten it"
+        return f"its full path has {whole} bytes, expected at most {MOST_PATH_BYTES}: shorten it"
     return None
 
 
 def class_problem(name: str) -> str | None:
-    """Return why a class cannot have a name, in words; None where it can."""
+    """Return an error text if a class name is invalid, otherwise None."""
     if len(name) > MOST_CLASS_CHARACTERS:
         return (
             f"its name has {len(name)} characters, expected at most {MOST_CLASS_CHARACTERS}: "

@@ -1,4 +1,4 @@
-"""EXIF orientation of photographs, and photographs that are used as they are stored."""
+"""EXIF orientation of photographs, and how to ignore it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,11 +13,11 @@ from pipeline.io.files import replacing
 from pipeline.io.images import PHOTOGRAPHS, UnreadableImageError, open_image, read_rgb
 from pipeline.runtime.parallel import map_images
 
-#: The orientation of a photograph that is stored upright.
+#: Orientation of a photograph that is stored upright.
 UPRIGHT = 1
 #: Orientations that exchange width and height.
 SIDEWAYS = frozenset({5, 6, 7, 8})
-#: What turns an upright picture back into the stored one, by orientation.
+#: Transposition from the upright image back to the stored one, by orientation.
 _INVERSE = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -30,12 +30,12 @@ _INVERSE = {
 
 
 def exif_orientation(path: Path) -> int:
-    """Return the EXIF orientation of an image file, 1 (upright) to 8; 1 where there is none."""
+    """Return the EXIF orientation of an image file, 1 (upright) to 8; 1 if it has none."""
     try:
         with open_image(path, PHOTOGRAPHS) as image:
             found = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
     except UnreadableImageError:
-        return UPRIGHT  # whoever decodes it says what is wrong with the file
+        return UPRIGHT  # the error is reported when the image is decoded
     return found if found in _INVERSE else UPRIGHT
 
 
@@ -45,9 +45,9 @@ def stored_pixels(path: Path) -> NDArray[np.uint8]:
     Returns
     -------
     (H, W, 3) uint8 array
-        What :func:`pipeline.io.images.read_rgb` returns, turned back.
+        The image that :func:`pipeline.io.images.read_rgb` returns, rotated back.
     """
-    # Turned back, since Pillow applies the orientation of some formats on its own.
+    # Rotate back instead of skipping the rotation: Pillow itself rotates images of some formats.
     upright = Image.fromarray(read_rgb(path))
     inverse = _INVERSE.get(exif_orientation(path))
     return np.asarray(upright if inverse is None else upright.transpose(inverse))
@@ -56,25 +56,26 @@ def stored_pixels(path: Path) -> NDArray[np.uint8]:
 def without_orientation(
     records: Sequence[Record], folder: Path, *, workers: int = 1
 ) -> list[Record]:
-    """Let all stages use photographs as they are stored: ``exif: ignore`` of a data set.
+    """Replace photographs with an EXIF orientation by files of their stored pixels.
 
-    A photograph that EXIF turns is written as ``ID.png`` with the stored pixels and without
-    EXIF, and its record names that file. So no later stage, no export and no other program that
-    reads the manifest needs to know of the setting. All other records stay as they are.
+    This implements ``exif: ignore`` of a data set. A photograph with an orientation is written as
+    ``ID.png`` with the stored pixels and without EXIF, and its record names that file. Later
+    stages, exports and other readers of the manifest need not know the setting. All other
+    records are unchanged.
 
     Parameters
     ----------
     records : sequence of Record
-        With the sizes of the upright photographs.
+        Records with the sizes of the upright photographs.
     folder : Path
-        Where the files are written.
+        Output folder of the files.
     workers : int
-        Processes.
+        Number of processes.
 
     Returns
     -------
     list of Record
-        In the given order.
+        Records in the given order.
     """
     work = _Rewriting(folder)
     return list(map_images(work, records, workers=workers, what="EXIF orientations removed"))

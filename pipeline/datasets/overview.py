@@ -1,4 +1,4 @@
-"""What a data set holds, in numbers: images, labels, classes together, sizes, equal files."""
+"""Statistics of a data set: images, labels, co-occurring classes, sizes, identical files."""
 
 import difflib
 import re
@@ -17,9 +17,9 @@ from pipeline.io.files import sha256_of
 from pipeline.io.images import deep_maximum
 from pipeline.runtime.parallel import map_images
 
-#: Similarity of two words (difflib's ratio) from which on one may be a slip of the other.
+#: Words with at least this similarity (difflib's ratio) may be misspellings of each other.
 NEAR = 0.8
-#: Largest value of a picture of 16 bits that uses a quarter of the range: 14 bits.
+#: Largest value of a 16-bit image that uses a quarter of the range (14 bits).
 DIM = 2**14 - 1
 
 
@@ -30,15 +30,16 @@ class Overview:
     Attributes
     ----------
     images : dict of str to int
-        Images by split.
+        Number of images by split.
     of_class : dict of str to (C,) int64 array
-        Images of each class by split.
+        Number of images of each class by split.
     with_labels : dict of str to (K + 1,) int64 array
-        By split, the number of images with 0, 1, ... K labels; K is the most of any image.
+        Number of images with 0, 1, ... K labels by split; K is the maximum over all images.
     together : (C, C) int64 array
-        Train images that show both classes: symmetric, with each class's own on the diagonal.
+        Number of train images that show both classes; symmetric. The diagonal counts all images
+        of a class.
     alone : (C,) int64 array
-        Train images that show the class and no other.
+        Number of train images that show the class and no other.
     """
 
     images: dict[str, int]
@@ -50,7 +51,7 @@ class Overview:
 
 @dataclass(frozen=True)
 class Range:
-    """Smallest, median and largest of a measure of pictures."""
+    """Minimum, median and maximum of a measure of images."""
 
     least: float
     median: float
@@ -59,7 +60,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of pictures: sides in pixels, area in megapixels, long side over short side.
+    """Sizes of images: sides in pixels, area in megapixels, long side over short side.
 
     ``smallest`` and ``largest`` are by area.
     """
@@ -78,7 +79,7 @@ def summarize(manifest: Manifest) -> Overview:
     shown = {split: manifest.targets(manifest.of_split(split)) for split in ("train", "val")}
     per_image = {split: matrix.sum(axis=1).astype(np.int64) for split, matrix in shown.items()}
     most = max(int(counts.max(initial=0)) for counts in per_image.values())
-    # In float64 the product is exact, and linear algebra's own instead of a loop over integers.
+    # The product is exact in float64, and BLAS is faster than the loop over integers.
     train = shown["train"].astype(np.float64)
     return Overview(
         images={split: len(matrix) for split, matrix in shown.items()},
@@ -93,12 +94,12 @@ def summarize(manifest: Manifest) -> Overview:
 
 
 def measure(records: Sequence[Record]) -> Sizes:
-    """Give the range of the pictures' sizes and name the extremes; of equals, the first.
+    """Compute the ranges of image sizes, and find the extremes (the first among ties).
 
     Parameters
     ----------
     records : sequence of Record
-        One or more.
+        At least one record.
     """
     areas = [record.width * record.height for record in records]
     shapes = [elongation(record) for record in records]
@@ -114,32 +115,31 @@ def measure(records: Sequence[Record]) -> Sizes:
 
 
 def elongation(record: Record) -> float:
-    """Give a picture's long side over its short side: 1 for a square."""
+    """Return the ratio of an image's long side to its short side: 1 for a square."""
     return max(record.width, record.height) / min(record.width, record.height)
 
 
-def pictures_of_classes(
+def examples_of_classes(
     manifest: Manifest, count: int, most: int
 ) -> tuple[dict[str, list[Record]], list[Record]]:
-    """Choose pictures that stand for each class, and for the images without a label.
+    """Select example images of each class, and of the images without a label.
 
-    They are evenly spaced over the train images; where those are too few, over the val
-    images besides.
+    Examples are evenly spaced over the train images. If there are too few, val images are added.
 
     Parameters
     ----------
     manifest : Manifest
     count : int
-        Pictures a class.
+        Images per class.
     most : int
-        Pictures in all; with many classes each has fewer, but at least one.
+        Maximum total number of images. With many classes, each has fewer, but at least one.
 
     Returns
     -------
     dict of str to list of Record
-        By class, in the classes' order.
+        Examples by class, in the order of classes.
     list of Record
-        Images without a label.
+        Examples without a label.
     """
     count = min(count, max(1, most // (len(manifest.classes) + 1)))
     groups: dict[str, dict[str, list[Record]]] = {
@@ -157,25 +157,25 @@ def pictures_of_classes(
 
 
 def identical_files(records: Sequence[Record], workers: int) -> list[tuple[Record, ...]]:
-    """Group the records whose files have the same bytes (by SHA-256).
+    """Return groups of records whose files have the same bytes (by SHA-256).
 
-    Only files of the same length are read.
+    Only files of equal length are read.
 
     Parameters
     ----------
     records : sequence of Record
     workers : int
-        Processes.
+        Number of processes.
 
     Returns
     -------
     list of tuple of Record
-        Groups of two or more, in the records' order.
+        Groups of two or more records, in the given order.
 
     Raises
     ------
     UserError
-        If a file is gone.
+        If a file does not exist.
     """
     lengths = [_length(record.image) for record in records]
     shared = Counter(lengths)
@@ -188,21 +188,21 @@ def identical_files(records: Sequence[Record], workers: int) -> list[tuple[Recor
     return [tuple(group) for group in groups.values() if len(group) > 1]
 
 
-def dim_pictures(records: Sequence[Record], workers: int) -> list[tuple[Record, int]]:
-    """Return the pictures of 16 bits a channel that use a quarter of the range or less.
+def dim_images(records: Sequence[Record], workers: int) -> list[tuple[Record, int]]:
+    """Return the images with 16 bits per channel that use a quarter of the range or less.
 
-    Only headers are read of pictures of 8 bits.
+    Of 8-bit images, only the headers are read.
 
     Parameters
     ----------
     records : sequence of Record
     workers : int
-        Processes.
+        Number of processes.
 
     Returns
     -------
     list of (Record, int)
-        With the largest value of each, in the records' order.
+        Records in the given order, each with its largest value.
 
     Raises
     ------
@@ -210,21 +210,21 @@ def dim_pictures(records: Sequence[Record], workers: int) -> list[tuple[Record, 
         If a file cannot be read.
     """
     paths = [record.image for record in records]
-    maxima = map_images(deep_maximum, paths, workers=workers, what="depths of pictures read")
+    maxima = map_images(deep_maximum, paths, workers=workers, what="bit depths of images read")
     pairs = zip(records, maxima, strict=True)
     return [(record, most) for record, most in pairs if most is not None and most <= DIM]
 
 
 def look_alikes(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Give the pairs of names that differ in spelling only: case, spaces, a plural, a slip."""
+    """Return pairs of names that differ only in spelling: case, spaces, plural, a typo."""
     return [(one, other) for one, other in combinations(names, 2) if _alike(one, other)]
 
 
 def joined_names(names: Sequence[str]) -> list[str]:
-    """Give the names that read as several: labels that something else than ";" joins.
+    """Return the names that look like several labels joined by something other than ";".
 
-    A comma or a bar is enough; what stands apart by a space, a slash, "&" or "+" has to be made
-    of other names.
+    These are names with a comma or a bar, and names that consist of other names joined by a
+    space, a slash, "&" or "+".
     """
     known = set(names)
     apart = {name: [part for part in re.split(r"[\s/&+]+", name) if part] for name in names}
@@ -236,13 +236,13 @@ def joined_names(names: Sequence[str]) -> list[str]:
 
 
 def _alike(one: str, other: str) -> bool:
-    # Names with other numbers ("type 1", "type 2", WordNet's "n02085620") differ on purpose.
+    # Names with different numbers ("type 1", "type 2", WordNet's "n02085620") differ on purpose.
     if re.findall(r"\d+", one) != re.findall(r"\d+", other):
         return False
     left, right = _words(one), _words(other)
     if len(left) != len(right):
         left, right = ["".join(left)], ["".join(right)]
-    # Word by word, or "white-throated sparrow" and "white-crowned sparrow" would be near.
+    # Compare word by word: "white-throated sparrow" and "white-crowned sparrow" are not similar.
     return all(map(_same_word, left, right))
 
 
@@ -266,5 +266,5 @@ def _length(path: Path) -> int:
         return path.stat().st_size
     except FileNotFoundError as error:
         raise UserError(
-            f"{path}: no such image, though the manifest names it: run prepare_dataset again"
+            f"{path}: no such image, but the manifest lists it: run prepare_dataset again"
         ) from error

@@ -1,4 +1,4 @@
-"""Readers of the data sets' layouts."""
+"""Readers of all kinds of data sets."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from pipeline.datasets.folder import read_folder
 from pipeline.datasets.source import Source
 from pipeline.datasets.voc import read_voc
 
-#: Readers by the ``kind`` of data set; each takes the section and the seed.
+#: Readers by ``kind`` of data set; each takes the configuration section and the seed.
 READERS: dict[str, Callable[[Mapping[str, Any], int], Source]] = {
     "folder": read_folder,
     "voc": lambda dataset, _seed: read_voc(dataset),
@@ -17,18 +17,18 @@ READERS: dict[str, Callable[[Mapping[str, Any], int], Source]] = {
 
 
 def read_dataset(dataset: Mapping[str, Any], seed: int) -> Source:
-    """Read what the configuration's section ``dataset`` describes, without a look at pixels.
+    """Read the data set of the configuration's section ``dataset``, without decoding images.
 
     Parameters
     ----------
     dataset : mapping
         The section; its ``kind`` is a key of :data:`READERS`.
     seed : int
-        Seed of a split that the data set does not give.
+        Seed of the split, if the data set has none.
 
     Raises
     ------
     UserError
-        If a list or a table cannot be read at all.
+        If a list or a table cannot be read.
     """
     return READERS[dataset["kind"]](dataset, seed)

@@ -1,4 +1,4 @@
-"""What a reader of a data set returns: records to be checked, and the problems it met."""
+"""The result of a data set reader: images to be checked, and the problems found so far."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -10,30 +10,30 @@ from pipeline.datasets.names import class_problem
 from pipeline.errors import did_you_mean, shortened
 from pipeline.io.arrays import BACKGROUND, IGNORE
 
-#: The label images' values that are left by background and ignored pixels.
+#: Number of label values, without those of background and ignored pixels.
 MOST_CLASSES = IGNORE - BACKGROUND - 1
-#: Characters of a name, and number of names, that a message quotes.
+#: Maximum number of characters of a name, and of names, in a message.
 SHOWN, LISTED = 80, 20
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One image as the data set's files describe it, before any look at its pixels.
+    """One image as the data set's files describe it, before it is decoded.
 
     Attributes
     ----------
     id : str
         Name of the image in every later file.
     image : Path
-        The photograph.
+        The image file.
     split : str
         ``"train"`` or ``"val"``.
     labels : tuple of str
         Class names.
     mask : Path or None
-        The ground truth, where there is one.
+        The ground-truth mask, if there is one.
     boxes : tuple of Box
-        True boxes of objects, where they are known.
+        True boxes of objects, if they are known.
     """
 
     id: str
@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass
 class Source:
-    """A data set as read, with everything that is wrong with it so far.
+    """A data set as read, with the problems found so far.
 
     Attributes
     ----------
@@ -55,17 +55,17 @@ class Source:
     candidates : list of Candidate
         The images.
     problems : list of str
-        What is wrong, a line each.
+        One line per problem.
     unused_masks : tuple of Path
-        Masks of a folder of the user's that are no image's.
+        Masks in the user's folder that belong to no image.
     skipped : tuple of Path
-        Litter among the photographs that was not read.
+        Hidden and system files in the image folder, which are not read.
     mask_values : dict of int to int, or None
-        Label value (0 background, k class, 255 ignore) by the value in a mask; None where these
-        are the same.
+        Label value (0 background, k class, 255 ignore) by the value in a mask; None if they are
+        the same.
     unusable_boxes : list of str or None
-        What is wrong with boxes that the data set has beside its labels, a line each; their
-        images count as images without boxes. None where wrong boxes are problems.
+        One line per invalid box of the annotations; their images count as images without boxes.
+        None if invalid boxes are problems.
     """
 
     classes: tuple[str, ...] = ()
@@ -81,8 +81,8 @@ class Source:
         for name in self.classes:
             if SEPARATOR in name or name != name.strip() or not name:
                 self.problems.append(
-                    f"class {name!r}: a class name is got with {SEPARATOR!r} or outer spaces, or "
-                    "empty: expected a plain name"
+                    f"class {name!r}: the name is empty or has {SEPARATOR!r} or outer spaces, "
+                    "expected a plain name"
                 )
             elif problem := class_problem(name):
                 self.problems.append(f"class {shortened(name, SHOWN)!r}: {problem}")
@@ -90,20 +90,20 @@ class Source:
             self.problems.append(f"class {name!r} is listed twice, expected distinct names")
         for name in {name for name in self.classes if name.casefold() == "background"}:
             self.problems.append(
-                f"class {name!r}: the background has the value 0 and is no class of its own: leave "
-                "it out; a picture without any class has no label"
+                f"class {name!r}: the background has the value 0 and is not a class: leave it "
+                "out; images without any class have no label"
             )
         if len(self.classes) > MOST_CLASSES:
             self.problems.append(
                 f"there are {len(self.classes)} classes, expected at most {MOST_CLASSES}: label "
-                "images have one byte a pixel"
+                "images have one byte per pixel"
             )
         if not self.classes:
             self.problems.append("no class at all: expected labels that name at least one")
 
 
 def unknown_label(where: str, name: str, classes: Sequence[str]) -> str:
-    """Word the problem of a label that the classes lack, with its nearest neighbor."""
+    """Return the error text for a label that is not a class, with the nearest class name."""
     more = f" or {len(classes) - LISTED} more" if len(classes) > LISTED else ""
     expected = ", ".join(shortened(known, SHOWN) for known in classes[:LISTED]) + more
     hint = did_you_mean(name, classes)

@@ -13,11 +13,11 @@ from pipeline.errors import UserError, shortened
 from pipeline.io.user_files import read_user_text
 
 SPLITS = ("train", "val")
-#: What a column of labels is called by mistake, in small letters.
+#: Lower-case names that users give to the column of labels by mistake.
 MEANT = frozenset({"label", "labels", "class", "classes", "category", "categories", "tags"})
-#: No picture is as wide or high: what is beyond is no number of pixels.
+#: Larger numbers cannot be numbers of pixels.
 MOST_PIXELS = 1e9
-#: Columns of a table: one per class, and some of the user's own.
+#: Maximum number of columns of a table: one per class, and some other columns.
 MOST_COLUMNS = 1000
 
 
@@ -28,15 +28,15 @@ class LabelTable:
     Attributes
     ----------
     classes : tuple of str
-        The given classes; else the one-hot columns in order, or the sorted names.
+        The configured classes; otherwise the one-hot columns in order, or the sorted names.
     labels : dict of str to tuple of str
         Class names by the table's ``image`` cell.
     splits : dict of str to str
-        ``"train"`` or ``"val"`` by image, where the table has a ``split`` column.
+        ``"train"`` or ``"val"`` by image, if the table has a ``split`` column.
     one_hot : bool
         Whether the table has a column per class.
     problems : list of str
-        What is wrong with its rows.
+        One line per problem of its rows.
     """
 
     classes: tuple[str, ...]
@@ -54,12 +54,12 @@ def read_label_table(path: Path, classes: Sequence[str] | None = None) -> LabelT
     path : Path
         UTF-8, with or without a byte order mark; comma-separated.
     classes : sequence of str, optional
-        The class names in order; without it they are taken from the table.
+        The class names in order; by default they are taken from the table.
 
     Raises
     ------
     UserError
-        If the file cannot be read as such a table at all.
+        If the file is not such a table.
     """
     problems: list[str] = []
     expected = "image,labels or image,CLASS,CLASS,..."
@@ -72,7 +72,7 @@ def read_label_table(path: Path, classes: Sequence[str] | None = None) -> LabelT
     table = LabelTable(tuple(classes or ()), {}, {}, one_hot, problems)
     known = tuple(classes or (names if one_hot else ()))
     problems += [
-        f"{path}: its header has {name!r}, expected 'split' in small letters"
+        f"{path}: its header has {name!r}, expected 'split' in lower case"
         for name in names
         if name.lower() == "split"
     ]
@@ -87,7 +87,7 @@ def read_label_table(path: Path, classes: Sequence[str] | None = None) -> LabelT
             table.problems.append(f"{where}: no image is named, expected a file name")
             continue
         if image in table.labels:
-            table.problems.append(f"{where}: {image} has a row already, expected one an image")
+            table.problems.append(f"{where}: {image} has a row already, expected one per image")
             continue
         cells = _one_hot_labels if one_hot else _joined_labels
         table.labels[image] = cells(row, names, where, table.problems)
@@ -111,7 +111,7 @@ def read_box_table(
 ) -> dict[str, tuple[Box, ...]]:
     """Read a CSV file with the columns ``image,label,left,top,right,bottom`` in any order.
 
-    The edges are in pixels of the upright picture; a box of one pixel has
+    The edges are in pixels of the upright image; a box of one pixel has
     ``right - left == 1``. An image may have any number of rows.
 
     Parameters
@@ -119,20 +119,19 @@ def read_box_table(
     path : Path
         UTF-8, with or without a byte order mark; comma-separated.
     images : mapping of str to str
-        Key of the result by each name that a row may call the image by.
+        Key of the result by each name that a row may use for the image.
     source : Source
-        Its classes are those that a box may have; what is wrong with rows is added to its
-        problems.
+        Provides the valid classes, and receives the problems of rows.
 
     Returns
     -------
     dict of str to tuple of Box
-        An image without a row is left out.
+        Boxes by key; images without a row are left out.
 
     Raises
     ------
     UserError
-        If the file cannot be read as such a table at all.
+        If the file is not such a table.
     """
     columns = ("image", *BOX_COLUMNS)
     _, rows = _read_rows(path, "boxes", columns, ",".join(columns), source.problems)
@@ -156,7 +155,7 @@ def read_box_table(
 
 
 def read_pixels(where: str, cells: Mapping[str, str], problems: list[str]) -> list[float]:
-    """Read numbers of pixels by the names of their columns; none where any is no number."""
+    """Return the numbers of pixels in cells (by column name); an empty list if one is invalid."""
     numbers = []
     for name, cell in cells.items():
         try:
@@ -171,7 +170,7 @@ def read_pixels(where: str, cells: Mapping[str, str], problems: list[str]) -> li
 
 
 def box_between(where: str, label: str, edges: Sequence[float], problems: list[str]) -> Box | None:
-    """Make a box of its left, top, right and bottom edges; None where it has no area."""
+    """Return the box with the given left, top, right and bottom edges; None if it has no area."""
     left, top, right, bottom = edges
     if right > left and bottom > top:
         return Box(label, left, top, right, bottom)
@@ -185,10 +184,10 @@ def box_between(where: str, label: str, edges: Sequence[float], problems: list[s
 def _read_rows(
     path: Path, what: str, needed: Sequence[str], expected: str, problems: list[str]
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Give the named columns, and every row that is not empty with the number of its (last) line.
+    """Return the named columns, and every nonempty row with the number of its (last) line.
 
-    Spreadsheets write columns that have neither a name nor a cell. Cells without a name are a
-    problem: they may be labels that somebody meant to give.
+    Spreadsheets write columns that have neither a name nor a cell. Cells in a column without a
+    name are a problem: they may be intended as labels.
     """
     lines = _read_cells(path, what)
     header = lines[0][1] if lines else []
@@ -200,7 +199,7 @@ def _read_rows(
         raise UserError(f"{path}: its header is {found}, expected {expected}{hint}")
     if len(named) > MOST_COLUMNS:
         raise UserError(
-            f"{path}: its header names {len(named)} columns, expected at most {MOST_COLUMNS}: a "
+            f"{path}: its header has {len(named)} columns, expected at most {MOST_COLUMNS}: a "
             f"table may have a column per class, and there are at most {MOST_CLASSES} classes"
         )
     if len(set(named)) < len(named):
@@ -212,7 +211,7 @@ def _read_rows(
         if any(nameless):
             got = shortened(", ".join(cell for cell in nameless if cell), SHOWN)
             problems.append(
-                f"{path}, line {number}: {got} stands in a column without a name, expected "
+                f"{path}, line {number}: {got} is in a column without a name, expected "
                 f"{', '.join(named)}: several labels are joined by {SEPARATOR!r}"
             )
         if any(cells):
@@ -221,7 +220,7 @@ def _read_rows(
 
 
 def _read_cells(path: Path, what: str) -> list[tuple[int, list[str]]]:
-    """Give the stripped cells of every row with the number of its (last) line."""
+    """Return the stripped cells of every row with the number of its (last) line."""
     text = read_user_text(path, "table", f", expected a CSV table of {what}")
     try:
         reader = csv.reader(StringIO(text, newline=""))

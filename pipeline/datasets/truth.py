@@ -15,7 +15,7 @@ def true_boxes(
     known: Sequence[Box] | None,
     mask: NDArray[np.uint8] | None,
 ) -> dict[int, Boxes]:
-    """Give the true boxes of an image's labeled classes.
+    """Return the true boxes of an image's labeled classes.
 
     Parameters
     ----------
@@ -23,14 +23,14 @@ def true_boxes(
     classes : sequence of str
         Class number k is ``classes[k - 1]``.
     known : sequence of Box or None
-        The image's own boxes. Without any, the boxes are those around the connected
+        The boxes of the image in the data set. If None, boxes are drawn around the connected
         components of the mask.
     mask : (H, W) uint8 array or None
 
     Returns
     -------
     dict of int to (N, 4) float64 array
-        By class number; a class without a box is left out.
+        Boxes by class number; classes without a box are left out.
     """
     found: dict[int, Boxes] = {}
     for name in record.labels:

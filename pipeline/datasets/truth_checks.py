@@ -1,4 +1,4 @@
-"""What a look at the mask and at the boxes of one image finds."""
+"""Checks of the mask and the boxes of one image."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ from pipeline.io.images import MOST_PIXELS
 
 @dataclass(frozen=True)
 class Compared:
-    """What a look at the mask and the boxes of one image found.
+    """Result of the checks of one image's mask and boxes.
 
     Attributes
     ----------
     problems : tuple of str
-        What is wrong with them, a line each.
+        One line per problem.
     seen : Seen or None
-        What the mask holds; None where there is none, or its file is no mask of the image.
+        Contents of the mask; None if there is no mask or it cannot be a mask of the image.
     boxes : tuple of Box
-        Those that can be used.
+        Valid boxes.
     unusable : tuple of str
-        What is wrong with boxes that are left out, a line each.
+        One line per box that is left out.
     doubtful_orientation : int or None
-        EXIF orientation of the photograph, where the size of the mask does not tell whether it
-        was turned as well.
+        EXIF orientation of the photograph, if the size of the mask does not show whether the
+        mask was rotated too.
     """
 
     problems: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Compared:
 
 
 def compare(candidate: Candidate, record: Record, source: Source) -> Compared:
-    """Decode the mask of an image and compare it, and the boxes, with what is known of it."""
+    """Decode the mask of an image, and compare mask and boxes with the image's size and labels."""
     outside = tuple(_outside(candidate, record.width, record.height))
     strict = source.unusable_boxes is None
     problems = outside if strict else ()
@@ -63,7 +63,7 @@ def compare(candidate: Candidate, record: Record, source: Source) -> Compared:
 
 
 def orientation_findings(compared: Sequence[Compared]) -> Iterator[Finding]:
-    """Yield what is worth checking of masks of photographs that EXIF turns."""
+    """Yield a finding about masks of photographs with an EXIF rotation."""
     turned = [item for item in compared if item.seen and item.doubtful_orientation]
     if turned:
         names = (
@@ -72,11 +72,11 @@ def orientation_findings(compared: Sequence[Compared]) -> Iterator[Finding]:
             if item.seen
         )
         yield Finding(
-            "masks of photographs that EXIF turns",
-            f"{len(turned)} with a size that fits both ways, such as {listed(names)}",
-            "Masks have to be of the upright photograph",
-            "Look at one over its photograph, and set `exif: ignore` in the configuration's "
-            "dataset if the masks are of the pixels as stored",
+            "masks of images with an EXIF rotation",
+            f"{len(turned)} with a size that fits both orientations, such as {listed(names)}",
+            "Masks must match the upright image",
+            "Compare a mask with its image, and set `exif: ignore` in the configuration's dataset "
+            "if the masks match the pixels as stored",
         )
 
 
@@ -94,36 +94,36 @@ def _stored_values(candidate: Candidate, record: Record) -> frozenset[int]:
 
 
 def _reason(shape: Sequence[int], candidate: Candidate, record: Record) -> str:
-    """Say that EXIF turns a photograph, where that is why its mask has another size."""
+    """Return the explanation if the EXIF orientation is why a mask has another size."""
     if tuple(shape) != (record.width, record.height):
         return ""
     if exif_orientation(candidate.image) not in SIDEWAYS:
         return ""
     if record.image == candidate.image:
         return (
-            ", which its EXIF orientation turns: the mask is of the pixels as stored: turn the "
-            "mask, or set `exif: ignore` in the configuration's dataset if all masks are"
+            ", which has an EXIF rotation: the mask matches the pixels as stored: rotate the "
+            "mask, or set `exif: ignore` in the configuration's dataset if all masks match them"
         )
     return (
-        " without its EXIF orientation, as `exif: ignore` says: the mask is of the upright "
-        "photograph: turn the mask, or set `exif: apply` if all masks are upright"
+        " without its EXIF rotation, because of `exif: ignore`: the mask matches the upright "
+        "image: rotate the mask, or set `exif: apply` if all masks are upright"
     )
 
 
 def _doubtful_orientation(record: Record) -> int | None:
-    """Return an EXIF orientation that exchanges no sides; None for the upright one."""
+    """Return the EXIF orientation if the size of a mask does not show it, otherwise None."""
     orientation = exif_orientation(record.image)
     told = orientation in SIDEWAYS and record.width != record.height
     return None if told or orientation == UPRIGHT else orientation
 
 
 def _shown(stored: frozenset[int], source: Source) -> tuple[frozenset[str] | None, str]:
-    """Return the classes that stored values show, or else why they cannot be read."""
+    """Return the classes of stored values, or None and the reason why a value has no class."""
     number = len(source.classes)
     if source.mask_values is not None:
-        lacking = sorted(stored - source.mask_values.keys())
-        if lacking:
-            return None, unnamed(lacking, source.mask_values)
+        unknown = sorted(stored - source.mask_values.keys())
+        if unknown:
+            return None, unnamed(unknown, source.mask_values)
         values = {source.mask_values[value] for value in stored}
     else:
         values = set(stored)
@@ -134,11 +134,11 @@ def _shown(stored: frozenset[int], source: Source) -> tuple[frozenset[str] | Non
 
 
 def _outside(candidate: Candidate, width: int, height: int) -> Iterator[str]:
-    # Boxes that reach a little beyond the picture are common, and harmless.
+    # Boxes that extend slightly beyond the image are common and harmless.
     for box in candidate.boxes:
         if not (box.left < width and box.right > 0 and box.top < height and box.bottom > 0):
             edges = f"{box.left}, {box.top}, {box.right}, {box.bottom}"
             yield (
                 f"{candidate.image}: the box of {box.label} (left, top, right, bottom: {edges}) "
-                f"is wholly outside the picture, expected edges in pixels of {width}x{height}"
+                f"is completely outside the image, expected edges in pixels of {width}x{height}"
             )

@@ -1,4 +1,4 @@
-"""The layout of the PASCAL VOC devkit."""
+"""Reader of data sets in the layout of the PASCAL VOC devkit."""
 
 import re
 from collections.abc import Container, Iterator, Mapping
@@ -22,7 +22,7 @@ CLASSES = (
     "train", "tvmonitor",
 )  # fmt: skip
 SUFFIXES = (".jpg", ".jpeg", ".png")
-#: What a list may write behind an id.
+#: Suffixes that a list may have after an id.
 _LISTED_SUFFIXES = (*SUFFIXES, ".xml")
 _QUOTED = re.compile(r"""(["'])(.*?)\1""")
 
@@ -32,7 +32,7 @@ class _DocumentTypeError(Exception):
 
 
 class _Plain(ElementTree.TreeBuilder):
-    """Refuses document types: they could define entities that grow without bound; VOC has none."""
+    """XML builder that refuses document types, whose entities could grow without bound."""
 
     def doctype(self, name: str, _pubid: str | None, _system: str | None) -> None:
         raise _DocumentTypeError(name)
@@ -44,18 +44,19 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     Parameters
     ----------
     dataset : mapping
-        Keys ``root``, ``train_list``, ``val_list``, ``labels``, ``masks``, ``classes`` and,
-        where they are given, ``boxes`` (a table of true boxes) and ``mask_values``; paths are
-        relative to the root. With ``score_list``, other training images than those listed have
-        neither mask nor boxes. Without ``labels``, an image's labels are the names of all objects
-        in its ``Annotations/ID.xml``, difficult ones included; their boxes are known, unless a
-        table gives others. With ``empty_boxes: skip``, objects without area have no part in either.
+        Keys ``root``, ``train_list``, ``val_list``, ``image_labels``, ``masks``, ``classes``
+        and, optionally, ``boxes`` (a table of true boxes) and ``mask_values``; paths are
+        relative to the root. With ``score_list``, only the listed training images have a mask
+        and boxes. Without ``image_labels``, the labels of an image are the names of all objects
+        in its ``Annotations/ID.xml``, including difficult ones, and its boxes are those of the
+        objects unless ``boxes`` is set. With ``empty_boxes: skip``, objects without area are
+        ignored.
 
     Returns
     -------
     Source
-        A listed image without a mask file has none: it is not scored. Nor are annotated boxes
-        that cannot be used: they are no reason to refuse the labels.
+        Listed images without a mask file have no mask and are not scored. Invalid boxes in
+        annotations are not used either, but their labels are.
     """
     root = Path(dataset["root"])
     classes = tuple(dataset["classes"] or CLASSES)
@@ -98,14 +99,14 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
 
 
 def _keep_scored(source: Source, path: Path, listed: Mapping[str, None], masks: Path) -> None:
-    """Take the truth from all training images but those on a list, which have to have a mask."""
+    """Remove the ground truth of training images that are not on a list of scored images."""
     train = {
         candidate.id: candidate for candidate in source.candidates if candidate.split == "train"
     }
     unknown = [image_id for image_id in listed if image_id not in train]
     unmasked = [image_id for image_id in listed if image_id in train and not train[image_id].mask]
     if not listed:
-        source.problems.append(f"{path}: an empty list, expected ids of training images to score")
+        source.problems.append(f"{path}: the list is empty, expected ids of training images")
     if unknown:
         source.problems.append(
             f"{path}: {len(unknown)} of {len(listed)} ids are not in the training list, first "
@@ -114,7 +115,7 @@ def _keep_scored(source: Source, path: Path, listed: Mapping[str, None], masks: 
     if unmasked:
         source.problems.append(
             f"{path}: {len(unmasked)} of {len(listed)} ids have no mask in {masks}, first "
-            f"{unmasked[0]}.png, expected one of each that is scored"
+            f"{unmasked[0]}.png, expected a mask for each scored image"
         )
     source.candidates = [
         candidate
@@ -125,7 +126,7 @@ def _keep_scored(source: Source, path: Path, listed: Mapping[str, None], masks: 
 
 
 def find_photographs(root: Path) -> dict[str, list[Path]]:
-    """Find the photographs of a devkit by id: ``JPEGImages/ID`` with any of its suffixes."""
+    """Return the images of a devkit by id: ``JPEGImages/ID`` with any of :data:`SUFFIXES`."""
     files: dict[str, list[Path]] = {}
     for path in sorted((root / "JPEGImages").glob("*")):
         if path.suffix.lower() in SUFFIXES and not is_litter(path.name):
@@ -134,17 +135,17 @@ def find_photographs(root: Path) -> dict[str, list[Path]]:
 
 
 def read_list(path: Path, known: Container[str] = ()) -> list[str]:
-    """Read the ids of a list, one a line.
+    """Read the ids of a list, one per line.
 
     Parameters
     ----------
     path : Path
-        UTF-8. Of a line of several fields the first names the image, by its id or by a path.
-        Ids may have spaces, quotation marks around them and the suffix of an image.
+        UTF-8 text. If a line has several fields, the first one names the image, by id or path.
+        Ids may contain spaces, be in quotation marks, and have the suffix of an image.
     known : container of str
-        The ids of images that are there, which decide where an id ends.
+        Ids of existing images, which decide where an id ends.
     """
-    lines = read_user_text(path, "list", ", expected one image id a line").splitlines()
+    lines = read_user_text(path, "list", ", expected one image id per line").splitlines()
     return [_id_of(line.strip(), known) for line in lines if line.strip()]
 
 
@@ -156,7 +157,7 @@ def _listed(dataset: Mapping[str, Any], known: Container[str]) -> Iterator[tuple
 
 
 def _id_of(line: str, known: Container[str]) -> str:
-    """Return the id that a line names: the longest that is known, else its first word."""
+    """Return the id in a line: the longest known id, otherwise the first word."""
     quoted = _QUOTED.match(line)
     fields = len(line.split())
     texts = [line.rsplit(maxsplit=count)[0] for count in range(fields)]
@@ -169,7 +170,7 @@ def _id_of(line: str, known: Container[str]) -> str:
 
 
 def _known_id(text: str, known: Container[str]) -> str | None:
-    """Return the known id that a name or a path means, with or without suffix."""
+    """Return the known id for a name or a path, with or without suffix."""
     name = text.strip().rsplit("/", 1)[-1]
     stem, _, suffix = name.rpartition(".")
     candidates = [name, stem] if f".{suffix.lower()}" in _LISTED_SUFFIXES else [name]
@@ -194,7 +195,7 @@ def _photograph(
 
 
 def _names(files: Mapping[str, list[Path]]) -> dict[str, str]:
-    """Return the id of an image by what a table may call it; the lists may leave images out."""
+    """Return image ids by the names that a table may use, also for images that no list has."""
     names = {f"{stem}{suffix}": stem for stem in files for suffix in SUFFIXES}
     return (
         names
@@ -212,7 +213,7 @@ def _rows(
     for image, labels in table.labels.items():
         image_id = _known_id(image, files)
         if image_id is None:
-            continue  # the table may have rows of images that are not here
+            continue  # the table may have rows for other images
         if image_id in named:
             source.problems.append(
                 f"rows {named[image_id]} and {image} of the table of labels name the same image"
@@ -233,14 +234,14 @@ def _labels_of(
 def _annotated(
     path: Path, source: Source, *, skip_empty: bool
 ) -> tuple[tuple[str, ...], tuple[Box, ...]]:
-    """Return the names of the objects of an annotation, and their boxes where they can be used."""
+    """Return the names of an annotation's objects, and their boxes if all are valid."""
     try:
         objects = objects_of(_parsed(path))
     except UserError as error:
         source.problems.append(str(error))
         return (), ()
     except ValueError as error:
-        source.problems.append(f"{path}: {error}: mend the file, or give `labels: FILE.csv`")
+        source.problems.append(f"{path}: {error}: fix the file, or set `image_labels: FILE.csv`")
         return (), ()
     objects = [(name, node) for name, node in objects if not (skip_empty and _is_empty(node))]
     names = tuple(dict.fromkeys(name for name, _ in objects))
@@ -252,15 +253,15 @@ def _annotated(
     try:
         boxes = [_box(name, node) for name, node in objects if node.find("bndbox") is not None]
     except ValueError as error:
-        source.unusable_boxes.append(f"{path}: a bndbox is no box ({error})")
+        source.unusable_boxes.append(f"{path}: a bndbox is invalid ({error})")
         return names, ()
     return names, tuple(boxes)
 
 
 def _is_empty(node: ElementTree.Element) -> bool:
-    """Tell whether an object's box starts and ends in one column or one row of whole pixels.
+    """Return whether an object's box starts and ends in the same column or row of pixels.
 
-    The published code of Puzzle-CAM takes the difference of the corners for a length.
+    Such boxes have no area in the published code of Puzzle-CAM, which subtracts the corners.
     """
     corners = [node.findtext(f"bndbox/{name}") for name in ("xmin", "ymin", "xmax", "ymax")]
     try:
@@ -271,8 +272,8 @@ def _is_empty(node: ElementTree.Element) -> bool:
 
 
 def _parsed(path: Path) -> ElementTree.Element:
-    """Parse an annotation; ValueError where it is not plain XML."""
-    data = read_user_bytes(path, "annotation", "; give `labels: FILE.csv` instead?")
+    """Parse an annotation; raise ValueError if it is not plain XML."""
+    data = read_user_bytes(path, "annotation", "; set `image_labels: FILE.csv` instead?")
     try:
         parser = ElementTree.XMLParser(target=_Plain())  # noqa: S314 - no entities, see _Plain
         return ElementTree.fromstring(data, parser)  # noqa: S314 - as above

@@ -1,7 +1,7 @@
-"""Exports: label images in the formats that other projects take as they are.
+"""Exports: label images in formats that other projects read directly.
 
 A format is a function of the images with their label files, a target and a number of
-processes. It writes its files below the target's folder and tells what it wrote of each image.
+processes. It writes files below the target's folder and returns a summary of each image.
 """
 
 from dataclasses import dataclass
@@ -12,19 +12,20 @@ from pipeline.export.job import Writer
 
 @dataclass(frozen=True)
 class Format:
-    """A format and what is said of it.
+    """A format and its documentation.
 
     Attributes
     ----------
     write : callable
+        Function that writes the export.
     loading : str
-        How to load it, in Markdown; ``{split}`` stands for a split.
+        Instructions to load the export, in Markdown; ``{split}`` stands for a split.
     readers : str
-        The readers of other projects that it was tried with, and how far it was the same to them.
+        Readers of other projects that the format was tested with, and the results.
     options : tuple of str
-        The options that it obeys.
+        The options that the format uses.
     soft : bool
-        Whether it is made of soft labels instead of label images.
+        Whether the format is made from soft labels instead of label images.
     """
 
     write: Writer
@@ -34,7 +35,7 @@ class Format:
     soft: bool = False
 
 
-#: Formats by the name they have in the configuration.
+#: Formats by their name in the configuration.
 FORMATS: dict[str, Format] = {
     "voc": Format(voc.write_voc, voc.LOADING, voc.READERS, ("images",)),
     "coco": Format(

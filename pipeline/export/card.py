@@ -1,4 +1,4 @@
-"""The data card of an export: what it holds and how it was made, for machines and for people."""
+"""The data card of an export: its contents and how it was made, as JSON and as a README."""
 
 import json
 import platform
@@ -14,18 +14,19 @@ import numpy as np
 
 from pipeline.export.job import Exported
 from pipeline.io.arrays import BACKGROUND, IGNORE
+from pipeline.report.html import setting
 
 PROJECT = "wsss-pipeline"
 PACKAGES = (
     "contourpy", "numpy", "opencv-python-headless", "pillow", "pycocotools", "safetensors",
 )  # fmt: skip
-ORIGIN = "labels are machine-made from image-level labels; photographs keep their own license"
+ORIGIN = "labels were made by a program from image-level labels; images keep their own license"
 NOT_SCORED = "no masks, not scored"
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What the labels of an export are.
+    """The origin of an export's labels.
 
     Attributes
     ----------
@@ -33,9 +34,9 @@ class Provenance:
     method : str
         CLASSIFIER/MAPS/REFINEMENT.
     settings : mapping
-        How they were made.
+        Settings that the labels were made with.
     scores : sequence of mapping
-        Score documents, at most one a split.
+        Score documents, at most one per split.
     """
 
     kind: str
@@ -51,17 +52,17 @@ def data_card(
     classes: Sequence[str],
     done: Sequence[Exported],
 ) -> dict[str, Any]:
-    """Describe an export. The same export gives the same card: it bears no time.
+    """Return the data card of an export. It has no date, so equal exports have equal cards.
 
     Parameters
     ----------
     format_name : str
     provenance : Provenance
     options : mapping
-        Those that the format obeys.
+        The options that the format uses.
     classes : sequence of C str
     done : sequence of Exported
-        What was told of each image.
+        The summary of each image.
     """
     names = ["background", *classes]
     documents = {score["split"]: score for score in provenance.scores}
@@ -107,13 +108,13 @@ def _score(document: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of this project, of Python and of the packages that write exports."""
+    """Return the versions of this project, Python and the packages that write exports."""
     packages = {name: version(name) for name in PACKAGES}
     return {PROJECT: _project_version(), "python": platform.python_version()} | packages
 
 
 def _project_version() -> str:
-    # The workflow runs from a checkout, where the package is not installed.
+    # The workflow runs from a checkout, in which the package is not installed.
     checkout = Path(__file__).parents[2] / "pyproject.toml"
     if checkout.is_file():
         return str(tomllib.loads(checkout.read_text(encoding="utf-8"))["project"]["version"])
@@ -121,21 +122,22 @@ def _project_version() -> str:
 
 
 def readme(card: Mapping[str, Any], loading: str, readers: str) -> str:
-    """Say in Markdown what a data card says, and how to load the export.
+    """Return the README of an export: its data card and loading instructions, in Markdown.
 
     Parameters
     ----------
     card : mapping
-        As :func:`data_card` gives it.
+        As returned by :func:`data_card`.
     loading : str
-        The format's own words; ``{split}`` stands for a split.
+        Loading instructions of the format; ``{split}`` stands for a split.
     readers : str
-        The readers that the format was tried with.
+        The readers that the format was tested with.
     """
     splits = card["splits"]
     counts = ", ".join(f"{part['images']} of {split}" for split, part in splits.items())
+    kind = card["kind"].replace("_", "-").capitalize()
     lines = [
-        f"# {card['kind'].capitalize()} of {card['method']}, format {card['format']}",
+        f"# {kind} of {card['method']}, format {card['format']}",
         "",
         f"Images: {counts}. Note: {card['origin']}.",
         *_photographs(card),
@@ -145,9 +147,9 @@ def readme(card: Mapping[str, Any], loading: str, readers: str) -> str:
         "## Loading",
         "",
         loading.replace("{split}", next(iter(splits))),
-        f"Tried with {readers}.",
+        f"Tested with {readers}.",
         "",
-        "`sha256sum --check checksums.sha256` checks every file but links to photographs.",
+        "`sha256sum --check checksums.sha256` checks all files except links to images.",
         "",
         "## Contents",
         "",
@@ -155,7 +157,7 @@ def readme(card: Mapping[str, Any], loading: str, readers: str) -> str:
         "",
         "## How the labels were made",
         "",
-        *(f"- {key}: {_code(_plain(value))}" for key, value in card["settings"].items()),
+        *(f"- {setting(key)}: {_code(_plain(value))}" for key, value in card["settings"].items()),
         "",
         "Versions: " + ", ".join(f"{name} {number}" for name, number in card["versions"].items()),
     ]
@@ -164,10 +166,10 @@ def readme(card: Mapping[str, Any], loading: str, readers: str) -> str:
 
 def _photographs(card: Mapping[str, Any]) -> list[str]:
     if card["options"].get("images", "none") == "none":
-        return ["Photographs are not part of it."]
+        return ["Images are not included."]
     return [
-        f"Photographs: {card['options']['images']}; {card['photographs_written_anew']} of them "
-        "written anew as upright 8-bit JPEGs, since readers differ on what the originals show."
+        f"Images: {card['options']['images']}; {card['photographs_written_anew']} of them were "
+        "rewritten as upright 8-bit JPEGs, because readers decode the originals differently."
     ]
 
 
@@ -193,12 +195,12 @@ def _class_table(card: Mapping[str, Any]) -> list[str]:
 
 
 def _text(name: str) -> str:
-    """Escape what Markdown, HTML or formulas in Markdown would make of a name."""
+    """Escape the characters of a name that have a meaning in Markdown or HTML."""
     return re.sub(r"([\\`*_{}\[\]<>()#!|&$~])", r"\\\1", name)
 
 
 def _code(text: str) -> str:
-    """Return a code span that no backtick of the text ends."""
+    """Return a code span that is fenced by more backticks than the text contains."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence, space = "`" * (longest + 1), " " if longest else ""
     return f"{fence}{space}{text}{space}{fence}"

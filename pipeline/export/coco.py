@@ -1,4 +1,4 @@
-"""COCO annotations in the style of stuff: one for each class of an image (Lin et al. 2014)."""
+"""Export as COCO annotations (Lin et al. 2014): one for each class of an image."""
 
 import json
 from collections.abc import Sequence
@@ -27,18 +27,18 @@ from pipeline.io.arrays import IGNORE
 from pipeline.runtime.parallel import map_images
 
 LOADING = """\
-One annotation for each class of an image, as run lengths or polygons, all regions together;
-`area` and `bbox` are those of the mask. COCO has no word for pixels to ignore: every entry of
-`images` has a further key `ignore`, the run lengths of the pixels whose class is unknown. Leave
-these out of losses and scores: they are no background. Files are named as
-Datumaro and CVAT look for them. Both, and supervision, refuse photographs that are links out of the
-export: write it with `images: copy` for them.
+One annotation for each class of an image, as run lengths or polygons of all its regions.
+`area` and `bbox` are those of the mask. COCO cannot mark pixels to ignore. Therefore every entry
+of `images` has an additional key `ignore`: the run lengths of the pixels whose class is unknown.
+They are not background: leave them out of losses and scores. Files are named as Datumaro and CVAT
+expect them. Both, and supervision, refuse images that are links out of the export: use
+`images: copy` for them.
 
 ```python
 from pycocotools import mask
 from pycocotools.coco import COCO
 
-coco = COCO("annotations/instances_{split}.json")  # photographs: images/{split}/FILE_NAME
+coco = COCO("annotations/instances_{split}.json")  # images: images/{split}/FILE_NAME
 image = coco.loadImgs(coco.getImgIds())[0]
 masks = {a["category_id"]: coco.annToMask(a) for a in coco.imgToAnns[image["id"]]}
 ignore = mask.decode(image["ignore"])
@@ -52,8 +52,8 @@ READERS = (
 
 
 @dataclass(frozen=True)
-class _Described:
-    """One image: what is told of it, its annotations without ids, and the pixels to ignore."""
+class _Annotated:
+    """One image: its summary, its annotations without ids, and the pixels to ignore."""
 
     exported: Exported
     annotations: list[dict[str, Any]]
@@ -61,12 +61,12 @@ class _Described:
 
 
 def write_coco(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
-    """Write one annotation file a split, and photographs. Ids are unique over all splits."""
-    describe = partial(_describe, target=target)
-    described = list(map_images(describe, items, workers=workers, what="export as COCO"))
+    """Write one annotation file per split, and the images. Ids are unique over all splits."""
+    annotate = partial(_annotate, target=target)
+    annotated = list(map_images(annotate, items, workers=workers, what="export as COCO"))
     documents = {item.record.split: _document(target.classes) for item in items}
     annotation_ids = count(1)
-    for image_id, (item, one) in enumerate(zip(items, described, strict=True), start=1):
+    for image_id, (item, one) in enumerate(zip(items, annotated, strict=True), start=1):
         document = documents[item.record.split]
         document["images"].append(_image_entry(image_id, item) | {"ignore": one.ignore})
         document["annotations"] += [
@@ -74,12 +74,12 @@ def write_coco(items: Sequence[ExportItem], target: Target, workers: int) -> lis
             for annotation in one.annotations
         ]
     for split, document in documents.items():
-        # ASCII and without spaces: readers open it in any encoding, and it is large.
+        # ASCII, because readers open it in any encoding; no spaces, because it is large.
         text = json.dumps(document, separators=(",", ":"))
         write_text(target.root / f"annotations/instances_{split}.json", f"{text}\n")
-        # Where the reader looks for photographs, and refuses annotations without such a folder.
+        # Readers look for images in this folder, and refuse annotations if it does not exist.
         (target.root / f"images/{split}").mkdir(parents=True, exist_ok=True)
-    return [one.exported for one in described]
+    return [one.exported for one in annotated]
 
 
 def _document(classes: Sequence[str]) -> dict[str, Any]:
@@ -101,14 +101,14 @@ def _image_entry(image_id: int, item: ExportItem) -> dict[str, Any]:
     return {"id": image_id, "file_name": f"{record.id}.jpg"} | size
 
 
-def _describe(item: ExportItem, target: Target) -> _Described:
+def _annotate(item: ExportItem, target: Target) -> _Annotated:
     label = read_item(item, target)
     photograph = target.root / f"images/{item.record.split}/{item.record.id}.jpg"
     rewritten = place_photograph(item.record, photograph, target.options.images)
     annotations = [
         _annotation(label == number, number, target.options) for number in present_classes(label)
     ]
-    return _Described(exported(item, label, rewritten), annotations, _encoded(label == IGNORE))
+    return _Annotated(exported(item, label, rewritten), annotations, _encoded(label == IGNORE))
 
 
 def _annotation(mask: NDArray[np.bool_], number: int, options: ExportOptions) -> dict[str, Any]:
@@ -124,6 +124,6 @@ def _annotation(mask: NDArray[np.bool_], number: int, options: ExportOptions) ->
 
 
 def _encoded(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """Give the compressed run lengths of an (H, W) mask, as JSON holds them."""
+    """Return the compressed run lengths of an (H, W) mask, for JSON."""
     encoded = run_lengths.encode(np.asfortranarray(mask, dtype=np.uint8))
     return {"size": encoded["size"], "counts": encoded["counts"].decode("ascii")}

@@ -1,4 +1,4 @@
-"""Files that several formats have: gray images, class names, the table of images, checksums."""
+"""Files of several formats: gray images, class names, the table of images, checksums."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -38,10 +38,10 @@ def write_class_values(path: Path, classes: Sequence[str]) -> None:
 def write_image_table(
     path: Path, items: Sequence[ExportItem], column: str, file_of: Callable[[ExportItem], str]
 ) -> None:
-    """Write one row an image: id, split, the photograph, and its file here.
+    """Write one row per image: id, split, image file, and file in the export.
 
-    The path of the photograph is from the table's folder where both are in the working folder,
-    so that a project can be moved; else it is absolute.
+    The path of the image is relative to the table's folder if both are in the working folder, so
+    that a project can be moved. Otherwise it is absolute.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = (
@@ -55,7 +55,7 @@ def write_image_table(
 
 
 def hard_link(source: Path, path: Path) -> None:
-    """Give a file a second name, or copy it where the file system cannot."""
+    """Create a hard link to a file, or a copy if the file system has no hard links."""
     with replacing(path) as partial:
         try:
             partial.hardlink_to(source)
@@ -64,9 +64,9 @@ def hard_link(source: Path, path: Path) -> None:
 
 
 def write_checksums(root: Path) -> None:
-    """Write the SHA-256 of every file below a folder, as ``sha256sum --check`` reads it.
+    """Write the SHA-256 of every file below a folder, for ``sha256sum --check``.
 
-    Links to photographs are left out: what they lead to is no part of the export.
+    Links to images are left out, because their targets are not part of the export.
     """
     names = sorted(
         path.relative_to(root).as_posix()
@@ -78,7 +78,7 @@ def write_checksums(root: Path) -> None:
 
 
 def _checksum_line(path: Path, name: str) -> str:
-    # A name that has to be escaped is announced by a backslash before the digest.
+    # A backslash before the digest marks an escaped name.
     escaped = name.replace("\\", "\\\\").replace("\n", "\\n")
     mark = "" if escaped == name else "\\"
     return f"{mark}{sha256_of(path)}  {escaped}\n"

@@ -1,4 +1,4 @@
-"""What every format is given, and what it tells of each image."""
+"""Inputs of all export formats, and the summary of each exported image."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from pipeline.io.arrays import BACKGROUND, IGNORE, read_made_label
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """How an export is written; the attributes are the keys of an ``options`` section.
+    """Options of an export; the attributes are the keys of an ``options`` section.
 
     Attributes
     ----------
     images : {"link", "copy", "none"}
-        How photographs get into formats that hold them.
+        How images are added to formats that contain them.
     polygons : bool
         COCO segmentations as polygons instead of run lengths.
     tolerance : float
-        Of polygons, in pixels; see :func:`pipeline.export.polygons.polygons`.
+        Tolerance of polygons in pixels; see :func:`pipeline.export.polygons.polygons`.
     ignore_mask_below : float
-        Winning probability below which a pixel of a soft label is unsure.
+        Winning probability below which a pixel of a soft label is uncertain.
     """
 
     images: str = "link"
@@ -36,13 +36,13 @@ class ExportOptions:
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any]) -> "ExportOptions":
-        """Take the options from an ``options`` section of the configuration."""
+        """Create options from an ``options`` section of the configuration."""
         return cls(**section)
 
 
 @dataclass(frozen=True)
 class ExportItem:
-    """An image and the file that its label is in."""
+    """An image and the file of its label."""
 
     record: Record
     source: Path
@@ -50,7 +50,7 @@ class ExportItem:
 
 @dataclass(frozen=True)
 class Target:
-    """Where an export goes, its class names (number k is ``classes[k - 1]``) and options."""
+    """Output folder, class names (number k is ``classes[k - 1]``) and options of an export."""
 
     root: Path
     classes: tuple[str, ...]
@@ -59,15 +59,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Exported:
-    """What is told of one image.
+    """Summary of one exported image.
 
     Attributes
     ----------
     split : str
     pixels : (256,) int64 array
-        Pixels by label value.
+        Number of pixels by label value.
     rewritten : bool
-        Whether its photograph was written anew.
+        Whether the image was rewritten in another format.
     """
 
     split: str
@@ -75,19 +75,19 @@ class Exported:
     rewritten: bool = False
 
 
-#: Writes the items with a number of processes, and tells of each, in order.
+#: Function that writes items with a number of processes and returns their summaries, in order.
 Writer = Callable[[Sequence[ExportItem], Target, int], list[Exported]]
 
 
 def export_items(
     records: Sequence[Record], folders: Sequence[Path], suffix: str
 ) -> list[ExportItem]:
-    """Pair every record with its file ``ID`` + suffix in one of the folders.
+    """Find the file ``ID`` + suffix of every record in one of the folders.
 
     Raises
     ------
     UserError
-        If a record has none.
+        If a record has no file.
     """
     found = files_by_id([record.id for record in records], folders, suffix)
     return [ExportItem(record, found[record.id]) for record in records]
@@ -104,7 +104,7 @@ def read_item(item: ExportItem, target: Target) -> NDArray[np.uint8]:
     Raises
     ------
     UserError
-        If it is of another size than its photograph, or holds another value.
+        If the label has another size than its image, or contains another value.
     """
     label = read_made_label(item.source)
     check_size(item, label.shape)
@@ -113,7 +113,7 @@ def read_item(item: ExportItem, target: Target) -> NDArray[np.uint8]:
 
 
 def check_size(item: ExportItem, shape: tuple[int, ...]) -> None:
-    """Refuse a label of another (height, width) than its photograph."""
+    """Raise a UserError if a label has another (height, width) than its image."""
     expected = (item.record.height, item.record.width)
     if shape != expected:
         raise UserError(
@@ -123,7 +123,7 @@ def check_size(item: ExportItem, shape: tuple[int, ...]) -> None:
 
 
 def check_values(item: ExportItem, values: NDArray[np.uint8], target: Target) -> None:
-    """Refuse label values that are neither background nor a class nor 255."""
+    """Raise a UserError if a label value is neither background nor a class nor 255."""
     known = range(BACKGROUND, len(target.classes) + 1)
     beyond = [value for value in values.tolist() if value not in known and value != IGNORE]
     if beyond:
@@ -134,13 +134,13 @@ def check_values(item: ExportItem, values: NDArray[np.uint8], target: Target) ->
 
 
 def exported(item: ExportItem, label: NDArray[np.uint8], rewritten: bool = False) -> Exported:
-    """Tell of an item whose (H, W) label image was written."""
+    """Return the summary of an item whose (H, W) label image was written."""
     counts = np.bincount(label.ravel(), minlength=256).astype(np.int64)
     return Exported(item.record.split, counts, rewritten)
 
 
 def present_classes(label: NDArray[np.uint8]) -> list[int]:
-    """Give the numbers of the classes in a label image, ascending, without background and 255."""
+    """Return the class numbers in a label image, ascending, without background and 255."""
     return [value for value in np.unique(label).tolist() if value not in (BACKGROUND, IGNORE)]
 
 

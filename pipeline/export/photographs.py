@@ -1,4 +1,4 @@
-"""Photographs of an export: linked or copied where any reader sees them as the labels do."""
+"""Images of an export: linked or copied, or rewritten if readers would decode them differently."""
 
 import os
 import shutil
@@ -11,16 +11,16 @@ from pipeline.datasets.manifest import Record
 from pipeline.io.files import replacing
 from pipeline.io.images import PHOTOGRAPHS, UnreadableImageError, open_image, read_rgb
 
-#: Of photographs that are written anew.
+#: JPEG quality of images that are rewritten.
 JPEG_QUALITY = 95
 
 
 def place_photograph(record: Record, path: Path, how: str) -> bool:
-    """Put a record's photograph into an export, as a JPEG that needs no interpretation.
+    """Add a record's image to an export, as a JPEG that all readers decode alike.
 
-    Many readers ignore the EXIF orientation and differ on transparency, CMYK and 16 bits,
-    while labels are made of what :func:`pipeline.io.images.read_rgb` shows. Whatever is not an
-    8-bit gray or RGB JPEG, stored upright, is written anew as one.
+    Many readers ignore the EXIF orientation, and they differ on transparency, CMYK and 16 bits.
+    Labels belong to the image that :func:`pipeline.io.images.read_rgb` returns. Therefore any
+    image that is not an upright 8-bit gray or RGB JPEG is rewritten as one.
 
     Parameters
     ----------
@@ -28,18 +28,18 @@ def place_photograph(record: Record, path: Path, how: str) -> bool:
     path : Path
         Output, ``.jpg``.
     how : {"link", "copy", "none"}
-        A symbolic link, a copy, or nothing at all. A link is relative where both ends are in
-        the working folder, so that it leads to the photograph after the project was moved.
+        Add a symbolic link, a copy, or nothing. A link is relative if both ends are in the
+        working folder, so that it still works after the project is moved.
 
     Returns
     -------
     bool
-        Whether it was written anew.
+        Whether the image was rewritten.
 
     Raises
     ------
     UserError
-        If the file is absent, cannot be decoded or is no longer of the record's size.
+        If the file is missing, cannot be decoded or no longer has the record's size.
     """
     place = PLACES[how]
     if place is None:
@@ -64,7 +64,7 @@ def _is_plain(record: Record) -> bool:
                 and image.getexif().get(ExifTags.Base.Orientation, 1) == 1
             )
     except UnreadableImageError:
-        return False  # read_rgb says what is wrong with it
+        return False  # read_rgb reports the error
 
 
 def _link(source: Path, path: Path) -> None:
@@ -72,24 +72,24 @@ def _link(source: Path, path: Path) -> None:
 
 
 def link_target(source: Path, folder: Path) -> Path:
-    """Choose the path by which a link or a table in a folder leads to a file.
+    """Return the path to a file for a link or a table in a folder.
 
     Parameters
     ----------
     source : Path
-        The file, from the working folder or from the root.
+        The file, as an absolute path or relative to the working folder.
     folder : Path
-        Folder of the link, which exists.
+        Existing folder of the link.
 
     Returns
     -------
     Path
-        Relative to the link's folder where both are in the working folder; else absolute.
+        Relative to the link's folder if both are in the working folder, otherwise absolute.
     """
     project, absolute = Path.cwd(), source.absolute()
     if ".." in absolute.parts:
         absolute = absolute.resolve()
-    # A link is followed from where its folder is in truth, which may be another disk.
+    # Links are resolved from the real location of their folder, which may be another disk.
     real = folder.resolve()
     if absolute.is_relative_to(project) and real.is_relative_to(project.resolve()):
         return Path(os.path.relpath(project.resolve() / absolute.relative_to(project), real))
@@ -100,7 +100,7 @@ def _copy(source: Path, path: Path) -> None:
     shutil.copyfile(source, path)
 
 
-#: What is done with a plain photograph, by the name it has in the configuration.
+#: How a plain JPEG is added, by its name in the configuration.
 PLACES: dict[str, Callable[[Path, Path], None] | None] = {
     "link": _link,
     "copy": _copy,

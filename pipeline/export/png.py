@@ -1,4 +1,4 @@
-"""Gray PNGs of class numbers, their names, and a table of the images."""
+"""Export as gray PNGs of class numbers, with class names and a table of the images."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -8,8 +8,8 @@ from pipeline.export.job import Exported, ExportItem, Target, exported, read_ite
 from pipeline.runtime.parallel import map_images
 
 LOADING = """\
-8-bit gray images of class numbers in `masks/SPLIT/ID.png`. `classes.json` names the values;
-`images.csv` has the photograph of each mask, whose EXIF orientation has to be applied.
+8-bit gray images of class numbers in `masks/SPLIT/ID.png`. `classes.json` names the values.
+`images.csv` lists the image of each mask; apply the EXIF orientation when you read it.
 
 ```python
 import csv, numpy as np
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 with open("images.csv", encoding="utf-8") as file:
     row = next(csv.DictReader(file))
-photograph = ImageOps.exif_transpose(Image.open(row["image"])).convert("RGB")
+image = ImageOps.exif_transpose(Image.open(row["image"])).convert("RGB")
 mask = np.asarray(Image.open(row["mask"]))
 ```
 """

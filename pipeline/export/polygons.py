@@ -1,4 +1,4 @@
-"""Polygons of a mask: every connected region as one ring, its holes included."""
+"""Polygons of a mask: one ring for every connected region, including its holes."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,24 +15,24 @@ Ring = NDArray[np.float64]
 
 
 def polygons(mask: NDArray[np.bool_], tolerance: float = 0.5) -> list[Ring]:
-    """Trace the outline of every region of a mask halfway between its pixels and the others.
+    """Compute the outline of every region of a mask, halfway between its pixels and the others.
 
-    Pixel (i, j) is the square from (j, i) to (j + 1, i + 1). Its center is inside a region's
-    ring, by the even-odd rule, exactly where the mask is true: as long as nothing is simplified.
-    Pixels that touch at a corner only are regions of their own, holes that do so are one.
+    Pixel (i, j) is the square from (j, i) to (j + 1, i + 1). Without simplification, its center
+    is inside a ring (by the even-odd rule) exactly where the mask is true. Regions that touch
+    only at a corner are separate; holes that touch only at a corner are one hole.
 
     Parameters
     ----------
     mask : (H, W) bool array
     tolerance : float
-        Largest distance in pixels of a left out point from the simplified outline (Douglas and
-        Peucker 1973); 0 keeps all points. A ring that would collapse is kept as it is.
+        Maximum distance in pixels of a removed point from the simplified outline (Douglas and
+        Peucker 1973); 0 keeps all points. Rings that would collapse are not simplified.
 
     Returns
     -------
     list of (N, 2) float64 array
-        One ring a region, of 3 points or more within [0, W] x [0, H]. A hole is reached from the
-        outer ring over a bridge, which is walked there and back and so encloses nothing.
+        One ring per region, with at least 3 points within [0, W] x [0, H]. A bridge connects each
+        hole with the outer ring; it is traversed in both directions and has no area.
     """
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     if width == 0:
@@ -56,7 +56,7 @@ def _simplified(ring: Ring, tolerance: float) -> Ring:
 
 
 def _joined(rings: Sequence[Ring]) -> Ring:
-    """Walk the outer ring, the first, with a detour around each hole where it is nearest."""
+    """Join the outer ring (the first) with its holes, each by a bridge at the nearest points."""
     outer, *holes = rings
     tree = cKDTree(outer)
     detours = []

@@ -1,4 +1,4 @@
-"""Soft labels: the probability of every label at every pixel, and where it is unsure."""
+"""Export of soft labels: the probability of every class at every pixel, and uncertain pixels."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -20,11 +20,11 @@ from pipeline.io.arrays import BACKGROUND, IGNORE, read_soft_label
 from pipeline.runtime.parallel import map_images
 
 LOADING = """\
-`probabilities/SPLIT/ID.safetensors` holds `classes`, the L label values that an image may show,
-0 (background) first, and `probabilities` of shape (L, H, W) in float16. The same as gray PNGs:
-`confidence/SPLIT/ID.png` is 255 times the winning probability, `ignore/SPLIT/ID.png` is 255
-where that is below `ignore_mask_below`. `classes.json` names the values, `images.csv` has the
-photographs, whose EXIF orientation has to be applied.
+`probabilities/SPLIT/ID.safetensors` contains `classes` (the L label values that an image may show,
+0 for the background first) and `probabilities` of shape (L, H, W) in float16. Two gray PNGs are
+derived from them: `confidence/SPLIT/ID.png` is 255 times the winning probability, and
+`ignore/SPLIT/ID.png` is 255 where that probability is below `ignore_mask_below`. `classes.json`
+names the values. `images.csv` lists the images; apply the EXIF orientation when you read them.
 
 ```python
 import csv
@@ -41,7 +41,7 @@ READERS = "safetensors, NumPy"
 
 
 def write_soft(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
-    """Write probabilities, pictures of confidence and doubt, ``classes.json``, ``images.csv``."""
+    """Write probabilities, confidence and ignore images, ``classes.json`` and ``images.csv``."""
     write_image = partial(_write_image, target=target)
     done = list(map_images(write_image, items, workers=workers, what="export of soft labels"))
     write_class_values(target.root / "classes.json", target.classes)
@@ -56,12 +56,12 @@ def _probabilities_of(item: ExportItem) -> str:
 def _write_image(item: ExportItem, target: Target) -> Exported:
     numbers, probabilities = _read(item, target)
     winning = probabilities.max(axis=0).astype(np.float32)
-    unsure = winning < target.options.ignore_mask_below
+    uncertain = winning < target.options.ignore_mask_below
     name = f"{item.record.split}/{item.record.id}.png"
     hard_link(item.source, target.root / _probabilities_of(item))
     write_gray(target.root / "confidence" / name, np.rint(255 * winning).astype(np.uint8))
-    write_gray(target.root / "ignore" / name, np.where(unsure, IGNORE, 0).astype(np.uint8))
-    label = np.where(unsure, IGNORE, numbers[probabilities.argmax(axis=0)]).astype(np.uint8)
+    write_gray(target.root / "ignore" / name, np.where(uncertain, IGNORE, 0).astype(np.uint8))
+    label = np.where(uncertain, IGNORE, numbers[probabilities.argmax(axis=0)]).astype(np.uint8)
     return exported(item, label)
 
 
@@ -76,7 +76,7 @@ def _read(item: ExportItem, target: Target) -> tuple[NDArray[np.uint8], NDArray[
         )
     if not ((probabilities >= 0) & (probabilities <= 1)).all():
         raise UserError(
-            f"{item.source}: probabilities beyond [0, 1] or not finite, expected shares of 1: "
-            "make the soft label again"
+            f"{item.source}: probabilities outside [0, 1] or not finite, expected values in "
+            "[0, 1]: make the soft label again"
         )
     return numbers, probabilities

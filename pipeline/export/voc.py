@@ -1,4 +1,4 @@
-"""The folder layout of the PASCAL VOC devkit (Everingham et al. 2010)."""
+"""Export in the folder layout of the PASCAL VOC devkit (Everingham et al. 2010)."""
 
 import re
 from collections.abc import Sequence
@@ -16,11 +16,11 @@ from pipeline.runtime.parallel import map_images
 DEVKIT = "VOCdevkit/VOC2012"
 
 LOADING = f"""\
-Palette images of class numbers, 255 ignore, in `{DEVKIT}/SegmentationClass`; line k of
-`{DEVKIT}/classes.txt`, counted from 0, names value k. Datumaro and CVAT take names and colors from
-`dataset_meta.json` or `labelmap.txt` beside it; to them the pixels to ignore are a label `ignored`,
-and every image is in `trainval` too: take the subsets that you want. `labelmap.txt` separates its
-fields by colons, so that a colon in a name is a semicolon there.
+Palette images of class numbers in `{DEVKIT}/SegmentationClass`; 255 means ignore. Line k (from 0)
+of `{DEVKIT}/classes.txt` is the name of value k. Datumaro and CVAT read names and colors from
+`dataset_meta.json` or `labelmap.txt` in the same folder. They show pixels to ignore as a label
+`ignored`, and they list every image in `trainval` too: use the subsets that you need.
+`labelmap.txt` separates fields by colons, so a colon in a name is replaced by a semicolon.
 
 ```python
 from torchvision.datasets import VOCSegmentation
@@ -34,7 +34,7 @@ READERS = "torchvision 0.29.2, Datumaro 1.13.12 (CVAT's reader): names and masks
 
 
 def write_voc(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
-    """Write label images, lists of ids and photographs as the VOC 2012 devkit has them."""
+    """Write label images, lists of ids and images in the layout of the VOC 2012 devkit."""
     write_image = partial(_write_image, target=target)
     done = list(map_images(write_image, items, workers=workers, what="export in VOC layout"))
     lists = {split: [item.record.id for item in group] for split, group in by_split(items).items()}
@@ -48,10 +48,10 @@ def write_voc(items: Sequence[ExportItem], target: Target, workers: int) -> list
 
 
 def _write_label_map(devkit: Path, names: Sequence[str]) -> None:
-    """Write the label maps without which readers assume VOC's own 20 classes.
+    """Write the label maps; without them, readers assume VOC's own 20 classes.
 
-    Such a reader turns colors into labels by this table, and refuses a color that it lacks: the
-    pixels to ignore are a line of their own.
+    Readers map colors to labels by this table and refuse other colors. Therefore the pixels to
+    ignore have an entry too.
     """
     palette = voc_palette()
     values = [*range(BACKGROUND, len(names)), IGNORE]
@@ -68,7 +68,7 @@ def _write_label_map(devkit: Path, names: Sequence[str]) -> None:
 
 
 def _without_colons(names: Sequence[str]) -> list[str]:
-    """Replace what separates fields, and a mark of a comment in front; all names stay different."""
+    """Replace colons and leading comment marks in names; all names stay different."""
     written: list[str] = []
     for name in names:
         plain = re.sub("^#", "_#", name.replace(":", ";"))
@@ -77,7 +77,7 @@ def _without_colons(names: Sequence[str]) -> list[str]:
 
 
 def _unused(name: str, names: Sequence[str]) -> str:
-    """Add underscores to a name until no other is the same."""
+    """Add underscores to a name until it differs from all other names."""
     while name in names:
         name += "_"
     return name
@@ -91,5 +91,5 @@ def _write_image(item: ExportItem, target: Target) -> Exported:
     return exported(item, label, place_photograph(item.record, photograph, target.options.images))
 
 
-def _lines(words: Sequence[str]) -> str:
-    return "".join(f"{word}\n" for word in words)
+def _lines(texts: Sequence[str]) -> str:
+    return "".join(f"{text}\n" for text in texts)

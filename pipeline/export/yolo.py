@@ -1,4 +1,4 @@
-"""Polygons as Ultralytics' YOLO trains segmentation on: a text file beside each photograph."""
+"""Export as polygons for Ultralytics YOLO segmentation: one text file per image."""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -22,9 +22,9 @@ from pipeline.export.polygons import polygons
 from pipeline.runtime.parallel import map_images
 
 LOADING = """\
-One line a connected region in `labels/SPLIT/ID.txt`: the class from 0, then x and y of the
-polygon's points as shares of width and height. A file is empty where an image shows no class.
-Polygons cannot say "unknown": pixels to ignore count as background here.
+`labels/SPLIT/ID.txt` has one line per connected region: the class from 0, then x and y of the
+polygon's points as shares of width and height. The file is empty if an image shows no class.
+This format cannot mark pixels to ignore: they count as background.
 
 ```python
 from ultralytics import YOLO
@@ -32,20 +32,20 @@ from ultralytics import YOLO
 YOLO("yolo11n-seg.pt").train(data="path/to/this/folder/data.yaml")
 ```
 
-Datumaro (1.13) reads boxes only of this format, no polygons: give it `coco` or `voc`.
+Datumaro (1.13) reads only boxes of this format, no polygons: use `coco` or `voc` for it.
 
-Ultralytics wants both a train and a val split: where one was not exported, `data.yaml` names the
-other one twice; put a split of your own there. It also repairs JPEGs that lack their end marker
-in place, through links too: export with `images: copy` to keep your originals out of its reach.
+Ultralytics needs a train and a val split. If one was not exported, `data.yaml` names the other
+one twice; replace it by your own split. Ultralytics also repairs JPEGs without an end marker in
+place, even through links: export with `images: copy` to protect your originals.
 """
 
 READERS = (
-    "Ultralytics 8.4.190, supervision 0.31.2: names are the same, outlines to their own rounding"
+    "Ultralytics 8.4.190, supervision 0.31.2: names are the same, outlines up to their rounding"
 )
 
 
 def write_yolo(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
-    """Write polygons, photographs and ``data.yaml``."""
+    """Write polygons, images and ``data.yaml``."""
     write_image = partial(_write_image, target=target)
     done = list(map_images(write_image, items, workers=workers, what="export for YOLO"))
     write_text(target.root / "data.yaml", _description(list(by_split(items)), target.classes))
@@ -53,8 +53,8 @@ def write_yolo(items: Sequence[ExportItem], target: Target, workers: int) -> lis
 
 
 def _description(splits: Sequence[str], classes: Sequence[str]) -> str:
-    # Without the key `path` the reader starts from the file's own folder; with "." it would
-    # start from wherever it is run.
+    # Without the key `path`, paths are relative to the file's folder; with ".", they would be
+    # relative to the reader's working folder.
     folders = {name: f"images/{name if name in splits else splits[0]}" for name in ("train", "val")}
     document = folders | {"names": dict(enumerate(classes))}
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)

@@ -46,7 +46,7 @@ def map_settings(config: Config, maps: str) -> dict[str, Any]:
     if "trained_on" in settings:
         shown["trained_on"] = settings.pop("trained_on")
     if config["dataset"].get("score_list"):
-        shown["train_split_scored_on"] = config["dataset"]["score_list"]
+        shown["score_list"] = config["dataset"]["score_list"]
     walked = config["random_walks"][walk] if walk else None
     return shown | settings | {"random_walk": walked, "crf": None}
 

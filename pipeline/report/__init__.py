@@ -1,1 +1,1 @@
-"""The HTML report: its figures, its pictures and its page."""
+"""The HTML report: its figures, images and page."""

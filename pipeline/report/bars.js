@@ -1,4 +1,4 @@
-// Horizontal bars of the IoU per class: of one method, or of two side by side.
+// Horizontal bars of the IoU per class, of one method or of two.
 const { scores } = JSON.parse(document.getElementById("report-data").textContent);
 const panel = document.getElementById("bars");
 if (panel) start();

@@ -1,4 +1,4 @@
-"""Charts as inline SVG that takes the page's text color, light or dark."""
+"""Charts as inline SVG in the page's text color, light or dark."""
 
 from collections.abc import Mapping, Sequence
 from io import StringIO
@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 
 from pipeline.report.inputs import History
 
-#: Stands for the page's text color until the SVG is written.
+#: Placeholder for the page's text color; replaced when the SVG is written.
 INK = "#010203"
-#: Okabe and Ito's colors: told apart with any color vision, legible on white and black.
+#: Okabe and Ito's colors: distinguishable with any color vision, legible on white and black.
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c")
-#: Lines whose legend has room inside a chart.
+#: Number of lines up to which the legend fits inside the chart.
 FEW = 6
-#: Characters of a class name that an axis has room for.
+#: Maximum number of characters of a class name on an axis.
 LONGEST = 20
 
 STYLE: Any = {
@@ -52,19 +52,19 @@ def threshold_chart(
     ylabel: str,
     rules: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
-    """Draw a share over a threshold, one line per method with a dot at its best place.
+    """Draw a share over a threshold: one line per method, with a dot at its maximum.
 
     Parameters
     ----------
     curves : mapping
-        By method, points with ``threshold`` and the value, in [0, 1].
+        Points by method, each with ``threshold`` and the value, in [0, 1].
     value : str
         Key of the points' values.
     xlabel, ylabel : str
-        What the axes are; the values are drawn in %.
+        Titles of the axes; values are drawn in %.
     rules : mapping of str to mapping, optional
-        By method, the ``value`` of a threshold that a rule chose, and the share there under
-        the name of ``value``: a hollow dot.
+        By method, the threshold that a rule chose (key ``value``) and the share there (under
+        the name given as ``value``). Drawn as a hollow dot.
     """
     rules = rules or {}
     with mpl.rc_context(STYLE):
@@ -89,7 +89,7 @@ def threshold_chart(
 
 
 def history_chart(history: History) -> str:
-    """Draw losses, learning rate and validation mAP over the epochs."""
+    """Plot losses, learning rate and validation mAP over the epochs."""
     columns = history.columns
     losses = [name for name in columns if name.startswith("loss")]
     panels = [losses, ["learning_rate"], *([["val_map"]] if "val_map" in columns else [])]
@@ -99,7 +99,7 @@ def history_chart(history: History) -> str:
         grid: Sequence[Axes] = figure.subplots(1, 3, sharex=True)
         for axes, names, title in zip(grid, panels, titles, strict=False):
             for name in names:
-                # An epoch without a validation is left out, so that a line joins those around it.
+                # Epochs without validation are left out, so that the line connects the others.
                 known = np.isfinite(columns[name])
                 epochs, values = np.array(columns["epoch"])[known], np.array(columns[name])[known]
                 axes.plot(epochs, values, ".-", label=name)
@@ -117,10 +117,10 @@ def confusion_chart(confusion: Sequence[Sequence[int]], names: Sequence[str], ti
     Parameters
     ----------
     confusion : sequence of C sequences of C int
-        Pixel counts; rows are the truth.
+        Pixel counts; rows are the ground truth.
     names : sequence of C str
     title : str
-        What the matrix is of.
+        Name of the scored result, for the label.
     """
     counts = np.asarray(confusion, dtype=np.float64)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -130,9 +130,9 @@ def confusion_chart(confusion: Sequence[Sequence[int]], names: Sequence[str], ti
         axes = figure.subplots()
         mesh = axes.pcolormesh(100 * shares, cmap="viridis", vmin=0, vmax=100)
         ticks = np.arange(len(names)) + 0.5
-        words = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
-        axes.set_xticks(ticks, words, rotation=90, fontsize=8)
-        axes.set_yticks(ticks, words, fontsize=8)
+        shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+        axes.set_xticks(ticks, shown, rotation=90, fontsize=8)
+        axes.set_yticks(ticks, shown, fontsize=8)
         axes.invert_yaxis()
         axes.set_aspect("equal")
         axes.set(xlabel="predicted", ylabel="true")
@@ -141,11 +141,11 @@ def confusion_chart(confusion: Sequence[Sequence[int]], names: Sequence[str], ti
 
 
 def _svg(figure: Figure, label: str) -> str:
-    """Write a figure as an SVG element whose dark strokes take the text's color."""
+    """Return a figure as an SVG element whose dark strokes take the text's color."""
     buffer = StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
     element = text[text.index("<svg") :].replace(INK, "currentColor")
-    # Escaped, for methods and classes have the user's names.
+    # Escaped: the names of methods and classes come from the user.
     named = label.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")
     return element.replace("<svg", f'<svg role="img" aria-label="{named}"', 1)

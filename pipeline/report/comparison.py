@@ -1,4 +1,4 @@
-"""Maps side by side: their figures, and pictures with the boxes that they lead to."""
+"""Comparison of class maps: a table of figures, and images with the boxes from each map."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -31,14 +31,14 @@ COLUMNS = (
     ("win", "Win", 100, True),
     ("deletion", "Deletion area", 100, False),
     ("insertion", "Insertion area", 100, True),
-    ("seconds_per_image", "ms a picture", 1000, False),
+    ("seconds_per_image", "ms per image", 1000, False),
 )
 TRUE, PREDICTED = (60, 200, 90), (90, 190, 255)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One picture of a row: its caption and its data URL."""
+    """One image of a row: caption and data URL."""
 
     caption: str
     url: str
@@ -46,7 +46,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """Pictures of one class of one image."""
+    """The drawings of one class of one image."""
 
     name: str
     image_id: str
@@ -55,7 +55,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """One cell of the table: its words, and whether no other method has a better one."""
+    """One cell of the table: its text, and whether no other method has a better value."""
 
     text: str
     best: bool
@@ -63,7 +63,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The table (headings, and figures by method) and the pictures below it."""
+    """The table (headings, and figures by method) and the image rows below it."""
 
     headings: tuple[str, ...]
     figures: Mapping[str, Sequence[Figure]]
@@ -71,13 +71,14 @@ class Comparison:
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], dict[str, list[Figure]]]:
-    """Read the table of the rule ``compare_attributions``; columns without a figure are left out.
+    """Read the table of the rule ``compare_attributions`` without its empty columns.
 
     Returns
     -------
     headings : tuple of str
     figures : dict of str to list of Figure
-        By method. Win shares are of a classifier's own maps, so that none of them is best.
+        Figures by method. Win is a share among the maps of one classifier; values of
+        different classifiers cannot be compared, so none is marked as best.
     """
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -103,17 +104,17 @@ def comparison_rows(
     boxes: Mapping[str, Sequence[Box]],
     threshold: float,
 ) -> list[Row]:
-    """Draw one class of each image: its true boxes, and each method's map with its box.
+    """Draw one class of each image: the true boxes, and each method's map with its box.
 
     Parameters
     ----------
     manifest : Manifest
     records : sequence of Record
-        The images; those without a label are left out.
+        The images; images without a label are left out.
     maps : mapping of str to sequence of Path
         Shards by method.
     masks, boxes : mapping by image id
-        The ground truth, where there is one.
+        The ground truth, where it exists.
     threshold : float
         Share of a map's maximum above which its box is drawn.
     """
@@ -125,21 +126,21 @@ def comparison_rows(
         mask = masks[record.id].read() if record.id in masks else None
         true = true_boxes(record, manifest.classes, boxes.get(record.id), mask)
         number = min(true or manifest.class_numbers(record).tolist())
-        photograph = thumbnail(read_rgb(record.image))
+        image = thumbnail(read_rgb(record.image))
         size = (record.height, record.width)
-        shown = with_boxes(photograph, true.get(number, np.zeros((0, 4))), size, TRUE)
-        cells = [Cell("photograph, true boxes", data_url(shown))]
+        shown = with_boxes(image, true.get(number, np.zeros((0, 4))), size, TRUE)
+        cells = [Cell("image, true boxes", data_url(shown))]
         for method, by_id in shards.items():
-            drawn = _map_with_box(photograph, by_id[record.id][record.id], number, threshold)
+            drawn = _map_with_box(image, by_id[record.id][record.id], number, threshold)
             cells.append(Cell(method, data_url(drawn)))
         name = manifest.classes[number - 1]
         rows.append(Row(name, record.id, tuple(cells)))
     return rows
 
 
-def _map_with_box(photograph: Picture, maps: ClassMaps, number: int, threshold: float) -> Picture:
+def _map_with_box(image: Picture, maps: ClassMaps, number: int, threshold: float) -> Picture:
     own = maps.classes == number
     full = None if maps.full is None else maps.full[own]
     single = ClassMaps(maps.classes[own], maps.values[own], maps.size, full=full)
     box: Boxes = map_boxes(upsampled(single)[0], threshold)[:1]
-    return with_boxes(with_map(photograph, single), box, maps.size, PREDICTED)
+    return with_boxes(with_map(image, single), box, maps.size, PREDICTED)

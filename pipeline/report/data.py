@@ -1,4 +1,4 @@
-"""What the page's scripts work with: one JSON document."""
+"""The data of the page's scripts: one JSON document."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,7 @@ from pipeline.report.gallery import Card, Split
 from pipeline.report.inputs import KINDS, ImageScore
 from pipeline.report.pictures import palette_colors
 
-#: Digits that a share keeps: the page shows three.
+#: Decimal places kept for shares; the page shows three.
 DIGITS = 4
 
 
@@ -18,7 +18,7 @@ def page_data(
     splits: Mapping[str, Split],
     cards: Mapping[str, Sequence[Card]],
 ) -> dict[str, Any]:
-    """Collect what the scripts show: scores by class, and the gallery's pictures.
+    """Return the data that the scripts show: scores by class, and the gallery's images.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ def page_data(
     Returns
     -------
     dict
-        ``classes`` (name and color, the background left out), ``scores`` (``miou`` and
-        ``classes``, the background among them), ``splits`` (methods, and pictures whose ``scores``
+        ``classes`` (name and color, without the background), ``scores`` (``miou`` and
+        ``classes``, with the background), ``splits`` (methods, and ``pictures`` whose ``scores``
         and ``doubts`` are in the order of ``labels``).
     """
     return {
@@ -47,7 +47,7 @@ def page_data(
 
 
 def class_colors(manifest: Manifest) -> list[str]:
-    """Give the palette's color of each class, as CSS writes it."""
+    """Return the palette's color of each class as a CSS color."""
     colors = palette_colors()[1 : len(manifest.classes) + 1].tolist()
     return [f"rgb({red}, {green}, {blue})" for red, green, blue in colors]
 

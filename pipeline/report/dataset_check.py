@@ -1,4 +1,4 @@
-"""The page of a data set before any compute: counts, sizes, pictures, what is worth checking."""
+"""The data set check page: counts, sizes, example images, and findings to look into."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,17 @@ from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import Overview, measure
 from pipeline.report.html import render
 
-#: Classes in the matrix of those that occur together.
+#: Maximum number of classes in the co-occurrence matrix.
 MATRIX = 40
-#: Labels per image from which on images are counted together.
+#: Images with this many labels or more share one bar of the histogram.
 MANY = 8
-#: Side of the chart of sizes, and its finest step: points of a part of an octave are one.
+#: Side of the chart of sizes, and its resolution: sizes are rounded to 1/16 octave.
 SIDE, PER_OCTAVE = 320, 16
 
 
 @dataclass(frozen=True)
 class Shot:
-    """One picture of the contact sheet."""
+    """One thumbnail of the contact sheet."""
 
     record: Record
     url: str
@@ -37,18 +37,18 @@ def render_check(
     sheet: Mapping[str, Sequence[Shot]],
     unlabeled: Sequence[Shot],
 ) -> str:
-    """Give the HTML document. The same arguments give the same bytes.
+    """Return the HTML document. Equal arguments give identical bytes.
 
     Parameters
     ----------
     manifest : Manifest
-        Of one record or more.
+        At least one record.
     overview : Overview
     found : sequence of Finding
     sheet : mapping of str to sequence of Shot
-        Pictures by class.
+        Thumbnails by class.
     unlabeled : sequence of Shot
-        Pictures without a label.
+        Thumbnails of images without a label.
     """
     return render(
         "dataset_check.html.j2",
@@ -67,7 +67,7 @@ def render_check(
 
 
 def _class_rows(classes: Sequence[str], overview: Overview) -> list[dict[str, Any]]:
-    """Give each class's figures; its companion is the class that most of its images show too."""
+    """Return the figures of each class; its companion is the class most often seen with it."""
     apart = overview.together * ~np.eye(len(classes), dtype=bool)
     rows = []
     for k, name in enumerate(classes):
@@ -91,25 +91,25 @@ def _class_rows(classes: Sequence[str], overview: Overview) -> list[dict[str, An
 
 
 def _histogram(overview: Overview) -> list[tuple[str, int, float]]:
-    """Give images by their number of labels: words, count, and share of the highest count."""
+    """Count images by their number of labels: text, count, and share of the highest count."""
     counts = np.sum(list(overview.with_labels.values()), axis=0).tolist()
     shown = [*counts[:MANY], sum(counts[MANY:])] if len(counts) > MANY + 1 else counts
-    words = ["no label", "1 label", *(f"{k} labels" for k in range(2, len(shown)))][: len(shown)]
+    texts = ["no label", "1 label", *(f"{k} labels" for k in range(2, len(shown)))][: len(shown)]
     if len(counts) > MANY + 1:
-        words[-1] = f"{MANY} or more"
+        texts[-1] = f"{MANY} or more"
     top = max(*shown, 1)
-    return [(word, count, count / top) for word, count in zip(words, shown, strict=True)]
+    return [(text, count, count / top) for text, count in zip(texts, shown, strict=True)]
 
 
 def _matrix(together: NDArray[np.int64]) -> list[int]:
-    """Choose the classes whose company is shown: those with the most, in their order."""
-    company = together.sum(axis=1) - together.diagonal()
-    ranked = sorted(range(len(company)), key=lambda k: -company[k])
-    return sorted(k for k in ranked[:MATRIX] if company[k])
+    """Select the classes of the matrix: those that occur most with others, in their order."""
+    with_others = together.sum(axis=1) - together.diagonal()
+    ranked = sorted(range(len(with_others)), key=lambda k: -with_others[k])
+    return sorted(k for k in ranked[:MATRIX] if with_others[k])
 
 
 def _scatter(records: Sequence[Record]) -> dict[str, Any]:
-    """Lay out pictures by width and height on axes of octaves; equal ones are one larger dot."""
+    """Compute a chart of widths and heights on log2 axes; images of one size share a larger dot."""
     sides = [side for record in records for side in (record.width, record.height)]
     low, high = floor(log2(min(sides))), max(ceil(log2(max(sides))), floor(log2(min(sides))) + 1)
     dots = Counter(

@@ -1,8 +1,11 @@
-// The gallery: choosing, sorting and finding pictures, and fading between their layers.
+// The gallery: filter, sort and search images, and fade between their layers.
 const data = JSON.parse(document.getElementById("report-data").textContent);
 const PAGE = 24;
-// Brightness of the photograph below a layer, so that labels stand out; maps have their own.
-const BRIGHTNESS = { photograph: 1, map: 1, label: 0.6, truth: 0.6 };
+// Brightness of the image below a layer: dimmed below labels so that they stand out.
+const BRIGHTNESS = { image: 1, map: 1, label: 0.6, ground_truth: 0.6 };
+// Names of kinds of layers, and their short forms below the slider.
+const NAMES = { ground_truth: "ground truth" };
+const SHORT_NAMES = { ground_truth: "truth" };
 const gallery = document.getElementById("gallery");
 if (gallery) start();
 
@@ -19,7 +22,7 @@ function start() {
     const next = found.slice(shown, shown + PAGE);
     gallery.querySelector(".cards").append(...next.map((picture, offset) => card(picture, shown + offset)));
     shown += next.length;
-    gallery.querySelector(".count").textContent = `${shown} of ${found.length} pictures`;
+    gallery.querySelector(".count").textContent = `${shown} of ${found.length} images`;
     gallery.querySelector(".more").hidden = shown === found.length;
   }
 
@@ -35,7 +38,7 @@ function start() {
     showMore();
   }
 
-  // What a picture is sorted by: the IoU of the chosen class or the mean, or the doubt.
+  // Return the value to sort by: the IoU of the selected class, the mean IoU, or the doubt.
   function figureOf(picture, sort) {
     if (sort === "doubt") return picture.doubts[method()] ?? null;
     const score = picture.scores[method()];
@@ -55,19 +58,19 @@ function start() {
     fill(controls.label, labels.map((name) => [name, name]), best ?? labels[0]);
     const ofLabel = controls.label.value.split("/").slice(0, 2).join("/");
     fill(controls.map, maps.map((name) => [name, name]), maps.includes(ofLabel) ? ofLabel : maps[0]);
-    const kinds = ["photograph", ...["map", "label", "truth"].filter((kind) => pictures.some(({ layers }) => layers.some((layer) => layer.kind === kind)))];
-    fill(controls.show, kinds.map((kind) => [kind, word(kind)]), kinds.includes("label") ? "label" : "photograph");
+    const kinds = ["image", ...["map", "label", "ground_truth"].filter((kind) => pictures.some(({ layers }) => layers.some((layer) => layer.kind === kind)))];
+    fill(controls.show, kinds.map((kind) => [kind, nameOf(kind)]), kinds.includes("label") ? "label" : "image");
     controls.map.closest("label").hidden = maps.length === 0;
   }
 
-  const word = (kind) => (kind === "label" && controls.split.value === "val" ? "prediction" : kind);
+  const nameOf = (kind) => (kind === "label" && controls.split.value === "val" ? "prediction" : (NAMES[kind] ?? kind));
 
   function stopsOf(picture) {
-    const chosen = { map: controls.map.value, label: controls.label.value, truth: "" };
-    const layers = ["map", "label", "truth"]
+    const chosen = { map: controls.map.value, label: controls.label.value, ground_truth: "" };
+    const layers = ["map", "label", "ground_truth"]
       .map((kind) => picture.layers.find((layer) => layer.kind === kind && layer.method === chosen[kind]))
       .filter(Boolean);
-    return [{ kind: "photograph", url: picture.photograph }, ...layers];
+    return [{ kind: "image", url: picture.photograph }, ...layers];
   }
 
   function card(picture, place) {
@@ -106,11 +109,11 @@ function start() {
     input.setAttribute("aria-label", `Layer of ${picture.id}`);
     const names = text("span", "", "stops");
     names.setAttribute("aria-hidden", "true");
-    names.append(...stops.map(({ kind }) => text("span", { photograph: "photo" }[kind] ?? word(kind))));
+    names.append(...stops.map(({ kind }) => text("span", SHORT_NAMES[kind] ?? nameOf(kind))));
     const fade = () => {
       fadeTo(Number(input.value), stops, stack);
       const nearest = Math.round(input.value);
-      input.setAttribute("aria-valuetext", word(stops[nearest].kind));
+      input.setAttribute("aria-valuetext", nameOf(stops[nearest].kind));
       [...names.children].forEach((name, index) => name.classList.toggle("now", index === nearest));
     };
     const wanted = stops.findIndex(({ kind }) => kind === controls.show.value);
@@ -139,7 +142,7 @@ function start() {
   for (const list of document.querySelectorAll("ol.look")) linkThumbnails(list);
 }
 
-// Those without a figure come last; the median first means by distance from it.
+// Images without a value come last. "Median first" sorts by distance from the median.
 function sorted(pictures, sort, figure) {
   if (sort === "id") return [...pictures].sort((a, b) => a.id.localeCompare(b.id, undefined, { numeric: true }));
   const known = pictures.filter((picture) => figure(picture) !== null);
@@ -151,7 +154,7 @@ function sorted(pictures, sort, figure) {
   return [...known, ...pictures.filter((picture) => figure(picture) === null)];
 }
 
-// Between two stops the upper layer fades in while the lower one fades out, over the photograph.
+// Between two stops the upper layer fades in and the lower one fades out, over the image.
 function fadeTo(position, stops, stack) {
   const [below, above] = [Math.floor(position), Math.ceil(position)];
   const [from, to] = [BRIGHTNESS[stops[below].kind], BRIGHTNESS[stops[above].kind]];
@@ -161,7 +164,7 @@ function fadeTo(position, stops, stack) {
   });
 }
 
-// Gives a list of images worth a look the thumbnails of those that the gallery has, and a frame to the others.
+// Add thumbnails to a list of images worth a look, and a placeholder for images that the gallery lacks.
 function linkThumbnails(list) {
   const split = data.splits[list.dataset.split];
   const items = [...list.children].map((item) => [item, split?.pictures.find(({ id }) => id === item.dataset.id)]);
@@ -180,7 +183,7 @@ function linkThumbnails(list) {
   });
 }
 
-// A class's name beside the color that it has in labels.
+// Return a class's name with its color.
 function named(name) {
   const element = text("span", name, "class");
   const swatch = document.createElement("i");

@@ -1,4 +1,4 @@
-"""The gallery: chosen photographs, each with its truth, maps, labels and predictions as layers."""
+"""The gallery: selected images with ground truth, maps, labels and predictions as layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,20 +16,20 @@ from pipeline.report.pictures import data_url, thumbnail
 from pipeline.report.selection import Choice, image_groups, in_order
 from pipeline.runtime.progress import progress
 
-#: Pictures of each split that are shown as a row to browsers without scripts.
+#: Images of each split that browsers without scripts show as a row.
 ROWS = 3
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What is laid over a photograph.
+    """A transparent layer over an image.
 
     Attributes
     ----------
-    kind : {"truth", "map", "samples", "label"}
-        ``samples`` are pixels that taught a graph cut its colors.
+    kind : {"ground_truth", "map", "samples", "label"}
+        ``samples`` are the pixels that a graph cut's color models are fitted to.
     method : str
-        CLASSIFIER/MAPS or CLASSIFIER/MAPS/REFINEMENT; empty for the truth.
+        CLASSIFIER/MAPS or CLASSIFIER/MAPS/REFINEMENT; empty for the ground truth.
     caption : str
     url : str
         Data URL of a transparent PNG.
@@ -43,7 +43,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Card:
-    """A photograph of the gallery, and what there is of it."""
+    """An image of the gallery with its labels, groups and layers."""
 
     image_id: str
     labels: tuple[str, ...]
@@ -53,18 +53,18 @@ class Card:
 
     @property
     def size(self) -> int:
-        """Characters that its pictures take in the page's data."""
+        """Number of characters of its data URLs in the page's data."""
         return len(self.photograph) + sum(len(layer.url) for layer in self.layers)
 
     @property
     def row_size(self) -> int:
-        """Characters that its pictures take as a row, where each layer has its own photograph."""
+        """Number of characters of its data URLs as a row, which repeats the image per layer."""
         return self.size + len(self.layers) * len(self.photograph)
 
 
 @dataclass(frozen=True)
 class Split:
-    """What the gallery shows of a split, and where it is.
+    """Files and scores of one split for the gallery.
 
     Attributes
     ----------
@@ -73,15 +73,15 @@ class Split:
     labels : mapping of str to sequence of Path
         Folders of label images (pseudo-labels or predictions) by method.
     scores : mapping of str to mapping
-        Scores of images by method of ``labels``; empty without masks.
+        Scores of images by method of ``labels``; empty without ground truth.
     best : str or None
-        The best-scoring method.
+        The method with the highest score.
     doubts : mapping of str to mapping
         Doubt by method and image id.
     doubtful : sequence of sequence of str
-        Ids of images worth a look, by method.
+        For each method, ids of images worth a look.
     cuts : mapping of str to GraphCutSettings
-        Of maps (by method) that a graph cut refines: how it tags pixels.
+        By method of maps: settings of the graph cut that refines them.
     """
 
     maps: Mapping[str, Sequence[Path]]
@@ -94,14 +94,14 @@ class Split:
 
 
 def gallery_choices(manifest: Manifest, splits: Mapping[str, Split], count: int) -> list[Choice]:
-    """Choose the images to show, in the order in which a budget is spent on them.
+    """Select the images to show, the most important first.
 
     Parameters
     ----------
     manifest : Manifest
     splits : mapping of str to Split
     count : int
-        Images of a group, see :func:`pipeline.report.selection.image_groups`.
+        Images per group, see :func:`pipeline.report.selection.image_groups`.
     """
     return in_order(
         {
@@ -124,7 +124,7 @@ def gallery_cards(
     choices: Sequence[Choice],
     budget: int,
 ) -> dict[str, list[Card]]:
-    """Draw images with all their layers until their pictures have used up a budget.
+    """Draw images with all their layers until a size budget is used up.
 
     Parameters
     ----------
@@ -133,14 +133,14 @@ def gallery_cards(
         Ground truth by image id.
     splits : mapping of str to Split
     choices : sequence of Choice
-        Images in the order of their importance.
+        Images, the most important first.
     budget : int
-        Characters of all data URLs together, those of the first :data:`ROWS` rows among them.
+        Maximum number of characters of all data URLs, including the first :data:`ROWS` rows.
 
     Returns
     -------
     dict of str to list of Card
-        By split.
+        Drawn images by split.
     """
     records = {record.id: record for record in manifest.records}
     shards = {
@@ -148,16 +148,16 @@ def gallery_cards(
         for name, split in splits.items()
     }
     cards: dict[str, list[Card]] = {name: [] for name in splits}
-    for choice in progress(choices, total=len(choices), what="pictures of the gallery"):
+    for choice in progress(choices, total=len(choices), what="images of the gallery"):
         record, split = records[choice.image_id], splits[choice.split]
-        photograph = thumbnail(read_rgb(record.image))
-        size = photograph.shape[0], photograph.shape[1]
+        image = thumbnail(read_rgb(record.image))
+        size = image.shape[0], image.shape[1]
         layers = [
-            *_truth(masks, record, size),
+            *_ground_truth(masks, record, size),
             *_maps(shards[choice.split], split, record, manifest.classes, size),
             *_labels(split, record, size),
         ]
-        card = Card(record.id, record.labels, choice.groups, data_url(photograph), tuple(layers))
+        card = Card(record.id, record.labels, choice.groups, data_url(image), tuple(layers))
         budget -= card.size
         if len(cards[choice.split]) < ROWS:
             budget -= card.row_size
@@ -167,10 +167,11 @@ def gallery_cards(
     return cards
 
 
-def _truth(masks: Mapping[str, Mask], record: Record, size: tuple[int, int]) -> list[Layer]:
+def _ground_truth(masks: Mapping[str, Mask], record: Record, size: tuple[int, int]) -> list[Layer]:
     if record.id not in masks:
         return []
-    return [Layer("truth", "", "truth", label_layer(masks[record.id].read(), size))]
+    url = label_layer(masks[record.id].read(), size)
+    return [Layer("ground_truth", "", "ground truth", url)]
 
 
 def _maps(
@@ -197,7 +198,7 @@ def _samples(
     size: tuple[int, int],
     settings: GraphCutSettings,
 ) -> list[Layer]:
-    """Show for each class which pixels taught its graph cut the colors."""
+    """Draw for each class the pixels that its graph cut's color models are fitted to."""
     return [
         Layer(
             "samples",

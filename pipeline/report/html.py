@@ -1,4 +1,4 @@
-"""Pages: templates, and the files that are written into them so that a page is one file."""
+"""Rendering of templates into self-contained HTML pages."""
 
 import json
 from collections.abc import Mapping
@@ -9,8 +9,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 HERE = Path(__file__).parent
-#: How settings of a score are worded for a reader; other keys are shown as they are.
+#: Display text of the settings in score files; other keys are shown unchanged.
 SETTINGS = {
+    "score_list": "train images that are scored",
     "image_labels_given": "image-level labels given",
     "max_size": "long side at most",
     "trained_on": "network trained on",
@@ -20,16 +21,16 @@ SETTINGS = {
 
 
 def render(template: str, **context: Any) -> str:
-    """Give an HTML document that needs no other file. The same context gives the same bytes.
+    """Return a self-contained HTML document. Equal contexts give identical bytes.
 
     Parameters
     ----------
     template : str
-        A file of this folder; filters are :func:`percent`, :func:`duration`, :func:`plain`,
-        :func:`setting` and :func:`embedded`, and ``asset(NAME)`` is the text of a style sheet or
-        script of this folder.
+        A file of this folder. Its filters are :func:`percent`, :func:`duration`, :func:`plain`,
+        :func:`setting` and :func:`embedded`; ``asset(NAME)`` returns the text of a style sheet
+        or script of this folder.
     **context
-        What the template names; a name that is lacking is an error.
+        The template's variables. A missing variable is an error.
     """
     environment = Environment(
         loader=FileSystemLoader(HERE),
@@ -50,24 +51,24 @@ def render(template: str, **context: Any) -> str:
 
 
 def percent(value: float | None) -> str:
-    """Word a share in [0, 1] as a percentage with one digit, or n/a for none."""
+    """Format a share in [0, 1] as a percentage with one decimal place; None as "n/a"."""
     return "n/a" if value is None else f"{100 * value:.1f}"
 
 
 def duration(seconds: float) -> str:
-    """Word seconds as minutes and seconds, or hours and minutes."""
+    """Format seconds as minutes and seconds, or as hours and minutes."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
 
 
 def setting(key: str) -> str:
-    """Return the words for a setting's key."""
+    """Return the display text of a setting's key."""
     return SETTINGS.get(key, key)
 
 
 def plain(value: Any) -> str:
-    """Word a setting: mappings as ``key value`` pairs, none as "none"."""
+    """Format a setting's value: mappings as ``key value`` pairs, None as "none"."""
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -80,7 +81,7 @@ def plain(value: Any) -> str:
 
 
 def embedded(document: Any) -> Markup:
-    """Write a document as JSON that no text in it can end the script element of."""
+    """Return a document as JSON for a script element; ``<`` is escaped to keep it closed."""
     text = json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704 - escaped as JSON allows
 

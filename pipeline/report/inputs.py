@@ -1,4 +1,4 @@
-"""What the report is made of, read from the workflow's files."""
+"""The report's inputs, read from the workflow's files."""
 
 import csv
 import logging
@@ -13,22 +13,22 @@ from pipeline.io.tables import read_scores, read_table
 
 logger = logging.getLogger(__name__)
 
-#: Path segments that name a method, after the folder of each kind of file.
+#: Number of path segments of a method, by the folder of each kind of file.
 METHOD_LENGTH = {
     "classifiers": 1, "maps": 2, "affinity": 2, "pseudo_labels": 3, "segmentation": 3,
     "predictions": 3, "quality": 3,
 }  # fmt: skip
-#: What each kind of score is of, in the order of the data's way.
+#: Display text of each kind of score, in the order of the pipeline.
 KINDS = {"maps": "class maps", "pseudo_labels": "pseudo-labels", "predictions": "predictions"}
 
 
-#: What the columns of a per-image table begin with that hold the IoU of a class.
+#: Prefix of the columns of a per-image table that hold the IoU of a class.
 IOU = "iou:"
 
 
 @dataclass(frozen=True)
 class ImageScore:
-    """Scores of one image: its mIoU, and the IoU of each class that it shows or that it is given.
+    """Scores of one image: its mIoU, and the IoU of each class it shows or is labeled with.
 
     Class names are those of the data set and ``background``; IoUs are in [0, 1].
     """
@@ -39,7 +39,7 @@ class ImageScore:
 
 @dataclass(frozen=True)
 class Quality:
-    """Quality of a method's labels without ground truth.
+    """Quality of a method's labels, estimated without ground truth.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Quality:
     figures : sequence of dict
         Figures with ``name``, ``title``, ``mean`` and ``correlation`` with the true IoU, or None.
     worth_a_look : sequence of str
-        Image ids, those to look at first in front.
+        Image ids, the most doubtful first.
     doubts : mapping of str to float
         Doubt in [0, 1] by image id.
     """
@@ -71,7 +71,7 @@ class History:
 
 @dataclass(frozen=True)
 class StageTime:
-    """Jobs of one rule, their seconds altogether and their highest memory in MB."""
+    """Jobs of one rule: their number, total seconds, and peak memory of one job in MB."""
 
     rule: str
     jobs: int
@@ -80,7 +80,7 @@ class StageTime:
 
 
 def method_of(path: Path) -> tuple[str, str]:
-    """Tell the kind and the method of a result from its path.
+    """Return the kind and the method of a result from its path.
 
     Parameters
     ----------
@@ -97,10 +97,10 @@ def method_of(path: Path) -> tuple[str, str]:
     Raises
     ------
     ValueError
-        If the path is none of the workflow's.
+        If the path is not one of the workflow's.
     """
     parts = path.parts
-    # From results/EXPERIMENT on: a method may have any name, also that of a kind.
+    # Start after results/EXPERIMENT: an experiment may be named like a kind.
     start = parts.index("results") + 2 if "results" in parts[:-2] else 0
     for index in range(start, len(parts)):
         length = METHOD_LENGTH.get(parts[index], 0)
@@ -118,25 +118,25 @@ def by_method(paths: Sequence[Path]) -> dict[str, list[Path]]:
 
 
 def read_all_scores(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Read score documents, in the order of the data's way: maps, labels, predictions."""
+    """Read score documents in the order of the pipeline: maps, pseudo-labels, predictions."""
     order = list(KINDS)
     return sorted(map(read_scores, paths), key=lambda score: order.index(score["kind"]))
 
 
 def read_image_scores(path: Path) -> dict[str, ImageScore]:
-    """Read a per-image table by image id; images without an mIoU are left out."""
+    """Return the scores of a per-image table by image id, without images that have no mIoU."""
     return {row["id"]: _image_score(row) for row in read_table(path) if row["miou"]}
 
 
 def read_quality(tables: Sequence[Path], documents: Sequence[Path]) -> list[Quality]:
-    """Read the quality of methods without ground truth: per-image tables, and their summaries.
+    """Read the label quality of methods: per-image tables and their summaries.
 
     Parameters
     ----------
     tables : sequence of Path
         ``quality/CLASSIFIER/MAPS/REFINEMENT/SPLIT.csv`` with columns ``id`` and ``doubt``.
     documents : sequence of Path
-        A JSON document of each table's name.
+        One JSON document per table, with the same name.
     """
     doubts = {(method_of(path)[1], path.stem): _doubts(path) for path in tables}
     return [
@@ -161,10 +161,10 @@ def read_history(path: Path) -> History:
 
 
 def read_times(paths: Sequence[Path]) -> list[StageTime]:
-    """Add up Snakemake's benchmark files by rule, in the given order.
+    """Compute the totals of Snakemake's benchmark files by rule, in the given order.
 
-    A damaged file is left out with a warning: it decides nothing, and to make it again its job
-    would have to run again.
+    Damaged files are left out with a warning. They only inform the reader, and replacing one
+    would mean running its job again.
     """
     jobs: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for path in paths:
@@ -178,7 +178,7 @@ def read_times(paths: Sequence[Path]) -> list[StageTime]:
 
 
 def read_benchmark(path: Path) -> tuple[float, float] | None:
-    """Return the seconds and the highest memory in MB of a job; None of a damaged file."""
+    """Return the seconds and the peak memory in MB of a job, or None if the file is damaged."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             row = next(csv.DictReader(file, delimiter="\t"))
@@ -189,7 +189,7 @@ def read_benchmark(path: Path) -> tuple[float, float] | None:
     if math.isfinite(seconds) and math.isfinite(memory):
         return seconds, memory
     logger.warning(
-        "%s: not a whole benchmark table, expected columns s and max_rss with numbers: "
+        "%s: not a complete benchmark table, expected columns s and max_rss with numbers: "
         "the times are shown without this job",
         path,
     )
@@ -197,19 +197,19 @@ def read_benchmark(path: Path) -> tuple[float, float] | None:
 
 
 def representative_ids(scores: Mapping[str, float], count: int) -> dict[str, list[str]]:
-    """Choose pictures to show: the best, those around the median, and the worst.
+    """Select the images with the best, the median and the worst scores.
 
     Parameters
     ----------
     scores : mapping of str to float
-        Score by image id; ties go by id.
+        Score by image id; ties are ordered by id.
     count : int
-        Pictures of each group.
+        Images per group.
 
     Returns
     -------
     dict of str to list of str
-        Groups ``best``, ``median`` and ``worst``; no picture is in two of them.
+        Groups ``best``, ``median`` and ``worst``; no image is in two of them.
     """
     ranked = sorted(scores, key=lambda image_id: (-scores[image_id], image_id))
     if count and len(ranked) <= 3 * count:

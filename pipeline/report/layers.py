@@ -1,7 +1,7 @@
-"""Transparent layers that a browser lays over a photograph: label images, maps, color samples.
+"""Transparent layers that the browser draws over an image: label images, maps, color samples.
 
-A layer has few colors, so that as a palette PNG it costs 1-2 kB where a picture of its own
-would cost 8: the photograph is stored once for all of its layers.
+The image is stored once for all of its layers. A layer has few colors: as a palette PNG it takes
+1-2 kB, compared with 8 kB for an image with the layer drawn into it.
 """
 
 import base64
@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.io.arrays import BACKGROUND, IGNORE, ClassMaps
 from pipeline.report.pictures import TAG_COLORS, VOID, label_edges, palette_colors
 
-#: Opacity of labels and color samples over the photograph.
+#: Opacity of labels and color samples over the image.
 OPACITY = 0.65
 #: Long side of a map in pixels: the browser enlarges it smoothly.
 MAP_SIDE = 64
@@ -36,7 +36,7 @@ def label_layer(label: NDArray[np.uint8], size: tuple[int, int]) -> str:
     Parameters
     ----------
     label : (H, W) uint8 array
-        0 background, which is left transparent; 255 void or unsure, light gray.
+        0 background, drawn transparent; 255 void or uncertain, drawn light gray.
     size : (int, int)
         Height and width of the layer.
 
@@ -50,7 +50,7 @@ def label_layer(label: NDArray[np.uint8], size: tuple[int, int]) -> str:
     palette[IGNORE] = VOID
     values = np.unique(small[small != BACKGROUND])
     indices = np.zeros(256, np.uint8)
-    # A palette has 256 colors: of all 255 values, the last two would share theirs.
+    # A palette has 256 colors: if all 255 values occur, the last two share a color.
     indices[values] = np.minimum(np.arange(2, len(values) + 2), 255)
     pixels = indices[small]
     pixels[_outlines(small)] = 1
@@ -59,7 +59,7 @@ def label_layer(label: NDArray[np.uint8], size: tuple[int, int]) -> str:
 
 
 def map_layer(maps: ClassMaps) -> str:
-    """Draw the strongest class's map as a heat map, the more opaque the stronger.
+    """Draw the maximum over the class maps as a heat map, more opaque where it is higher.
 
     Returns
     -------
@@ -78,12 +78,12 @@ def map_layer(maps: ClassMaps) -> str:
 
 
 def tag_layer(tags: NDArray[np.uint8], size: tuple[int, int]) -> str:
-    """Draw the tags of a graph cut: foreground orange, background blue, unsure transparent.
+    """Draw the tags of a graph cut: foreground orange, background blue, uncertain transparent.
 
     Parameters
     ----------
     tags : (H, W) uint8 array
-        1 foreground, 0 background, 255 unsure.
+        1 foreground, 0 background, 255 uncertain.
     size : (int, int)
         Height and width of the layer.
 
@@ -105,7 +105,7 @@ def _faded(color: Sequence[int]) -> Color:
 
 
 def _outlines(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Mark the edges of labels. Void is left out: in a mask it is an outline itself."""
+    """Return the edges of labels, without those of void: in a mask, void is an outline itself."""
     edges = label_edges(label)
     void = (label == IGNORE).astype(np.uint8)
     edges &= cv2.dilate(void, np.ones((3, 3), np.uint8)) == 0

@@ -1,4 +1,4 @@
-"""A photograph with a label image laid over it, as one picture."""
+"""An image with a label image drawn over it."""
 
 import cv2
 import numpy as np
@@ -9,9 +9,9 @@ from pipeline.report.pictures import VOID, Picture, label_edges, palette_colors
 
 
 def with_label(photograph: Picture, label: NDArray[np.uint8]) -> Picture:
-    """Lay an (H, W) label image over a photograph: colors, with outlines, over a dimmed picture.
+    """Draw an (H, W) label image over a photograph: outlined colors over a dimmed image.
 
-    The background stays the photograph, so that no label image looks like a black square.
+    The photograph stays visible in the background, so an empty label image is not a black square.
     """
     height, width = photograph.shape[:2]
     resized = cv2.resize(label, (width, height), interpolation=cv2.INTER_NEAREST)

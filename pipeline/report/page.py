@@ -1,4 +1,4 @@
-"""The page: everything the report shows, put into its template."""
+"""The report page: its content, and the template that shows it."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -25,31 +25,31 @@ PACKAGES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "pyde
 
 @dataclass(frozen=True)
 class Content:
-    """All that the page shows.
+    """All content of the page.
 
     Attributes
     ----------
     manifest : Manifest
     scores : sequence of dict
-        Score documents in the order of the data's way; empty without masks.
+        Score documents in the order of the pipeline; empty without masks.
     boxes : sequence of dict
         Localization scores; empty without masks and boxes.
     comparison : Comparison or None
-        Maps side by side, where some are compared.
+        Comparison of class maps, if any is configured.
     localization : sequence of dict
         Scores of the compared maps' boxes.
     class_models, units : mapping of str to str
-        Data URL of the picture of each classifier's classes, and of their units.
+        By classifier, data URLs of the images of its class models and of its units.
     histories : sequence of History
     times : sequence of StageTime
     splits : mapping of str to Split
-        What there is to see of each split.
+        Files and scores of each split.
     cards : mapping of str to sequence of Card
-        The gallery's pictures by split.
+        The gallery's images by split.
     quality : sequence of Quality
-        Figures of labels that need no masks.
+        Label quality without ground truth.
     findings : sequence of Finding
-        What is worth checking of the masks and boxes that scores are against.
+        Possible problems of the masks and boxes that the scores depend on.
     config : mapping
         The resolved configuration.
     """
@@ -71,7 +71,7 @@ class Content:
 
 
 def render_page(content: Content) -> str:
-    """Give the HTML document. The same content gives the same bytes."""
+    """Return the HTML document. Equal content gives identical bytes."""
     return render(
         "page.html.j2",
         content=content,
@@ -90,7 +90,7 @@ def render_page(content: Content) -> str:
 
 
 def best_scores(scores: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Choose the score document of the highest mIoU of each kind; the first of equal ones."""
+    """Return the score document with the highest mIoU of each kind; the first among ties."""
     best: dict[str, Mapping[str, Any]] = {}
     for score in scores:
         kind = score["kind"]
@@ -113,7 +113,7 @@ def _charts(content: Content) -> dict[str, Any]:
     return {
         "sweeps": _threshold_chart(sweeps, "miou", "background threshold", "mIoU", rules),
         "boxes": _threshold_chart(
-            boxes, "share", "box threshold (share of the map's maximum)", "pairs localized"
+            boxes, "share", "box threshold (share of the map's maximum)", "localized pairs"
         ),
         "histories": [(h.method, Markup(history_chart(h))) for h in content.histories],  # noqa: S704
         "matrices": [

@@ -1,4 +1,4 @@
-"""Thumbnails: a photograph with a label image or a class map laid over it."""
+"""Thumbnails and image grids for the pages, with class maps and boxes drawn over images."""
 
 import base64
 from collections.abc import Sequence
@@ -18,10 +18,10 @@ from pipeline.refinement.labels import upsampled
 
 #: Long side of a thumbnail in pixels.
 SIDE = 224
-#: Unsure and void pixels: a light neutral tone instead of the palette's cream.
+#: Color of void and uncertain pixels: light gray instead of the palette's cream.
 VOID = (224, 224, 224)
 
-#: Height of a caption and distance of two pictures in a grid, in pixels.
+#: Height of a caption, and gap between two images of a grid, in pixels.
 CAPTION, GAP = 18, 8
 #: Colors of tagged pixels, by tag.
 TAG_COLORS = {0: (60, 110, 230), 1: (245, 140, 20)}
@@ -38,7 +38,7 @@ def thumbnail(image: Picture) -> Picture:
 
 
 def with_map(photograph: Picture, maps: ClassMaps) -> Picture:
-    """Lay the strongest class's map over a thumbnail as a heat map."""
+    """Draw the maximum over the class maps on a thumbnail as a heat map."""
     height, width = photograph.shape[:2]
     strongest = upsampled(maps).max(axis=0, initial=0.0)
     heat = cv2.resize(strongest, (width, height), interpolation=cv2.INTER_AREA)
@@ -49,7 +49,7 @@ def with_map(photograph: Picture, maps: ClassMaps) -> Picture:
 
 
 def with_region(photograph: Picture, values: NDArray[np.floating], share: float) -> Picture:
-    """Darken an (H, W, 3) photograph where an (h, w) map is not above a share of its maximum."""
+    """Darken an (H, W, 3) photograph where an (h, w) map is at most a share of its maximum."""
     height, width = photograph.shape[:2]
     full = cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     inside = full > share * full.max()
@@ -68,9 +68,9 @@ def with_boxes(
     ----------
     photograph : (h, w, 3) uint8 array
     boxes : (N, 4) float64 array
-        Left, top, right and bottom edges in pixels of the photograph's own size.
+        Left, top, right and bottom edges in pixels of the full-size photograph.
     size : (int, int)
-        That height and width.
+        Height and width of the full-size photograph.
     color : (int, int, int)
     """
     scale = np.array([photograph.shape[1] / size[1], photograph.shape[0] / size[0]] * 2)
@@ -83,7 +83,7 @@ def with_boxes(
 
 
 def framed(photograph: Picture, side: int) -> Picture:
-    """Fit a photograph into a white (side, side, 3) square."""
+    """Resize a photograph to fit into a white (side, side, 3) square."""
     scale = side / max(photograph.shape[:2])
     height, width = (max(1, round(length * scale)) for length in photograph.shape[:2])
     square = np.full((side, side, 3), 255, np.uint8)
@@ -96,9 +96,9 @@ def framed(photograph: Picture, side: int) -> Picture:
 def captioned_grid(
     pictures: Sequence[Picture], captions: Sequence[str], columns: int | None = None
 ) -> Picture:
-    """Lay (S, T, 3) pictures out in a grid, each under its caption.
+    """Arrange (S, T, 3) images in a grid, each below its caption.
 
-    Without a number of columns, about as many as there are rows.
+    By default, there are about as many columns as rows.
     """
     side, width = pictures[0].shape[:2]
     columns = columns or ceil(sqrt(len(pictures)))
@@ -115,14 +115,14 @@ def captioned_grid(
 
 
 def data_url(image: Picture) -> str:
-    """Encode an (H, W, 3) picture as a JPEG data URL."""
+    """Encode an (H, W, 3) image as a JPEG data URL."""
     buffer = BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def label_edges(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Mark pixels of an (H, W) label image whose right or lower neighbor has another label."""
+    """Return the pixels of an (H, W) label image whose right or lower neighbor differs."""
     edges = np.zeros(label.shape, dtype=bool)
     edges[:, :-1] |= label[:, :-1] != label[:, 1:]
     edges[:-1] |= label[:-1] != label[1:]
@@ -130,5 +130,5 @@ def label_edges(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def palette_colors() -> NDArray[np.uint8]:
-    """Give the palette as a (256, 3) array."""
+    """Return the palette as a (256, 3) array."""
     return np.array(voc_palette(), dtype=np.uint8).reshape(256, 3)

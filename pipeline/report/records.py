@@ -1,4 +1,4 @@
-"""Records of runs: where they are, whether they changed, and the scores that they lead to."""
+"""Records of runs: their location, whether they changed, and their scores."""
 
 import hashlib
 import json
@@ -14,15 +14,15 @@ from pipeline.io.tables import read_scores
 from pipeline.metrics.segmentation import Counts, mean_iou
 from pipeline.report.inputs import KINDS, read_benchmark
 
-#: Where records are, below the folder of all results: of one run, and of each seed of several.
+#: Patterns of records below the folder of all results: of a single run, and of each seed.
 PLACES = ("*/experiment.json", "*/seed-*/experiment.json")
-#: What reading a file of another writer can raise.
+#: Errors that reading a file of another program can raise.
 FOREIGN = (OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
 class ScoreFiles:
-    """One score of a run: its document, its counts, and the times of the jobs behind it."""
+    """Files of one score of a run: document, counts, and the times of the jobs that led to it."""
 
     document: Path
     counts: Path
@@ -31,19 +31,19 @@ class ScoreFiles:
 
 @dataclass(frozen=True)
 class Run:
-    """What a record says of one run.
+    """One run, as its record describes it.
 
     Attributes
     ----------
     experiment : str
-        The folder below that of all results.
+        Name of the experiment's folder below the folder of all results.
     folder : str
-        The run's folder, relative to that of all results: EXPERIMENT or EXPERIMENT/seed-N.
+        The run's folder relative to the folder of all results: EXPERIMENT or EXPERIMENT/seed-N.
     seed : int
     config : mapping
         The resolved configuration.
     scores : tuple of ScoreFiles
-        All that the run leads to, whether or not they are made yet.
+        All scores of the run, whether or not they exist yet.
     """
 
     experiment: str
@@ -55,7 +55,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Background:
-    """The background's score: a ``"threshold"`` or a ``"power"``, and how its value was chosen."""
+    """The background's rule (``"threshold"`` or ``"power"``), its value and how it was chosen."""
 
     rule: str
     value: float
@@ -72,22 +72,22 @@ class Result:
     kind, method, split : str
         As in the score's document.
     data : str
-        Kind of the data set and a digest of the images' ids and true counts: scores of equal
-        data can be compared.
+        Kind of the data set, and a digest of image ids and ground-truth pixel counts. Scores of
+        equal ``data`` can be compared.
     images : int
     miou : float
         In [0, 1].
     classifier : str
-        Its backbone.
+        Backbone of the classifier.
     segmentation : str or None
-        The segmentation network's backbone; none but for predictions.
+        Backbone of the segmentation network; None except for predictions.
     background : Background or None
     crf : int
         Iterations of the dense CRF; 0 without one.
     labels_given : bool or None
-        Whether the image's labels were given at inference; none where nothing is said of it.
+        Whether the image-level labels were given at inference; None if the score does not say.
     hours : float or None
-        Time of all jobs that led to the score; none where a file of them is lacking.
+        Total time of all jobs that led to the score; None if the time of a job is missing.
     counts : Path
     """
 
@@ -108,27 +108,27 @@ class Result:
 
 
 def find_records(root: Path) -> list[Path]:
-    """Give the records below the folder of all results, by path."""
+    """Return the records below the folder of all results, sorted by path."""
     return sorted(path for place in PLACES for path in root.glob(place))
 
 
 def known_records(root: Path, *, besides: str | None = None) -> list[str]:
-    """Give one line a record that changes when the record or one of its scores does.
+    """Return one line per record that changes when the record or one of its scores changes.
 
-    It is called whenever the Snakefile is parsed: scores are known by size and time of
-    change, and nothing of them is read.
+    The Snakefile calls this function at each parsing. To be fast, it does not read scores: they
+    are identified by size and modification time.
 
     Parameters
     ----------
     root : Path
-        The folder of all results; it may be absent.
+        The folder of all results; it need not exist.
     besides : str, optional
-        An experiment to leave out: the one at hand, whose records are inputs of their own.
+        An experiment to leave out: the current one, whose records are separate inputs.
 
     Returns
     -------
     list of str
-        Relative path and digest, by path.
+        Relative path and digest of each record, sorted by path.
     """
     lines = []
     for record in find_records(root):
@@ -157,7 +157,7 @@ def read_run(record: Path, root: Path) -> Run:
     Raises
     ------
     UserError
-        If the file is none.
+        If the file is not a record.
     """
     folder = record.parent.relative_to(root)
     try:
@@ -174,30 +174,29 @@ def read_run(record: Path, root: Path) -> Run:
     except FOREIGN as error:
         raise UserError(
             f"{record}: not a record of an experiment ({type(error).__name__}: {error}), expected "
-            "what the rule record_experiment writes: delete it, and run the experiment to make it "
-            "again"
+            "what the rule record_experiment writes: delete it and run the experiment again"
         ) from error
 
 
 def read_results(run: Run, *, whole: bool = False) -> tuple[list[Result], list[str]]:
-    """Read the scores of a run that are made.
+    """Read the scores of a run that exist.
 
     Parameters
     ----------
     run : Run
     whole : bool
-        Whether a score that cannot be read is an error and not a note.
+        Whether a score that cannot be read is an error instead of a note.
 
     Returns
     -------
     results : list of Result
     notes : list of str
-        What could not be read, and how many scores are not made yet, in words.
+        Messages about scores that could not be read or do not exist yet.
 
     Raises
     ------
     UserError
-        If the run is to be whole and is not.
+        If ``whole`` is true and a score cannot be read.
     """
     results: list[Result] = []
     notes: list[str] = []
@@ -210,26 +209,26 @@ def read_results(run: Run, *, whole: bool = False) -> tuple[list[Result], list[s
                 raise
             notes.append(str(error))
     if len(made) < len(run.scores):
-        lacking = len(run.scores) - len(made)
-        notes.append(f"{lacking} of {len(run.scores)} scores of {run.folder} are not made yet")
+        missing = len(run.scores) - len(made)
+        notes.append(f"{missing} of {len(run.scores)} scores of {run.folder} do not exist yet")
     if not run.scores:
-        notes.append(f"{run.folder} lists no scores: its data set has no masks to score against")
+        notes.append(f"{run.folder} has no scores: its data set has no masks")
     return results, notes
 
 
 def sorted_counts(path: Path) -> tuple[list[str], Counts]:
-    """Read counts in the order of the image ids, so that those of two files are paired.
+    """Read counts sorted by image id, so that the counts of two files can be paired.
 
     Returns
     -------
     ids : list of N str
     counts : (N, 3, C) int64 array
-        As :func:`pipeline.metrics.segmentation.image_counts` gives them.
+        As returned by :func:`pipeline.metrics.segmentation.image_counts`.
 
     Raises
     ------
     UserError, ValueError
-        If the file is damaged, or of another shape.
+        If the file is damaged, or the counts have another shape.
     """
     ids, counts = read_counts(path)
     if not ids or counts.ndim != 3 or counts.shape[:2] != (len(ids), 3):
@@ -251,7 +250,7 @@ def _read_result(run: Run, files: ScoreFiles) -> Result:
     except FOREIGN as error:
         raise UserError(
             f"{files.document}: not a score of this configuration ({type(error).__name__}: "
-            f"{error}), expected what the rules of scores write: delete it and make it again"
+            f"{error}), expected what the scoring rules write: delete it and make it again"
         ) from error
 
 
@@ -264,8 +263,8 @@ def _result_of(run: Run, files: ScoreFiles) -> Result:
     miou = float(mean_iou(counts.sum(axis=0)))
     if not isclose(miou, float(document["miou"]), abs_tol=1e-9):
         raise UserError(
-            f"{files.document}: mIoU is {document['miou']}, that of {files.counts.name} is {miou}: "
-            "they are of different runs: delete both and make them again"
+            f"{files.document}: mIoU is {document['miou']}, but {files.counts.name} gives {miou}: "
+            "the files are from different runs; delete both and make them again"
         )
     config, given = run.config, settings.get("image_labels_given")
     return Result(
@@ -287,15 +286,15 @@ def _result_of(run: Run, files: ScoreFiles) -> Result:
 
 
 def _digest(ids: Sequence[str], counts: Counts) -> str:
-    truth = json.dumps(ids).encode() + counts[:, 2].astype("<i8").tobytes()
-    return hashlib.sha256(truth).hexdigest()[:8]
+    ground_truth = json.dumps(ids).encode() + counts[:, 2].astype("<i8").tobytes()
+    return hashlib.sha256(ground_truth).hexdigest()[:8]
 
 
 def _background(document: Mapping[str, Any]) -> Background | None:
     threshold = document["threshold"]
     if threshold is None:
         return None
-    # Of maps, a threshold is all that can be swept.
+    # Scores of maps have no rule: only thresholds are swept.
     rule = (document["settings"].get("background") or {}).get("rule", "threshold")
     return Background(str(rule), float(threshold["value"]), str(threshold["threshold_source"]))
 

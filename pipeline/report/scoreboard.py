@@ -1,4 +1,4 @@
-"""All scores of all experiments, each set beside the others that are of the same images."""
+"""Scores of all experiments, compared with the other scores of the same images."""
 
 import logging
 from collections import defaultdict
@@ -17,24 +17,24 @@ from pipeline.report.records import Result, Run, find_records, read_results, rea
 
 logger = logging.getLogger(__name__)
 
-#: Methods of a group up to which all pairs of them are compared.
+#: Maximum number of methods in a group for which all pairs are compared.
 MOST_PAIRED = 30
-#: Resamples of a group, at the least and for each comparison: Holm's correction multiplies
-#: the smallest p, 2 / (samples + 1), by the number of comparisons, to at most 0.02.
+#: Minimum number of resamples of a group, and number per comparison. Holm's correction multiplies
+#: the smallest p, 2 / (samples + 1), by the number of comparisons; it stays at most 0.02.
 SAMPLES, SAMPLES_PER_COMPARISON = 2000, 100
-#: Settings in which the runs of one experiment may differ and still be of one method.
+#: Settings that may differ between the runs of one experiment.
 OF_A_RUN = frozenset({"experiment", "report", "seed", "seeds", "shards"})
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One method of one experiment: its results, by seed."""
+    """One method of one experiment, with one result per seed."""
 
     results: tuple[Result, ...]
 
     @property
     def first(self) -> Result:
-        """The result of the first seed, for what all of them have in common."""
+        """Result of the first seed, for properties that all seeds share."""
         return self.results[0]
 
     @property
@@ -54,20 +54,20 @@ class Entry:
 
     @property
     def deviation(self) -> float | None:
-        """Sample standard deviation over the seeds; none of a single one."""
+        """Sample standard deviation over the seeds; None for a single seed."""
         values = [result.miou for result in self.results]
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
     @property
     def hours(self) -> float | None:
-        """Mean over the seeds; none where it is not known of all."""
+        """Mean over the seeds; None unless it is known for all."""
         known = [result.hours for result in self.results if result.hours is not None]
         return float(np.mean(known)) if len(known) == len(self.results) else None
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two entries: mIoU of ``a`` less that of ``b``, and p corrected for the family of pairs."""
+    """Difference of mIoU (``a`` minus ``b``) of two entries, and p corrected for all pairs."""
 
     a: Entry
     b: Entry
@@ -82,14 +82,14 @@ class Group:
     Attributes
     ----------
     entries : tuple of Entry
-        The best first.
+        Entries, the best first.
     to_best : tuple of Pair
-        Every other entry against the best; a family of Holm's correction.
+        Every other entry compared with the best; p is corrected over these comparisons.
     pairs : tuple of Pair
-        Every entry against all that are behind it, a family too; empty where there are more
-        than :data:`MOST_PAIRED`.
+        Every entry compared with all lower ones; p is corrected over these comparisons. Empty
+        for more than :data:`MOST_PAIRED` entries.
     samples : int
-        Resamples behind each.
+        Number of resamples.
     """
 
     entries: tuple[Entry, ...]
@@ -99,28 +99,29 @@ class Group:
 
     @property
     def first(self) -> Result:
-        """A result, for the data, split and kind that all have in common."""
+        """A result, for the data, split and kind that all entries share."""
         return self.entries[0].first
 
 
 @dataclass(frozen=True)
 class Board:
-    """All groups, by data set and split in the order of the data's way, and what is left out."""
+    """All groups, ordered by data set, split and stage, and notes about missing results."""
 
     groups: tuple[Group, ...]
     notes: tuple[str, ...]
 
 
 def collect(root: Path, records: Sequence[Path]) -> Board:
-    """Read every experiment below the folder of all results, and compare what can be compared.
+    """Read all experiments below the folder of all results, and compare scores of equal data.
 
     Parameters
     ----------
     root : Path
         The folder of all results.
     records : sequence of Path
-        Records that count where another one claims the same experiment and seed, and that must
-        be whole: of others, what cannot be read is left out with a note.
+        Records of the current experiment. They take precedence over other records of the same
+        experiment and seed, and errors in them are raised. Other records that cannot be read
+        are left out with a note.
 
     Raises
     ------
@@ -132,8 +133,8 @@ def collect(root: Path, records: Sequence[Path]) -> Board:
     notes += _unlike_settings(runs)
     by_method: dict[tuple[str, ...], list[Result]] = defaultdict(list)
     for run in runs:
-        results, words = read_results(run, whole=run.folder in own)
-        notes += words
+        results, problems = read_results(run, whole=run.folder in own)
+        notes += problems
         for result in results:
             by_method[run.experiment, result.kind, result.method, result.split].append(result)
     groups: dict[tuple[Any, ...], list[Entry]] = defaultdict(list)
@@ -141,8 +142,8 @@ def collect(root: Path, records: Sequence[Path]) -> Board:
         data = results[0].data
         if any(result.data != data for result in results):
             notes.append(
-                f"{KINDS[kind]} {method} of {experiment} ({split}) are left out: its seeds were "
-                "scored on different images or masks, so that they have no mean"
+                f"{KINDS[kind]} {method} of {experiment} ({split}) are left out: the seeds were "
+                "scored on different images or masks, so their mean is undefined"
             )
             continue
         key = (data.split()[0], split, data, list(KINDS).index(kind))
@@ -151,10 +152,11 @@ def collect(root: Path, records: Sequence[Path]) -> Board:
 
 
 def _read_runs(root: Path, records: Sequence[Path]) -> tuple[list[Run], list[str]]:
-    """Read all records, one a seed of an experiment, by experiment and seed."""
+    """Read one record per experiment and seed, sorted by both."""
     runs: dict[tuple[str, int], Run] = {}
     notes: list[str] = []
-    # Of two that claim the same seed the later counts: one of seeds, or one that was given.
+    # If two records have the same seed, the later one is used: one of several seeds, or one
+    # that was passed.
     found = set(find_records(root)) | set(records)
     for record in sorted(found, key=lambda path: (path in records, path)):
         try:
@@ -168,14 +170,14 @@ def _read_runs(root: Path, records: Sequence[Path]) -> tuple[list[Run], list[str
         if other:
             notes.append(
                 f"{other.folder} and {run.folder} are both seed {run.seed} of {run.experiment}: "
-                "the latter counts; delete the one that is out of date"
+                f"{run.folder} is used; delete the outdated one"
             )
         runs[run.experiment, run.seed] = run
     return [runs[key] for key in sorted(runs)], notes
 
 
 def _unlike_settings(runs: Sequence[Run]) -> list[str]:
-    """Say of every experiment whose seeds differ in more than the seed in what they do."""
+    """Return a note for every experiment whose seeds were run with different settings."""
     notes = []
     for experiment in dict.fromkeys(run.experiment for run in runs):
         configs = [run.config for run in runs if run.experiment == experiment]
@@ -183,8 +185,8 @@ def _unlike_settings(runs: Sequence[Run]) -> list[str]:
         unlike = [key for key in keys if any(c.get(key) != configs[0].get(key) for c in configs)]
         if unlike:
             notes.append(
-                f"the seeds of {experiment} were run with unlike settings ({', '.join(unlike)}): "
-                "their mean is of no one method until all are run again"
+                f"the seeds of {experiment} were run with different settings "
+                f"({', '.join(unlike)}): their mean mixes methods; run all seeds again"
             )
     return notes
 

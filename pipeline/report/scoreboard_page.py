@@ -1,4 +1,4 @@
-"""The page of the scoreboard: every method as a row, its seeds and its interval as dots."""
+"""The scoreboard page: one row per method, with dots for its seeds and its interval."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,26 +12,26 @@ from pipeline.report.inputs import KINDS
 from pipeline.report.records import Result
 from pipeline.report.scoreboard import MOST_PAIRED, Board, Entry, Group
 
-#: Steps of an axis in %, and how many of them there are at most.
+#: Possible steps of an axis in %, and the maximum number of steps.
 STEPS, MOST_STEPS = (1, 2, 5, 10, 20), 6
 MINUS = "\N{MINUS SIGN}"
-#: Width of a strip of dots, and the room on either side for half of a dot.
+#: Width of a strip of dots, and the margin on either side for half a dot.
 WIDTH, MARGIN = 150, 6
-#: Fewer images than this make an interval that is too narrow.
+#: Below this number of images, bootstrap intervals are too narrow.
 FEW_IMAGES = 30
-#: A corrected p below this counts as a difference.
+#: Significance level of the corrected p.
 LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A linear axis in %: where it is marked, from its start to its end."""
+    """A linear axis in % with its marks, from start to end."""
 
     marks: tuple[int, ...]
 
     @classmethod
     def around(cls, values: Iterable[float]) -> "Axis":
-        """Choose marks around shares, at least one step apart."""
+        """Create an axis that covers the given shares and at least one step."""
         known = [100 * value for value in values if not isnan(value)]
         low, high = min(known), max(known)
         step = next((s for s in STEPS if high - low <= MOST_STEPS * s), STEPS[-1])
@@ -39,12 +39,12 @@ class Axis:
         return cls(tuple(step * k for k in range(first, max(last, first + 1) + 1)))
 
     def __call__(self, value: float) -> float:
-        """Give a share's place in a strip."""
+        """Return the position of a share in a strip."""
         share = (100 * value - self.marks[0]) / (self.marks[-1] - self.marks[0])
         return round(MARGIN + share * (WIDTH - 2 * MARGIN), 2)
 
     def __str__(self) -> str:
-        """Word the ends."""
+        """Return the range of the axis as text."""
         return f"{_signed(self.marks[0])} to {_signed(self.marks[-1])}"
 
 
@@ -56,13 +56,13 @@ class Line:
     ----------
     entry : Entry
     reports : tuple of (str, str)
-        Seed and address of each run's report.
+        Seed and URL of each run's report.
     footnotes : tuple of int
-        Numbers of the words on how the background's value was chosen.
+        Numbers of the footnotes on how the background's value was chosen.
     found : Difference or None
-        To the best; none for the best itself.
+        Difference to the best entry; None for the best entry itself.
     p : float or None
-        Corrected; none where there is none.
+        Corrected p; None if there is none.
     """
 
     entry: Entry
@@ -73,12 +73,12 @@ class Line:
 
     @property
     def is_told_apart(self) -> bool:
-        """Whether the difference to the best is more than chance among the images."""
+        """Whether the difference to the best is significant."""
         return self.p is not None and self.p < LEVEL
 
     @property
     def background(self) -> str:
-        """Value of the background, or the least and the greatest of the seeds."""
+        """Background threshold or power; minimum and maximum if the seeds differ."""
         known = [result.background for result in self.entry.results if result.background]
         if not known:
             return ""
@@ -88,14 +88,14 @@ class Line:
 
     @property
     def backbones(self) -> str:
-        """The classifier's backbone, and that of the segmentation network behind it."""
+        """Backbones of the classifier and of the segmentation network."""
         first = self.entry.first
         return " → ".join(filter(None, (first.classifier, first.segmentation)))
 
 
 @dataclass(frozen=True)
 class Table:
-    """A group as it is shown."""
+    """A group as one table of the page."""
 
     kind: str
     lines: tuple[Line, ...]
@@ -106,13 +106,13 @@ class Table:
 
     @property
     def has_seeds(self) -> bool:
-        """Whether a method was run more than once."""
+        """Whether any method was run with more than one seed."""
         return any(len(entry.results) > 1 for entry in self.group.entries)
 
 
 @dataclass(frozen=True)
 class Section:
-    """All tables on the same images."""
+    """All tables of the same images."""
 
     name: str
     first: Result
@@ -120,7 +120,7 @@ class Section:
 
     @property
     def title(self) -> str:
-        """Kind of the data set, and split."""
+        """Data set kind and split."""
         return f"{self.first.data.rpartition(' ')[0]}, {self.first.split} split"
 
     @property
@@ -130,13 +130,13 @@ class Section:
 
 
 def render_scoreboard(board: Board, *, table: str, differences: str) -> str:
-    """Give the HTML document. The same board gives the same bytes.
+    """Return the HTML document. Equal boards give identical bytes.
 
     Parameters
     ----------
     board : Board
     table, differences : str
-        Addresses of the tables, relative to the page.
+        URLs of the CSV files, relative to the page.
     """
     same = groupby(board.groups, key=lambda group: (group.first.data, group.first.split))
     sections = [_section(list(groups)) for _, groups in same]
@@ -168,7 +168,7 @@ def _table(group: Group) -> Table:
         chosen = [
             result.background.threshold_source for result in entry.results if result.background
         ]
-        numbers = [notes.setdefault(words, len(notes) + 1) for words in chosen]
+        numbers = [notes.setdefault(source, len(notes) + 1) for source in chosen]
         lines.append(
             Line(
                 entry=entry,
@@ -194,7 +194,7 @@ def _table(group: Group) -> Table:
 
 
 def _signed(value: float) -> str:
-    """Word a number with a true minus sign, one digit after the point unless it is whole."""
+    """Format a number with a minus sign; floats with one decimal place, integers without."""
     text = str(value) if isinstance(value, int) else f"{value:.1f}"
     return ("0.0" if text == "-0.0" else text).replace("-", MINUS)
 

@@ -1,4 +1,4 @@
-"""Which images the gallery shows, and in which order its budget is spent on them."""
+"""Selection and order of the gallery's images."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from pipeline.report.inputs import ImageScore, representative_ids
 Item = TypeVar("Item")
 
 WORTH_A_LOOK = "worth a look"
-#: Images in doubt that the page lists of each method.
+#: Number of doubtful images that the page lists for each method.
 LISTED = 20
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An image to show, and the names of the groups that it was chosen for."""
+    """An image to show, and the groups that it belongs to."""
 
     split: str
     image_id: str
@@ -31,26 +31,26 @@ def image_groups(
     doubtful: Sequence[Sequence[str]],
     count: int,
 ) -> dict[str, list[str]]:
-    """Choose a split's images: of all, of every class, and those in doubt.
+    """Select images of a split: overall, for every class, and with doubtful labels.
 
     Parameters
     ----------
     records : sequence of Record
-        The split.
+        Records of the split.
     classes : sequence of str
         Class names without the background.
     scores : mapping by image id
-        Of the best-scoring method; empty without masks.
+        Scores of the best method; empty without ground truth.
     doubtful : sequence of sequence of str
         Image ids of each method, most doubtful first.
     count : int
-        Images of a group; a class has two groups. Of each method the first :data:`LISTED`
-        in doubt are added, unless there is to be no image at all.
+        Images per group; a class has two groups. Unless it is 0, the first :data:`LISTED`
+        doubtful images of each method are added.
 
     Returns
     -------
     dict of str to list of str
-        Image ids by group. Without scores the groups are the first images, of all and of
+        Image ids by group. Without scores, the groups are the first images overall and of
         every class.
     """
     of_class = {name: [r.id for r in records if name in r.labels] for name in classes}
@@ -79,13 +79,13 @@ def in_order(splits: Mapping[str, Mapping[str, Sequence[str]]]) -> list[Choice]:
     Parameters
     ----------
     splits : mapping of str to mapping of str to sequence of str
-        By split, image ids by group.
+        Image ids by group, by split.
 
     Returns
     -------
     list of Choice
-        Every image once, at the first of its places. Wherever the list is cut, no group has
-        had more than one image more than another that is not used up, and neither has a split.
+        Every image once, at its first position. In every prefix of the list, the numbers of
+        images of two groups (or splits) that are not used up differ by at most one.
     """
     reasons: dict[tuple[str, str], list[str]] = {}
     for split, groups in splits.items():

@@ -1,4 +1,4 @@
-// Tables of class "sortable": a click (or Enter, or Space) on a heading sorts the rows by its column.
+// Tables of class "sortable": a click (or Enter or Space) on a heading sorts the rows by its column.
 "use strict";
 for (const table of document.querySelectorAll("table.sortable")) {
   const headings = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
@@ -18,7 +18,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// Numbers by value, words by the alphabet; cells without a figure stay last either way.
+// Sort numbers by value and text alphabetically; empty cells always come last.
 function sortRows(body, column, sign) {
   const keyed = [...body.rows].map((row) => [row.cells[column].dataset.value ?? row.cells[column].textContent.trim(), row]);
   const number = (text) => (text === "" ? NaN : Number(text.replace(/[%,\u00a0 ]/g, "").replace("\u2212", "-")));

@@ -1,5 +1,5 @@
-// The dialog that shows all layers of a picture side by side. The gallery asks for it with an
-// event "view" whose detail is {pictures, index}: the arrow keys go through these pictures.
+// The dialog that shows all layers of an image side by side. The gallery opens it with an event
+// "view" whose detail is {pictures, index}; the arrow keys move through these images.
 const dialog = document.querySelector("dialog.viewer");
 let pictures = [];
 let index = 0;
@@ -14,7 +14,7 @@ if (dialog) {
   dialog.querySelector(".previous").addEventListener("click", () => step(-1));
   dialog.querySelector(".next").addEventListener("click", () => step(1));
   dialog.querySelector(".close").addEventListener("click", () => dialog.close());
-  // A click on the dialog itself is one on its backdrop: its content fills it.
+  // The content fills the dialog, so a click on the dialog itself is a click on its backdrop.
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: -1, ArrowRight: 1 };
@@ -36,7 +36,7 @@ function show() {
   dialog.querySelector(".place").textContent = `${index + 1} of ${pictures.length}`;
   const score = (layer) => (layer.kind === "label" ? picture.scores[labels.indexOf(layer.method)] : null);
   dialog.querySelector(".cells").replaceChildren(
-    figure(picture, null, "photograph"),
+    figure(picture, null, "image"),
     ...picture.layers.map((layer) => {
       const miou = score(layer)?.miou;
       return figure(picture, layer, miou == null ? layer.caption : `${layer.caption}: mIoU ${(100 * miou).toFixed(1)} %`);

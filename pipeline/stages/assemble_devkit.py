@@ -1,4 +1,4 @@
-"""Assemble a VOC 2012 devkit of the archives of VOC and of SBD."""
+"""Assemble a VOC 2012 devkit from the archives of VOC and SBD."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,23 +11,23 @@ if TYPE_CHECKING:
 
 
 def assemble_devkit(*, voc: Path, sbd: list[Path], devkit: Path, threads: int) -> None:
-    """Unpack what the pipeline reads of VOC 2012, and add train_aug with its masks.
+    """Unpack the files of VOC 2012 that the pipeline reads, and add train_aug with its masks.
 
     Parameters
     ----------
     voc : Path
         ``VOCtrainval_11-May-2012.tar``.
     sbd : list of Path
-        ``benchmark.tgz``; without it there is no train_aug.
+        At most one path of ``benchmark.tgz``; without it there is no train_aug.
     devkit : Path
-        Output: the folder with ``JPEGImages`` and the others.
+        Output: the folder that contains ``JPEGImages`` and the other folders.
     threads : int
-        Processes.
+        Number of processes.
 
     Raises
     ------
     UserError
-        If an archive is damaged, incomplete or reaches outside itself.
+        If an archive is damaged, incomplete or has paths outside itself.
     """
     if len(sbd) > 1:
         raise ValueError(f"{len(sbd)} archives of SBD, expected at most one")

@@ -1,4 +1,4 @@
-"""Assess the pseudo-labels of a split without any ground truth."""
+"""Estimate the quality of a split's pseudo-labels without ground truth."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Figures in the order of the data's way; each is in [0, 1], and higher is better.
+#: Figures in the order of the pipeline; each is in [0, 1], and higher is better.
 FIGURES = (
     "confidence",
     "view_agreement",
@@ -24,9 +24,9 @@ FIGURES = (
     "refinement_agreement",
     "certainty",
 )
-#: Figures that doubt is made of: those that told most on photographs of PASCAL VOC, which is a
-#: choice against their masks. Where there is one method only, certainty is left.
-TELLING = ("method_agreement", "certainty")
+#: Figures that doubt is computed from. They correlated best with the true IoU on photographs of
+#: PASCAL VOC, so masks were used for this choice. With a single method, only certainty is left.
+DOUBT_FIGURES = ("method_agreement", "certainty")
 
 
 def assess_labels(
@@ -41,27 +41,28 @@ def assess_labels(
     split: str,
     quality: Path,
 ) -> None:
-    """Write one row of figures an image, and how much it is to be doubted.
+    """Write quality figures and a doubt for the labels of every image.
 
     Parameters
     ----------
     manifest, classes : Path
         Images with their labels, and the class names.
     maps : list of Path
-        Shards of the maps as the attribution made them: how much scales and flips agree.
+        Map shards of the attribution, with the agreement of scales and flips.
     class_scores : list of Path
-        Scores of the classifier: its confidence in the labels that are given.
+        Scores of the classifier, for its confidence in the given image-level labels.
     figures : list of Path
-        What the making of the labels noted.
+        Figures that were written with the labels.
     agreement : list of Path
-        How much the methods agree; empty where there is one method only.
+        Agreement of the methods; empty if there is only one method.
     method : str
         CLASSIFIER/MAPS/REFINEMENT.
     split : str
         ``"train"`` or ``"val"``.
     quality : Path
         Output (CSV): ``id``, :data:`FIGURES`, and ``doubt`` in [0, 1], from the ranks of
-        :data:`TELLING`. Images without a label have no confidence and no agreement of views.
+        :data:`DOUBT_FIGURES`. Images without a label have no confidence and no agreement of
+        views.
     """
     data = read_manifest(manifest, classes)
     records = data.of_split(split)
@@ -81,7 +82,7 @@ def assess_labels(
             float(made[record.id]["refinement_agreement"] or "nan"),
             float(made[record.id]["certainty"]),
         )
-    doubt = doubts(table[:, [FIGURES.index(name) for name in TELLING]])
+    doubt = doubts(table[:, [FIGURES.index(name) for name in DOUBT_FIGURES]])
     ids = (record.id for record in records)
     rows = ((name, *row, value) for name, row, value in zip(ids, table, doubt, strict=True))
     write_table(quality, ("id", *FIGURES, "doubt"), rows)

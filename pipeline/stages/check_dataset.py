@@ -1,4 +1,4 @@
-"""Show a data set on one page before any compute: counts, pictures, what is worth checking."""
+"""Write the data set check page: counts, example images, and findings to look into."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -11,9 +11,9 @@ from pipeline.datasets.findings import findings as list_findings
 from pipeline.datasets.manifest import Manifest, Record, read_manifest
 from pipeline.datasets.overview import (
     Overview,
-    dim_pictures,
+    dim_images,
+    examples_of_classes,
     identical_files,
-    pictures_of_classes,
     summarize,
 )
 from pipeline.io.files import replacing
@@ -28,53 +28,51 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Pictures on the page: they take 5 to 10 kB each.
-MOST_PICTURES = 600
+#: Maximum number of images on the page; they take 5 to 10 kB each.
+MOST_IMAGES = 600
 
 
 def check_dataset(
     *, manifest: Path, classes: Path, findings: Path, pictures: int, page: Path, threads: int
 ) -> None:
-    """Write a page about a data set, and log its counts and what is worth checking.
-
-    What is worth checking of masks and boxes was found by their own check.
+    """Write a page about a data set, and log its counts and findings.
 
     Parameters
     ----------
     manifest, classes : Path
         Images and class names.
     findings : Path
-        Findings of the check of masks and boxes.
+        Findings about masks and boxes, from the rule ``list_ground_truth``.
     pictures : int
-        Pictures of each class; fewer where there are very many classes.
+        Number of images per class; fewer if there are very many classes.
     page : Path
         Output.
     threads : int
-        Processes.
+        Number of processes.
 
     Raises
     ------
     UserError
-        If a file that the manifest names is gone.
+        If a file in the manifest does not exist.
     """
     data = read_manifest(manifest, classes)
     overview = summarize(data)
-    twins, dim = identical_files(data.records, threads), dim_pictures(data.records, threads)
+    twins, dim = identical_files(data.records, threads), dim_images(data.records, threads)
     found = [*read_findings(findings), *list_findings(data, overview, twins, dim)]
-    chosen, unlabeled = pictures_of_classes(data, pictures, MOST_PICTURES)
+    chosen, unlabeled = examples_of_classes(data, pictures, MOST_IMAGES)
     shots = _shots([*chain(*chosen.values()), *unlabeled], threads)
     sheet = {name: [shots[record.id] for record in group] for name, group in chosen.items()}
     rest = [shots[record.id] for record in unlabeled]
     with replacing(page) as partial:
         partial.write_text(render_check(data, overview, found, sheet, rest), encoding="utf-8")
     _log(data, overview, found)
-    logger.info("the pictures and all counts are in %s", page)
+    logger.info("see %s for example images and all counts", page)
 
 
 def _shots(records: Iterable[Record], workers: int) -> dict[str, Shot]:
-    """Draw each record once, and give its picture by its id."""
+    """Draw the thumbnail of each record once, and return the thumbnails by id."""
     distinct = list({record.id: record for record in records}.values())
-    shots = map_images(_shot, distinct, workers=workers, what="pictures drawn")
+    shots = map_images(_shot, distinct, workers=workers, what="thumbnails drawn")
     return {shot.record.id: shot for shot in shots}
 
 
@@ -86,7 +84,7 @@ def _log(data: Manifest, overview: Overview, found: Sequence[Finding]) -> None:
     for split, images in overview.images.items():
         counts = overview.of_class[split]
         logger.info(
-            "%s: %d images, %d without a label, %.2f labels an image",
+            "%s: %d images, %d without a label, %.2f labels per image",
             split, images, overview.with_labels[split][0], counts.sum() / max(images, 1),
         )  # fmt: skip
     train = dict(zip(data.classes, overview.of_class["train"].tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Choose background thresholds for class maps without looking at masks."""
+"""Choose background thresholds for class maps without ground truth."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,11 +20,11 @@ def choose_threshold(*, maps: list[Path], method: str, thresholds: Path) -> None
     Parameters
     ----------
     maps : list of Path
-        All shards of a split.
+        Map shards of a split, all of them.
     method : str
         CLASSIFIER/MAPS.
     thresholds : Path
-        Output (JSON): ``method`` and, under ``thresholds``, a number by rule.
+        Output (JSON): ``method``, and ``thresholds`` with a number for each rule.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Score every class on every image of one shard of a split with a classifier."""
+"""Compute a classifier's scores of all classes for one shard of a split."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +33,7 @@ def classify(
     threads: int,
     gpu: int = 1,
 ) -> None:
-    """Write the unnormalized class scores of every image; labels are not looked at.
+    """Write the class scores (logits) of every image; image-level labels are not used.
 
     Parameters
     ----------
@@ -42,19 +42,19 @@ def classify(
     weights : Path
         The classifier.
     max_size : int or None
-        Long side that larger images are shrunk to.
+        Maximum long side in pixels; larger images are shrunk.
     precision : str
-        Arithmetic of the forward pass.
+        Floating-point precision of the forward pass.
     split : str
         ``"train"``, ``"val"`` or a folder's name.
     shard, shards : int
-        This shard's number, from 0, and how many there are.
+        Number of this shard, from 0, and number of shards.
     class_scores : Path
         Output (CSV).
     threads : int
-        CPU threads.
+        Number of CPU threads.
     gpu : int
-        1 to compute on a GPU where there is one, 0 to keep to the CPU.
+        1 to use a GPU if there is one, 0 to use the CPU.
     """
     data = read_manifest(manifest, classes)
     fabric = make_fabric(precision, threads, gpu)

@@ -1,4 +1,4 @@
-"""Put what every metric says of the compared maps into one table."""
+"""Collect all metrics of the compared class maps in one table."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Columns that are copied from each kind of score; "miou" has its threshold beside it.
+#: Columns that are copied from each kind of score.
 LOCALIZATION = (
     "pxap", "gt_known_loc", "max_box_acc", "max_box_acc_v2", "top1_cls_error", "top1_loc_error",
     "top5_loc_error",
@@ -24,7 +24,7 @@ LOCALIZATION = (
 FAITHFULNESS = ("average_drop", "increase", "deletion", "insertion")
 COLUMNS = ("method", "miou", "threshold", *LOCALIZATION, *FAITHFULNESS, "win", "seconds_per_image")
 
-#: One compared method: its column values by name, None where there is no figure.
+#: Column values of one compared method; None if there is no value.
 Row = dict[str, Any]
 
 
@@ -41,14 +41,14 @@ def compare_attributions(
     split: str,
     table: Path,
 ) -> None:
-    """Write one CSV row a method; shares are in [0, 1].
+    """Write one CSV row per method; shares are in [0, 1].
 
     Parameters
     ----------
     manifest, classes : Path
         Images, and the class names.
     sweeps, localization : list of Path
-        Scores against the ground truth; empty without one.
+        Scores against the ground truth; empty without ground truth.
     faithfulness, pairs : list of Path
         Scores and tables of confidences of every method, in the order of ``methods``.
     times : list of Path
@@ -79,7 +79,7 @@ def compare_attributions(
 
 
 def _wins(pairs: Mapping[str, Path]) -> dict[str, float]:
-    """Compare the drops of all maps of one classifier: only these have a confidence in common."""
+    """Compute win shares among the maps of each classifier; confidences of others differ."""
     lost: dict[str, dict[str, list[float]]] = defaultdict(dict)
     for method, path in pairs.items():
         rows = read_table(path)
@@ -96,7 +96,10 @@ def _wins(pairs: Mapping[str, Path]) -> dict[str, float]:
 
 
 def _of_method(times: Sequence[Path], method: str) -> list[Path]:
-    """Choose the jobs RULE/CLASSIFIER/MAPS/SPLIT/SHARD of a method and of what its walk spreads."""
+    """Select the benchmark files of a method, and of the maps that its random walk starts from.
+
+    Paths end with RULE/CLASSIFIER/MAPS/SPLIT/SHARD.
+    """
     classifier, maps = method.split("/")
     sources = {maps, maps.split("+")[0]}
     return [path for path in times if path.parts[-4] == classifier and path.parts[-3] in sources]

@@ -27,7 +27,7 @@ def compare_labels(
     agreement: Path,
     threads: int,
 ) -> None:
-    """Write how much each method's label of an image agrees with those of the others.
+    """Write the agreement of each method's label images with those of the other methods.
 
     Parameters
     ----------
@@ -40,10 +40,10 @@ def compare_labels(
     split : str
         ``"train"`` or ``"val"``.
     agreement : Path
-        Output (CSV): ``id`` and a column a method, the mean of
-        :func:`pipeline.metrics.agreement.label_agreement` with the others.
+        Output (CSV): ``id`` and one column per method, the mean of
+        :func:`pipeline.metrics.agreement.label_agreement` with the other methods.
     threads : int
-        Processes.
+        Number of processes.
     """
     records = read_manifest(manifest, classes).of_split(split)
     shards = len(labels) // len(methods)
@@ -57,7 +57,7 @@ def compare_labels(
 
 
 def _agreements(item: tuple[Record, Sequence[Path]]) -> list[float]:
-    """Give each label's mean agreement with the other labels of its image."""
+    """Return the mean agreement of each label image with the other ones of its image."""
     record, paths = item
     labels = [read_made_label(path, (record.height, record.width)) for path in paths]
     table = np.full((len(labels), len(labels)), np.nan)

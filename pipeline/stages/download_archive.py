@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def download_archive(*, url: str, checksum: str, archive: Path) -> None:
-    """Fetch a file over HTTP, going on where an earlier job was cut off.
+    """Download a file over HTTP; an interrupted download is continued.
 
     Parameters
     ----------
@@ -20,12 +20,12 @@ def download_archive(*, url: str, checksum: str, archive: Path) -> None:
     checksum : str
         ``md5:HEX`` or ``sha256:HEX``.
     archive : Path
-        Output: the file, which is there only once its checksum is verified.
+        Output: the file. It appears only after its checksum is verified.
 
     Raises
     ------
     UserError
-        If it cannot be downloaded, or has another checksum.
+        If the file cannot be downloaded or has another checksum.
     """
     download(url, archive, checksum=checksum)
 

@@ -1,4 +1,4 @@
-"""Fetch the pretrained weights of a backbone, verified, so that no training needs a network."""
+"""Download and verify the pretrained weights of a backbone, so that trainings work offline."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def download_weights(*, backbone: str, weights: Path) -> None:
-    """Write a backbone's pretrained weights as the hub has them.
+    """Download a backbone's pretrained weights from the hub.
 
     Parameters
     ----------

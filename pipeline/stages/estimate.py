@@ -1,4 +1,4 @@
-"""Say what a run will take: jobs, hours and gigabytes."""
+"""Estimate the jobs, hours and gigabytes of a run."""
 
 import subprocess
 import sys
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 def estimate(*, config: Mapping[str, Any], snakefile: str, manifest: str, classes: str) -> None:
-    """Print what the jobs that are left to do will take.
+    """Print the estimated time and memory of the remaining jobs.
 
     Parameters
     ----------
     config : mapping
         The resolved configuration.
     snakefile : str
-        The workflow, which is asked by a dry run which jobs there are.
+        The workflow; a dry run lists the remaining jobs.
     manifest, classes : str
-        Images and class names, if they are made already.
+        Images and class names, if they exist already.
 
     Raises
     ------

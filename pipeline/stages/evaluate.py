@@ -1,4 +1,4 @@
-"""Score label images - pseudo-labels or predictions - against the masks."""
+"""Score label images (pseudo-labels or predictions) against the ground truth."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ def evaluate(
     counts: Path,
     threads: int,
 ) -> None:
-    """Write the scores of a split as JSON, those of every image as CSV, and all pixel counts.
+    """Write the scores of a split (JSON) and of every image (CSV), and all pixel counts.
 
     Parameters
     ----------
@@ -48,17 +48,17 @@ def evaluate(
     split : str
         ``"train"`` or ``"val"``.
     kind : {"pseudo_labels", "predictions"}
-        What is scored.
+        Kind of the label images.
     method : str
         CLASSIFIER/MAPS/REFINEMENT.
     settings : mapping
-        What is printed with the score.
+        Settings to store with the score.
     threshold : list of Path
-        The file of a background threshold that was chosen without masks, where one was.
+        The file of a background threshold chosen without masks, if there is one.
     scores, images, counts : Path
         Outputs.
     threads : int
-        Processes.
+        Number of processes.
 
     Raises
     ------
@@ -67,28 +67,28 @@ def evaluate(
     """
     data = read_manifest(manifest, classes)
     ids = [record.id for record in data.of_split(split)]
-    truth = scored_masks(ids, masks)
-    files = files_by_id(list(truth), labels)
+    ground_truth = scored_masks(ids, masks)
+    files = files_by_id(list(ground_truth), labels)
     names = ["background", *data.classes]
-    pairs = [(truth[image_id], files[image_id]) for image_id in truth]
+    pairs = [(ground_truth[image_id], files[image_id]) for image_id in ground_truth]
     work = _Counting(len(names))
     found = map_images(work, pairs, workers=threads, what=f"scores of {method}")
-    # One image at a time: of many classes, the matrices of all images are gigabytes.
+    # One image at a time: with many classes, the matrices of all images take gigabytes.
     total = np.zeros((len(names), len(names) + 1), np.int64)
     of_images, rows = [], []
-    for image_id, counted in zip(truth, found, strict=True):
+    for image_id, counted in zip(ground_truth, found, strict=True):
         total += counted
         of_images.append(image_counts([counted])[0])
         rows.append(_row(image_id, scores_of(counted, names)))
     columns = ("id", "miou", "pixel_accuracy", *(f"iou:{name}" for name in names))
     write_table(images, columns, rows)
-    write_counts(counts, list(truth), np.stack(of_images))
+    write_counts(counts, list(ground_truth), np.stack(of_images))
     head = {
         "kind": kind,
         "method": method,
         "split": split,
-        "images": len(truth),
-        "images in split": len(ids),
+        "images": len(ground_truth),
+        "images_in_split": len(ids),
         "settings": settings,
         "threshold": _threshold(settings.get("background"), threshold),
     }
@@ -96,18 +96,18 @@ def evaluate(
 
 
 def scored_masks(ids: Sequence[str], masks: Path) -> dict[str, Mask]:
-    """Give the masks of a split's images, in order.
+    """Return the ground-truth masks of a split's images, in the given order.
 
     Raises
     ------
     UserError
-        If there is none.
+        If no image has a mask.
     """
     known = read_masks(masks)
-    truth = {image_id: known[image_id] for image_id in ids if image_id in known}
-    if not truth:
+    ground_truth = {image_id: known[image_id] for image_id in ids if image_id in known}
+    if not ground_truth:
         raise UserError(f"{masks}: no image of this split has a mask, expected one or more")
-    return truth
+    return ground_truth
 
 
 @dataclass(frozen=True)
@@ -115,9 +115,9 @@ class _Counting:
     classes: int
 
     def __call__(self, pair: tuple[Mask, Path]) -> Counts:
-        truth, predicted = pair[0].read(), read_made_label(pair[1])
+        ground_truth, predicted = pair[0].read(), read_made_label(pair[1])
         try:
-            return confusion_matrix(truth, predicted, self.classes)
+            return confusion_matrix(ground_truth, predicted, self.classes)
         except ValueError as error:
             raise UserError(f"{pair[1]}: against {pair[0].path}: {error}") from error
 
@@ -125,7 +125,7 @@ class _Counting:
 def _threshold(
     background: Mapping[str, Any] | None, files: Sequence[Path]
 ) -> dict[str, Any] | None:
-    """Say which background threshold was used, and how it was chosen."""
+    """Return the background threshold that was used, and how it was chosen."""
     if not background:
         return None
     if files:

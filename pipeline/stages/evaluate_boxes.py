@@ -1,4 +1,4 @@
-"""Score the boxes around the regions of label images against true boxes."""
+"""Score the boxes around regions of label images against true boxes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Intersections over union from which on an object counts as found.
+#: Minimum intersections over union at which an object counts as localized.
 OVERLAPS = (0.3, 0.5, 0.7)
 
 
@@ -46,8 +46,8 @@ def evaluate_boxes(
     manifest, classes : Path
         Images with their labels, and the class names.
     masks, boxes : Path
-        The ground truth. The true boxes of an image without a known one are those around
-        the connected components of its mask; one without a mask either is not scored.
+        The ground truth. If an image has no true boxes, the boxes around the connected
+        components of its mask are used. Images without boxes and mask are not scored.
     labels : list of Path
         Folders of label images ``ID.png``.
     split : str
@@ -57,7 +57,7 @@ def evaluate_boxes(
     scores : Path
         Output.
     threads : int
-        Processes.
+        Number of processes.
 
     Raises
     ------
@@ -65,10 +65,10 @@ def evaluate_boxes(
         If a scored image has no label image.
     """
     data = read_manifest(manifest, classes)
-    known, truth = read_boxes(boxes), read_masks(masks)
-    scored = [r for r in data.of_split(split) if r.id in known or r.id in truth]
+    known, ground_truth = read_boxes(boxes), read_masks(masks)
+    scored = [r for r in data.of_split(split) if r.id in known or r.id in ground_truth]
     files = files_by_id([record.id for record in scored], labels)
-    items = [(r, files[r.id], known.get(r.id), truth.get(r.id)) for r in scored]
+    items = [(r, files[r.id], known.get(r.id), ground_truth.get(r.id)) for r in scored]
     work = _Comparison(data.classes)
     found = list(map_images(work, items, workers=threads, what=f"boxes of {method}"))
     by_class = {
@@ -81,7 +81,7 @@ def evaluate_boxes(
         "split": split,
         "images": len(scored),
         "pairs": len(overlaps),
-        "images with known boxes": sum(record.id in known for record in scored),
+        "images_with_known_boxes": sum(record.id in known for record in scored),
         "error": localization_errors(overlaps, OVERLAPS),
         "classes": {
             name: localization_errors(values, OVERLAPS) for name, values in by_class.items()
@@ -92,20 +92,20 @@ def evaluate_boxes(
 
 @dataclass(frozen=True)
 class _Comparison:
-    """The work on one image, as an object that processes can be sent."""
+    """The work on one image, as a callable that can be pickled."""
 
     classes: tuple[str, ...]
 
     def __call__(
         self, item: tuple[Record, Path, list[Box] | None, Mask | None]
     ) -> list[tuple[str, float]]:
-        """Give the best overlap of every labeled class that has a true box."""
+        """Return the best overlap for every labeled class that has a true box."""
         record, file, known, mask = item
         label = read_made_label(file, (record.height, record.width))
-        truth = mask.read() if known is None and mask is not None else None
+        ground_truth = mask.read() if known is None and mask is not None else None
         return [
             (self.classes[number - 1], best_overlap(label == number, true))
-            for number, true in true_boxes(record, self.classes, known, truth).items()
+            for number, true in true_boxes(record, self.classes, known, ground_truth).items()
         ]
 
 

@@ -1,4 +1,4 @@
-"""Judge class maps by what their classifier still recognizes when they hide the rest."""
+"""Measure the faithfulness of class maps: whether they show what the classifier uses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple
@@ -38,32 +38,32 @@ def evaluate_faithfulness(
     threads: int,
     gpu: int = 1,
 ) -> None:
-    """Write the faithfulness of maps of (image, labeled class) pairs; no truth is needed.
+    """Write the faithfulness of the maps of (image, labeled class) pairs, without ground truth.
 
     Parameters
     ----------
     manifest, classes : Path
         Images with their labels, and the class names.
     weights : Path
-        The classifier that the maps are of.
+        The classifier of the maps.
     maps : list of Path
         Shards of class maps; together they cover the split.
     settings : mapping
         Section ``comparison.faithfulness``: ``confidence``, ``images`` and ``steps``.
     max_size : int or None
-        Long side that larger images are shrunk to.
+        Maximum long side in pixels; larger images are shrunk.
     precision : str
-        Arithmetic of the forward pass.
+        Floating-point precision of the forward pass.
     split : str
         ``"train"`` or ``"val"``.
     method : str
         CLASSIFIER/MAPS.
     scores, pairs : Path
-        Outputs: JSON, and a CSV row a pair.
+        Outputs: JSON, and a CSV with one row per pair.
     threads : int
-        CPU threads.
+        Number of CPU threads.
     gpu : int
-        1 to compute on a GPU where there is one, 0 to keep to the CPU.
+        1 to use a GPU if there is one, 0 to use the CPU.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Export label images - pseudo-labels or predictions - to a format of other projects."""
+"""Export label images (pseudo-labels or predictions) to a format of other projects."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,31 +42,31 @@ def export_labels(
     labels : list of Path
         Folders of label images ``ID.png``; not needed for soft labels.
     soft : list of Path
-        Folders of soft labels ``ID.safetensors``; needed for these only.
+        Folders of soft labels ``ID.safetensors``; needed for soft labels only.
     scores : list of Path
         Score documents of the labels, as `evaluate` writes them; empty without masks.
     format : str
         One of :data:`pipeline.export.FORMATS`.
     kind : {"pseudo_labels", "predictions"}
-        What is exported.
+        Kind of the labels.
     method : str
         CLASSIFIER/MAPS/REFINEMENT.
     splits : list of str
         ``"train"``, ``"val"`` or both.
     settings : mapping
-        What is said of how the labels were made.
+        Settings that the labels were made with, for the data card.
     options : mapping
-        Keys as the attributes of :class:`pipeline.export.job.ExportOptions`.
+        Keys are the attributes of :class:`pipeline.export.job.ExportOptions`.
     export : Path
-        Output: a folder, which may exist empty.
+        Output: a folder; an existing one must be empty.
     threads : int
-        Processes.
+        Number of processes.
 
     Raises
     ------
     UserError
-        If a split has no images, or a label is absent, of another size than its photograph or
-        holds an unknown class.
+        If a split has no images, or a label is missing, has another size than its image or
+        contains an unknown class.
     """
     data = read_manifest(manifest, classes)
     records = _records(data, splits, manifest)
@@ -75,9 +75,9 @@ def export_labels(
     items = export_items(records, folders, suffix)
     target = Target(export, data.classes, ExportOptions.from_config(options))
     done = chosen.write(items, target, threads)
-    obeyed = {name: getattr(target.options, name) for name in chosen.options}
+    used = {name: getattr(target.options, name) for name in chosen.options}
     provenance = Provenance(kind, method, settings, [read_scores(path) for path in scores])
-    card = data_card(format, provenance, obeyed, data.classes, done)
+    card = data_card(format, provenance, used, data.classes, done)
     write_scores(export / "data_card.json", card)
     write_text(export / "README.md", readme(card, chosen.loading, chosen.readers))
     write_checksums(export)

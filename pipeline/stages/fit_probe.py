@@ -1,4 +1,4 @@
-"""Fit a linear probe on a frozen backbone: a classifier in minutes, without any training."""
+"""Fit a linear probe: a linear classifier on the pooled features of a frozen backbone."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,7 +32,7 @@ def fit_probe(
     threads: int,
     gpu: int = 1,
 ) -> None:
-    """Write a classifier of the train split's labels; masks are not among the inputs.
+    """Fit a classifier to the labels of the train split; masks are not among the inputs.
 
     Parameters
     ----------
@@ -43,13 +43,13 @@ def fit_probe(
     settings : mapping
         An entry of the configuration's ``classifiers`` of kind ``linear-probe``.
     seed : int
-        Seed of a backbone without pretrained weights.
+        Seed of the weights of a backbone without pretrained weights.
     weights : Path
         Output: the network (safetensors).
     threads : int
-        CPU threads.
+        Number of CPU threads.
     gpu : int
-        1 to compute on a GPU where there is one, 0 to keep to the CPU.
+        1 to use a GPU if there is one, 0 to use the CPU.
 
     Raises
     ------
@@ -63,8 +63,8 @@ def fit_probe(
     torch.manual_seed(seed)
     built = {**settings, "pooling": "gap"}
     model = create_classifier(built, len(data.classes), next(iter(pretrained), None))
-    applied = on_device(fabric, model, fold=False)  # what is saved is the network as it was
-    with fabric.autocast():  # by itself only for calls of the network as a whole
+    applied = on_device(fabric, model, fold=False)  # the network is saved without folding
+    with fabric.autocast():  # automatic only for calls of the whole network
         features = _features(applied, records, settings["size"], settings["flip"])
     targets = np.repeat(data.targets(records), 2 if settings["flip"] else 1, axis=0)
     how = {"solver": settings["solver"], "c": settings["c"], "constant": settings["bias"]}
@@ -80,7 +80,7 @@ def fit_probe(
 def _features(
     model: CamClassifier, records: Sequence[Record], size: int, flip: bool
 ) -> NDArray[np.float32]:
-    """Give pooled features, one row an image and, after it, one of its mirrored twin."""
+    """Compute pooled features: one row per image, each followed by its mirrored image's row."""
     device = next(model.parameters()).device
     rows = []
     for record in progress(records, total=len(records), what="features of train"):

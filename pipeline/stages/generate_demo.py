@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 
 def generate_demo(*, train: int, val: int, size: int, seed: int, demo: Path) -> None:
-    """Write pictures, exact masks and labels in the layout of the VOC devkit.
+    """Write images, exact masks and labels in the layout of the VOC devkit.
 
     Parameters
     ----------
     train, val : int
-        Number of pictures of each split.
+        Number of images of each split.
     size : int
         Height and width in pixels.
     seed : int
-        Seed of the pictures.
+        Seed of the images.
     demo : Path
         Output: the folder.
     """

@@ -1,4 +1,4 @@
-"""Give the pictures of a folder the labels that a classifier predicts."""
+"""Predict image-level labels for the images of a folder with a classifier."""
 
 import logging
 from dataclasses import replace
@@ -25,16 +25,16 @@ def label_folder(
     confidence: float,
     labeled: Path,
 ) -> None:
-    """Write the folder's manifest with every class that is confident enough.
+    """Write the folder's manifest with all labels that are predicted with enough confidence.
 
     Parameters
     ----------
     manifest, classes : Path
-        Pictures without labels, and the class names.
+        Images without labels, and the class names.
     class_scores : list of Path
         The classifier's scores, all shards.
     confidence : float
-        Sigmoid of the score from which on a picture has a label; a picture may have none.
+        Minimum sigmoid of the score for a label. Images may have no label.
     labeled : Path
         Output: a manifest.
     """
@@ -42,11 +42,11 @@ def label_folder(
     scores = read_class_scores(class_scores)
     records = []
     for record in data.records:
-        sure = expit(scores[record.id]) >= confidence
-        names = tuple(name for name, is_there in zip(data.classes, sure, strict=True) if is_there)
+        present = expit(scores[record.id]) >= confidence
+        names = tuple(name for name, shown in zip(data.classes, present, strict=True) if shown)
         records.append(replace(record, labels=names))
     empty = sum(not record.labels for record in records)
-    logger.info("%d of %d pictures have no label above %g", empty, len(records), confidence)
+    logger.info("%d of %d images have no label above %g", empty, len(records), confidence)
     write_manifest(labeled, records)
 
 

@@ -1,4 +1,4 @@
-"""Check a folder of pictures that a trained network is to be applied to, and list them."""
+"""Check and list the images of a folder that a trained network is applied to."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,7 @@ from pipeline.datasets.checks import checked_records
 from pipeline.datasets.findings import of_depth
 from pipeline.datasets.folder import find_images, image_id
 from pipeline.datasets.manifest import write_manifest
-from pipeline.datasets.overview import dim_pictures
+from pipeline.datasets.overview import dim_images
 from pipeline.datasets.source import Candidate, Source
 from pipeline.io.images import MOST_PIXELS
 from pipeline.runtime.stage import run_stage
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def list_folder(
     *, images: str, folder: str, manifest: Path, threads: int, max_pixels: int = MOST_PIXELS
 ) -> None:
-    """Write the manifest of a folder: a split of its own, without labels.
+    """Write the manifest of a folder as a separate split, without labels.
 
     Parameters
     ----------
@@ -33,20 +33,20 @@ def list_folder(
     manifest : Path
         Output.
     threads : int
-        Files decoded at the same time.
+        Number of files decoded at the same time.
     max_pixels : int
-        Pixels of a picture at most.
+        Maximum number of pixels of an image.
 
     Raises
     ------
     UserError
-        If any picture cannot be read, two have one name, or there is none.
+        If an image cannot be read, two images have the same name, or there is no image.
     """
     source = Source()
     for stem, path in find_images(Path(images), source).items():
         source.candidates.append(Candidate(image_id(stem), path, folder, (), None))
     records = checked_records(source, threads, (folder,), max_pixels)
-    for finding in of_depth(dim_pictures(records, threads), len(records)):
+    for finding in of_depth(dim_images(records, threads), len(records)):
         logger.warning("worth checking: %s", finding)
     write_manifest(manifest, records)
 

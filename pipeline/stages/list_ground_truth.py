@@ -1,10 +1,10 @@
-"""Check the masks and the true boxes of a data set, and list them."""
+"""Check and list the ground-truth masks and boxes of a data set."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets.checks import check_truth
+from pipeline.datasets.checks import check_ground_truth
 from pipeline.datasets.findings import write_findings
 from pipeline.datasets.manifest import read_manifest, write_boxes, write_masks
 from pipeline.datasets.readers import read_dataset
@@ -26,40 +26,40 @@ def list_ground_truth(
     findings: Path,
     threads: int,
 ) -> None:
-    """Write what only scoring may see, so that no other stage depends on it.
+    """Write the lists of masks and boxes, which only scoring depends on.
 
     Parameters
     ----------
     sources : list of Path
-        Files whose change makes the lists stale; read through ``dataset``.
+        Files that the lists depend on; they are read through ``dataset``.
     manifest, classes : Path
         Images and class names.
     dataset : mapping
         The configuration's section ``dataset``.
     seed : int
-        Seed of a split that the data set does not give.
+        Seed of the split, if the data set has none.
     masks, boxes : Path
         Outputs. Either list may be empty.
     findings : Path
-        Output: what is worth checking about both.
+        Output: possible problems of masks and boxes.
     threads : int
-        Files decoded at the same time.
+        Number of files decoded at the same time.
 
     Raises
     ------
     UserError
-        If anything is wrong with a mask or a box, or a scored split has no mask that shows a
-        class of its image; nothing is written then.
+        If a mask or a box is invalid, or a scored split has no mask that shows a class of its
+        image. Nothing is written then.
     """
     del sources
     source = read_dataset(dataset, seed)
     records = read_manifest(manifest, classes).records
-    truth = check_truth(
+    ground_truth = check_ground_truth(
         source, records, dataset["scored_splits"] if dataset.get("masks") else [], threads
     )
-    write_masks(masks, truth.masks, source.mask_values)
-    write_boxes(boxes, truth.boxes)
-    write_findings(findings, truth.findings)
+    write_masks(masks, ground_truth.masks, source.mask_values)
+    write_boxes(boxes, ground_truth.boxes)
+    write_findings(findings, ground_truth.findings)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Score the boxes and pixels that class maps point at against the true ones."""
+"""Score the boxes and pixels that class maps localize against the ground truth."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -22,7 +22,7 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: What one image gives: its pairs, and its pixels' histograms.
+#: Result of one image: its pairs, and the histograms of its pixels.
 Found = tuple[list[LocalizedPair], NDArray[np.int64]]
 
 
@@ -41,15 +41,15 @@ def localize(
     pairs: Path,
     threads: int,
 ) -> None:
-    """Write the measures of localization of a split's (image, labeled class) pairs.
+    """Write the localization metrics of a split's (image, labeled class) pairs.
 
     Parameters
     ----------
     manifest, classes : Path
         Images with their labels, and the class names.
     masks, boxes : Path
-        The ground truth. The true boxes of an image without a known one are those around
-        the connected components of its mask; one without a mask either is not scored.
+        The ground truth. If an image has no true boxes, the boxes around the connected
+        components of its mask are used. Images without boxes and mask are not scored.
     class_scores : Path
         The classifier's scores of all classes.
     maps : list of Path
@@ -61,9 +61,9 @@ def localize(
     method : str
         CLASSIFIER/MAPS.
     scores, pairs : Path
-        Outputs: JSON, and a CSV row a pair.
+        Outputs: JSON, and a CSV with one row per pair.
     threads : int
-        Processes.
+        Number of processes.
 
     Raises
     ------
@@ -71,11 +71,13 @@ def localize(
         If a scored image has no maps, or maps of another size than its mask.
     """
     data = read_manifest(manifest, classes)
-    known, truth = read_boxes(boxes), read_masks(masks)
-    scored = [r for r in data.of_split(split) if r.id in known or r.id in truth]
+    known, ground_truth = read_boxes(boxes), read_masks(masks)
+    scored = [r for r in data.of_split(split) if r.id in known or r.id in ground_truth]
     shards = maps_by_id(maps, [record.id for record in scored])
     logits = read_class_scores(class_scores)
-    items = [(r, shards[r.id], known.get(r.id), truth.get(r.id), logits[r.id]) for r in scored]
+    items = [
+        (r, shards[r.id], known.get(r.id), ground_truth.get(r.id), logits[r.id]) for r in scored
+    ]
     levels = np.arange(settings["thresholds"]) / settings["thresholds"]
     work = _Localization(data.classes, settings, levels)
     found: list[LocalizedPair] = []
@@ -87,7 +89,7 @@ def localize(
         "method": method,
         "split": split,
         "images": len(scored),
-        "images with known boxes": sum(record.id in known for record in scored),
+        "images_with_known_boxes": sum(record.id in known for record in scored),
         "settings": settings,
     }
     write_scores(scores, head | localization_scores(found, pixels, levels, settings))
@@ -97,7 +99,7 @@ def localize(
 
 @dataclass(frozen=True)
 class _Localization:
-    """The work on one image, as an object that processes can be sent."""
+    """The work on one image, as a callable that can be pickled."""
 
     classes: tuple[str, ...]
     settings: Mapping[str, Any]
@@ -109,16 +111,17 @@ class _Localization:
     ) -> Found:
         record, shard, known, mask, logits = item
         maps = shard.of_size(record.id, (record.height, record.width))
-        truth = None if mask is None else mask.read()
+        ground_truth = None if mask is None else mask.read()
         full = upsampled(maps)
         pixels = np.zeros((2, BINS), np.int64)
-        if truth is not None:
+        if ground_truth is not None:
+            scored = ground_truth != IGNORE
             for number, values in zip(maps.classes, full, strict=True):
-                pixels += pixel_histograms(values, truth == number, truth != IGNORE, BINS)
+                pixels += pixel_histograms(values, ground_truth == number, scored, BINS)
         place = {int(number): index for index, number in enumerate(maps.classes)}
         ranks = label_ranks(logits, [number - 1 for number in place])
         pairs = []
-        for number, true in true_boxes(record, self.classes, known, truth).items():
+        for number, true in true_boxes(record, self.classes, known, ground_truth).items():
             values, rank = full[place[number]], int(ranks[place[number]])
             name = self.classes[number - 1]
             pairs.append(self._pair(record.id, name, rank, values, true))

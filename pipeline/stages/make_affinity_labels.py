@@ -1,4 +1,4 @@
-"""Make the labels that teach affinities, of one shard, from its class maps."""
+"""Make the confident labels of one shard, which the boundary network is trained on."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -29,7 +29,7 @@ def make_affinity_labels(
     labels: Path,
     threads: int,
 ) -> None:
-    """Write one label image ``ID.png`` per image of the shard, 255 where nothing is sure.
+    """Write one label image ``ID.png`` per image of the shard; uncertain pixels are 255.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ def make_affinity_labels(
     maps : Path
         One shard of class maps.
     foreground, background : float
-        Thresholds above which a pixel is surely foreground, and below which background.
+        Thresholds above which a pixel is confident foreground, and below which background.
     crf : mapping or None
         Settings of the dense CRF.
     labels : Path
         Output: a folder.
     threads : int
-        Processes.
+        Number of processes.
     """
     label = partial(
         confident_label,

@@ -16,8 +16,8 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Probability from which on a pixel counts as sure in the quality figures.
-SURE = 0.9
+#: Minimum probability of a confident pixel in the quality figures.
+CONFIDENT = 0.9
 
 
 def make_labels(
@@ -34,7 +34,7 @@ def make_labels(
     figures: Path,
     threads: int,
 ) -> None:
-    """Write one label image ``ID.png`` per image of the shard, and how sure it is.
+    """Write one label image ``ID.png`` per image of the shard, and quality figures.
 
     Parameters
     ----------
@@ -43,27 +43,27 @@ def make_labels(
     maps : Path
         One shard of class maps.
     threshold : list of Path
-        The file of a background threshold that was chosen without masks, where one was.
+        The file of a background threshold chosen without masks, if there is one.
     background : mapping
-        Keys ``rule`` and ``value``; a number, or the name of the rule behind ``threshold``.
+        Keys ``rule`` and ``value``: a number, or the name of the rule of ``threshold``.
     crf : mapping or None
         Settings of the dense CRF.
     graph_cut : mapping or None
-        Settings of the graph cut, which stands in for threshold and CRF.
+        Settings of the graph cut, which replaces threshold and CRF.
     uncertain_below : float or None
-        Share of the maps' scores for its label below which a pixel is left at 255.
+        Probability of the label below which a pixel is set to 255.
     labels : Path
         Output: a folder.
     figures : Path
-        Output (CSV): of each image the share of sure pixels (``certainty``), and how much of
-        the maps' own label the refinement kept (``refinement_agreement``).
+        Output (CSV): for each image the share of confident pixels (``certainty``), and the
+        agreement of the labels before and after refinement (``refinement_agreement``).
     threads : int
-        Processes.
+        Number of processes.
 
     Raises
     ------
     UserError
-        If a photograph is no longer of the size that its maps were made of.
+        If an image no longer has the size that its maps were made for.
     """
     labeler = Labeler(
         labeler_of(resolved_background(background, threshold), crf, graph_cut),
@@ -80,11 +80,11 @@ def make_labels(
 def _write_image(
     path: Path, labeling: Labeling, *, uncertain_below: float | None
 ) -> tuple[float, float]:
-    """Write the label image; give the share of sure pixels, and what the refinement kept."""
+    """Write the label image; return its certainty and refinement agreement."""
     label = labeling.label_image(uncertain_below)
     write_label(path.with_name(f"{path.name}.png"), label)
     initial = labeling.numbers[labeling.initial]
-    return float((labeling.certainty >= SURE).mean()), label_agreement(initial, label)
+    return float((labeling.certainty >= CONFIDENT).mean()), label_agreement(initial, label)
 
 
 if __name__ == "__main__":

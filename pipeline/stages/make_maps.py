@@ -24,7 +24,7 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Makes the maps of an image and its classes' numbers.
+#: Function from an image and its class numbers to class maps.
 Mapper = Callable[[NDArray[np.uint8], NDArray[np.int64]], FusedMaps]
 #: Settings that all methods share.
 FUSION = ("scales", "flip", "max_size", "stride")
@@ -47,7 +47,7 @@ def make_maps(
     threads: int,
     gpu: int = 1,
 ) -> None:
-    """Write maps of the classes that each image is labeled with.
+    """Write class maps of the classes that each image is labeled with.
 
     Parameters
     ----------
@@ -56,42 +56,41 @@ def make_maps(
     weights : Path
         The classifier or, for the method ``segmentation``, the segmentation network.
     previous : list of Path
-        At most one shard of maps of the round before, which the maps become a mean with.
+        At most one shard of maps of the previous self-training round, to average with.
     settings : mapping
-        Keys ``method``, ``scales``, ``flip``, ``max_size``, ``stride`` and, of methods on a
-        classifier, ``full_resolution``; all others are the method's own.
+        Keys ``method``, ``scales``, ``flip``, ``max_size``, ``stride`` and, for methods on a
+        classifier, ``full_resolution``. All other keys are specific to the method.
     precision : str
-        Arithmetic of the forward pass.
+        Floating-point precision of the forward pass.
     split : str
         ``"train"`` or ``"val"``.
     shard, shards : int
-        This shard's number, from 0, and how many there are.
+        Number of this shard, from 0, and number of shards.
     maps : Path
         Output: one safetensors file.
     threads : int
-        CPU threads.
+        Number of CPU threads.
     gpu : int
-        1 to compute on a GPU where there is one, 0 to keep to the CPU.
+        1 to use a GPU if there is one, 0 to use the CPU.
 
     Raises
     ------
     UserError
-        If a photograph is no longer of the size that the round before has seen.
+        If an image no longer has the size that it had in the previous round.
     """
     data = read_manifest(manifest, classes)
     records = data.of_shard(split, shard, shards)
     mapper = _mapper(make_fabric(precision, threads, gpu), weights, settings)
-    before = MapShard(previous[0]) if previous else None
+    previous_maps = MapShard(previous[0]) if previous else None
 
     def image_maps(record: Record) -> tuple[str, ClassMaps]:
         image, numbers = read_rgb(record.image), data.class_numbers(record)
         size = (image.shape[0], image.shape[1])
         found = mapper(image, numbers)
         values = found.values
-        if before is not None:
-            values = _mean(
-                values, before.of_size(record.id, size).values, settings["previous_weight"]
-            )
+        if previous_maps is not None:
+            old = previous_maps.of_size(record.id, size).values
+            values = _mean(values, old, settings["previous_weight"])
         return record.id, ClassMaps(numbers, values, size, found.agreement, found.full)
 
     work = progress(records, total=len(records), what=f"maps of {split}, shard {shard}")

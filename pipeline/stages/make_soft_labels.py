@@ -1,4 +1,4 @@
-"""Write the probabilities behind the pseudo-labels of one shard."""
+"""Make the soft labels of one shard: the class probabilities of its pseudo-labels."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,11 +31,11 @@ def make_soft_labels(
     Parameters
     ----------
     manifest, classes, maps, threshold, background, crf, graph_cut
-        As :func:`pipeline.stages.make_labels.make_labels` takes them.
+        As in :func:`pipeline.stages.make_labels.make_labels`.
     soft_labels : Path
         Output: a folder.
     threads : int
-        Processes.
+        Number of processes.
     """
     labeler = Labeler(
         labeler_of(resolved_background(background, threshold), crf, graph_cut),

@@ -1,4 +1,4 @@
-"""Gather the masks of a folder's pictures beside a table and an overview of them."""
+"""Collect the predicted masks of a folder's images, with a table and an overview."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Pictures of the overview, and the side of one in pixels.
+#: Number of images of the overview, and their side in pixels.
 SHOWN, SIDE = 24, 224
-#: Letters that fit above one.
+#: Number of letters that fit above an image.
 CAPTION = 32
 
 
@@ -37,22 +37,22 @@ def predict_folder(
     result: Path,
     threads: int,
 ) -> None:
-    """Write masks under the names and sub-folders of their pictures.
+    """Write masks with the names and sub-folders of their images.
 
     Parameters
     ----------
     manifest, classes : Path
-        The folder's pictures, with predicted labels where the masks are made of these, and
-        the class names.
+        The folder's images, with predicted labels if the masks are made from them, and the
+        class names.
     shards : list of Path
         Folders of label images ``ID.png``.
     images : str
-        The folder of the pictures.
+        The folder of the images.
     result : Path
-        Output: a folder with ``masks/``, ``masks.csv`` (picture, mask, predicted labels, and
-        the share of pixels of every class), ``classes.json`` and ``overview.jpg``.
+        Output: a folder with ``masks/``, ``masks.csv`` (image, mask, predicted labels, and the
+        share of pixels of every class), ``classes.json`` and ``overview.jpg``.
     threads : int
-        Processes.
+        Number of processes.
     """
     data = read_manifest(manifest, classes)
     files = files_by_id([record.id for record in data.records], shards)
@@ -79,7 +79,7 @@ def _place(record: Record, images: Path) -> Path:
 
 @dataclass(frozen=True)
 class _Shares:
-    """Counts an image's pixels by class, as shares of all."""
+    """Computation of the share of each class in an image's pixels."""
 
     classes: int
 
@@ -89,12 +89,12 @@ class _Shares:
 
 
 def _overview(records: Sequence[Record], files: Mapping[str, Path]) -> Image.Image:
-    """Draw evenly spaced pictures, each beside its mask."""
+    """Draw evenly spaced images, each next to its mask."""
     pictures, captions = [], []
     for record in evenly_spaced(records, SHOWN):
-        photograph = thumbnail(read_rgb(record.image))
-        masked = with_label(photograph, read_made_label(files[record.id]))
-        pictures += [framed(photograph, SIDE), framed(masked, SIDE)]
+        image = thumbnail(read_rgb(record.image))
+        masked = with_label(image, read_made_label(files[record.id]))
+        pictures += [framed(image, SIDE), framed(masked, SIDE)]
         captions += [record.image.name[:CAPTION], ", ".join(record.labels)[:CAPTION]]
     return Image.fromarray(captioned_grid(pictures, captions, columns=6))
 

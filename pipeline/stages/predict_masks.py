@@ -38,17 +38,17 @@ def predict_masks(
     settings : mapping
         Keys ``scales``, ``flip``, ``max_size``, ``fuse``, ``crf`` and ``crf_classes``.
     precision : str
-        Arithmetic of the forward pass.
+        Floating-point precision of the forward pass.
     split : str
         ``"train"``, ``"val"`` or a folder's name.
     shard, shards : int
-        This shard's number, from 0, and how many there are.
+        Number of this shard, from 0, and number of shards.
     predictions : Path
         Output: a folder.
     threads : int
-        CPU threads.
+        Number of CPU threads.
     gpu : int
-        1 to compute on a GPU where there is one, 0 to keep to the CPU.
+        1 to use a GPU if there is one, 0 to use the CPU.
     """
     records = read_manifest(manifest, classes).of_shard(split, shard, shards)
     predictions.mkdir(parents=True, exist_ok=True)

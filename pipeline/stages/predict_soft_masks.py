@@ -30,18 +30,18 @@ def predict_soft_masks(
     threads: int,
     gpu: int = 1,
 ) -> None:
-    """Write one file ``ID.safetensors`` per image, of the classes that win somewhere.
+    """Write one file ``ID.safetensors`` per image, for the classes that win at some pixel.
 
     Parameters
     ----------
     manifest, classes, weights, settings, precision, split, shard, shards
-        As :func:`pipeline.stages.predict_masks.predict_masks` takes them.
+        As in :func:`pipeline.stages.predict_masks.predict_masks`.
     soft_predictions : Path
         Output: a folder.
     threads : int
-        CPU threads.
+        Number of CPU threads.
     gpu : int
-        1 to compute on a GPU where there is one, 0 to keep to the CPU.
+        1 to use a GPU if there is one, 0 to use the CPU.
     """
     records = read_manifest(manifest, classes).of_shard(split, shard, shards)
     soft_predictions.mkdir(parents=True, exist_ok=True)
@@ -61,7 +61,7 @@ def predict_soft_masks(
 def _with_background(
     winners: NDArray[np.uint8], probabilities: NDArray[np.float32]
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Put the background first also where it wins nowhere."""
+    """Add the background as the first class if it wins at no pixel."""
     if winners[0] == BACKGROUND:
         return winners, probabilities
     nowhere = np.zeros_like(probabilities[:1])

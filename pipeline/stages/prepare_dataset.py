@@ -1,4 +1,4 @@
-"""Check the photographs of a data set and their labels, and write its manifest and class names."""
+"""Check the images and labels of a data set, and write its manifest and class names."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,27 +25,29 @@ def prepare_dataset(
     photographs: Path,
     threads: int,
 ) -> None:
-    """Write what training may see. Masks and boxes are listed apart, by ``list_ground_truth``.
+    """Write the manifest and class names, the inputs of training.
+
+    The rule ``list_ground_truth`` lists masks and boxes separately.
 
     Parameters
     ----------
     sources : list of Path
-        Files whose change makes the manifest stale; read through ``dataset``.
+        Files that the manifest depends on; they are read through ``dataset``.
     dataset : mapping
         The configuration's section ``dataset``, without masks and boxes.
     seed : int
-        Seed of a split that the data set does not give.
+        Seed of the split, if the data set has none.
     manifest, classes : Path
         Outputs.
     photographs : Path
-        Output: folder of the photographs that the data set's ``exif: ignore`` leaves unturned.
+        Output: folder of the images that ``exif: ignore`` rewrites without their EXIF rotation.
     threads : int
-        Files decoded at the same time.
+        Number of files decoded at the same time.
 
     Raises
     ------
     UserError
-        If anything is wrong with the data set; nothing is written then.
+        If the data set has any problem. Nothing is written then.
     """
     del sources
     source = read_dataset(dataset, seed)

@@ -1,4 +1,4 @@
-"""Spread the class maps of one shard by a random walk that respects learned edges."""
+"""Refine the class maps of one shard by a random walk that stops at learned boundaries."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -22,7 +22,7 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Images that walk together on a GPU; on a CPU one by one stays in the cache.
+#: Images per batch on a GPU. A CPU processes one image at a time, which stays in its cache.
 GPU_BATCH = 32
 
 
@@ -38,9 +38,10 @@ def propagate_maps(
     threads: int,
     gpu: int = 1,
 ) -> None:
-    """Write maps of the same images and classes.
+    """Write refined maps of the same images and classes.
 
-    They are divided by an image's maximum or, of a walk from seeds, shares of what arrives.
+    The maps of an image are divided by their maximum. A marker-based random walk gives posteriors
+    instead.
 
     Parameters
     ----------
@@ -49,29 +50,29 @@ def propagate_maps(
     source : Path
         One shard of class maps.
     weights : Path
-        The affinity network.
+        The boundary network.
     settings : mapping
-        Keys ``radius``, ``beta``, ``steps``, ``tolerance``, ``seeds``, ``flip`` and
+        Keys ``radius``, ``beta``, ``steps``, ``tolerance``, ``markers``, ``flip`` and
         ``max_size``.
     precision : str
-        Arithmetic of the network's forward pass.
+        Floating-point precision of the network's forward pass.
     maps : Path
         Output: one safetensors file.
     threads : int
-        CPU threads.
+        Number of CPU threads.
     gpu : int
-        1 to compute on a GPU where there is one, 0 to keep to the CPU.
+        1 to use a GPU if there is one, 0 to use the CPU.
 
     Raises
     ------
     UserError
-        If a photograph is no longer of the size that its maps were made of.
+        If an image no longer has the size that its maps were made for.
     """
     shard = MapShard(source)
     records = {record.id: record for record in read_manifest(manifest, classes).records}
     fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_boundary_network(weights))
-    edges = partial(boundary_map, model, flip=settings["flip"], max_size=settings["max_size"])
+    boundaries = partial(boundary_map, model, flip=settings["flip"], max_size=settings["max_size"])
     markers = settings["markers"]
     walk = partial(
         random_walk,
@@ -85,7 +86,7 @@ def propagate_maps(
         items = [shard.of_size(r.id, (r.height, r.width)) for r in group]
         values = [torch.from_numpy(item.values).float().to(fabric.device) for item in items]
         barriers = [
-            edges(read_rgb(record.image, item.size), (item.values.shape[1], item.values.shape[2]))
+            boundaries(read_rgb(record.image, item.size), item.values.shape[1:])
             for record, item in zip(group, items, strict=True)
         ]
         starts = [confident_markers(value, **markers) for value in values] if markers else values
@@ -103,7 +104,7 @@ def propagate_maps(
 def _to_unit_maximum(maps: Tensor) -> Tensor:
     """Divide an image's maps by their common maximum, as IRN's code does.
 
-    Where the walk has thinned out one class against another, that is kept.
+    The relative strength of the classes after the walk is kept.
     """
     return maps / maps.max() if maps.numel() and maps.any() else maps
 

@@ -1,4 +1,4 @@
-"""Record what a run was made with and where its scores are, for the scoreboard of all runs."""
+"""Record the configuration, versions and scores of a run for the scoreboard."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Where NVIDIA's driver says what it drives: asking torch would import it, for seconds.
+#: NVIDIA's driver lists its GPUs here. Importing torch for this would take seconds.
 GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -26,12 +26,12 @@ def record_experiment(
     results: Sequence[Mapping[str, Any]],
     record: Path,
 ) -> None:
-    """Write a run's configuration, scores and surroundings as JSON.
+    """Write a run's configuration, scores, versions and machine as JSON.
 
     Parameters
     ----------
     scores : list of Path
-        Score documents of the run: the record is of what is there.
+        Score documents of the run, as dependencies only.
     experiment : str
         The experiment's name.
     seed : int
@@ -39,8 +39,8 @@ def record_experiment(
     config : mapping
         The resolved configuration.
     results : sequence of mapping
-        Of every score that the run leads to its ``file``, its ``counts``, and the ``times`` of
-        the jobs behind it: paths relative to the record's folder.
+        For every score of the run its ``file``, its ``counts``, and the ``times`` of the jobs
+        that led to it: paths relative to the record's folder.
     record : Path
         Output.
     """
@@ -59,8 +59,8 @@ def record_experiment(
 
 
 def _versions() -> dict[str, Any]:
-    """Give the version of Python and of every installed package, and this job's machine."""
-    # Of two by one name the first on the path is imported; a broken installation has no name.
+    """Return the versions of Python and all installed packages, and the machine of this job."""
+    # Of two packages with one name, Python imports the first. Broken installations have no name.
     installed = [item for item in distributions() if {"Name", "Version"} <= {*item.metadata}]
     packages = {item.name: item.version for item in reversed(installed)}
     machine = {

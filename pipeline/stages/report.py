@@ -1,4 +1,4 @@
-"""Write the report: one HTML file with scores, charts and pictures."""
+"""Write the report: one HTML file with scores, charts and images."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -36,9 +36,9 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Characters of all pictures of the page: with its text it stays below 20 MB.
+#: Maximum number of characters of the page's images; with its text, it stays below 20 MB.
 PICTURE_BUDGET = 16_000_000
-#: What the gallery shows of each split: the kind of its scores.
+#: Kind of the scored labels that the gallery shows, by split.
 SHOWN = {"train": "pseudo_labels", "val": "predictions"}
 
 
@@ -68,14 +68,14 @@ def report(
     gallery: int,
     report: Path,
 ) -> None:
-    """Put all results of an experiment on one page.
+    """Write all results of an experiment to one page.
 
     Parameters
     ----------
     manifest, classes, masks : Path
         Images, class names, and the ground truth (possibly of no image).
     findings : Path
-        What is worth checking of the ground truth.
+        Possible problems of the ground truth.
     histories : list of Path
         Training histories.
     scores, image_scores : list of Path
@@ -83,38 +83,40 @@ def report(
     boxes : list of Path
         Localization scores.
     quality, quality_scores : list of Path
-        Per-image tables and summaries of the labels' quality without masks; possibly empty.
+        Per-image tables and summaries of label quality without ground truth; may be empty.
     maps, labels, predictions : list of Path
         All shards.
     class_models, units : list of Path
-        Pictures of what the classifiers' classes look like, and of their units.
+        Images of the classifiers' class models, and of their class-specific units.
     comparison : list of Path
         The table of the compared maps; empty without a comparison.
     localization, compared_maps : list of Path
-        Scores of the compared maps' boxes, and all of their shards.
+        Scores of the compared maps' boxes, and all shards of these maps.
     true_boxes : Path
-        Boxes of the images that have their own.
+        True boxes of the data set.
     times : list of Path
         Snakemake's benchmark files.
     config : mapping
         The resolved configuration.
     gallery : int
-        Number of best, of median and of worst pictures, and of those of every class.
+        Number of images in each group of the gallery (best, median, worst, and of every class).
     report : Path
         Output.
     """
     data = read_manifest(manifest, classes)
-    truth = read_masks(masks)
+    ground_truth = read_masks(masks)
     documents = read_all_scores(scores)
-    judged = read_quality(quality, quality_scores)
+    qualities = read_quality(quality, quality_scores)
     shown = {"train": (by_method(maps), by_method(labels)), "val": ({}, by_method(predictions))}
     splits = {
-        name: _split(name, *files, documents, image_scores, judged, _cuts(labels, config))
+        name: _split(name, *files, documents, image_scores, qualities, _cuts(labels, config))
         for name, files in shown.items()
         if files[1]
     }
-    compared = _comparison(comparison, data, config, by_method(compared_maps), truth, true_boxes)
-    sheets = _pictures(class_models), _pictures(units)
+    compared = _comparison(
+        comparison, data, config, by_method(compared_maps), ground_truth, true_boxes
+    )
+    sheets = _data_urls(class_models), _data_urls(units)
     content = Content(
         manifest=data,
         scores=documents,
@@ -128,12 +130,12 @@ def report(
         splits=splits,
         cards=gallery_cards(
             data,
-            truth,
+            ground_truth,
             splits,
             gallery_choices(data, splits, gallery),
             PICTURE_BUDGET - _spent(compared, *sheets),
         ),
-        quality=judged,
+        quality=qualities,
         findings=read_findings(findings),
         config=config,
     )
@@ -152,7 +154,7 @@ def _split(
 ) -> Split:
     kind = SHOWN[name]
     best = best_scores(documents).get(kind)
-    judged = [item for item in quality if item.split == name and item.method in labels]
+    shown = [item for item in quality if item.split == name and item.method in labels]
     return Split(
         maps=maps,
         labels=labels,
@@ -163,21 +165,21 @@ def _split(
             if of == kind
         },
         best=best["method"] if best else None,
-        doubts={item.method: item.doubts for item in judged},
-        doubtful=[item.worth_a_look for item in judged],
+        doubts={item.method: item.doubts for item in shown},
+        doubtful=[item.worth_a_look for item in shown],
         cuts={method: settings for method, settings in cuts.items() if method in maps},
     )
 
 
 def _spent(compared: Comparison | None, *sheets: Mapping[str, str]) -> int:
-    """Count the characters of the page's pictures outside of the gallery."""
+    """Count the characters of the page's images outside the gallery."""
     rows = compared.rows if compared else ()
     cells = sum(len(cell.url) for row in rows for cell in row.cells)
     return cells + sum(len(url) for sheet in sheets for url in sheet.values())
 
 
-def _pictures(paths: Sequence[Path]) -> dict[str, str]:
-    """Give the data URL of each classifier's picture."""
+def _data_urls(paths: Sequence[Path]) -> dict[str, str]:
+    """Return the data URL of each classifier's image."""
     return {path.stem: data_url(read_rgb(path)) for path in paths}
 
 
@@ -205,7 +207,7 @@ def _comparison(
 
 
 def _cuts(labels: Sequence[Path], config: Mapping[str, Any]) -> dict[str, GraphCutSettings]:
-    """Tell of the maps that a graph cut refines how it tags their pixels."""
+    """Return the graph cut settings by method of maps, for maps that a graph cut refines."""
     cuts: dict[str, GraphCutSettings] = {}
     for method in by_method(labels):
         maps, _, refinement = method.rpartition("/")

@@ -1,4 +1,4 @@
-"""Set the scores of all experiments side by side: two tables and a page."""
+"""Compare the scores of all experiments: two tables and a page."""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COMPARED = ("difference", "low", "high", "p", "p_holm")
-#: Columns of the table: one row a method of an experiment, compared with the best of its group.
+#: Columns of the table: one row per method of an experiment, compared with the best of its group.
 COLUMNS = (
     "experiment", "kind", "method", "data", "split", "images", "classifier", "segmentation",
     "seeds", "runs", "miou_mean", "miou_sd", "background_rule", "background_value",
     "threshold_source", "crf_iterations", "image_labels_given", "hours", "best", *COMPARED,
 )  # fmt: skip
-#: Columns of the table of pairs: a is the better one.
+#: Columns of the table of pairs; a is the better method.
 PAIR_COLUMNS = (
     "data", "split", "kind", "experiment_a", "method_a", "experiment_b", "method_b", *COMPARED,
 )  # fmt: skip
@@ -32,20 +32,21 @@ PAIR_COLUMNS = (
 def scoreboard(
     *, records: list[Path], others: Sequence[str], table: Path, differences: Path, page: Path
 ) -> None:
-    """Write the scores of every experiment beside this one, and how sure their differences are.
+    """Write the scores of all experiments, and their differences with confidence intervals.
 
     Parameters
     ----------
     records : list of Path
-        Records of this experiment's runs. Those of all others are found below ``table``'s
-        folder.
+        Records of this experiment's runs. Records of other experiments are searched below the
+        folder of ``table``.
     others : sequence of str
-        :func:`pipeline.report.records.known_records` of the others: a change reruns the rule.
+        :func:`pipeline.report.records.known_records` of the other experiments; a change reruns
+        the rule.
     table : Path
-        Output (CSV): one row a method of an experiment; shares are in [0, 1], and differences
-        are to the best of the same kind on the same images.
+        Output (CSV): one row per method of an experiment; shares are in [0, 1], and differences
+        are to the best method of the same kind on the same images.
     differences : Path
-        Output (CSV): one row a pair of methods of the same kind on the same images.
+        Output (CSV): one row per pair of methods of the same kind on the same images.
     page : Path
         Output (HTML).
     """
@@ -63,12 +64,12 @@ def scoreboard(
 def _rows(board: Board) -> Iterable[dict[str, Any]]:
     for group in board.groups:
         best, *others = group.entries
-        yield _described(best)
+        yield _row(best)
         for entry, pair in zip(others, group.to_best, strict=True):
-            yield _described(entry) | {"best": best.name} | _compared(pair)
+            yield _row(entry) | {"best": best.name} | _compared(pair)
 
 
-def _described(entry: Entry) -> dict[str, Any]:
+def _row(entry: Entry) -> dict[str, Any]:
     first = entry.first
     backgrounds = [result.background for result in entry.results if result.background]
     return {
@@ -116,7 +117,7 @@ def _compared(pair: Pair) -> dict[str, float]:
 
 
 def _listed(values: Iterable[Any], between: str = " ") -> str:
-    """List what the seeds have in common once."""
+    """Join the values of the seeds; equal values appear once."""
     return between.join(dict.fromkeys(map(str, values)))
 
 

@@ -1,4 +1,4 @@
-"""Sum up the figures of label quality, and compare them with the truth where there is one."""
+"""Summarize the figures of label quality, and correlate them with true scores if available."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,16 +15,16 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: What each column of figures says.
+#: Titles of the columns of figures.
 TITLES = {
     "confidence": "Confidence of the classifier in the given labels",
     "view_agreement": "Agreement of the maps over scales and flips",
     "method_agreement": "Agreement with the labels of the other methods",
-    "refinement_agreement": "What the refinement kept of the maps' label",
-    "certainty": "Share of sure pixels",
-    "doubt": "Doubt: agreement of methods and sure pixels together, lower is better",
+    "refinement_agreement": "Agreement of the labels before and after refinement",
+    "certainty": "Share of confident pixels",
+    "doubt": "Doubt: from agreement of methods and confident pixels, lower is better",
 }
-#: Images of the list of those that a person should look at first.
+#: Number of listed images that a person should look at first.
 WORTH_A_LOOK = 50
 
 
@@ -47,8 +47,8 @@ def summarize_quality(
     quality : Path
         The table of the rule ``assess_labels``.
     image_scores : list of Path
-        Per-image scores against the masks; empty where there are none. They decide nothing
-        but the correlations.
+        Per-image scores against the ground truth, if available. They are used for the
+        correlations only.
     method : str
         CLASSIFIER/MAPS/REFINEMENT.
     split : str
@@ -63,7 +63,9 @@ def summarize_quality(
     columns = {name: _numbers([row[name] for row in rows]) for name in TITLES}
     targets = data.targets([records[image_id] for image_id in ids]).astype(bool)
     true = {row["id"]: row for path in image_scores for row in read_table(path)}
-    truth = _truth([true.get(name, {}) for name in ids], targets, data.classes) if true else None
+    true_scores = (
+        _true_scores([true.get(name, {}) for name in ids], targets, data.classes) if true else None
+    )
     doubt = np.nan_to_num(columns["doubt"], nan=-1)
     order = sorted(range(len(ids)), key=lambda index: (-doubt[index], ids[index]))
     document = {
@@ -79,7 +81,9 @@ def summarize_quality(
                 "classes": dict(
                     zip(data.classes, _of_classes(columns[name], targets), strict=True)
                 ),
-                "correlation": _correlations(columns[name], targets, *truth) if truth else None,
+                "correlation": (
+                    _correlations(columns[name], targets, *true_scores) if true_scores else None
+                ),
             }
             for name, title in TITLES.items()
         ],
@@ -88,10 +92,10 @@ def summarize_quality(
     write_scores(summary, document)
 
 
-def _truth(
+def _true_scores(
     scored: Sequence[Mapping[str, str]], targets: NDArray[np.bool_], classes: Sequence[str]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Give the mIoU of every image, and every class's mean IoU over the images labeled with it."""
+    """Return the mIoU of every image, and the mean IoU of every class over its labeled images."""
     miou = _numbers([row.get("miou", "") for row in scored])
     shares = [_numbers([row.get(f"iou:{name}", "") for row in scored]) for name in classes]
     means = [_mean(values[own]) for values, own in zip(shares, targets.T, strict=True)]
@@ -104,7 +108,7 @@ def _correlations(
     miou: NDArray[np.float64],
     of_classes: NDArray[np.float64],
 ) -> dict[str, float | None]:
-    """Correlate a figure with the mIoU of images, and with the mean IoU of classes."""
+    """Compute the correlation of a figure with the mIoU of images and the mean IoU of classes."""
     means = np.array(_of_classes(values, targets), np.float64)
     return {
         "images": rank_correlation(values, miou),
@@ -113,7 +117,7 @@ def _correlations(
 
 
 def _of_classes(values: NDArray[np.float64], targets: NDArray[np.bool_]) -> list[float]:
-    """Give a figure's mean over the images of each class."""
+    """Return the mean of a figure over the images of each class."""
     return [_mean(values[own]) for own in targets.T]
 
 

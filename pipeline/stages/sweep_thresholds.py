@@ -1,4 +1,4 @@
-"""Score class maps against the masks at many background thresholds."""
+"""Score class maps against the ground truth at many background thresholds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ def sweep_thresholds(
 ) -> None:
     """Write the mIoU of every threshold, and all scores of the best one.
 
-    The threshold that a rule chose without masks is scored beside them.
+    A threshold that a rule chose without ground truth is scored too.
 
     Parameters
     ----------
@@ -58,13 +58,13 @@ def sweep_thresholds(
     label_free : Path
         Thresholds that were chosen without masks, from the same maps.
     rule : str
-        Which of them is scored.
+        Rule whose threshold is scored.
     settings : mapping
-        What is printed with the score.
+        Settings to store with the score.
     scores, counts : Path
         Outputs: JSON, and the pixel counts of every image at the best threshold.
     threads : int
-        Processes.
+        Number of processes.
 
     Raises
     ------
@@ -73,13 +73,13 @@ def sweep_thresholds(
     """
     data = read_manifest(manifest, classes)
     ids = [record.id for record in data.of_split(split)]
-    truth = scored_masks(ids, masks)
-    shards = maps_by_id(maps, list(truth))
+    ground_truth = scored_masks(ids, masks)
+    shards = maps_by_id(maps, list(ground_truth))
     names = ["background", *data.classes]
     levels = np.arange(1, thresholds + 1) / (thresholds + 1)
     free = chosen_threshold(label_free, rule)
     work = _Sweep(np.sort([*levels, free]), len(names))
-    items = [(image_id, shards[image_id], truth[image_id]) for image_id in truth]
+    items = [(image_id, shards[image_id], mask) for image_id, mask in ground_truth.items()]
     total = np.zeros((thresholds + 1, len(names), len(names) + 1), np.int64)
     of_images = []
     for found in map_images(work, items, workers=threads, what=f"thresholds of {method}"):
@@ -90,13 +90,13 @@ def sweep_thresholds(
     rows = [scores_of(total[k], names) for k in swept]
     best = max(range(thresholds), key=lambda k: rows[k]["miou"])
     miou = scores_of(total[place], names)["miou"]
-    write_counts(counts, list(truth), np.stack([image[swept[best]] for image in of_images]))
+    write_counts(counts, list(ground_truth), np.stack([image[swept[best]] for image in of_images]))
     head = {
         "kind": "maps",
         "method": method,
         "split": split,
-        "images": len(truth),
-        "images in split": len(ids),
+        "images": len(ground_truth),
+        "images_in_split": len(ids),
         "settings": settings,
         "threshold": {
             "value": float(levels[best]),
@@ -123,10 +123,10 @@ class _Sweep:
 
     def __call__(self, item: tuple[str, MapShard, Mask]) -> Counts:
         image_id, shard, mask = item
-        truth = mask.read()
-        maps = shard.of_size(image_id, (truth.shape[0], truth.shape[1]))
+        label = mask.read()
+        maps = shard.of_size(image_id, (label.shape[0], label.shape[1]))
         full = upsampled(maps)
-        return threshold_counts(truth, full, maps.classes, self.thresholds, self.classes)
+        return threshold_counts(label, full, maps.classes, self.thresholds, self.classes)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Train the network of edges that the random walk respects."""
+"""Train the boundary network, whose boundaries the random walk does not cross."""
 
 import logging
 from collections.abc import Mapping
@@ -54,26 +54,26 @@ def train_affinity(
     classifier : Path
         The classifier whose backbone is used.
     labels : list of Path
-        Folders of label images ``ID.png``; together they cover the train split.
+        Folders of confident labels ``ID.png``; together they cover the train split.
     pretrained : list of Path
         At most one local file of backbone weights.
     settings : mapping
         The configuration's section ``affinity``.
     seed : int
-        Seed of everything random.
+        Seed of all random choices.
     weights, history : Path
-        Outputs: the network (safetensors) and one row an epoch (CSV).
+        Outputs: the network (safetensors) and one row per epoch (CSV).
     threads : int
-        CPU threads.
+        Number of CPU threads.
     code : str
-        Digest of the code; a checkpoint of other code is not used.
+        Digest of the code; checkpoints of other code are not used.
     gpu : int
-        Number of GPUs that share the work; the CPU does it where there is none.
+        Number of GPUs to train on; without a GPU, the CPU is used.
 
     Raises
     ------
     UserError
-        If an image has no label, or the labels have no pairs to learn from.
+        If an image has no confident labels, or the labels have no pairs to train on.
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
@@ -130,7 +130,7 @@ def _step(radius: int, pairs: str) -> Step:
 
 
 def _cells(labels: Tensor) -> Tensor:
-    """Bring (B, H, W) labels to the size of the network's edges."""
+    """Resize (B, H, W) labels to the size of the network's boundary maps."""
     size = strided_size((labels.shape[1], labels.shape[2]), STRIDE)
     return F.interpolate(labels[:, None].float(), size, mode="nearest-exact")[:, 0]
 

@@ -1,4 +1,4 @@
-"""Train a classifier on image-level labels: plain, or with the puzzle module."""
+"""Train a classifier on image-level labels, optionally as a Puzzle-CAM."""
 
 import logging
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ def train_classifier(
     code: str,
     gpu: int = 1,
 ) -> None:
-    """Train on the train split; masks are not among the inputs.
+    """Train a classifier on the train split; masks are not among the inputs.
 
     Parameters
     ----------
@@ -50,21 +50,21 @@ def train_classifier(
     settings : mapping
         One entry of the configuration's ``classifiers``.
     seed : int
-        Seed of everything random.
+        Seed of all random choices.
     weights, history : Path
-        Outputs: the network (safetensors) and one row an epoch (CSV).
+        Outputs: the network (safetensors) and one row per epoch (CSV).
     threads : int
-        CPU threads.
+        Number of CPU threads.
     code : str
-        Digest of the code; a checkpoint of other code is not used.
+        Digest of the code; checkpoints of other code are not used.
     gpu : int
-        Number of GPUs that share the work; the CPU does it where there is none.
+        Number of GPUs to train on; without a GPU, the CPU is used.
 
     Raises
     ------
     UserError
-        If all train images have the same labels, or epochs are compared by a val split
-        without labels.
+        If all train images have the same labels, or the best epoch is to be selected on a val
+        split without labels.
     """
     data = read_manifest(manifest, classes)
     require_contrast(data.targets(data.of_split("train")), data.classes)
@@ -101,7 +101,7 @@ def train_classifier(
 
 
 def _validated_epochs(data: Manifest, settings: Mapping[str, Any]) -> set[int]:
-    """Choose the epochs that are validated: none where no val image has a label."""
+    """Return the epochs to validate: none if no val image has a label."""
     if any(record.labels for record in data.of_split("val")):
         return validated_epochs(settings)
     if settings["selection"] == "best_val_map":
@@ -109,7 +109,7 @@ def _validated_epochs(data: Manifest, settings: Mapping[str, Any]) -> set[int]:
             "selection is best_val_map and no val image has a label, expected labels to compare "
             "epochs by: label val images, or set `selection: last`"
         )
-    logger.info("no val image has a label: nothing to validate by")
+    logger.info("no val image has a label: training without validation")
     return set()
 
 

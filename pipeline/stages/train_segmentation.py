@@ -49,7 +49,7 @@ def train_segmentation(
     code: str,
     gpu: int = 1,
 ) -> None:
-    """Train on the train split's pseudo-labels; masks are not among the inputs.
+    """Train on the pseudo-labels of the train split; masks are not among the inputs.
 
     Parameters
     ----------
@@ -62,21 +62,21 @@ def train_segmentation(
     settings : mapping
         The configuration's section ``segmentation``.
     seed : int
-        Seed of everything random.
+        Seed of all random choices.
     weights, history : Path
-        Outputs: the network (safetensors) and one row an epoch (CSV).
+        Outputs: the network (safetensors) and one row per epoch (CSV).
     threads : int
-        CPU threads.
+        Number of CPU threads.
     code : str
-        Digest of the code; a checkpoint of other code is not used.
+        Digest of the code; checkpoints of other code are not used.
     gpu : int
-        Number of GPUs that share the work; the CPU does it where there is none.
+        Number of GPUs to train on; without a GPU, the CPU is used.
 
     Raises
     ------
     UserError
-        If an image has no pseudo-label, the pseudo-labels show no class at all, or batch norm
-        would see one image at a time.
+        If an image has no pseudo-label, the pseudo-labels show no class, or batch norm would
+        see one image at a time.
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
@@ -133,7 +133,7 @@ def _require_two_together(settings: Mapping[str, Any], images: int, processes: i
 
 
 def _class_weights(power: float, labels: Sequence[Path], classes: int) -> Tensor | None:
-    """Give the weights of classes by their share of the foreground; none at a power of 0."""
+    """Return class weights from shares of the foreground; None if the power is 0."""
     if not power:
         return None
     files = progress(labels, total=len(labels), what="pixels of train")

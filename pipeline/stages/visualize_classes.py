@@ -1,4 +1,4 @@
-"""Draw what each class of a classifier looks like to it."""
+"""Draw the class models of a classifier: images that maximize the class scores."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +21,7 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Classes that are optimized together.
+#: Number of classes that are optimized together.
 BATCH = 4
 
 
@@ -36,7 +36,7 @@ def visualize_classes(
     threads: int,
     gpu: int = 1,
 ) -> None:
-    """Write one PNG with a picture of every class.
+    """Write one PNG with an image of every class.
 
     Parameters
     ----------
@@ -47,15 +47,15 @@ def visualize_classes(
     settings : mapping
         Keys ``size``, ``steps``, ``learning_rate``, ``decay``, ``jitter`` and ``blur``.
     precision : str
-        Arithmetic of the forward and backward passes.
+        Floating-point precision of the forward and backward passes.
     seed : int
         Seed of the jitter.
     grid : Path
         Output.
     threads : int
-        CPU threads.
+        Number of CPU threads.
     gpu : int
-        1 to compute on a GPU where there is one, 0 to keep to the CPU.
+        1 to use a GPU if there is one, 0 to use the CPU.
     """
     names = read_classes(classes)
     fabric = make_fabric(precision, threads, gpu)

@@ -1,4 +1,4 @@
-"""Draw the units that speak for each class of a classifier, by the pictures that excite them."""
+"""Draw the class-specific units of a classifier, with the images that activate them most."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Side of a picture in pixels.
+#: Side of an image in pixels.
 SIDE = 112
 
 
@@ -40,7 +40,7 @@ def visualize_units(
     threads: int,
     gpu: int = 1,
 ) -> None:
-    """Write one PNG: a row a class, with a strip of train pictures for each of its units.
+    """Write one PNG: one row per class, with a strip of train images for each of its units.
 
     Parameters
     ----------
@@ -51,13 +51,13 @@ def visualize_units(
     settings : mapping
         Keys ``per_class``, ``images``, ``region`` and ``max_size``.
     precision : str
-        Arithmetic of the forward pass.
+        Floating-point precision of the forward pass.
     grid : Path
         Output.
     threads : int
-        CPU threads.
+        Number of CPU threads.
     gpu : int
-        1 to compute on a GPU where there is one, 0 to keep to the CPU.
+        1 to use a GPU if there is one, 0 to use the CPU.
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
@@ -70,9 +70,7 @@ def visualize_units(
     means = (view.maps(record, wanted).mean(dim=(1, 2)) for record in work)
     chosen = dict(zip(wanted.tolist(), most_exciting(means, settings["images"]), strict=True))
     strips, captions = [], []
-    names = progress(
-        data.classes, total=len(data.classes), what="pictures of units", unit="classes"
-    )
+    names = progress(data.classes, total=len(data.classes), what="images of units", unit="classes")
     for name, own, values in zip(names, units.tolist(), strengths.tolist(), strict=True):
         for unit, strength in zip(own, values, strict=True):
             pictures = [view.region(records[i], unit, settings["region"]) for i in chosen[unit]]
@@ -85,7 +83,7 @@ def visualize_units(
 
 @dataclass(frozen=True)
 class _View:
-    """A classifier's look at photographs."""
+    """The class-specific units of a classifier on images."""
 
     model: CamClassifier
     max_size: int | None
@@ -94,22 +92,22 @@ class _View:
         return self._maps(read_rgb(record.image), units)
 
     def region(self, record: Record, unit: int, share: float) -> Picture:
-        """Draw a photograph, bright where a unit is above a share of its maximum."""
-        photograph = read_rgb(record.image)
-        activation = self._maps(photograph, torch.tensor([unit])).clamp(min=0).numpy()
-        size, cells = self._size(photograph), (activation.shape[1], activation.shape[2])
+        """Draw an image, bright where a unit is above a share of its maximum."""
+        image = read_rgb(record.image)
+        activation = self._maps(image, torch.tensor([unit])).clamp(min=0).numpy()
+        size, cells = self._size(image), (activation.shape[1], activation.shape[2])
         full = enlarged(activation, size, network_stride(size, cells))[0]
-        return framed(with_region(photograph, full, share), SIDE)
+        return framed(with_region(image, full, share), SIDE)
 
-    def _maps(self, photograph: NDArray[np.uint8], units: Tensor) -> Tensor:
-        scaled = network_input(photograph, self._size(photograph), self.model)
+    def _maps(self, image: NDArray[np.uint8], units: Tensor) -> Tensor:
+        scaled = network_input(image, self._size(image), self.model)
         device = next(self.model.parameters()).device
         return unit_maps(
             self.model, channels_last(torch.from_numpy(scaled)[None].to(device)), units
         )
 
-    def _size(self, photograph: NDArray[np.uint8]) -> tuple[int, int]:
-        return fitted_size((photograph.shape[0], photograph.shape[1]), self.max_size)
+    def _size(self, image: NDArray[np.uint8]) -> tuple[int, int]:
+        return fitted_size((image.shape[0], image.shape[1]), self.max_size)
 
 
 if __name__ == "__main__":

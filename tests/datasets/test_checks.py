@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets.checks import SHOWN, check_truth, checked_records
+from pipeline.datasets.checks import SHOWN, check_ground_truth, checked_records
 from pipeline.datasets.manifest import Box, Record
 from pipeline.datasets.source import Candidate, Source
 from pipeline.errors import UserError
@@ -33,7 +33,7 @@ def problems(source):
 def compare(source, splits=("train", "val")):
     """Check the truth of pictures of 4x3 pixels."""
     records = [Record(c.id, c.image, 4, 3, c.split, c.labels) for c in source.candidates]
-    return check_truth(source, records, splits, threads=2)
+    return check_ground_truth(source, records, splits, threads=2)
 
 
 def test_a_good_data_set_gives_records_with_sizes(source):
@@ -203,7 +203,7 @@ def test_boxes_that_labels_do_not_need_are_left_out_and_named(source):
     first = source.candidates[0]
     boxes = (Box("x", 0, 0, 2, 2), Box("x", 9, 9, 12, 12))
     source.candidates[0] = Candidate(first.id, first.image, "train", ("x",), first.mask, boxes)
-    with pytest.raises(UserError, match="wholly outside the picture"):
+    with pytest.raises(UserError, match="completely outside the image"):
         compare(source)
     source.unusable_boxes = ["b.xml: said before"]
     truth = compare(source)
@@ -248,7 +248,7 @@ def test_large_photographs_are_refused_by_the_limit_that_is_given(source):
 def test_what_was_skipped_is_told(source, caplog):
     source.skipped = (source.candidates[0].image.with_name("._a.jpg"),)
     checked_records(source, threads=1)
-    assert "1 entries among the photographs were skipped" in caplog.text
+    assert "1 entries in the image folder were skipped" in caplog.text
 
 
 def test_pipes_in_the_place_of_images_and_masks_do_not_hang(source, tmp_path):

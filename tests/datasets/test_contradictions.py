@@ -73,12 +73,12 @@ def test_masks_that_never_show_their_labels_are_refused_with_values_and_fix():
     assert problem == (
         "none of the 3 masks of labeled train images shows a class that its image is labeled "
         "with: their values are 0, 255 (0 is the background, 255 is ignored), expected the "
-        "classes' numbers: save cat as 1, or set `mask_values: {255: cat}` in the "
+        "class numbers: save cat as 1, or set `mask_values: {255: cat}` in the "
         "configuration's dataset if the values mean that"
     )
     assert list(meaningless(BINARY, ["val"], ["cat"], mapped=False)) == []
     (mapped,) = meaningless(BINARY, ["train"], ["cat"], mapped=True)
-    assert mapped.endswith("values are 0, 255, expected values that `mask_values` gives to cat")
+    assert mapped.endswith("values are 0, 255, expected values that `mask_values` assigns to cat")
 
 
 def test_one_mask_that_shows_its_label_is_enough_and_each_split_counts():

@@ -144,7 +144,7 @@ def test_the_devkit_of_both_archives(archives, folder, caplog):
     assemble_devkit(*archives, folder)
     assert_assembled(folder)
     assert "train_aug: 4 images, 2 of them with a mask of SBD" in caplog.text
-    assert "has 4 images, that of the literature 10582" in caplog.text
+    assert "has 4 images, expected 10582 as published" in caplog.text
     with Image.open(folder / "SegmentationClassAug/2008_1.png") as image:
         assert image.mode == "P"
 
@@ -268,7 +268,7 @@ def test_an_id_that_is_a_path_is_refused(archives, folder, listed, index):
 def test_an_archive_that_is_none_is_named(archives, folder, index):
     for content in (b"", b"<html>moved</html>" * 100, os.urandom(2000)):
         archives[index].write_bytes(content)
-        with pytest.raises(UserError, match=r"not a whole archive .* delete it and run again"):
+        with pytest.raises(UserError, match=r"not a complete archive .* delete it and run again"):
             assemble_devkit(*archives, folder)
         assert nothing_is_left(folder)
 
@@ -290,7 +290,7 @@ def test_what_an_archive_lacks_is_named(archives, folder, index, missing):
     del files[missing]
     write_archive(archives[index], files)
     name = "/".join(missing.split("/")[-2:])
-    with pytest.raises(UserError, match=rf"lacks 1 of \d+ files, first {name}: .* delete it"):
+    with pytest.raises(UserError, match=rf"1 of \d+ files are missing, first {name}: .* delete it"):
         assemble_devkit(*archives, folder)
     assert nothing_is_left(folder)
 
@@ -327,8 +327,8 @@ HDF5 = b"MATLAB 7.3 MAT-file".ljust(124) + b"\x00\x02IM" + b"\x89HDF\r\n\x1a\n"
     ("content", "message"),
     [
         (mat(np.full(mask_of("2008_1", 1).shape, 21, np.uint8)), r"values \[21\], expected 0 to"),
-        (mat(mask_of("2008_1", 1)[1:]), r"is \(9, 8\), expected \(10, 8\) as the photograph"),
-        (mat(mask_of("2008_1", 1).astype(float)), r"its mask is float64 .*expected whole numbers"),
+        (mat(mask_of("2008_1", 1)[1:]), r"is \(9, 8\), expected \(10, 8\) like the image"),
+        (mat(mask_of("2008_1", 1).astype(float)), r"its mask is float64 .*expected integers"),
         (mat(mask_of("2008_1", 1)[None]), r"its mask is uint8 \(1, 10, 8\)"),
         (HDF5, "not a MATLAB 5 file with GTcls.Segmentation"),
         (b"", "not a MATLAB 5 file with GTcls.Segmentation"),

@@ -73,7 +73,7 @@ def test_images_without_rows_and_rows_without_images_are_all_named(folder):
     [
         ("A.PNG", "did you mean a.jpg?"),
         ("images/deep/er/c.jpg", "did you mean deep/er/c.jpeg?"),
-        ("e.heic", "files of that kind are not read, expected .bmp, .jpeg, .jpg, .png"),
+        ("e.heic", "files of this kind are not read, expected .bmp, .jpeg, .jpg, .png"),
         ("nope.jpg", "expected a file of that name below "),
     ],
 )

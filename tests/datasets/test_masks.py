@@ -42,7 +42,7 @@ def test_names_that_are_no_class_are_named():
     problems: list[str] = []
     read_mask_values({"255": "cats", "1": "ignore"}, ("cat", "ignore"), problems)
     ambiguous, unknown = problems
-    assert "'ignore' is a class and the word for ignored pixels" in ambiguous
+    assert "'ignore' is a class and the name for ignored pixels" in ambiguous
     assert unknown.startswith("mask_values: 255 is 'cats', expected background, ignore or one of")
     assert "did you mean 'cat'?" in unknown
 
@@ -59,6 +59,6 @@ def test_masks_are_found_in_any_case_and_other_kinds_are_problems(tmp_path):
         "deep/b": tmp_path / "deep/b.png", "x": None,
     }  # fmt: skip
     (problem,) = problems
-    assert problem.startswith(f"{tmp_path / 'c.bmp'}: a mask of this kind is not read, expected c")
+    assert problem.startswith(f"{tmp_path / 'c.bmp'}: masks of this kind are not read, expected c")
     mask_of("e", None, found, problems)
     assert "e.Png and e.png are masks of one image, expected one of them" in problems[1]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets.checks import check_truth
+from pipeline.datasets.checks import check_ground_truth
 from pipeline.datasets.manifest import Record
 from pipeline.datasets.orientation import exif_orientation, stored_pixels, without_orientation
 from pipeline.datasets.source import Candidate, Source
@@ -53,14 +53,14 @@ def checked(image, mask, record_image=None, shape=(6, 4)):
     Image.fromarray(np.ones(mask, np.uint8)).save(image.with_name("mask.png"))
     candidate = Candidate("a", image, "train", ("x",), image.with_name("mask.png"))
     record = Record("a", record_image or image, shape[1], shape[0], "train", ("x",))
-    return check_truth(Source(("x",), [candidate]), [record], ["train"], threads=1)
+    return check_ground_truth(Source(("x",), [candidate]), [record], ["train"], threads=1)
 
 
 def test_a_mask_of_the_stored_pixels_is_refused_with_the_reason(tmp_path):
     image = write(tmp_path / "a.png", 6)
     with pytest.raises(UserError, match=r"mask is 6x4, expected 4x6 as .*a\.png, which") as caught:
         checked(image, (4, 6))
-    assert "its EXIF orientation turns: the mask is of the pixels as stored" in str(caught.value)
+    assert "has an EXIF rotation: the mask matches the pixels as stored" in str(caught.value)
     assert "set `exif: ignore`" in str(caught.value)
     with pytest.raises(UserError, match=r"expected 4x6 as .*a\.png$"):
         checked(image, (4, 7))
@@ -73,7 +73,7 @@ def test_a_mask_of_the_stored_pixels_is_refused_with_the_reason(tmp_path):
 
 def test_a_turned_photograph_whose_mask_fits_both_ways_is_a_finding(tmp_path):
     (finding,) = checked(write(tmp_path / "a.png", 3), (4, 6), shape=(4, 6)).findings
-    assert finding.name == "masks of photographs that EXIF turns"
+    assert finding.name == "masks of images with an EXIF rotation"
     assert "a (orientation 3)" in finding.got and "`exif: ignore`" in finding.fix
     square = write(tmp_path / "b.png", 6, STORED[:, :4].copy())
     assert len(checked(square, (4, 4), shape=(4, 4)).findings) == 1

@@ -10,11 +10,11 @@ from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import (
     Range,
     evenly_spaced,
+    examples_of_classes,
     identical_files,
     joined_names,
     look_alikes,
     measure,
-    pictures_of_classes,
     summarize,
 )
 from pipeline.datasets.voc import CLASSES as VOC
@@ -101,7 +101,7 @@ def test_pictures_of_a_class_are_of_train_and_then_of_val():
     records = [record("a", ["cat"]), record("b", ["cat"], "val"), record("c", ["cat"], "val")]
     records += [record("d", ["dog"]), record("e", ["dog"]), record("f", ["dog"], "val")]
     records += [record("g")]
-    chosen, unlabeled = pictures_of_classes(Manifest(CLASSES, tuple(records)), 2, 99)
+    chosen, unlabeled = examples_of_classes(Manifest(CLASSES, tuple(records)), 2, 99)
     ids = {name: [item.id for item in group] for name, group in chosen.items()}
     assert ids == {"cat": ["a", "b"], "dog": ["d", "e"], "bird": []}
     assert [item.id for item in unlabeled] == ["g"]
@@ -109,7 +109,7 @@ def test_pictures_of_a_class_are_of_train_and_then_of_val():
 
 @given(manifests(), st.integers(0, 8), st.integers(4, 40))
 def test_pictures_are_no_more_than_allowed_and_show_their_class(manifest, count, most):
-    chosen, unlabeled = pictures_of_classes(manifest, count, most)
+    chosen, unlabeled = examples_of_classes(manifest, count, most)
     assert list(chosen) == list(CLASSES)
     groups = [*chosen.values(), unlabeled]
     assert sum(map(len, groups)) <= most

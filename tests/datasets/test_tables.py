@@ -76,9 +76,9 @@ def test_given_classes_refuse_others_with_the_nearest_name(tmp_path):
         ("image,cat,dog\na,1\n", "line 2: column dog is '', expected 0 or 1"),
         ("image,labels\na,x\na,y\n", "line 3: a has a row already"),
         ("image,labels\n,x\n", "line 2: no image is named"),
-        ("image,labels\na,cat,dog\n", "line 2: dog stands in a column without a name"),
-        ("image,labels,\na,cat,dog\n", "line 2: dog stands in a column without a name"),
-        ("image,cat,,dog\na,1,0,1\n", "line 2: 0 stands in a column without a name"),
+        ("image,labels\na,cat,dog\n", "line 2: dog is in a column without a name"),
+        ("image,labels,\na,cat,dog\n", "line 2: dog is in a column without a name"),
+        ("image,cat,,dog\na,1,0,1\n", "line 2: 0 is in a column without a name"),
         ("image,labels,Split\na,x,val\n", "its header has 'Split', expected 'split'"),
     ],
 )
@@ -131,7 +131,7 @@ def test_a_hundred_thousand_columns_are_refused_at_once(tmp_path):
     )
     start = time.monotonic()
     with pytest.raises(
-        UserError, match=r"names 100001 columns, expected at most 1000: .* 254"
+        UserError, match=r"has 100001 columns, expected at most 1000: .* 254"
     ) as error:
         table(tmp_path, text)
     assert time.monotonic() - start < 5 and len(str(error.value)) < 1000

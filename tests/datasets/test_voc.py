@@ -80,7 +80,7 @@ def test_a_box_that_is_none_leaves_the_labels(root, value):
     assert source.problems == []
     assert (source.candidates[0].labels, source.candidates[0].boxes) == (("dog",), ())
     (line,) = source.unusable_boxes
-    assert "a.xml: a bndbox is no box" in line
+    assert "a.xml: a bndbox is invalid" in line
 
 
 EMPTY = (
@@ -118,7 +118,7 @@ def test_an_object_that_has_another_box_is_a_label(root):
 
 def test_labels_come_from_a_table(root):
     (root / "labels.csv").write_text("image,labels\na.jpg,cow\nb,sofa\nc,\n", encoding="utf-8")
-    source = read_voc(settings(root, labels="labels.csv"))
+    source = read_voc(settings(root, image_labels="labels.csv"))
     assert source.problems == []
     assert [c.labels for c in source.candidates] == [("cow",), ("sofa",), ()]
 
@@ -153,7 +153,7 @@ def test_a_missing_list_is_named(root):
 
 def test_an_image_without_a_row_is_named(root):
     (root / "labels.csv").write_text("image,labels\na,cow\n", encoding="utf-8")
-    problems = read_voc(settings(root, labels="labels.csv")).problems
+    problems = read_voc(settings(root, image_labels="labels.csv")).problems
     assert sum("image without a row" in problem for problem in problems) == 2
 
 
@@ -201,7 +201,7 @@ def test_annotations_of_other_writers_are_refused_instead_of_read_as_no_label(ro
     (root / "Annotations/b.xml").write_text(OTHER_WRITERS[writer], encoding="utf-8")
     (problem,) = read_voc(settings(root)).problems
     assert problem.startswith(f"{root / 'Annotations/b.xml'}: ") and "expected" in problem
-    assert "\n" not in problem and problem.endswith("or give `labels: FILE.csv`")
+    assert "\n" not in problem and problem.endswith("or set `image_labels: FILE.csv`")
 
 
 def test_photographs_and_masks_may_have_capital_suffixes(root):
@@ -211,7 +211,7 @@ def test_photographs_and_masks_may_have_capital_suffixes(root):
     (root / "labels.csv").write_text("image,labels\na.jpg,cow\nb.Jpeg,sofa\nc,\n", encoding="utf-8")
     boxes = "image,label,left,top,right,bottom\na.jpg,cow,0,0,1,1\n"
     (root / "boxes.csv").write_text(boxes, encoding="utf-8")
-    source = read_voc(settings(root, labels="labels.csv", boxes="boxes.csv"))
+    source = read_voc(settings(root, image_labels="labels.csv", boxes="boxes.csv"))
     assert source.problems == []
     assert [c.image.name for c in source.candidates] == ["a.JPG", "b.Jpeg", "c.PNG"]
     assert [c.labels for c in source.candidates] == [("cow",), ("sofa",), ()]
@@ -224,7 +224,7 @@ def test_two_photographs_or_rows_of_one_id_are_named(root):
     (root / "JPEGImages/unlisted.jpg").touch()
     (root / "JPEGImages/unlisted.png").touch()
     (root / "labels.csv").write_text("image,labels\na,cow\nb,\nc,\nb.jpg,sofa\n", encoding="utf-8")
-    rows, images = read_voc(settings(root, labels="labels.csv")).problems
+    rows, images = read_voc(settings(root, image_labels="labels.csv")).problems
     assert rows == "rows b and b.jpg of the table of labels name the same image"
     assert images.startswith(f"{root / 'JPEGImages/a.jpg'}: a.PNG has the same name")
 
@@ -283,11 +283,11 @@ def test_a_list_may_have_a_byte_order_mark_and_no_other_encoding(root):
 
 def test_a_missing_annotation_says_what_else_can_be_given(root):
     (root / "Annotations/a.xml").unlink()
-    assert any("labels: FILE.csv" in problem for problem in read_voc(settings(root)).problems)
+    assert any("image_labels: FILE.csv" in problem for problem in read_voc(settings(root)).problems)
 
 
 def test_real_photographs_are_read(voc_subset):
-    source = read_voc(settings(voc_subset, labels="labels.csv"))
+    source = read_voc(settings(voc_subset, image_labels="labels.csv"))
     assert source.problems == []
     splits = [c.split for c in source.candidates]
     assert (splits.count("train"), splits.count("val")) == (799, 250)
@@ -352,9 +352,13 @@ def test_a_list_to_score_on_takes_the_truth_from_all_other_training_images(root)
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "scored.txt: an empty list, expected ids of training images to score"),
+        ("", "scored.txt: the list is empty, expected ids of training images"),
         ("a\nc\nz\n", "scored.txt: 2 of 3 ids are not in the training list, first c, expected"),
-        ("a\nb\n", "scored.txt: 1 of 2 ids have no mask in {}, first b.png, expected one of each"),
+        (
+            "a\nb\n",
+            "scored.txt: 1 of 2 ids have no mask in {}, "
+            "first b.png, expected a mask for each scored image",
+        ),
     ],
 )
 def test_a_list_to_score_on_names_what_cannot_be_scored(root, text, message):

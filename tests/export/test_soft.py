@@ -62,7 +62,7 @@ def test_probabilities_are_copied_where_a_link_fails(case, item, monkeypatch):
         ([1, 0], (2, 1, 4), 0.5, r"labels \[1, 0\], expected one of each, 0 \(background\) first"),
         ([0, 1], (1, 1, 4), 0.5, "1 probabilities of the labels"),
         ([0, 1], (2, 1, 4), np.nan, "not finite"),
-        ([0, 1], (2, 1, 4), 1.5, "beyond"),
+        ([0, 1], (2, 1, 4), 1.5, "outside"),
     ],
 )
 def test_a_damaged_soft_label_is_refused_by_its_name(case, item, numbers, shape, value, message):

@@ -97,7 +97,7 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
     errors = {"0.3": 0.125, "0.5": 0.4375, "0.7": None}
     document = {
         "method": METHOD, "split": "train", "images": 3, "pairs": 2,
-        "images with known boxes": 1, "error": errors, "classes": {},
+        "images_with_known_boxes": 1, "error": errors, "classes": {},
     }  # fmt: skip
     write_scores(root / f"scores/boxes/{METHOD}/train.json", document)
     table = root / f"quality/{METHOD}/train.csv"

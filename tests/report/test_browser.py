@@ -129,7 +129,7 @@ def test_a_table_is_sorted_by_click_and_by_keyboard(page):
     heading.get_by_role("button").press("Enter")
     assert [float(t) for t in column(page, 5).all_text_contents()] == figures[::-1]
     assert heading.get_attribute("aria-sort") == "ascending"
-    words = page.locator("#ladder th", has_text="What").first
+    words = page.locator("#ladder th", has_text="Result").first
     words.get_by_role("button").press("Space")
     assert column(page, 2).first.text_content() == "class maps"
     assert words.get_attribute("aria-sort") == "ascending"
@@ -198,7 +198,7 @@ def test_ids_are_searched(page):
     page.fill("#gallery [name=search]", "ORE1")
     assert ids(page) and all("more1" in name for name in ids(page))
     page.fill("#gallery [name=search]", "nothing like it")
-    assert ids(page) == [] and page.locator(".count").text_content() == "0 of 0 pictures"
+    assert ids(page) == [] and page.locator(".count").text_content() == "0 of 0 images"
     assert page.locator(".more").is_hidden()
     # Enter in the field submits nothing.
     page.press("#gallery [name=search]", "Enter")
@@ -210,7 +210,7 @@ def test_splits_have_their_own_pictures_and_methods(page):
     assert ids(page) == ["i5", "i4", "i3"]
     assert page.locator("#gallery [name=map]").is_hidden()
     assert page.locator(".card .stops").first.locator("span").all_text_contents() == [
-        "photo", "prediction", "truth",
+        "image", "prediction", "truth",
     ]  # fmt: skip
     gallery(page, split="train")
     assert page.locator("#gallery [name=map]").is_visible()
@@ -230,14 +230,14 @@ def test_the_slider_fades_from_layer_to_layer(open_page):
     slider.press("ArrowLeft")
     assert shown() == [0.25, 0.75, 0]
     slider.press("Home")
-    assert shown() == [0, 0, 0] and slider.get_attribute("aria-valuetext") == "photograph"
+    assert shown() == [0, 0, 0] and slider.get_attribute("aria-valuetext") == "image"
     assert layers.first.evaluate("image => getComputedStyle(image).filter") == "brightness(1)"
     slider.press("End")
-    assert shown() == [0, 0, 1] and slider.get_attribute("aria-valuetext") == "truth"
+    assert shown() == [0, 0, 1] and slider.get_attribute("aria-valuetext") == "ground truth"
     assert layers.first.evaluate("image => getComputedStyle(image).filter") == "brightness(0.6)"
     slider.fill("1")
     assert shown() == [1, 0, 0]
-    gallery(page, show="truth")
+    gallery(page, show="ground_truth")
     assert shown() == [0, 0, 1]
 
 
@@ -258,7 +258,7 @@ def test_the_dialog_opens_steps_and_closes_by_keyboard(page):
     title = dialog.locator("h3")
     assert dialog.is_visible() and title.text_content() == order[1]
     captions = dialog.locator("figcaption").all_text_contents()
-    assert captions[:2] == ["photograph", "truth"] and any("mIoU" in c for c in captions)
+    assert captions[:2] == ["image", "ground truth"] and any("mIoU" in c for c in captions)
     page.keyboard.press("ArrowRight")
     assert title.text_content() == order[2]
     for _ in range(3):
@@ -273,7 +273,7 @@ def test_the_dialog_opens_steps_and_closes_by_keyboard(page):
 def test_the_dialog_by_mouse(page):
     page.locator(".card button").first.click()
     dialog = page.locator("dialog")
-    dialog.get_by_role("button", name="Next picture").click()
+    dialog.get_by_role("button", name="Next image").click()
     assert dialog.locator(".place").text_content().startswith("2 of ")
     dialog.get_by_role("button", name="Close").click()
     assert dialog.is_hidden()

@@ -57,16 +57,16 @@ def test_the_same_picture_is_a_leak_a_contradiction_or_a_copy():
     one, two, three, four = records(("cat", "train", 2), ("cat", "val", 1), ("dog", "train", 1))
     more = balanced()
     assert found(more, twins=[(one, two)]) == {
-        "same picture twice": "i0 (train: cat) = i1 (train: cat)"
+        "same image twice": "i0 (train: cat) = i1 (train: cat)"
     }
     assert found(more, twins=[(one, two, three)]) == {
-        "same picture in train and val": "i0 (train: cat) = i2 (val: cat) and 1 more"
+        "same image in train and val": "i0 (train: cat) = i2 (val: cat) and 1 more"
     }
     assert found(more, twins=[(one, four)]) == {
-        "same picture, other labels": "i0 (train: cat) = i3 (train: dog)"
+        "same image, different labels": "i0 (train: cat) = i3 (train: dog)"
     }
     assert found(more, twins=[(three, four)]).keys() == {
-        "same picture in train and val", "same picture, other labels",
+        "same image in train and val", "same image, different labels",
     }  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def test_labels_that_another_mark_joins_are_named_and_not_called_similar():
     rows += [("dog,cat", split, 10) for split in ("train", "val")]
     items = balanced() + records(*rows)
     assert found(items, ["cat", "dog", "cat|dog", "dog,cat"]) == {
-        "classes that read as several": "“cat|dog”, “dog,cat”"
+        "class names that look like several names": "“cat|dog”, “dog,cat”"
     }
 
 
@@ -138,9 +138,9 @@ def test_sizes_are_named_beyond_their_thresholds_only():
         return found(balanced() + records(("cat", "train", 1), size=(width, height)))
 
     assert of(64, 64) == of(4096, 1000) == of(500, 100) == {}
-    assert of(63, 100) == {"pictures below 64 pixels a side": "i0 (63 x 100)"}
-    assert of(501, 100) == {"pictures longer than 5 : 1": "i0 (501 x 100)"}
-    assert of(4097, 1000) == {"pictures above 4096 pixels a side": "i0 (4097 x 1000)"}
+    assert of(63, 100) == {"images with a side below 64 pixels": "i0 (63 x 100)"}
+    assert of(501, 100) == {"images more elongated than 5 : 1": "i0 (501 x 100)"}
+    assert of(4097, 1000) == {"images with a side above 4096 pixels": "i0 (4097 x 1000)"}
 
 
 def test_long_lists_are_cut():

@@ -93,7 +93,7 @@ def test_a_damaged_benchmark_is_named_and_left_out(tmp_path, caplog, text):
     (stage,) = read_times([folder / "0.tsv", folder / "1.tsv"])
     assert (stage.jobs, stage.seconds, stage.memory) == (1, 2.5, 0)
     (line,) = caplog.messages
-    assert f"{folder / '1.tsv'}: not a whole benchmark table" in line
+    assert f"{folder / '1.tsv'}: not a complete benchmark table" in line
     assert read_times([folder / "1.tsv"]) == []
 
 

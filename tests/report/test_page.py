@@ -67,7 +67,7 @@ def test_the_page_shows_every_score_as_it_is(tree):
         assert f'<span class="value">{100 * score["miou"]:.1f}</span>' in html
         assert f'<td class="number">{100 * score["pixel_accuracy"]:.1f}</td>' in html
     assert "threshold 0.35, somehow" in text
-    assert "absent" in text  # dog is in neither truth nor prediction
+    assert "absent" in text  # dog is in neither ground truth nor prediction
 
 
 def data_of(html):
@@ -86,8 +86,8 @@ def test_the_gallery_has_every_layer_of_every_group(tree):
     ]
     assert [picture["id"] for picture in val] == ["i5", "i4", "i3"]
     kinds = [(layer["kind"], layer["method"]) for layer in train[0]["layers"]]
-    assert kinds == [("truth", ""), ("map", "plain/cam"), ("label", METHOD)]
-    assert [layer["kind"] for layer in val[0]["layers"]] == ["truth", "label"]
+    assert kinds == [("ground_truth", ""), ("map", "plain/cam"), ("label", METHOD)]
+    assert [layer["kind"] for layer in val[0]["layers"]] == ["ground_truth", "label"]
     assert train[1]["scores"] == [{"miou": 0.5, "ious": {"background": 0.9, "cat": 0.5}}]
     assert (train[1]["doubts"], train[0]["doubts"]) == ([0.75], [None])
 
@@ -100,8 +100,8 @@ def test_without_scripts_some_pictures_are_shown(tree):
         ("best", "i5"), ("median", "i4"), ("worst", "i3"),
     ]  # fmt: skip
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", rows)
-    train = ["photograph", "truth", "plain/cam: map", METHOD]
-    assert captions == 3 * train + 3 * ["photograph", "truth", METHOD]
+    train = ["image", "ground truth", "plain/cam: map", METHOD]
+    assert captions == 3 * train + 3 * ["image", "ground truth", METHOD]
 
 
 def test_a_graph_cut_shows_the_pixels_that_taught_its_colors(tree):
@@ -115,7 +115,8 @@ def test_a_graph_cut_shows_the_pixels_that_taught_its_colors(tree):
 
 def test_a_rule_without_masks_is_compared_with_the_sweep(tree):
     html, _ = rendered(tree)
-    section = html[html.index("Background threshold without masks") : html.index('id="classes"')]
+    start = html.index("Background threshold without ground truth")
+    section = html[start : html.index('id="classes"')]
     maps = read_scores(tree.arguments["scores"][0])
     cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", section[section.index("<tbody>") :])
     assert cells == [
@@ -123,7 +124,7 @@ def test_a_rule_without_masks_is_compared_with_the_sweep(tree):
     ]  # fmt: skip
     write_scores(tree.arguments["scores"][0], maps | {"label_free": None})
     bare, _ = rendered(tree)
-    assert "Background threshold without masks" not in bare and "a hollow one" not in bare
+    assert "Background threshold without ground truth" not in bare and "Hollow dots" not in bare
     write_scores(tree.arguments["scores"][0], {k: v for k, v in maps.items() if k != "label_free"})
     assert rendered(tree)[0] == bare
 
@@ -169,7 +170,7 @@ def test_localization_errors_and_class_models_are_shown(tree):
     assert METHOD in table
     for figure in (">2<", ">12.5<", ">43.8<", ">n/a<", ">1 of 3<"):
         assert figure in table
-    assert "One picture per class of the classifier plain" in html
+    assert "Class models of the classifier plain" in html
     bare, _ = rendered(tree, boxes=[], class_models=[])
     assert 'id="boxes"' not in bare and 'id="classmodels"' not in bare
 
@@ -200,7 +201,7 @@ def test_compared_maps_are_a_table_a_chart_and_pictures(tree):
     )
     section = html[html.index('id="comparison"') : html.index('id="classmodels"')]
     headings = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', section)
-    assert headings == ["Maps", "mIoU", "GT-known Loc", "Average Drop", "Win", "ms a picture"]
+    assert headings == ["Maps", "mIoU", "GT-known Loc", "Average Drop", "Win", "ms per image"]
     cells = re.findall(r'<td class="number">(.*?)</td>', section)
     assert cells == [
         "<b>31.0</b>", "<b>50.0</b>", "<b>25.0</b>", "75.0", "<b>125.0</b>",
@@ -209,8 +210,8 @@ def test_compared_maps_are_a_table_a_chart_and_pictures(tree):
     # Image i0 has no label and so no map.
     assert re.findall(r'class="tag">(\w+)</span>(i\d)', section) == [("cat", "i1"), ("cat", "i2")]
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", section)
-    assert captions == 2 * ["photograph, true boxes", "plain/cam"]
-    assert 'aria-label="pairs localized over the box threshold' in section
+    assert captions == 2 * ["image, true boxes", "plain/cam"]
+    assert 'aria-label="localized pairs over the box threshold' in section
     assert "Units of each class of the classifier plain" in html
     bare, _ = rendered(tree)
     assert 'id="comparison"' not in bare and 'id="units"' not in bare
@@ -219,7 +220,7 @@ def test_compared_maps_are_a_table_a_chart_and_pictures(tree):
 def test_without_any_label_there_is_no_gallery(tree):
     nothing = {name: [] for name in ("scores", "image_scores", "maps", "labels", "predictions")}
     html, _ = rendered(tree, **nothing, config=tree.arguments["config"] | {"pseudo_labels": []})
-    assert 'id="gallery"' not in html and "wants no pseudo-labels" in html
+    assert 'id="gallery"' not in html and "makes no pseudo-labels" in html
 
 
 def test_the_same_inputs_give_the_same_bytes(tree):
@@ -245,7 +246,7 @@ def test_without_masks_the_page_says_so_and_shows_pictures(tree):
     assert re.findall(r'class="tag">(\w+)</span>(i\d)', html)[:3] == [
         ("first", "i0"), ("first", "i1"), ("first", "i2"),
     ]  # fmt: skip
-    assert "truth" not in re.findall(r"<figcaption>(.*?)</figcaption>", html)
+    assert "ground truth" not in re.findall(r"<figcaption>(.*?)</figcaption>", html)
     nothing = {name: [] for name in ("scores", "image_scores", "quality", "quality_scores")}
     bare, _ = rendered(tree, **nothing)
     pictures = data_of(bare)["splits"]["train"]["pictures"]
@@ -259,7 +260,7 @@ def test_without_masks_the_page_says_so_and_shows_pictures(tree):
 
 def test_a_gallery_of_none_has_no_pictures(tree):
     html, page = rendered(tree, gallery=0)
-    assert "No pictures." in page.text and data_of(html)["splits"]["train"]["pictures"] == []
+    assert "No images." in page.text and data_of(html)["splits"]["train"]["pictures"] == []
 
 
 def test_without_a_segmentation_there_is_no_validation_gallery(tree):
@@ -276,7 +277,7 @@ def test_words_for_values():
 
 
 def test_a_score_of_a_part_of_its_split_says_so(tree):
-    place = next(path for path in tree.arguments["scores"] if "labels" in path.parts)
+    place = next(path for path in tree.arguments["scores"] if "pseudo_labels" in path.parts)
     write_scores(place, read_scores(place) | {"images": 2})
     html, _ = rendered(tree)
     assert '<td class="number" data-value="2">2 of 3</td>' in html

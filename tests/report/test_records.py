@@ -221,8 +221,8 @@ def test_scores_that_are_not_made_yet_are_counted(tmp_path):
     board = collect(tmp_path, [])
     assert [group.first.kind for group in board.groups] == ["pseudo_labels"]
     assert board.notes == (
-        "1 of 2 scores of a are not made yet",
-        "b lists no scores: its data set has no masks to score against",
+        "1 of 2 scores of a do not exist yet",
+        "b has no scores: its data set has no masks",
     )
 
 
@@ -231,7 +231,7 @@ def test_a_score_of_other_counts_is_left_out(tmp_path):
     counts = record.parent / f"scores/pseudo_labels/{CRF}/train.counts.safetensors"
     write_counts(counts, IDS, image_counts(confusions(0.3)))
     board = collect(tmp_path, [])
-    assert board.groups == () and "they are of different runs" in board.notes[0]
+    assert board.groups == () and "the files are from different runs" in board.notes[0]
     counts.write_bytes(counts.read_bytes()[:-8])
     assert "not a whole safetensors file" in collect(tmp_path, []).notes[0]
     write_counts(counts, IDS[:3], image_counts(confusions(0.2)))
@@ -322,7 +322,7 @@ def test_seeds_of_unlike_settings_are_named(tmp_path):
     other = CONFIG | {"classifiers": classifiers}
     make_run(tmp_path, "a/seed-1", [("maps", CAM, confusions(0.3))], 1, other)
     board = collect(tmp_path, [])
-    assert "unlike settings (classifiers)" in board.notes[0]
+    assert "different settings (classifiers)" in board.notes[0]
     assert len(board.groups[0].entries[0].results) == 2
 
 

@@ -54,14 +54,14 @@ def test_a_terminal_has_counts_and_warnings(check, caplog):
     caplog.set_level(logging.INFO)
     check()
     lines = [record.getMessage() for record in caplog.records]
-    assert "train: 4 images, 1 without a label, 1.00 labels an image" in lines
-    assert "val: 2 images, 0 without a label, 1.00 labels an image" in lines
+    assert "train: 4 images, 1 without a label, 1.00 labels per image" in lines
+    assert "val: 2 images, 0 without a label, 1.00 labels per image" in lines
     assert "2 classes, from cat (2 train images) to dog (2)" in lines
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [line.split(":")[1] for line in warned] == [
         " masks <that> contradict",
         " classes with fewer than 10 train images",
-        " pictures below 64 pixels a side",
+        " images with a side below 64 pixels",
     ]  # fmt: skip
 
 
@@ -78,7 +78,7 @@ def test_a_copy_in_val_of_a_train_image_is_found(tmp_path, caplog):
     files = {"manifest": "m.csv", "classes": "c.json", "findings": "f.json"}
     paths = {name: tmp_path / file for name, file in files.items()}
     check_dataset(**paths, pictures=2, page=tmp_path / "check.html", threads=1)
-    assert "same picture in train and val: a (train: cat) = b (val: cat)." in caplog.text
+    assert "same image in train and val: a (train: cat) = b (val: cat)." in caplog.text
 
 
 def test_a_photograph_that_is_gone_is_named_and_no_page_is_left(check, small_dataset, tmp_path):
@@ -119,17 +119,16 @@ def test_deep_pictures_that_are_almost_black_are_found(tmp_path, caplog):
     write_manifest(tmp_path / "m.csv", records)
     write_classes(tmp_path / "c.json", ["cat"])
     write_findings(tmp_path / "f.json", [])
-    paths = {"manifest": tmp_path / "m.csv", "classes": tmp_path / "c.json"}
-    check_dataset(
-        **paths, findings=tmp_path / "f.json", pictures=2, page=tmp_path / "check.html", threads=1
-    )
+    files = {"manifest": "m.csv", "classes": "c.json", "findings": "f.json"}
+    paths = {name: tmp_path / file for name, file in files.items()}
+    check_dataset(**paths, pictures=2, page=tmp_path / "check.html", threads=1)
     line = (
-        "16-bit pictures that are almost black: 2 of 4: a (largest value 4095), b (largest value "
-        "1000). 0 is read as black and 65535 as white in every file, so that 4095 becomes 15 of "
-        "255. If they hold 12 bits, multiply all values by 16, in all files alike, and save them "
+        "16-bit images that are almost black: 2 of 4: a (largest value 4095), b (largest value "
+        "1000). In every file, 0 is read as black and 65535 as white, so 4095 becomes 15 of 255. "
+        "If the values have 12 bits, multiply all values in all files by 16 and save the files "
         "again."
     )
     assert line in caplog.text
-    assert "16-bit pictures that are almost black" in (tmp_path / "check.html").read_text(
+    assert "16-bit images that are almost black" in (tmp_path / "check.html").read_text(
         encoding="utf-8"
     )

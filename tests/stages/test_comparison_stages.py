@@ -108,7 +108,7 @@ def test_an_images_own_boxes_come_before_those_of_its_mask(small_dataset, tmp_pa
         "2": [Box("cat", 25, 25, 40, 38), Box("dog", 30, 0, 40, 9)],
     }
     scores = located(small_dataset, tmp_path, maps, RIGHT, boxes)
-    assert scores["images with known boxes"] == 3
+    assert scores["images_with_known_boxes"] == 3
     # The dog of picture 1 has no true box: it is no pair.
     assert scores["pairs"] == 3 and scores["classes"]["cat"] == {"pairs": 2, "gt_known_loc": 0.5}
 
@@ -236,7 +236,7 @@ def test_the_table_has_a_row_a_method(small_dataset, tmp_path, data, weights, pe
         pairs.append(tmp_path / f"{name}.csv")
         times.append(tmp_path / f"benchmarks/make_maps/{method}/train/0.tsv")
         times[-1].parent.mkdir(parents=True)
-        times[-1].write_text(f"s\tmax_rss\n{2 * len(times)}.0\t0\n", encoding="utf-8")
+        times[-1].write_text(f"s\th:m:s\tmax_rss\n{2 * len(times)}.0\t0\t1\n", encoding="utf-8")
     compare_attributions(
         manifest=small_dataset["manifest"], classes=small_dataset["classes"], sweeps=[],
         localization=[], faithfulness=documents, pairs=pairs, times=times, methods=list(files),
@@ -261,7 +261,7 @@ def test_the_time_of_a_walk_holds_that_of_its_maps(small_dataset, tmp_path):
     ):
         times.append(tmp_path / f"benchmarks/{path}.tsv")
         times[-1].parent.mkdir(parents=True, exist_ok=True)
-        times[-1].write_text(f"s\tmax_rss\n{seconds}\t0\n", encoding="utf-8")
+        times[-1].write_text(f"s\tmax_rss\n{seconds}\t1\n", encoding="utf-8")
     empty = []
     for name in ("a", "b"):
         empty.append(tmp_path / f"{name}.csv")

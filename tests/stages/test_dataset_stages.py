@@ -74,7 +74,7 @@ def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
     assert paths["manifest"].read_bytes() == whole["manifest"].read_bytes()
     truth = read_masks(paths["masks"])
     assert list(truth) == ["train_00001", "train_00003", "val_00000", "val_00001"]
-    write_label(tmp_path / "labels/train_00001.png", truth["train_00001"].read())
+    write_label(tmp_path / "labels/train_00001.png", read_label(truth["train_00001"].path))
     for index in (0, 2, 3):  # wrong, but only the last of them is scored
         blank = np.zeros((32, 32), np.uint8)
         write_label(tmp_path / f"labels/train_0000{index}.png", blank)
@@ -85,11 +85,11 @@ def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
         settings={}, threshold=[], threads=1, **out,
     )  # fmt: skip
     scores = read_scores(out["scores"])
-    assert (scores["images"], scores["images in split"]) == (2, 4)
+    assert (scores["images"], scores["images_in_split"]) == (2, 4)
     rows = read_table(out["images"])
     assert [row["id"] for row in rows] == ["train_00001", "train_00003"]
     assert float(rows[0]["miou"]) == 1 > float(rows[1]["miou"])
-    confusion = np.array([truth[name].read() for name in list(truth)[:2]])
+    confusion = np.array([read_label(truth[name].path) for name in list(truth)[:2]])
     shown = read_label(tmp_path / "labels/train_00001.png"), np.zeros((32, 32), np.uint8)
     assert scores["pixel_accuracy"] == (confusion == np.array(shown)).mean()
 
@@ -111,9 +111,9 @@ def test_a_list_to_score_on_is_named_and_no_training_depends_on_it(demo, demo_co
     other = planned(score_list=None)
     assert photographs_section(plan) == photographs_section(other)
     settings = label_settings(plan.config, "cam", "crf")
-    assert settings["train_split_scored_on"] == "scored.txt"
+    assert settings["score_list"] == "scored.txt"
     assert label_settings(other.config, "cam", "crf") == {
-        key: value for key, value in settings.items() if key != "train_split_scored_on"
+        key: value for key, value in settings.items() if key != "score_list"
     }
     with pytest.raises(UserError, match=r"score_list lists .*, expected dataset\.masks too"):
         planned(masks=None)
@@ -206,8 +206,10 @@ def test_boxes_wholly_outside_their_picture_are_named(demo, tmp_path):
     boxes = boxes_file(demo, *(f"val_00000,redcap,{row}" for row in rows))
     with pytest.raises(UserError, match="4 problems:") as caught:
         prepare(tmp_path / "out", voc(demo, boxes=boxes))
-    first = "the box of redcap (left, top, right, bottom: 32.0, 0.0, 40.0, 9.0) is wholly outside"
-    assert f"val_00000.png: {first} the picture" in str(caught.value)
+    first = (
+        "the box of redcap (left, top, right, bottom: 32.0, 0.0, 40.0, 9.0) is completely outside"
+    )
+    assert f"val_00000.png: {first} the image" in str(caught.value)
 
 
 @pytest.fixture
@@ -315,8 +317,8 @@ def test_a_table_and_a_folder_in_each_others_place_are_named(demo, demo_config):
     swapped = given | {"images": given["image_labels"], "image_labels": given["images"]}
     table, images = missing(Plan(resolve(demo_config | {"dataset": swapped})))
     named = "named by the configuration's dataset"
-    assert table == f"{given['images']}: a folder, expected a file, {named}.labels"
-    assert images == f"{given['labels']}: a file, expected a folder, {named}.images"
+    assert table == f"{given['images']}: a folder, expected a file, {named}.image_labels"
+    assert images == f"{given['image_labels']}: a file, expected a folder, {named}.images"
 
 
 def test_what_masks_and_boxes_are_like_is_no_matter_of_the_photographs(demo, demo_config):

@@ -77,6 +77,6 @@ def test_a_wrong_checksum_and_a_damaged_archive_are_one_line(tmp_path, server, c
     with pytest.raises(SystemExit):
         run_stage(assemble_devkit, rule(tmp_path, "assemble_devkit", input=given, output=output))
     printed = capsys.readouterr().err
-    assert "expected 00000000" in printed and "not a whole archive" in printed
+    assert "expected 00000000" in printed and "not a complete archive" in printed
     assert "Traceback" not in printed
     assert not (tmp_path / "VOC2012").exists()

@@ -145,7 +145,7 @@ def test_the_card_and_the_readme_count_photographs_written_anew(export):
     readme = (folder / "README.md").read_text(encoding="utf-8")
     assert "6 of them written anew" in readme and "4 of train, 2 of val" in readme
     without = export("without", format="voc", options={"images": "none"})
-    assert "Photographs are not part of it." in (without / "README.md").read_text(encoding="utf-8")
+    assert "Images are not included." in (without / "README.md").read_text(encoding="utf-8")
 
 
 def test_scores_of_a_split_are_on_the_card_and_a_lack_of_them_is_said(export, tmp_path):
@@ -240,7 +240,7 @@ def test_readers_are_named_with_the_versions_they_are_tested_in(export):
     for name, chosen in FORMATS.items():
         for reader, version in re.findall(r"(\w+) (\d+\.\S+?)(?=[,:; ]|$)", chosen.readers):
             assert reader == "Ultralytics" or f"{reader.lower()}=={version}" in pins
-        assert f"Tried with {chosen.readers}." in (
+        assert f"Tested with {chosen.readers}." in (
             export(name, format=name) / "README.md"
         ).read_text(encoding="utf-8")
 

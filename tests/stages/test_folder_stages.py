@@ -147,7 +147,7 @@ def test_links_litter_and_deep_pictures_of_a_folder_are_told(folder, tmp_path, c
     list_folder(images=folder, folder="holiday", manifest=tmp_path / "list.csv", threads=1)
     ids = [row["id"] for row in read_table(tmp_path / "list.csv")]
     assert ids == ["a", "b", "linked__dim", "sea side__ä.1"]
-    assert "1 entries among the photographs were skipped" in caplog.text
+    assert "1 entries in the image folder were skipped" in caplog.text
     assert "almost black: 1 of 4: linked__dim (largest value 900)" in caplog.text
 
 

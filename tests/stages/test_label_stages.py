@@ -198,14 +198,14 @@ def test_the_sweep_agrees_with_labels_at_its_thresholds(small_dataset, maps, tmp
     # The maps are 0.8 or 0: every threshold below 0.8 gives the same labels.
     assert len({point["miou"] for point in sweep["sweep"][:7]}) == 1
     assert sweep["miou"] == max(point["miou"] for point in sweep["sweep"])
-    assert (sweep["images"], sweep["images in split"]) == (4, 4)
+    assert (sweep["images"], sweep["images_in_split"]) == (4, 4)
 
 
 def test_the_sweep_is_of_the_images_that_have_a_mask(small_dataset, maps, tmp_path):
     kept = {"2": read_masks(small_dataset["masks"])["2"].path}
     write_masks(small_dataset["masks"], kept)
     sweep = swept(small_dataset, maps, tmp_path)
-    assert (sweep["images"], sweep["images in split"]) == (1, 4)
+    assert (sweep["images"], sweep["images_in_split"]) == (1, 4)
     labels, rows = scored(small_dataset, labeled(small_dataset, maps, tmp_path / "l"), tmp_path)
     assert sweep["sweep"][4]["miou"] == pytest.approx(labels["miou"])
     assert [row["id"] for row in rows] == ["2"]
@@ -246,7 +246,7 @@ def test_boxes_around_masks_are_found_by_the_masks_themselves(small_dataset, tmp
     # Labels 1 + 1 + 2 + 0; the largest region of a label is one of the mask's own.
     assert (document["images"], document["pairs"]) == (4, 4)
     assert document["error"] == {"0.3": 0, "0.5": 0, "0.7": 0}
-    assert document["images with known boxes"] == 0
+    assert document["images_with_known_boxes"] == 0
 
 
 def test_known_boxes_come_before_masks(small_dataset, maps, tmp_path):
@@ -256,7 +256,7 @@ def test_known_boxes_come_before_masks(small_dataset, maps, tmp_path):
     off = Box("dog", 20, 0, 40, 37)
     boxes = {"0": [Box("cat", 30, 0, 40, 5), half], "1": [off], "3": [half]}
     document = boxed(small_dataset, folders, tmp_path, boxes)
-    assert document["images with known boxes"] == 3
+    assert document["images_with_known_boxes"] == 3
     assert document["classes"]["cat"]["0.7"] == pytest.approx(1 / 2)  # of images 0 and 2
     assert document["classes"]["dog"]["0.3"] == 1
     assert document["pairs"] == 4

@@ -138,7 +138,7 @@ def test_the_page_shows_every_figure_and_leads_to_every_report(results):
     inside = {address[1:] for address in addresses if address.startswith("#")}
     assert inside <= anchors
     assert all(re.match(r"#|long/|short/|scoreboard", address) for address in addresses)
-    assert "Of so few images" in page.text and "power 0.3" in page.text
+    assert "With so few images" in page.text and "power 0.3" in page.text
     assert page.text.count("background by hand") == 2  # of maps and of labels
 
 
@@ -146,7 +146,7 @@ def test_what_is_missing_or_foreign_is_on_the_page_and_in_the_log(results, caplo
     with caplog.at_level(logging.WARNING):
         page = made(results)
     for words in (
-        "1 of 3 scores of long/seed-2 are not made yet",
+        "1 of 3 scores of long/seed-2 do not exist yet",
         "foreign/experiment.json: not a record of an experiment",
     ):
         assert words in page.text and words in caplog.text
