@@ -114,7 +114,7 @@ def draw(results: Path, rows: int = 2) -> Figure:
 
 def _panels(results: Path, data: Manifest, rows: int) -> list[list[Any]]:
     scores = results / "scores"
-    train = of_median_score(scores / f"labels/{METHOD}/train.csv", data.of_split("train"), rows)
+    train = of_median_score(scores / f"pseudo_labels/{METHOD}/train.csv", data.of_split("train"), rows)
     val = of_median_score(scores / f"predictions/{METHOD}/val.csv", data.of_split("val"), rows)
     root = results.parents[1]
     masks = read_masks(results / "dataset/masks.csv")
@@ -140,7 +140,7 @@ def _train_panels(results: Path, root: Path, classes: Sequence[str], record: Rec
     for maps in (walked.partition("+")[0], walked):
         shards = sorted((results / f"maps/{classifier}/{maps}/train").glob("*.safetensors"))
         panels.append(colored_maps(maps_by_id(shards)[record.id][record.id], image, classes))
-    labels = _file(results / f"labels/{METHOD}/train", record)
+    labels = _file(results / f"pseudo_labels/{METHOD}/train", record)
     return [*panels, _label(labels, classes)]
 
 
