@@ -222,7 +222,7 @@ def test_scripts_that_pages_name_exist():
             page.read_text(encoding="utf-8"),
         )
     }
-    assert {"benchmarks/random_walk.py", "rules/labels.smk"} <= named
+    assert {"benchmarks/random_walk.py", "pipeline/config/schema.yaml"} <= named
     assert [script for script in sorted(named) if not (REPOSITORY / script).is_file()] == []
 
 
