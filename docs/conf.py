@@ -1,4 +1,4 @@
-"""Settings of the documentation: `sphinx-build -W -n docs docs/_build`."""
+"""Settings of the documentation: `sphinx-build -W -n docs docs/_build/html`."""
 
 import sys
 import tomllib
@@ -8,7 +8,7 @@ from typing import Any
 
 DOCS = Path(__file__).parent
 REPOSITORY = DOCS.parent
-# The modules that are described are those of this checkout, whatever is installed.
+# Document the modules of this checkout, even if another version is installed.
 sys.path[:0] = [str(REPOSITORY), str(DOCS / "_ext")]
 
 project = "WSSS pipeline"
@@ -32,8 +32,8 @@ exclude_patterns = ["_build", "_ext"]
 templates_path = ["_templates"]
 suppress_warnings = ["myst.xref_ambiguous"]
 
-# Every link is checked: `-n` reports those that lead nowhere, `-W` makes errors of them. Other
-# projects' names have no page here: building needs no network, so no inventory is fetched.
+# Every link is checked: `-n` reports broken links, and `-W` makes them errors. Names of other
+# projects are ignored, because the build needs no network and so fetches no inventory.
 nitpick_ignore_regex = [
     (r"py:.*", r"(?!pipeline\b).*"),
     # Private helpers and type aliases of the package itself have no entry.
@@ -44,7 +44,7 @@ myst_enable_extensions = ["attrs_inline", "colon_fence", "deflist", "dollarmath"
 myst_heading_anchors = 3
 
 autosummary_generate = True
-autodoc_typehints = "none"  # numpydoc's sections have them, with shapes and ranges
+autodoc_typehints = "none"  # numpydoc's sections state types, with shapes and ranges
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 numpydoc_class_members_toctree = False

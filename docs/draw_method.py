@@ -3,8 +3,8 @@
     snakemake --cores all
     python docs/draw_method.py results/demo docs/_static/method.png
 
-Rows are pictures whose pseudo-labels score the median mIoU (of those with two classes) of the
-train split; the last columns are pictures of the val split, chosen in the same way.
+Each row shows a train image whose pseudo-labels have the median mIoU of images with two classes.
+The last columns show val images that are selected in the same way.
 """
 
 import argparse
@@ -38,7 +38,7 @@ TITLES = (
     "3. dense CRF:\npseudo-label", "ground truth\n(scoring only)",
     "unseen image,\nno labels", "4. segmentation\nnetwork", "ground truth\n(scoring only)",
 )  # fmt: skip
-#: Red, green and blue of the demo's classes, in their order, for labels and maps.
+#: Colors of the demo's classes in labels and maps.
 COLORS = {
     "redcap": "#d1495b", "goldcap": "#e0a100", "greencap": "#2e9e5b", "bluecap": "#2d7dd2",
     "violetcap": "#8e5bd6",
@@ -47,12 +47,12 @@ Image = NDArray[np.uint8]
 
 
 def color_of(name: str) -> NDArray[np.float64]:
-    """Return the (3,) color of a class in [0, 1]."""
+    """Return the color of a class as three values in [0, 1]."""
     return np.array(matplotlib.colors.to_rgb(COLORS[name]))
 
 
 def colored_label(label: Image, classes: Sequence[str]) -> NDArray[np.float64]:
-    """Return the (H, W, 3) image of a label image; the background is light gray."""
+    """Return a label image as an (H, W, 3) color image with a light gray background."""
     colors = np.full((256, 3), 0.93)
     colors[1 : len(classes) + 1] = [color_of(name) for name in classes]
     return colors[label]
@@ -69,16 +69,16 @@ def colored_maps(maps: ClassMaps, image: Image, classes: Sequence[str]) -> NDArr
 
 
 def of_median_score(path: Path, records: Sequence[Record], count: int) -> list[Record]:
-    """Select the pictures with two classes whose mIoU is nearest to the median of these.
+    """Select the images with two classes whose mIoU is nearest to the median of these.
 
     Parameters
     ----------
     path : Path
-        The table of scores of every image.
+        Table with the scores of each image.
     records : sequence of Record
         The images.
     count : int
-        Number of pictures.
+        Number of images.
     """
     scores = {row["id"]: float(row["miou"]) for row in read_table(path)}
     two = [record for record in records if len(record.labels) == 2]
@@ -87,14 +87,14 @@ def of_median_score(path: Path, records: Sequence[Record], count: int) -> list[R
 
 
 def draw(results: Path, rows: int = 2) -> Figure:
-    """Draw one row a picture, one column a step.
+    """Draw one row for each image and one column for each step.
 
     Parameters
     ----------
     results : Path
         Folder of the demo's results.
     rows : int
-        Number of pictures of each split.
+        Number of images of each split.
     """
     data = read_manifest(results / "dataset/manifest.csv", results / "dataset/classes.json")
     figure, axes = plt.subplots(
@@ -114,7 +114,9 @@ def draw(results: Path, rows: int = 2) -> Figure:
 
 def _panels(results: Path, data: Manifest, rows: int) -> list[list[Any]]:
     scores = results / "scores"
-    train = of_median_score(scores / f"labels/{METHOD}/train.csv", data.of_split("train"), rows)
+    train = of_median_score(
+        scores / f"pseudo_labels/{METHOD}/train.csv", data.of_split("train"), rows
+    )
     val = of_median_score(scores / f"predictions/{METHOD}/val.csv", data.of_split("val"), rows)
     root = results.parents[1]
     masks = read_masks(results / "dataset/masks.csv")
@@ -140,7 +142,7 @@ def _train_panels(results: Path, root: Path, classes: Sequence[str], record: Rec
     for maps in (walked.partition("+")[0], walked):
         shards = sorted((results / f"maps/{classifier}/{maps}/train").glob("*.safetensors"))
         panels.append(colored_maps(maps_by_id(shards)[record.id][record.id], image, classes))
-    labels = _file(results / f"labels/{METHOD}/train", record)
+    labels = _file(results / f"pseudo_labels/{METHOD}/train", record)
     return [*panels, _label(labels, classes)]
 
 
@@ -161,6 +163,6 @@ if __name__ == "__main__":
     arguments = parser.parse_args()
     matplotlib.use("agg")
     draw(arguments.results.resolve()).savefig(arguments.figure, dpi=110)
-    # 256 colors take a third of the room.
-    picture = PIL.Image.fromarray(read_rgb(arguments.figure)).quantize(256)
-    picture.save(arguments.figure, optimize=True)
+    # A palette of 256 colors makes the file a third as large.
+    image = PIL.Image.fromarray(read_rgb(arguments.figure)).quantize(256)
+    image.save(arguments.figure, optimize=True)

@@ -3,7 +3,7 @@
 A block of YAML says what it is in a comment on the line before it:
 
     <!-- base: config.yaml -->                   changes to a configuration of this repository
-    <!-- base: config.yaml without labels -->    the same, without some of its sections
+    <!-- base: config.yaml without export -->    the same, without some of its sections
     <!-- base: none -->                          a whole configuration
     <!-- schema: dataset -->                     a definition that the schema's section gets
 """
@@ -11,6 +11,7 @@ A block of YAML says what it is in a comment on the line before it:
 import importlib.util
 import re
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -29,7 +30,7 @@ from pipeline.datasets.readers import READERS
 from pipeline.errors import UserError
 from pipeline.export import FORMATS
 from pipeline.io.arrays import ClassMaps
-from pipeline.io.tables import write_table
+from pipeline.io.tables import read_table, write_table
 from pipeline.planning.plan import Plan
 from pipeline.refinement.labels import BACKGROUND_RULES
 from tests.conftest import REPOSITORY
@@ -38,6 +39,7 @@ PAGES = [
     REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md",
     *sorted((REPOSITORY / "docs").rglob("*.md")),
 ]  # fmt: skip
+RULES = [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "rules").glob("*.smk"))]
 #: Files that the documentation asks its reader to write.
 WRITTEN = {"mine.yaml", "my-paths.yaml", "long-walk.yaml", "seeds.yaml"}
 
@@ -117,7 +119,9 @@ def configuration(base):
     if name == "none":
         return {}
     found = yaml.safe_load((REPOSITORY / name).read_text(encoding="utf-8"))
-    return {key: part for key, part in found.items() if key not in without.split(", ")}
+    absent = without.split(", ") if without else []
+    assert set(absent) <= found.keys()
+    return {key: part for key, part in found.items() if key not in absent}
 
 
 @pytest.mark.parametrize("block", blocks("yaml"))
@@ -151,6 +155,21 @@ def test_yaml_is_a_valid_configuration_or_definition(block, tmp_path, monkeypatc
         resolve(config)
     monkeypatch.setattr("pipeline.config.resolve.SCHEMA", extended)
     resolve(config)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/own-data.md"])
+def test_the_lines_for_own_data_write_a_valid_configuration(page, tmp_path):
+    text = (REPOSITORY / page).read_text(encoding="utf-8")
+    lines = re.findall(r"^printf .* > [\w.]+", text, re.MULTILINE)
+    subprocess.run(["sh", "-e", "-c", "\n".join(lines)], cwd=tmp_path, check=True)
+
+    config = configuration("experiments/own-folder.yaml")
+    update_config(config, yaml.safe_load((tmp_path / "mine.yaml").read_text(encoding="utf-8")))
+    resolved = resolve(config)
+
+    assert resolved["experiment"] == "mine"
+    table = read_table(tmp_path / resolved["dataset"]["image_labels"])
+    assert table == [{"image": "a.jpg", "labels": "cat;dog"}, {"image": "b.jpg", "labels": ""}]
 
 
 def commands(start):
@@ -199,11 +218,34 @@ def test_scripts_that_pages_name_exist():
         script
         for page in PAGES
         for script in re.findall(
-            r"(?<![\w/])((?:benchmarks|tests|docs)/[\w/]+\.py)", page.read_text(encoding="utf-8")
+            r"(?<![\w/])((?:benchmarks|tests|docs|pipeline|rules)/[\w/]+\.(?:py|smk|yaml))",
+            page.read_text(encoding="utf-8"),
         )
     }
-    assert "benchmarks/random_walk.py" in named
+    assert {"benchmarks/random_walk.py", "pipeline/config/schema.yaml"} <= named
     assert [script for script in sorted(named) if not (REPOSITORY / script).is_file()] == []
+
+
+def test_folders_of_results_that_pages_name_are_those_of_the_rules():
+    rules = "\n".join(path.read_text(encoding="utf-8") for path in RULES)
+    known = {
+        place: set(re.findall(rf"<{place}>/([\w.]+)", rules)) for place in ("run", "experiment")
+    }
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    of_runs = set(re.findall(r"\bRUN/(\w+(?:\.\w+)?)", text))
+    of_experiments = set(re.findall(r"\bresults/(?:EXPERIMENT|demo|mine)/([a-z_]+)\b(?!-N)", text))
+    assert {"pseudo_labels", "segmentation", "report.html"} <= of_runs <= known["run"]
+    stems = {name.partition(".")[0] for place in known.values() for name in place}
+    assert {"dataset", "pseudo_labels"} <= of_experiments <= stems
+
+
+def test_scores_in_the_table_of_photographs_are_those_of_its_configuration():
+    text = (REPOSITORY / "docs/results.md").read_text(encoding="utf-8")
+    shown = re.findall(r"\| `([^`]+\.json)` \|", text)
+    config = configuration("experiments/voc2012-mobilenet.yaml") | {"dataset": {"kind": "voc"}}
+    plan = Plan(resolve(config))
+    assert len(shown) == 10
+    assert {f"results/voc2012-mobilenet/scores/{file}" for file in shown} <= {*plan.scores()}
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

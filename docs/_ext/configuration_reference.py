@@ -158,7 +158,7 @@ def default_of(key: str, owner: Schema, root: Schema) -> str:
 
 
 def configuration_reference(root: Schema) -> str:
-    """Write the reference of a schema in MyST Markdown: a section and a table an object."""
+    """Return the reference of a schema in MyST Markdown: one section and table per object."""
     all_sections = sections(root)
     anchors = {path: section.anchor for section in all_sections for path in section.paths}
     parts = [part for section in all_sections for part in _section(section, anchors, root)]
@@ -196,7 +196,7 @@ def _row(anchor: str, key: str, owner: Schema, links: str, root: Schema) -> str:
 
 
 def _sentence(text: str) -> str:
-    # What looks like Markdown in a description is meant as it stands.
+    # Descriptions are plain text: escape characters that Markdown would interpret.
     plain = " ".join(text.split()).replace("*", "\\*").replace("<", "\\<")
     return plain.replace("_", "\\_") if "`" not in plain else plain
 
@@ -214,6 +214,6 @@ def _insert(app: Any, _page: str, source: list[str]) -> None:
 
 
 def setup(app: Any) -> dict[str, Any]:
-    """Let Sphinx insert the reference into the page that asks for it."""
+    """Register the insertion of the reference with Sphinx."""
     app.connect("source-read", _insert)
     return {"version": "1", "parallel_read_safe": True}

@@ -1,4 +1,4 @@
-"""Train a network on exported pseudo-labels; nothing here knows how they were made."""
+"""Train a network on exported pseudo-labels, without any code of the workflow."""
 
 import logging
 from pathlib import Path
@@ -24,14 +24,14 @@ AUGMENTATION = v2.Compose(
 )
 
 
-def augmented(picture: PIL.Image.Image, mask: PIL.Image.Image) -> tuple[Image, Mask]:
-    """Augment a photograph and its label image alike."""
+def augmented(image: PIL.Image.Image, mask: PIL.Image.Image) -> tuple[Image, Mask]:
+    """Augment an image and its label image in the same way."""
     label = Mask(v2.functional.pil_to_tensor(mask)[0])
-    return AUGMENTATION(v2.functional.to_image(picture), label)
+    return AUGMENTATION(v2.functional.to_image(image), label)
 
 
 def train_student(labels: Path, classes: int, epochs: int, weights: Path) -> None:
-    """Write the weights of a network that has seen the export only, in a layout of VOC's."""
+    """Train a network on an export in VOC's layout, and write its weights."""
     torch.manual_seed(0)
     pairs = VOCSegmentation(labels, year="2012", image_set="train", transforms=augmented)
     loader = DataLoader(pairs, batch_size=8, shuffle=True)
@@ -39,12 +39,12 @@ def train_student(labels: Path, classes: int, epochs: int, weights: Path) -> Non
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
     for epoch in range(1, epochs + 1):
         total = 0.0
-        for pictures, masks in loader:
-            loss = F.cross_entropy(network(pictures)["out"], masks, ignore_index=IGNORE)
+        for images, masks in loader:
+            loss = F.cross_entropy(network(images)["out"], masks, ignore_index=IGNORE)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            total += loss.item() * len(pictures)
+            total += loss.item() * len(images)
         logging.info("epoch %d of %d: loss %.3f", epoch, epochs, total / len(pairs))
     save_file(network.state_dict(), weights)
 

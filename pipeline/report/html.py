@@ -16,7 +16,6 @@ SETTINGS = {
     "max_size": "long side at most",
     "trained_on": "network trained on",
     "random_walk": "random walk",
-    "train_split_scored_on": "train split scored on",
 }
 
 
