@@ -61,7 +61,7 @@ def widen(tree):
         Image.fromarray(np.full((20, 30, 3), 4 * k, np.uint8)).save(image)
         write_label(root / f"masks/more{k}.png", label)
         for method in (METHOD, OTHER):
-            write_label(root / f"labels/{method}/train/0/more{k}.png", label)
+            write_label(root / f"pseudo_labels/{method}/train/0/more{k}.png", label)
         rows.append(f"more{k},{image},30,20,train,dog,")
         truths.append(f"more{k},{root / f'masks/more{k}.png'},,")
         lines.append(f"more{k},{0.21 + 0.02 * k:.2f},0.5,0.9,,{0.9 - 0.03 * k:.2f}")

@@ -132,7 +132,7 @@ def test_the_card_counts_images_pixels_and_ignored_pixels(export, small_dataset,
         assert [row["images"] for row in part["classes"]] == [len(ids)] * 3
         assert part["ignored_share"] == pytest.approx((pixels == 255).mean())
     assert card["settings"] == SETTINGS and card["options"] == {}
-    assert "machine-made from image-level labels" in card["origin"]
+    assert "made by a program from image-level labels" in card["origin"]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert card["versions"]["wsss-pipeline"] == project["version"]
 
@@ -143,7 +143,7 @@ def test_the_card_and_the_readme_count_photographs_written_anew(export):
     assert card["photographs_written_anew"] == 6  # all of them are PNGs
     assert card["options"] == {"images": "link"}
     readme = (folder / "README.md").read_text(encoding="utf-8")
-    assert "6 of them written anew" in readme and "4 of train, 2 of val" in readme
+    assert "6 of them were rewritten as upright" in readme and "4 of train, 2 of val" in readme
     without = export("without", format="voc", options={"images": "none"})
     assert "Images are not included." in (without / "README.md").read_text(encoding="utf-8")
 
