@@ -133,7 +133,7 @@ class Run:
     text: str
 
     def jobs(self) -> dict[int, Job]:
-        """Give the jobs that were started, or would be, by number; without targets."""
+        """Return the jobs that were started, or would be, by number; without targets."""
         found = {}
         for rule, block in _BLOCK.findall(_STAGE_LINE.sub("", self.text)):
             fields = dict(re.findall(r"^    (\w+): (.*)$", block, flags=re.MULTILINE))
@@ -145,13 +145,13 @@ class Run:
         return found
 
     def finished(self) -> set[Job]:
-        """Give the jobs that Snakemake saw to their end."""
+        """Return the jobs that Snakemake saw to their end."""
         jobs = self.jobs()
         numbers = map(int, re.findall(r"^Finished jobid: (\d+) ", self.text, flags=re.MULTILINE))
         return {jobs[number] for number in numbers if number in jobs}
 
     def errors(self) -> list[str]:
-        """Give the error lines of stages."""
+        """Return the error lines of stages."""
         return [line for line in self.text.splitlines() if "] ERROR: " in line]
 
 
@@ -212,7 +212,7 @@ class Reference:
         self.results = comparable_results(folder, folder.path)
 
     def after(self, *jobs: Job) -> set[Job]:
-        """Give jobs and all that follow from them."""
+        """Return jobs and all that follow from them."""
         found, waiting = set(jobs), list(jobs)
         while waiting:
             made = set(waiting.pop().made)
@@ -231,7 +231,7 @@ class Reference:
         return Folder(place, self.folder.config, self.folder.targets)
 
     def cpu_seconds(self, job: Job) -> float:
-        """Give the processor time that a job took, or a guess."""
+        """Return the processor time that a job took, or a guess."""
         if job.benchmark is None:
             return 3.0
         with (self.folder / job.benchmark).open(newline="", encoding="utf-8") as file:
@@ -239,7 +239,7 @@ class Reference:
         return float(value) if value.replace(".", "").isdigit() and float(value) else 1.0
 
     def source_files(self, job: Job, suffixes: Iterable[str]) -> list[tuple[Job, str]]:
-        """Give the files that a job reads, with the jobs that made them."""
+        """Return the files that a job reads, with the jobs that made them."""
         found = []
         for path in job.inputs:
             if path in self.makers:
@@ -265,7 +265,7 @@ class Outcome:
     notes: list[str] = field(default_factory=list)
 
     def row(self) -> str:
-        """Give a line of the table."""
+        """Return a line of the table."""
         verdict = "FAILED: " + "; ".join(self.faults) if self.faults else "survived"
         cells = [self.kind, self.hit, self.moment, str(self.again), verdict, "; ".join(self.notes)]
         return "| " + " | ".join(cells) + " |"
@@ -275,7 +275,7 @@ class Outcome:
 
 
 def comparable(path: Path, homes: Iterable[Path]) -> bytes:
-    """Give a file's bytes without what no two runs share.
+    """Return a file's bytes without what no two runs share.
 
     Left out are the columns of ``TIMED`` (seconds and hours that a job or an epoch took, in
     histories, the comparison and the scoreboard); in pages the cells of durations, of peak
@@ -303,7 +303,7 @@ def comparable(path: Path, homes: Iterable[Path]) -> bytes:
 
 
 def comparable_results(folder: Folder, *homes: Path) -> dict[str, bytes]:
-    """Give all results but logs and benchmarks, which tell of the run rather than of the data."""
+    """Return all results but logs and benchmarks, which tell of the run rather than of the data."""
     results = folder / "results"
     files = [path for path in results.rglob("*") if path.is_file()]
     kept = [path for path in files if not {"logs", "benchmarks"} & set(path.parts)]
@@ -311,7 +311,7 @@ def comparable_results(folder: Folder, *homes: Path) -> dict[str, bytes]:
 
 
 def check_end(reference: Reference, folder: Folder, last: Run) -> Iterator[str]:
-    """Tell in what a folder's end is not that of the reference."""
+    """Return in what a folder's end is not that of the reference."""
     if last.code:
         yield f"the same command ended with {last.code}: {last.errors()[:1] or last.text[-300:]}"
         return
@@ -326,7 +326,7 @@ def check_end(reference: Reference, folder: Folder, last: Run) -> Iterator[str]:
 
 
 def check_reruns(expected: set[Job], last: Run) -> Iterator[str]:
-    """Tell what ran although it had finished, or did not run although it was lacking."""
+    """Return what ran although it had finished, or did not run although it was lacking."""
     ran = set(last.jobs().values())
     for what, jobs in (("again", ran - expected), ("not at all", expected - ran)):
         if jobs:
@@ -335,13 +335,13 @@ def check_reruns(expected: set[Job], last: Run) -> Iterator[str]:
 
 
 def epochs_in(folder: Folder) -> list[int]:
-    """Give the whole epochs of every checkpoint."""
+    """Return the whole epochs of every checkpoint."""
     paths = (folder / "results").rglob("checkpoint.safetensors")
     return [read_weights(path)[1]["epoch"] for path in paths]
 
 
 def check_resumed(epochs: list[int], last: Run) -> Iterator[str]:
-    """Tell of checkpoints that no training went on from."""
+    """Return of checkpoints that no training went on from."""
     used = map(int, re.findall(r"going on after epoch (\d+)", last.text))
     if lost := Counter(epochs) - Counter(used):
         yield f"lost checkpoints after epochs {sorted(lost.elements())}"
@@ -364,7 +364,7 @@ def stage_process(folder: Folder, rule: str) -> int | None:
 
 
 def cpu_seconds(process: int) -> float:
-    """Give the processor time that a process has taken; 0 for one that has ended."""
+    """Return the processor time that a process has taken; 0 for one that has ended."""
     try:
         fields = (
             Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
@@ -451,7 +451,7 @@ def _reached(folder: Folder, epoch: int, seconds: float, process: int) -> bool:
 def finished(
     outcome: Outcome, reference: Reference, job: Job, folder: Folder, first: Run, epochs: list[int]
 ) -> Outcome:
-    """Give the same command again, and ask that it runs what lacks and nothing else."""
+    """Return the same command again, and ask that it runs what lacks and nothing else."""
     last = folder.run()
     if last.code and "--unlock" in last.text:
         outcome.notes.append("unlocked")
@@ -589,7 +589,7 @@ def replace(reference: Reference, job: Job, place: Path, rng: random.Random) -> 
 
 
 def replaceable(reference: Reference, job: Job) -> list[tuple[Job, str]]:
-    """Give the files with a shape that a job reads, with their makers."""
+    """Return the files with a shape that a job reads, with their makers."""
     files = reference.source_files(job, DAMAGED)
     kinds = ("/labels/", "/predictions/", "/maps/", "model.safetensors")
     return [
@@ -634,7 +634,7 @@ def recovered(
 
 
 def named_results(folder: Folder, run: Run) -> set[str]:
-    """Give the results that error lines are about, of those that are there.
+    """Return the results that error lines are about, of those that are there.
 
     A line that starts with a path is about that file; of another, every path but a log counts.
     """
@@ -647,7 +647,7 @@ def named_results(folder: Folder, run: Run) -> set[str]:
 
 
 def check_words(run: Run) -> Iterator[str]:
-    """Tell whether a stage ended with a traceback instead of a line."""
+    """Return whether a stage ended with a traceback instead of a line."""
     if f'File "{REPOSITORY}/pipeline/' in run.text:
         last = [line for line in run.errors() if "the full log is" in line]
         yield f"a traceback: {(last or run.errors() or ['?'])[0]}"
@@ -669,7 +669,7 @@ KINDS: dict[str, Callable[[Reference, Job, Path, random.Random], Outcome]] = {
 
 
 def possible(reference: Reference, kind: str) -> list[Job]:
-    """Give the jobs that a disturbance can hit, in a fixed order."""
+    """Return the jobs that a disturbance can hit, in a fixed order."""
     jobs = sorted(reference.jobs, key=lambda job: job.outputs)
     if kind == "replace":
         return [job for job in jobs if replaceable(reference, job)]

@@ -77,13 +77,13 @@ def one_thread():
 
 @pytest.fixture
 def demo_config() -> dict[str, Any]:
-    """Give the resolved default configuration."""
+    """Return the resolved default configuration."""
     return resolve(yaml.safe_load((REPOSITORY / "config.yaml").read_text(encoding="utf-8")))
 
 
 @pytest.fixture
 def classifier_settings(demo_config) -> dict[str, Any]:
-    """Give the settings of a tiny plain classifier."""
+    """Return the settings of a tiny plain classifier."""
     section: dict[str, Any] = demo_config["classifiers"]["plain"]
     section |= {"epochs": 3, "batch_size": 2, "eval_size": 32}
     section["augmentation"] |= {"resize": [32, 40], "crop": 32}

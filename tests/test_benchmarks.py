@@ -61,7 +61,7 @@ def photograph(tmp_path):
 
 
 def rates(text):
-    """Give the second column of every row of a printed table."""
+    """Return the second column of every row of a printed table."""
     rows = re.findall(r"^\| (?!way|-)(.+?) \| ([0-9.e+-]+) \|", text, re.MULTILINE)
     return {name: float(rate) for name, rate in rows}
 

@@ -44,7 +44,7 @@ TRAIN = Job("train", ("manifest.csv", "classes.json"), ("model",), "train.tsv")
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """Give an undisturbed run to pseudo-labels and their scores."""
+    """Return an undisturbed run to pseudo-labels and their scores."""
     if not Path("/proc/self/stat").exists():
         pytest.skip(f"there is no /proc on {sys.platform}")
     return Reference(Folder(tmp_path_factory.mktemp("chaos") / "reference", CONFIG, TARGETS))

@@ -97,7 +97,7 @@ class Killer:
 
 
 def has_step(job: Job) -> bool:
-    """Tell whether there is a process to stop, besides the batch script."""
+    """Return whether there is a process to stop, besides the batch script."""
     steps = slurm_says("squeue", "--steps", "--noheader", "--format=%i", "--jobs", job.number)
     return f"{job.number}.0" in steps.split()
 
@@ -107,7 +107,7 @@ def slurm_says(*words: str) -> str:
 
 
 def queue() -> list[Job]:
-    """Give all jobs that SLURM remembers, in the order of their submission."""
+    """Return all jobs that SLURM remembers, in the order of their submission."""
     columns = ("JobID", "State", "Comment", "MinMemory", "tres-per-job")
     form = ",".join(f"{column}:|" for column in columns)
     text = slurm_says("squeue", "--states=all", "--noheader", f"--Format={form}")

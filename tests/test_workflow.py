@@ -79,7 +79,7 @@ ALWAYS = {"record_experiment": 1, "report": 1, "scoreboard": 1}
 
 
 def changed(*keys, value):
-    """Give the tiny configuration with one value changed."""
+    """Return the tiny configuration with one value changed."""
     config = deepcopy(TINY)
     place = config
     for key in keys[:-1]:
@@ -116,7 +116,7 @@ def snakemake(folder, config, *arguments, check=True, **paths) -> str:
 
 
 def planned(folder, config, *arguments) -> dict[str, int]:
-    """Give the jobs that would run, by rule, without the target rule."""
+    """Return the jobs that would run, by rule, without the target rule."""
     text = snakemake(folder, config, "--dry-run", *arguments)
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", text, flags=re.MULTILINE))
     return {rule: int(count) for rule, count in jobs.items() if rule not in ("total", "all")}
@@ -424,7 +424,7 @@ def test_another_workflow_takes_this_one_as_a_module(tmp_path):
 
 
 def given_by_a_user(finished, folder, **changes):
-    """Give a copy of the demo's files and the section of a data set that names them."""
+    """Return a copy of the demo's files and the section of a data set that names them."""
     demo = folder / "data"
     shutil.copytree(finished / "results/tiny/demo", demo)
     return demo, {

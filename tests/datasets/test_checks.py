@@ -147,7 +147,7 @@ def test_labels_that_contradict_the_mask_stay_and_are_counted(source, caplog):
 
 
 def binary(source, values=(0, 255)):
-    """Give every mask the values of a tool that writes 0 and 255."""
+    """Return every mask the values of a tool that writes 0 and 255."""
     for candidate in source.candidates:
         Image.fromarray(np.array([values * 2] * 3, np.uint8)).save(candidate.mask)
     return Source(("x",), source.candidates)

@@ -42,7 +42,7 @@ def lines(ids):
 
 
 def voc_files() -> dict[str, bytes]:
-    """Give what the archive of VOC has, by name, in order."""
+    """Return what the archive of VOC has, by name, in order."""
     annotation = b"<annotation><object><name>dog</name></object></annotation>"
     files = {f"{VOC}/Annotations/{image_id}.xml": annotation for image_id in EVERY}
     for part, ids in (("train", TRAIN), ("val", VAL), ("trainval", TRAIN + VAL)):
@@ -65,7 +65,7 @@ def png(mask) -> bytes:
 
 
 def mat(mask) -> bytes:
-    """Give a file as SBD has it: a struct of boundaries by class, the mask, and its classes."""
+    """Return a file as SBD has it: a struct of boundaries by class, the mask, and its classes."""
     boundaries = np.empty((20, 1), object)
     for index in range(20):
         edges = np.equal(mask, index + 1).reshape(len(mask), -1)
@@ -78,7 +78,7 @@ def mat(mask) -> bytes:
 
 
 def sbd_files() -> dict[str, bytes]:
-    """Give what the archive of SBD has, by name, in order."""
+    """Return what the archive of SBD has, by name, in order."""
     ids = SBD_TRAIN + SBD_VAL
     files = {f"{SBD}/cls/{image_id}.mat": mat(mask_of(image_id, 1)) for image_id in ids}
     files |= {f"{SBD}/inst/{image_id}.mat": b"instances" for image_id in ids}

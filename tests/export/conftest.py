@@ -47,7 +47,7 @@ def label_of(name):
 
 @pytest.fixture
 def case(tmp_path):
-    """Give the items, their labels by id, and a function that makes a target."""
+    """Return the items, their labels by id, and a function that makes a target."""
     (tmp_path / "photographs").mkdir()
     items, labels = [], {}
     for name, split in SPLITS.items():

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 
 def read_masks(case, split):
-    """Give (category, mask, annotation) by image id, and the ignored pixels, read by COCO."""
+    """Return (category, mask, annotation) by image id, and the ignored pixels, read by COCO."""
     coco = COCO(case.root / f"annotations/instances_{split}.json")
     masks, ignored = {}, {}
     for image in coco.loadImgs(coco.getImgIds()):

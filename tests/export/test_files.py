@@ -9,7 +9,7 @@ from pipeline.export.files import write_checksums
 
 @pytest.fixture
 def folder(tmp_path):
-    """Give a folder of files with awkward names, and a link out of it."""
+    """Return a folder of files with awkward names, and a link out of it."""
     root = tmp_path / "root"
     (root / "b b").mkdir(parents=True)
     for name in ("a.txt", "b b/ü.txt", "back\\slash.txt"):

@@ -32,7 +32,7 @@ def python():
 
 @pytest.fixture
 def read(python, case):
-    """Give a function that reads exports: names, and masks by label by SPLIT/ID, of each."""
+    """Return a function that reads exports: names, and masks by label by SPLIT/ID, of each."""
 
     def run(reader, *exports):
         roots = [(kind, case.root.parent / name) for kind, name in exports]
@@ -64,7 +64,7 @@ def written(write, case, name, **options):
 
 
 def masks_of(label, numbers):
-    """Give the mask of every number that a label image shows, by its place in the list."""
+    """Return the mask of every number that a label image shows, by its place in the list."""
     return {k: label == number for k, number in enumerate(numbers) if (label == number).any()}
 
 

@@ -15,7 +15,7 @@ BACKGROUND = np.array([[1.0, 0.6, 0.5, 0.05]])
 
 @pytest.fixture
 def item(case, tmp_path):
-    """Give an image of one row of four pixels whose soft label is written."""
+    """Return an image of one row of four pixels whose soft label is written."""
     source = tmp_path / "soft/0/plain.safetensors"
     write_soft_label(source, np.array([0, 2]), np.stack([BACKGROUND, 1 - BACKGROUND]))
     item = case.items[0]

@@ -45,7 +45,7 @@ def score(kind, method, names, truth, predicted) -> dict[str, Any]:
 
 @pytest.fixture
 def tree(tmp_path):
-    """Give the arguments of the report stage over hand-made files, and the results' folder."""
+    """Return the arguments of the report stage over hand-made files, and the results' folder."""
     return build(tmp_path / "results/exp", ["cat", "dog"])
 
 

@@ -46,7 +46,7 @@ def file(tmp_path_factory):
 
 
 def widen(tree):
-    """Give the train split 30 images and a second method of labels."""
+    """Return the train split 30 images and a second method of labels."""
     root, arguments = tree.root, tree.arguments
     manifest, masks = arguments["manifest"], arguments["masks"]
     rows, truths = (
@@ -81,7 +81,7 @@ def widen(tree):
 
 @pytest.fixture
 def open_page(browser, file):
-    """Give a function that opens the page; at the end nothing may have gone wrong in it."""
+    """Return a function that opens the page; at the end nothing may have gone wrong in it."""
     contexts, trouble, requests = [], [], []
 
     def opened(**options):

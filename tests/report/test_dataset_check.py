@@ -16,7 +16,7 @@ PICTURE = "data:image/png;base64,iVBORw0KGgo="
 
 
 def records(*rows, size=(500, 375)):
-    """Give records of (labels, split, number of images)."""
+    """Return records of (labels, split, number of images)."""
     found = []
     for labels, split, count in rows:
         for _ in range(count):

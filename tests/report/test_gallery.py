@@ -17,7 +17,7 @@ IMAGES = 120
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Give a data set of a hundred pictures in two splits, with labels and scores."""
+    """Return a data set of a hundred pictures in two splits, with labels and scores."""
     root = tmp_path_factory.mktemp("many")
     rng = np.random.default_rng(0)
     records = []

@@ -167,7 +167,7 @@ JSON = st.recursive(
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """Give the record of a run with one good score, and the document of that."""
+    """Return the record of a run with one good score, and the document of that."""
     root = tmp_path_factory.mktemp("results")
     record = make_run(root, "one", [("pseudo_labels", CRF, confusions(0.2))])
     return record, record.parent / f"scores/pseudo_labels/{CRF}/train.json"

@@ -53,7 +53,7 @@ def write_split(path, data, values_of):
 
 @pytest.fixture
 def perfect(small_dataset, data, tmp_path):
-    """Give maps that are the masks themselves."""
+    """Return maps that are the masks themselves."""
     masks = {k: mask.read() for k, mask in read_masks(small_dataset["masks"]).items()}
     return write_split(
         tmp_path / "perfect.safetensors",

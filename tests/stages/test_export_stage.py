@@ -51,7 +51,7 @@ def labels(small_dataset, tmp_path):
 
 @pytest.fixture
 def export(small_dataset, labels, tmp_path):
-    """Give a function that exports and returns the folder."""
+    """Return a function that exports and returns the folder."""
 
     def run(name="export", **changes):
         arguments = {

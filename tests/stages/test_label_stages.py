@@ -116,7 +116,7 @@ def scored(small_dataset, folders, tmp_path, **changes):
 
 @pytest.fixture
 def copies(small_dataset, tmp_path):
-    """Give a folder of labels that equal the masks."""
+    """Return a folder of labels that equal the masks."""
     for name, mask in read_masks(small_dataset["masks"]).items():
         write_label(tmp_path / f"copies/{name}.png", mask.read())
     return tmp_path / "copies"
@@ -269,7 +269,7 @@ def test_an_image_without_a_label_image_is_an_error_of_boxes_too(small_dataset, 
 
 
 def remapped(small_dataset, tmp_path):
-    """Give the same masks as another tool writes them, and what its values mean."""
+    """Return the same masks as another tool writes them, and what its values mean."""
     stored = np.array([7, 255, 0], np.uint8)
     masks = {}
     for name, mask in read_masks(small_dataset["masks"]).items():

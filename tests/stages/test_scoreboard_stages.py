@@ -40,7 +40,7 @@ def rows(path):
 
 @pytest.fixture
 def results(tmp_path):
-    """Give two experiments, one of three seeds and unfinished, and a file of somebody else's."""
+    """Return two experiments, one of three seeds and unfinished, and a file of somebody else's."""
     root = tmp_path / "results"
     for seed in range(3):
         given = [
