@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.planning.inputs import given_weights
+from pipeline.planning.layers import layers_of_maps
 from pipeline.planning.plan import Plan
 
 #: Libraries that define the networks.
@@ -16,16 +17,6 @@ SHAPE = (
     "kind", "backbone", "pretrained", "output_stride", "dilation", "last_layer", "pooling", "bias",
     "adl", "decoder", "atrous_rates", "decoder_norm", "frozen",
 )  # fmt: skip
-
-
-def layers_of_maps(plan: Plan) -> list[tuple[str, str, str]]:
-    """Return classifier, attribution and layer of all maps whose attribution has a `layer`."""
-    found = []
-    for path in dict.fromkeys([*plan.maps, *plan.compared]):
-        classifier, _, attribution = path.partition("+")[0].partition("/")
-        layer = plan.config["attributions"][attribution].get("layer")
-        found += [(classifier, attribution, layer)] if layer else []
-    return found
 
 
 def check_networks(plan: Plan, folder: Path) -> None:

@@ -14,7 +14,7 @@ from pipeline.models.boundary import BoundaryNetwork
 from pipeline.models.classifier import create_classifier
 from pipeline.models.segmentation_network import create_segmentation_network
 from pipeline.planning.inputs import given_weights, pretrained_backbones
-from pipeline.planning.network_check import layers_of_maps
+from pipeline.planning.layers import layers_of_maps
 from pipeline.planning.plan import Plan
 
 #: Number of classes of the networks that are built; any number will do.

@@ -9,9 +9,9 @@ import numpy as np
 
 from pipeline.datasets.manifest import Box, Manifest, Record
 from pipeline.datasets.masks import Mask
-from pipeline.datasets.truth import true_boxes
 from pipeline.io.arrays import ClassMaps, maps_by_id
 from pipeline.io.images import read_rgb
+from pipeline.metrics.ground_truth_boxes import true_boxes
 from pipeline.metrics.localization import Boxes, map_boxes
 from pipeline.refinement.labels import upsampled
 from pipeline.report.pictures import Picture, data_url, thumbnail, with_boxes, with_map

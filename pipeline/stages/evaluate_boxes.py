@@ -13,9 +13,9 @@ from pipeline.datasets.manifest import (
     read_masks,
 )
 from pipeline.datasets.masks import Mask
-from pipeline.datasets.truth import true_boxes
 from pipeline.io.arrays import read_made_label
 from pipeline.io.tables import write_scores
+from pipeline.metrics.ground_truth_boxes import true_boxes
 from pipeline.metrics.localization import best_overlap, localization_errors
 from pipeline.runtime.parallel import map_images
 from pipeline.runtime.stage import run_stage

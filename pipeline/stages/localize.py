@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import Box, Record, read_boxes, read_manifest, read_masks
 from pipeline.datasets.masks import Mask
-from pipeline.datasets.truth import true_boxes
 from pipeline.io.arrays import IGNORE, MapShard, maps_by_id
 from pipeline.io.tables import read_class_scores, write_scores, write_table
+from pipeline.metrics.ground_truth_boxes import true_boxes
 from pipeline.metrics.localization import label_ranks, pixel_histograms, threshold_overlaps
 from pipeline.metrics.wsol import BINS, LocalizedPair, localization_scores
 from pipeline.refinement.labels import upsampled
