@@ -85,6 +85,7 @@ def train_affinity(
         settings["radius"],
         STRIDE,
         long_side,
+        crop=settings["augmentation"]["crop"],
         pairs=settings["pairs"],
     )
     fabric = make_fabric(settings["precision"], threads, gpu)
