@@ -179,7 +179,7 @@ def _masks(dataset: Mapping[str, Any]) -> list[Path]:
     """Find the user's masks; of a VOC, those of its images."""
     if not dataset.get("masks"):
         return []
-    found = find_masks(Path(dataset.get("root", "")) / dataset["masks"])
+    found = find_masks(Path(dataset.get("root", "")) / dataset["masks"], [])
     if dataset["kind"] == "voc":
         wanted = _listed_ids(dataset, find_photographs(Path(dataset["root"])))
         found = {stem: found[stem] for stem in wanted & found.keys()}
