@@ -48,7 +48,7 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
     if dataset.get("boxes"):
         boxes = read_box_table(Path(dataset["boxes"]), names, source)
     splits = _splits(rows, table, seed, dataset["val_fraction"])
-    found = find_masks(masks) if masks else {}
+    found = find_masks(masks, source.problems) if masks else {}
     if masks:
         source.mask_values = read_mask_values(
             dataset.get("mask_values"), source.classes, source.problems
@@ -87,8 +87,8 @@ def find_images(root: Path, source: Source) -> dict[str, Path]:
         Folder to search, with its sub-folders and links to folders, for files with one of the
         :data:`IMAGE_SUFFIXES`.
     source : Source
-        Receives a problem for every image that has the name of another one and for every folder
-        that cannot be searched, and the skipped entries.
+        Receives a problem for every image that has the name of another one, for every folder that
+        cannot be searched and for every link that leads nowhere, and the skipped entries.
     """
     found = files_below(root, IMAGE_SUFFIXES)
     source.problems += found.problems

@@ -44,7 +44,8 @@ class Found:
     files : tuple of Path
         Sorted.
     problems : tuple of str
-        Folders that cannot be searched, one line each.
+        Folders that cannot be searched, and links that lead to no file and no folder, one line
+        each.
     skipped : tuple of Path
         Litter, and links to a folder above them; sorted.
     """
@@ -152,7 +153,8 @@ def files_below(root: Path, suffixes: Collection[str]) -> Found:
     """Find files with given suffixes in a folder and its subfolders.
 
     Symbolic links to folders are followed, except to a folder above them. Litter is skipped.
-    Everything that is not a folder counts as a file; its reader refuses pipes and devices.
+    Everything that is not a folder counts as a file; its reader refuses pipes, devices and links
+    with a given suffix that lead nowhere.
 
     Parameters
     ----------
@@ -194,6 +196,8 @@ def files_below(root: Path, suffixes: Collection[str]) -> Found:
                 waiting.append((path, above | {key}))
             elif path.suffix.lower() in suffixes:
                 files.append(path)
+            elif entry.is_symlink() and (problem := _link_problem(path)):
+                problems.append(problem)
     return Found(tuple(sorted(files)), tuple(problems), tuple(sorted(skipped)))
 
 
@@ -212,6 +216,16 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return entry.is_dir()
     except OSError:  # links that form a circle
         return False
+
+
+def _link_problem(path: Path) -> str | None:
+    """Return why a link leads nowhere: a folder may be meant, with all that is in it."""
+    try:
+        path.stat()
+    except OSError as error:
+        absence = _absence(path, "file or folder", error)
+        return f"{path}: {absence}: mend the link, or delete it"
+    return None
 
 
 def _reason(error: OSError) -> str:

@@ -64,3 +64,5 @@ def _check_surroundings(plan: Plan, checkout: Any) -> None:
     if locked := preflight.announce_run(plan.home):
         logger.warning(locked)
     mend_times()
+    if problems := list(preflight.future_results(plan)):
+        raise WorkflowError(readable("; ".join(problems)))

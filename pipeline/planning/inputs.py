@@ -1,5 +1,6 @@
 """Input files of a configuration: the user's own files and downloads."""
 
+import os
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,11 +16,16 @@ from pipeline.datasets.masks import find_masks
 from pipeline.datasets.source import Source
 from pipeline.datasets.voc import find_photographs, read_list
 from pipeline.errors import UserError
+from pipeline.io.mending import MADE
 from pipeline.io.user_files import file_problem, folder_problem
 from pipeline.planning.contents import state_of
 from pipeline.planning.plan import Plan, unique
 
 Config = Mapping[str, Any]
+
+#: Suffixes of results that other rules read, and folders of an experiment that none reads.
+_RESULTS = frozenset({".csv", ".json", ".png", ".safetensors"})
+_NO_INPUTS = frozenset({"benchmarks", "logs"})
 
 
 def dataset_section(plan: Plan) -> dict[str, Any]:
@@ -72,6 +78,38 @@ def given_files(plan: Plan) -> list[str]:
     """Return all user files that are inputs of rules."""
     tables = [] if is_made(plan.config) else [*_tables(plan), *_ground_truth_tables(plan)]
     return unique([*tables, *given_weights(plan.config).values()])
+
+
+def downloaded_files(plan: Plan) -> list[str]:
+    """Return what is in the folder of downloads, by rule or by hand, that is an input of a rule.
+
+    A folder that a rule made stands for itself by the file that Snakemake takes its time from.
+    """
+    config = plan.config
+    folder = Path(config["downloads"]["folder"])
+    networks = [*config["classifiers"].values(), config.get("segmentation", {})]
+    names = unique(str(settings.get("backbone")) for settings in networks)
+    paths = [folder / f"weights/{name}.safetensors" for name in names]
+    if is_downloaded(config):
+        archives = [f"{folder}/archives/voc2012", *sbd_archive(config)]
+        paths += [*map(Path, archives), Path(devkit(config), MADE)]
+    return [str(path) for path in paths if path.is_file()]
+
+
+def made_files(plan: Plan) -> Iterator[str]:
+    """Yield the results of an experiment that may be inputs of a rule.
+
+    Of a folder that a rule made, only the file that Snakemake takes its time from: it may hold
+    one label image for each photograph.
+    """
+    for folder, below, names in os.walk(plan.home):
+        stamps = {name: f"{folder}/{name}/{MADE}" for name in sorted(below)}
+        made = [name for name, stamp in stamps.items() if Path(stamp).is_file()]
+        yield from (stamps[name] for name in made)
+        # A folder that a rule made is not even listed.
+        below[:] = [name for name in stamps if name not in {*made, *_NO_INPUTS}]
+        results = (name for name in sorted(names) if not name.startswith("."))
+        yield from (f"{folder}/{name}" for name in results if Path(name).suffix in _RESULTS)
 
 
 def _as_ancient(paths: Iterable[str]) -> list[str]:
@@ -143,7 +181,7 @@ def _masks(dataset: Mapping[str, Any]) -> list[Path]:
     """Return the user's masks; for VOC, only those of listed images."""
     if not dataset.get("masks"):
         return []
-    found = find_masks(Path(dataset.get("root", "")) / dataset["masks"])
+    found = find_masks(Path(dataset.get("root", "")) / dataset["masks"], [])
     if dataset["kind"] == "voc":
         wanted = _listed_ids(dataset, find_photographs(Path(dataset["root"])))
         found = {stem: found[stem] for stem in wanted & found.keys()}

@@ -1,6 +1,7 @@
 """Checks of the machine and the working folder before anything runs."""
 
 import fcntl
+import math
 import os
 import shlex
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.io.files import NO_LOCKS
-from pipeline.planning.inputs import given_files, missing
+from pipeline.planning.inputs import downloaded_files, given_files, made_files, missing
 from pipeline.planning.plan import Plan
 
 #: Seconds by which the clock of a file server may be ahead of this machine's clock.
@@ -36,7 +37,8 @@ def problems(plan: Plan, paths: Sequence[Path | str]) -> list[str]:
         One line for each problem. Files are checked only if names have no problem.
     """
     names = [*path_problems(paths), *locale_problems(plan.config, paths)]
-    return names or list(missing(plan)) or list(future_problems(given_files(plan)))
+    inputs = [*given_files(plan), *downloaded_files(plan)]
+    return names or list(missing(plan)) or list(future_problems(inputs))
 
 
 def quote_interpreter() -> None:
@@ -93,15 +95,42 @@ def future_problems(paths: Iterable[str]) -> Iterator[str]:
     Outputs would be older than such an input. Snakemake takes that for clock skew, fails the job
     and deletes the outputs.
     """
-    now = time.time()
     for path in paths:
-        ahead = Path(path).stat().st_mtime - now
+        ahead = _seconds_ahead(path)
         if ahead > CLOCK_TOLERANCE:
             yield (
                 f"{path}: dated {ahead:.0f} seconds in the future, expected a time that has "
-                f"passed: set it to now with `touch {shlex.quote(path)}`, or correct the clock of "
-                f"this machine ({time.strftime('%Y-%m-%d %H:%M:%S')})"
+                f"passed: set it to now with `touch {shlex.quote(path)}`, or {_correct_clock()}"
             )
+
+
+def future_results(plan: Plan) -> Iterator[str]:
+    """Find results that are dated in the future: one problem, which names the first.
+
+    A project that was copied from a machine whose clock is ahead has such results. All of them
+    get one time: of two results, neither is newer.
+    """
+    for path in made_files(plan):
+        ahead = _seconds_ahead(path)
+        if ahead > CLOCK_TOLERANCE:
+            yield (
+                f"{path}: dated {ahead:.0f} seconds in the future, expected a time that has "
+                f"passed: set all results of that kind to now by `find {shlex.quote(plan.home)} "
+                f'-newermt now -exec touch -d "@$(date +%s)" {{}} +`, or {_correct_clock()}'
+            )
+            return
+
+
+def _seconds_ahead(path: str) -> float:
+    """Return by how much a file is dated in the future; negative for the past."""
+    try:
+        return Path(path).stat().st_mtime - time.time()
+    except OSError:  # a broken link, or deleted meanwhile
+        return -math.inf
+
+
+def _correct_clock() -> str:
+    return f"correct the clock of this machine ({time.strftime('%Y-%m-%d %H:%M:%S')})"
 
 
 def announce_run(home: str) -> str | None:

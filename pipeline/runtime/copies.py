@@ -44,7 +44,8 @@ def mend_times() -> None:
 
     After ``cp -r``, or ``rsync`` without ``-t``, times follow the order of copying. Snakemake
     would consider a network older than a manifest that was copied later, and train it again.
-    Changed results keep their time, so that results that depend on them are made again.
+    Changed results keep their time, so that results that depend on them are made again. A time in
+    the future, noted by a machine whose clock is ahead, counts as now.
     """
     if _place() == _read(PLACE):
         return
@@ -54,12 +55,14 @@ def mend_times() -> None:
             f"this folder is a copy, or was moved: {len(notes)} results are read, and unchanged "
             "results get back the times at which they were made"
         )
+    now = time.time_ns()
     for note in notes:
+        made = min(note["time"], now)
         path = Path(note["path"])
         if path.exists() and digest_of(path) == note["digest"]:
             stamp = path / FOLDER_TIME if path.is_dir() else path
             with suppress(OSError):
-                os.utime(stamp if stamp.exists() else path, ns=(note["time"], note["time"]))
+                os.utime(stamp if stamp.exists() else path, ns=(made, made))
     with suppress(OSError):  # the folder is not writable, which Snakemake reports
         PLACE.parent.mkdir(parents=True, exist_ok=True)
         PLACE.touch()

@@ -47,7 +47,9 @@ def test_no_label_is_refused_of_which_a_crop_has_pairs(size):
 
 
 def test_labels_of_one_kind_are_refused_by_what_they_lack(halves):
-    with pytest.raises(UserError, match="the 1 confident labels have no pairs with different labels"):
+    with pytest.raises(
+        UserError, match="the 1 confident labels have no pairs with different labels"
+    ):
         require_pairs([halves * 0], 10, 4, 64, crop=128, pairs="inner")
     with pytest.raises(UserError, match="have no pairs closer than 10 cells"):
         require_pairs([halves * 0 + 255], 10, 4, 64, crop=128, pairs="inner")
