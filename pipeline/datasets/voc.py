@@ -235,7 +235,7 @@ def _annotated(
 ) -> tuple[tuple[str, ...], tuple[Box, ...]]:
     """Return the names of the objects of an annotation, and their boxes where they can be used."""
     try:
-        objects = objects_of(_parsed(path))
+        objects = objects_of(_parsed(path), source.classes)
     except UserError as error:
         source.problems.append(str(error))
         return (), ()
