@@ -236,7 +236,7 @@ def _annotated(
 ) -> tuple[tuple[str, ...], tuple[Box, ...]]:
     """Return the names of an annotation's objects, and their boxes if all are valid."""
     try:
-        objects = objects_of(_parsed(path))
+        objects = objects_of(_parsed(path), source.classes)
     except UserError as error:
         source.problems.append(str(error))
         return (), ()
