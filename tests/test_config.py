@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from hypothesis import given
+from hypothesis import settings as of_examples
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -388,6 +389,50 @@ def test_control_characters_are_refused_wherever_they_are(demo_config, text):
         with pytest.raises(UserError, match="has a control character in ") as error:
             resolve(demo_config | change)
         assert text not in str(error.value)
+
+
+def test_line_breaks_are_refused_in_keys_and_in_names(demo_config):
+    changes = ({"experiment": "x\n"}, {"weights": {"resnet18": "a\nb"}}, {"folders": {"f\n": {}}})
+    for change in (*changes, {"a\n": 1}, {"labels": ["a/b/c\n"]}):
+        with pytest.raises(UserError, match=r"has a line break in '.*\\n.*', expected text in one"):
+            resolve(demo_config | change)
+
+
+def test_a_description_may_have_several_lines(demo_config):
+    demo_config["refinements"]["crf"]["background"]["chosen"] = "by hand,\non the train split\n"
+    resolve(demo_config)
+
+
+def patterns(part: Any) -> Iterator[str]:
+    """Yield every pattern of the schema."""
+    below = part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
+    if isinstance(part, dict) and isinstance(part.get("pattern"), str):
+        yield part["pattern"]
+    for value in below:
+        yield from patterns(value)
+
+
+PATTERNS = sorted(set(patterns(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))))
+
+
+def test_every_pattern_of_the_schema_is_of_whole_texts():
+    assert len(PATTERNS) >= 6
+    assert all(pattern[0] == "^" and pattern[-1] == "$" for pattern in PATTERNS)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_no_pattern_of_the_schema_lets_a_line_break_pass(pattern):
+    schema = {"propertyNames": {"pattern": pattern}, "additionalProperties": {"pattern": pattern}}
+
+    @of_examples(max_examples=10)
+    @given(st.from_regex(re.compile(pattern[:-1] + r"\Z", re.ASCII)))
+    def check(text: str) -> None:
+        assert list(schema_problems({text: text}, schema)) == []
+        for other in (f"{text}\n", f"\n{text}"):
+            assert len(list(schema_problems({other: text}, schema))) == 1
+            assert len(list(schema_problems({text: other}, schema))) == 1
+
+    check()
 
 
 def test_many_problems_are_all_listed(demo_config):
