@@ -558,6 +558,31 @@ def test_what_has_no_key_twice_is_left_to_others(tmp_path, text):
     refuse_repeated_keys([write(tmp_path / "x", text), tmp_path / "none", tmp_path])
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("b: {255: cat,\n 0xff: dog}", "b has the key '0xff', also written '255', twice, in lines"),
+        ("{1: a, 1.0: b}", "the top level has the key '1.0', also written '1', twice"),
+        ("{true: a, yes: b}", "the key 'yes', also written 'true', twice, in lines 1 and 1"),
+        ("{2001-99-99: a, 2001-99-99: b}", "the key '2001-99-99' twice"),
+        (
+            '{\n\t"seed": 1,\n\t"seed": 2}',
+            "a section with the keys seed has the key 'seed' 2 times",
+        ),
+        ('{\n\t"b": [{"x": 1, "y": 2, "x": 3}]}', "with the keys x, y has the key 'x' 2 times"),
+        ("[" * 3000 + "]" * 3000, "nested too deeply, expected a few levels"),
+        ("[" * 3000, "nested too deeply"),
+        ("\t" + '{"a":' * 200_000 + "1" + "}" * 200_000, "nested too deeply"),
+    ],
+    ids=range(9),
+)
+def test_keys_that_are_the_same_as_values_and_deep_files_are_refused(tmp_path, text, words):
+    path = write(tmp_path / "x", text)
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        refuse_repeated_keys([path])
+    assert f"{path}: " in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_no_shipped_file_has_a_key_twice():
     refuse_repeated_keys([SCHEMA, PRESETS, *CONFIGURATIONS])
 
@@ -581,3 +606,10 @@ def test_the_values_of_masks_are_text_and_their_names_too(demo):
             resolve(own_folder(demo, mask_values=wrong))
     with pytest.raises(UserError, match=r"dataset\.exif is 'no', expected one of apply, ignore"):
         resolve(own_folder(demo, exif="no"))
+
+
+def test_values_of_masks_that_are_the_same_as_text_are_refused(demo):
+    given = own_folder(demo, mask_values={255: "cat", "255": "ignore", 7: "dog"})
+    with pytest.raises(UserError, match=r"has the value 255 2 times.*\('cat', 'ignore'\)") as error:
+        resolve(given)
+    assert "\n" not in str(error.value)
