@@ -97,7 +97,11 @@ def checked_records(
 
 
 def check_ground_truth(
-    source: Source, records: Sequence[Record], splits: Sequence[str], threads: int
+    source: Source,
+    records: Sequence[Record],
+    splits: Sequence[str],
+    threads: int,
+    max_pixels: int = MOST_PIXELS,
 ) -> GroundTruth:
     """Decode and check the ground-truth masks of a data set, and check its boxes.
 
@@ -111,6 +115,8 @@ def check_ground_truth(
         Splits that are scored. Each must have a mask that shows a class of its image.
     threads : int
         Number of files decoded at the same time.
+    max_pixels : int
+        Maximum number of pixels of a mask.
 
     Raises
     ------
@@ -120,7 +126,7 @@ def check_ground_truth(
     candidates = {candidate.id: candidate for candidate in source.candidates}
     pairs = [(candidates[record.id], record) for record in records if record.id in candidates]
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda pair: compare(pair[0], pair[1], source), pairs)
+        found = pool.map(lambda pair: compare(pair[0], pair[1], source, max_pixels), pairs)
         compared = list(progress(found, total=len(pairs), what="masks checked"))
     seen = [item.seen for item in compared if item.seen is not None]
     mapped = source.mask_values is not None

@@ -118,19 +118,21 @@ def _parse_description(
     """Return the description of a file, and the checksums of its tensors if it has them."""
     marked = [value for value in metadata.values() if value.startswith(MARK)]
     if not marked:
-        return {} if foreign else _parse_foreign(metadata.get(KEY, "{}")), None
+        return {} if foreign else _json_object(metadata.get(KEY, "{}")), None
     beginning, _, text = marked[0].partition(" ")
     if metadata.keys() != {KEY} or beginning != f"{MARK}{zlib.crc32(text.encode()):08x}":
         raise ValueError("its description is not what was written")
-    description: dict[str, Any] = json.loads(text)
-    checksums: dict[str, int] = description.pop("crc32")
+    description = _json_object(text)
+    checksums = description.pop("crc32", None)
+    if not isinstance(checksums, dict):
+        raise ValueError("its description has no checksums of tensors")
     return description, checksums
 
 
-def _parse_foreign(text: str) -> dict[str, Any]:
+def _json_object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = text
     if not isinstance(found, dict):
         raise ValueError(f"its description is {text[:40]!r}, expected a JSON object")

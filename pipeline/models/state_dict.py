@@ -19,6 +19,8 @@ NESTED = ("state_dict", "model")
 WRAPPERS = ("module.", "_orig_mod.")
 #: Counters of batch norm's steps, which no computation needs.
 COUNTER = "num_batches_tracked"
+#: Batch norm's variances, whose square roots divide.
+VARIANCE = "running_var"
 #: Networks of torchvision whose tensors have other names in timm, in the same order. Tests compare
 #: what both compute. EfficientNets from B5 on are left out: their batch norms differ.
 SAME_ORDER = {"mobilenet_v2": "mobilenetv2_100"} | {
@@ -93,8 +95,19 @@ def check_values(path: Path, name: str, tensor: Tensor) -> None:
     Raises
     ------
     UserError
-        If it is of whole numbers or truth values, or not finite.
+        If it has no values or not all of them (meta, sparse), is of whole numbers or truth
+        values, is not finite, or is a negative variance.
     """
+    if tensor.is_meta:
+        raise UserError(
+            f"{path}: {name} has a shape and no values (device meta), expected values: save the "
+            "network's `state_dict()` after its weights are loaded"
+        )
+    if tensor.layout != torch.strided:
+        layout = str(tensor.layout).removeprefix("torch.")
+        raise UserError(
+            f"{path}: {name} is stored as {layout}, expected a dense tensor: save its `to_dense()`"
+        )
     if not tensor.is_floating_point():
         kind = str(tensor.dtype).removeprefix("torch.")
         raise UserError(f"{path}: {name} is of {kind}, expected floating-point numbers")
@@ -102,6 +115,11 @@ def check_values(path: Path, name: str, tensor: Tensor) -> None:
         raise UserError(
             f"{path}: {name} has {bad} of {tensor.numel()} values that are NaN or infinite, "
             "expected finite numbers: take another file, of a training that did not diverge"
+        )
+    if name.endswith(VARIANCE) and (bad := int((tensor < 0).sum())):
+        raise UserError(
+            f"{path}: {name} has {bad} of {tensor.numel()} values below 0, expected variances: "
+            "take another file, of a whole training"
         )
 
 
