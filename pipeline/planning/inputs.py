@@ -80,6 +80,15 @@ def given_files(plan: Plan) -> list[str]:
     return unique([*tables, *given_weights(plan.config).values()])
 
 
+def named_paths(config: Config) -> dict[str, str]:
+    """Return the paths that a configuration gives, by the keys that name them."""
+    dataset = config["dataset"]
+    named = {f"dataset.{key}": dataset[key] for key in PATHS if dataset.get(key)}
+    folders = {f"folders.{name}.images": item["images"] for name, item in config["folders"].items()}
+    weights = {f"weights.{name}": path for name, path in config["weights"].items()}
+    return named | folders | weights | {"downloads.folder": config["downloads"]["folder"]}
+
+
 def downloaded_files(plan: Plan) -> list[str]:
     """Return what is in the folder of downloads, by rule or by hand, that is an input of a rule.
 

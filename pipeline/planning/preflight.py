@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.io.files import NO_LOCKS
-from pipeline.planning.inputs import downloaded_files, given_files, made_files, missing
+from pipeline.planning.inputs import (
+    downloaded_files,
+    given_files,
+    made_files,
+    missing,
+    named_paths,
+)
 from pipeline.planning.plan import Plan
 
 #: Seconds by which the clock of a file server may be ahead of this machine's clock.
@@ -36,7 +42,9 @@ def problems(plan: Plan, paths: Sequence[Path | str]) -> list[str]:
     list of str
         One line for each problem. Files are checked only if names have no problem.
     """
-    names = [*path_problems(paths), *locale_problems(plan.config, paths)]
+    given = named_paths(plan.config)
+    braces = [*path_problems(paths), *named_path_problems(given)]
+    names = [*braces, *locale_problems(plan.config, paths)]
     inputs = [*given_files(plan), *downloaded_files(plan)]
     return names or list(missing(plan)) or list(future_problems(inputs))
 
@@ -59,6 +67,16 @@ def path_problems(paths: Iterable[Path | str]) -> Iterator[str]:
                 f"{path}: a path with a brace, which Snakemake takes for a wildcard: rename or "
                 "move the folder"
             )
+
+
+def named_path_problems(named: Mapping[str, str]) -> Iterator[str]:
+    """Find braces in the paths that a configuration gives, by key: one line for all of them."""
+    braced = [f"{path} ({key})" for key, path in named.items() if set("{}") & set(path)]
+    if braced:
+        yield (
+            f"{', '.join(braced)}: got a brace, which Snakemake takes for a wildcard, in a path of "
+            "the configuration, expected a path without: rename or move the file or folder"
+        )
 
 
 def locale_problems(config: Mapping[str, Any], paths: Iterable[Path | str]) -> Iterator[str]:

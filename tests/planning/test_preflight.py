@@ -18,6 +18,20 @@ def test_a_path_with_a_brace_is_refused():
     assert problem.startswith("/br{a}ce/bin/python: a path with a brace")
 
 
+def test_paths_of_the_configuration_with_a_brace_are_refused_in_one_line(demo_config):
+    dataset = {"kind": "folder", "images": "/p", "labels": "/d/{s}/labels.csv", "boxes": None}
+    config = demo_config | {
+        "dataset": dataset, "weights": {"resnet18": "w}.pt"}, "folders": {"new": {"images": "{n}"}},
+        "downloads": demo_config["downloads"] | {"folder": "d{}"},
+    }  # fmt: skip
+    (problem,) = preflight.problems(Plan(config), ["/fine"])
+    assert problem.startswith(
+        "/d/{s}/labels.csv (dataset.labels), {n} (folders.new.images), w}.pt (weights.resnet18), "
+        "d{} (downloads.folder): got a brace, which Snakemake takes for a wildcard"
+    )
+    assert preflight.problems(Plan(demo_config), ["/fine"]) == []
+
+
 @pytest.mark.parametrize(
     ("config", "paths", "named"),
     [
