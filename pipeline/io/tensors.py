@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from pipeline.io.files import damaged, replacing
+from pipeline.io.files import MAKE_AGAIN, REPLACE, damaged, replacing
 
 if TYPE_CHECKING:  # the label stages run without torch, whose import takes seconds in each job
     from torch import Tensor
@@ -38,7 +38,8 @@ class TensorFile:
     framework : {"np", "pt"}
         Framework of the returned tensors.
     foreign : bool
-        Whether the description may be any text, as in published weights.
+        Whether the file may be the user's, such as published weights. Its description may then be
+        any text, and no job can make it again.
 
     Attributes
     ----------
@@ -58,6 +59,7 @@ class TensorFile:
         self.path = path
         self._what = what
         self._framework = framework
+        self._advice = REPLACE if foreign else MAKE_AGAIN
         try:
             with safe_open(path, framework=framework) as file:
                 self.names = frozenset(file.keys())
@@ -66,7 +68,7 @@ class TensorFile:
             if self._checksums is not None and self._checksums.keys() != self.names:
                 raise ValueError("its tensors are not those that were written")
         except (SafetensorError, ValueError) as error:
-            raise damaged(path, what, error) from error
+            raise damaged(path, what, error, self._advice) from error
 
     def read(self, names: Iterable[str]) -> dict[str, Any]:
         """Read tensors by name.
@@ -83,7 +85,7 @@ class TensorFile:
                 if self._checksums is not None and _crc32(tensor) != self._checksums[name]:
                     raise ValueError(f"{name} is not what was written")
         except (SafetensorError, ValueError) as error:
-            raise damaged(self.path, self._what, error) from error
+            raise damaged(self.path, self._what, error, self._advice) from error
         return tensors
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.io.files import REPLACE
 from pipeline.io.tensors import TensorFile
 
 #: Keys below which training scripts keep the weights, beside an optimizer and others.
@@ -147,8 +148,7 @@ def _read_pickle(path: Path) -> Any:
     except Exception as error:  # of a damaged file, torch and its unpickler raise of every kind
         raise UserError(
             f"{path}: not a whole weights file ({type(error).__name__}: "
-            f"{_first_sentence(error)}), expected safetensors or a state dict of PyTorch: get it "
-            "again"
+            f"{_first_sentence(error)}), expected safetensors or a state dict of PyTorch: {REPLACE}"
         ) from error
     return found
 

@@ -210,6 +210,22 @@ def test_what_is_no_file_of_weights_is_named_in_one_line(tmp_path, name, content
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_damaged_file_of_the_user_is_to_be_replaced(tmp_path, linked):
+    path = tmp_path / "w.safetensors"
+    save_file({"w": torch.ones(99)}, path)
+    path.write_bytes(path.read_bytes()[:-8])
+    if linked:
+        path.unlink()
+        torch.save(state(), tmp_path / "w.pth")
+        path.symlink_to(tmp_path / "w.pth")
+    with pytest.raises(
+        UserError, match=r"w\.safetensors: not a whole .*: replace the file"
+    ) as caught:
+        read_state_dict(path)
+    assert "make it again" not in str(caught.value)
+
+
 def test_a_file_of_pytorch_that_ends_early_is_named(tmp_path):
     whole = whole_file(tmp_path)
     for share in (0.1, 0.5, 0.99):

@@ -19,7 +19,7 @@ def test_a_path_with_a_brace_is_refused():
 
 
 def test_paths_of_the_configuration_with_a_brace_are_refused_in_one_line(demo_config):
-    dataset = {"kind": "folder", "images": "/p", "labels": "/d/{s}/labels.csv", "boxes": None}
+    dataset = {"kind": "folder", "images": "/p", "image_labels": "/d/{s}/labels.csv", "boxes": None}
     config = demo_config | {
         "dataset": dataset, "weights": {"resnet18": "w}.pt"}, "folders": {"new": {"images": "{n}"}},
         "downloads": demo_config["downloads"] | {"folder": "d{}"},
