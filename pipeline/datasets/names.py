@@ -45,7 +45,7 @@ BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 def text_problem(name: str) -> str | None:
     """Return an error text if a name is not plain text, otherwise None.
 
-        Control characters would break lines of lists and control terminals. Invisible characters, and
+    Control characters would break lines of lists and control terminals. Invisible characters, and
     those that override the direction of text, make names look like other names.
     """
     if any("\udc80" <= character <= "\udcff" for character in name):
