@@ -591,7 +591,7 @@ def replace(reference: Reference, job: Job, place: Path, rng: random.Random) -> 
 def replaceable(reference: Reference, job: Job) -> list[tuple[Job, str]]:
     """Return the files with a shape that a job reads, with their makers."""
     files = reference.source_files(job, DAMAGED)
-    kinds = ("/labels/", "/predictions/", "/maps/", "model.safetensors")
+    kinds = ("/pseudo_labels/", "/labels/", "/predictions/", "/maps/", "model.safetensors")
     return [
         (maker, path)
         for maker, path in files

@@ -17,7 +17,7 @@ from tests.chaos import (
     play,
 )
 
-LABELS = "labels/plain/cam/threshold/train"
+LABELS = "pseudo_labels/plain/cam/threshold/train"
 TARGETS = (f"results/chaos/{LABELS}/0", f"results/chaos/scores/{LABELS}.json")
 PRINTED = """\
 [Sat Nov 21 18:32:43 2026]

@@ -295,7 +295,7 @@ def test_labels_are_exported_as_they_are(finished):
     export = results / "export/voc/pseudo_labels/puzzle/cam+rw/crf/VOCdevkit/VOC2012"
     labels = VOCSegmentation(export.parents[1], year="2012", image_set="train")
     assert len(labels) == 6
-    made = {p.stem: p for p in (results / "labels/puzzle/cam+rw/crf/train").rglob("*.png")}
+    made = {p.stem: p for p in (results / "pseudo_labels/puzzle/cam+rw/crf/train").rglob("*.png")}
     for path in (export / "SegmentationClass").iterdir():
         assert np.array_equal(read_label(path), read_label(made[path.stem]))
     soft = results / "export/soft/pseudo_labels/puzzle/cam+rw/crf"
@@ -308,7 +308,7 @@ def test_labels_are_exported_as_they_are(finished):
 def test_a_threshold_without_masks_is_named_beside_its_score(finished):
     scores = finished / "results/tiny/scores"
     chosen = read_scores(finished / "results/tiny/thresholds/plain/cam/train.json")["thresholds"]
-    labels = read_scores(scores / "labels/plain/cam/threshold/train.json")["threshold"]
+    labels = read_scores(scores / "pseudo_labels/plain/cam/threshold/train.json")["threshold"]
     assert labels == {
         "value": chosen["mean"],
         "threshold_source": "by the rule 'mean', without masks",
@@ -317,7 +317,9 @@ def test_a_threshold_without_masks_is_named_beside_its_score(finished):
     free = sweep["label_free"]
     assert (free["rule"], free["value"]) == ("mean", chosen["mean"])
     # The labels were made at that threshold, so that they have its score.
-    assert free["miou"] == read_scores(scores / "labels/plain/cam/threshold/train.json")["miou"]
+    assert (
+        free["miou"] == read_scores(scores / "pseudo_labels/plain/cam/threshold/train.json")["miou"]
+    )
     assert free["cost"] == pytest.approx(sweep["miou"] - free["miou"])
 
 
@@ -551,7 +553,7 @@ def test_a_key_that_stands_twice_ends_the_run(tmp_path):
         "scores/pseudo_labels/plain/cam/crff/train.json",
         "scores/maps/plain/cam+wr/train.json",
         "maps/plan/cam/train/0.safetensors",
-        "export/vocc/labels/plain/cam/crf",
+        "export/vocc/pseudo_labels/plain/cam/crf",
     ],
 )
 def test_a_result_of_a_misspelled_name_is_refused(tmp_path, result):
