@@ -41,6 +41,8 @@ if workflow.is_main_process:
     if locked := preflight.announce_run(plan.home):
         logger.warning(locked)
     mend_times()
+    if problems := list(preflight.future_results(plan)):
+        raise WorkflowError(readable("; ".join(problems)))
     try:
         check_networks(plan, Path(".snakemake/wsss-networks"))
     except UserError as error:

@@ -45,6 +45,7 @@ def mend_times() -> None:
     ``cp -r``, and ``rsync`` without ``-t``, leave files in the order of copying. Snakemake would
     take a network that was copied before its manifest for older than it, and train it anew.
     Results of other bytes keep the time they have, so that what depends on them is made again.
+    A note from a machine whose clock is ahead counts as one of now.
     """
     if _place() == _read(PLACE):
         return
@@ -54,12 +55,14 @@ def mend_times() -> None:
             f"this folder is a copy, or was moved: {len(notes)} results are read, and have the "
             "times that they were made at where they are the same"
         )
+    now = time.time_ns()
     for note in notes:
+        made = min(note["time"], now)
         path = Path(note["path"])
         if path.exists() and digest_of(path) == note["digest"]:
             stamp = path / FOLDER_TIME if path.is_dir() else path
             with suppress(OSError):
-                os.utime(stamp if stamp.exists() else path, ns=(note["time"], note["time"]))
+                os.utime(stamp if stamp.exists() else path, ns=(made, made))
     with suppress(OSError):  # a folder that cannot be written to: Snakemake words that itself
         PLACE.parent.mkdir(parents=True, exist_ok=True)
         PLACE.touch()

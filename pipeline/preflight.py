@@ -1,6 +1,7 @@
 """Checks of the machine and of the folder before anything runs, a line for each problem."""
 
 import fcntl
+import math
 import os
 import shlex
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.files import NO_LOCKS
-from pipeline.sources import given_files, missing
+from pipeline.sources import downloaded_files, given_files, made_files, missing, named_paths
 from pipeline.workflow import Plan
 
 #: Seconds that the clock of a file server may be ahead of this machine's.
@@ -35,8 +36,11 @@ def problems(plan: Plan, paths: Sequence[Path | str]) -> list[str]:
     list of str
         A line for each problem; those of files only where there are none of names.
     """
-    names = [*path_problems(paths), *locale_problems(plan.config, paths)]
-    return names or list(missing(plan)) or list(future_problems(given_files(plan)))
+    given = named_paths(plan.config)
+    braces = [*path_problems(paths), *named_path_problems(given)]
+    names = [*braces, *locale_problems(plan.config, paths)]
+    inputs = [*given_files(plan), *downloaded_files(plan)]
+    return names or list(missing(plan)) or list(future_problems(inputs))
 
 
 def quote_interpreter() -> None:
@@ -57,6 +61,16 @@ def path_problems(paths: Iterable[Path | str]) -> Iterator[str]:
                 f"{path}: a path with a brace, which Snakemake takes for a wildcard: rename or "
                 "move the folder"
             )
+
+
+def named_path_problems(named: Mapping[str, str]) -> Iterator[str]:
+    """Find braces in the paths that a configuration gives, by key: one line for all of them."""
+    braced = [f"{path} ({key})" for key, path in named.items() if set("{}") & set(path)]
+    if braced:
+        yield (
+            f"{', '.join(braced)}: got a brace, which Snakemake takes for a wildcard, in a path of "
+            "the configuration, expected a path without: rename or move the file or folder"
+        )
 
 
 def locale_problems(config: Mapping[str, Any], paths: Iterable[Path | str]) -> Iterator[str]:
@@ -93,15 +107,42 @@ def future_problems(paths: Iterable[str]) -> Iterator[str]:
     What is made of one would be older than it, which Snakemake takes for clock skew: it fails
     the job and deletes what was made.
     """
-    now = time.time()
     for path in paths:
-        ahead = Path(path).stat().st_mtime - now
+        ahead = _seconds_ahead(path)
         if ahead > CLOCK_TOLERANCE:
             yield (
                 f"{path}: dated {ahead:.0f} seconds in the future, expected a time that has "
-                f"passed: set it to now by `touch {shlex.quote(path)}`, or mend this machine's "
-                f"clock ({time.strftime('%Y-%m-%d %H:%M:%S')})"
+                f"passed: set it to now by `touch {shlex.quote(path)}`, or {_mend_clock()}"
             )
+
+
+def future_results(plan: Plan) -> Iterator[str]:
+    """Find results that are dated in the future: one problem, which names the first.
+
+    A project that was copied from a machine whose clock is ahead has such results. All of them
+    get one time: of two results, neither is newer.
+    """
+    for path in made_files(plan):
+        ahead = _seconds_ahead(path)
+        if ahead > CLOCK_TOLERANCE:
+            yield (
+                f"{path}: dated {ahead:.0f} seconds in the future, expected a time that has "
+                f"passed: set all results of that kind to now by `find {shlex.quote(plan.home)} "
+                f'-newermt now -exec touch -d "@$(date +%s)" {{}} +`, or {_mend_clock()}'
+            )
+            return
+
+
+def _seconds_ahead(path: str) -> float:
+    """Return by how much a file is dated in the future; negative for the past."""
+    try:
+        return Path(path).stat().st_mtime - time.time()
+    except OSError:  # a broken link, or deleted meanwhile
+        return -math.inf
+
+
+def _mend_clock() -> str:
+    return f"mend this machine's clock ({time.strftime('%Y-%m-%d %H:%M:%S')})"
 
 
 def announce_run(home: str) -> str | None:

@@ -1,5 +1,6 @@
 """The user's own files that a configuration names."""
 
+import os
 from collections.abc import Container, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,10 +17,15 @@ from pipeline.datasets.masks import find_masks
 from pipeline.datasets.source import Source
 from pipeline.datasets.voc import find_photographs, read_list
 from pipeline.errors import UserError
+from pipeline.mending import MADE
 from pipeline.user_files import file_problem, folder_problem
 from pipeline.workflow import Plan, unique
 
 Config = Mapping[str, Any]
+
+#: Suffixes of results that other rules read, and folders of an experiment that none reads.
+_RESULTS = frozenset({".csv", ".json", ".png", ".safetensors"})
+_NO_INPUTS = frozenset({"benchmarks", "logs"})
 
 
 def dataset_section(plan: Plan) -> dict[str, Any]:
@@ -70,6 +76,47 @@ def given_files(plan: Plan) -> list[str]:
     """Give every file of the user's that is an input of a rule."""
     tables = [] if is_made(plan.config) else [*_tables(plan), *_truth_tables(plan)]
     return unique([*tables, *given_weights(plan.config).values()])
+
+
+def named_paths(config: Config) -> dict[str, str]:
+    """Return the paths that a configuration gives, by the keys that name them."""
+    dataset = config["dataset"]
+    named = {f"dataset.{key}": dataset[key] for key in PATHS if dataset.get(key)}
+    folders = {f"folders.{name}.images": item["images"] for name, item in config["folders"].items()}
+    weights = {f"weights.{name}": path for name, path in config["weights"].items()}
+    return named | folders | weights | {"downloads.folder": config["downloads"]["folder"]}
+
+
+def downloaded_files(plan: Plan) -> list[str]:
+    """Return what is in the folder of downloads, by rule or by hand, that is an input of a rule.
+
+    A folder that a rule made stands for itself by the file that Snakemake takes its time from.
+    """
+    config = plan.config
+    folder = Path(config["downloads"]["folder"])
+    networks = [*config["classifiers"].values(), config.get("segmenter", {})]
+    names = unique(str(settings.get("backbone")) for settings in networks)
+    paths = [folder / f"weights/{name}.safetensors" for name in names]
+    if is_downloaded(config):
+        archives = [f"{folder}/archives/voc2012", *sbd_archive(config)]
+        paths += [*map(Path, archives), Path(devkit(config), MADE)]
+    return [str(path) for path in paths if path.is_file()]
+
+
+def made_files(plan: Plan) -> Iterator[str]:
+    """Yield the results of an experiment that may be inputs of a rule.
+
+    Of a folder that a rule made, only the file that Snakemake takes its time from: it may hold
+    one label image for each photograph.
+    """
+    for folder, below, names in os.walk(plan.home):
+        stamps = {name: f"{folder}/{name}/{MADE}" for name in sorted(below)}
+        made = [name for name, stamp in stamps.items() if Path(stamp).is_file()]
+        yield from (stamps[name] for name in made)
+        # A folder that a rule made is not even listed.
+        below[:] = [name for name in stamps if name not in {*made, *_NO_INPUTS}]
+        results = (name for name in sorted(names) if not name.startswith("."))
+        yield from (f"{folder}/{name}" for name in results if Path(name).suffix in _RESULTS)
 
 
 def _given(paths: Iterable[str]) -> list[str]:
@@ -141,7 +188,7 @@ def _masks(dataset: Mapping[str, Any]) -> list[Path]:
     """Find the user's masks; of a VOC, those of its images."""
     if not dataset.get("masks"):
         return []
-    found = find_masks(Path(dataset.get("root", "")) / dataset["masks"])
+    found = find_masks(Path(dataset.get("root", "")) / dataset["masks"], [])
     if dataset["kind"] == "voc":
         wanted = _listed_ids(dataset, find_photographs(Path(dataset["root"])))
         found = {stem: found[stem] for stem in wanted & found.keys()}

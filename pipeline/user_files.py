@@ -44,7 +44,7 @@ class Found:
     files : tuple of Path
         Sorted.
     problems : tuple of str
-        Folders that cannot be searched, a line each.
+        Folders that cannot be searched, and links that lead to no file and no folder, a line each.
     skipped : tuple of Path
         Litter, and links that lead back to a folder above them; sorted.
     """
@@ -152,7 +152,8 @@ def files_below(root: Path, suffixes: Collection[str]) -> Found:
     """Find the files of some suffixes in a folder and its sub-folders.
 
     Symbolic links to folders are followed, but not back to a folder above them. Litter is
-    skipped. Whatever is no folder counts as a file: it is for its reader to refuse a pipe.
+    skipped. Whatever is no folder counts as a file: it is for its reader to refuse a pipe, or a
+    link of a wanted suffix that leads nowhere.
 
     Parameters
     ----------
@@ -194,6 +195,8 @@ def files_below(root: Path, suffixes: Collection[str]) -> Found:
                 waiting.append((path, above | {key}))
             elif path.suffix.lower() in suffixes:
                 files.append(path)
+            elif entry.is_symlink() and (problem := _link_problem(path)):
+                problems.append(problem)
     return Found(tuple(sorted(files)), tuple(problems), tuple(sorted(skipped)))
 
 
@@ -212,6 +215,16 @@ def _is_folder(entry: "os.DirEntry[str]") -> bool:
         return entry.is_dir()
     except OSError:  # a circle of links
         return False
+
+
+def _link_problem(path: Path) -> str | None:
+    """Return why a link leads nowhere: a folder may be meant, with all that is in it."""
+    try:
+        path.stat()
+    except OSError as error:
+        absence = _absence(path, "file or folder", error)
+        return f"{path}: {absence}: mend the link, or delete it"
+    return None
 
 
 def _reason(error: OSError) -> str:

@@ -52,6 +52,17 @@ def test_results_in_a_copy_get_the_times_that_they_were_made_at(project, monkeyp
     assert len(caplog.messages) == 1
 
 
+def test_no_result_gets_a_time_in_the_future(project, monkeypatch):
+    clock = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: clock() + 3600 * 10**9)
+    note_made([Path("table.csv"), Path("labels")])
+    monkeypatch.setattr(time, "time_ns", clock)
+    copied(project, monkeypatch)
+    mend_times()
+    table, labels = times()
+    assert table == labels <= time.time()
+
+
 def test_a_result_of_other_bytes_keeps_its_time(project, monkeypatch):
     copied(project, monkeypatch)
     Path("table.csv").write_text("c", encoding="utf-8")

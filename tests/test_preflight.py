@@ -18,6 +18,20 @@ def test_a_path_with_a_brace_is_refused():
     assert problem.startswith("/br{a}ce/bin/python: a path with a brace")
 
 
+def test_paths_of_the_configuration_with_a_brace_are_refused_in_one_line(demo_config):
+    dataset = {"kind": "folder", "images": "/p", "labels": "/d/{s}/labels.csv", "boxes": None}
+    config = demo_config | {
+        "dataset": dataset, "weights": {"resnet18": "w}.pt"}, "folders": {"new": {"images": "{n}"}},
+        "downloads": demo_config["downloads"] | {"folder": "d{}"},
+    }  # fmt: skip
+    (problem,) = preflight.problems(Plan(config), ["/fine"])
+    assert problem.startswith(
+        "/d/{s}/labels.csv (dataset.labels), {n} (folders.new.images), w}.pt (weights.resnet18), "
+        "d{} (downloads.folder): got a brace, which Snakemake takes for a wildcard"
+    )
+    assert preflight.problems(Plan(demo_config), ["/fine"]) == []
+
+
 @pytest.mark.parametrize(
     ("config", "paths", "named"),
     [
@@ -67,6 +81,68 @@ def test_every_file_of_the_users_that_is_an_input_is_checked(tmp_path, demo_conf
     Path("labels.csv").unlink()
     (problem,) = preflight.problems(plan, [])
     assert problem.startswith("labels.csv: no such file")
+
+
+def dated(path, ahead=3600):
+    """Make a file that is dated in the future."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).touch()
+    os.utime(path, (time.time() + ahead,) * 2)
+
+
+def test_downloads_that_are_dated_in_the_future_are_refused(tmp_path, demo_config, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = demo_config | {
+        "downloads": demo_config["downloads"] | {"folder": "d ata", "sbd": True}
+    }
+    plan = Plan(config)
+    backbone = next(iter(config["classifiers"].values()))["backbone"]
+    weights = f"d ata/weights/{backbone}.safetensors"
+    voc = ["d ata/archives/voc2012", "d ata/archives/sbd"]
+    voc.append("d ata/VOCdevkit/VOC2012/.snakemake_timestamp")
+    for path in [weights, "d ata/weights/other.safetensors", *voc]:
+        dated(path)
+    (problem,) = preflight.problems(plan, [])
+    assert problem.startswith(f"{weights}: dated 3") and f"`touch '{weights}'`" in problem
+    downloaded = Plan(config | {"dataset": {"kind": "voc", "root": None}})
+    found = preflight.problems(downloaded, [])
+    assert [problem.split(":")[0] for problem in found] == [weights, *voc]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dataset/manifest.csv",
+        "seed-1/maps/plain/cam/train/0.safetensors",
+        "labels/plain/cam/crf/train/0/.snakemake_timestamp",
+    ],
+)
+def test_results_that_are_dated_in_the_future_are_one_problem(
+    tmp_path, demo_config, monkeypatch, name
+):
+    monkeypatch.chdir(tmp_path)
+    plan = Plan(demo_config)
+    Path("results").mkdir()
+    assert list(preflight.future_results(plan)) == []
+    stamped = Path(plan.home, "labels/plain/cam/crf/train/0/.snakemake_timestamp")
+    stamped.parent.mkdir(parents=True)
+    stamped.touch()
+    # None of these is an input: nothing that is made of one could be older.
+    for other in (
+        "logs/a.csv",
+        "report.html",
+        ".a.csv.partial",
+        "labels/plain/cam/crf/train/0/a.png",
+    ):
+        dated(f"{plan.home}/{other}")
+    assert list(preflight.future_results(plan)) == []
+    dated(f"{plan.home}/{name}")
+    dated(f"{plan.home}/zzz/z.csv")
+    (problem,) = preflight.future_results(plan)
+    assert problem.startswith(f"{plan.home}/{name}: dated 3")
+    command = problem.split("`")[1]
+    subprocess.run(["/bin/sh", "-c", command], check=True)
+    assert list(preflight.future_results(plan)) == []
 
 
 def test_the_interpreter_is_quoted_once(tmp_path, monkeypatch):

@@ -120,6 +120,22 @@ def test_links_back_to_a_folder_above_end(tmp_path):
     assert names(found.skipped, tmp_path / "root") == [
         "a/across/across", "a/up", "b/across/across", "b/across/up",
     ]  # fmt: skip
+    assert found.problems == (
+        f"{tmp_path}/root/self: its symbolic links lead in a circle, expected a file or folder: "
+        "mend the link, or delete it",
+    )
+
+
+def test_a_link_that_may_mean_a_folder_and_leads_nowhere_is_a_problem(tmp_path):
+    make(tmp_path, "a.png", "b.txt")
+    for name in ("sub", ".sub", "@eaDir", "broken.png"):
+        (tmp_path / name).symlink_to("gone")
+    (tmp_path / "text").symlink_to("b.txt")
+    found = files_below(tmp_path, {".png"})
+    assert found.problems == (
+        f"{tmp_path}/sub: its link leads to gone, where there is no file or folder: mend the link, "
+        "or delete it",
+    )
 
 
 def test_a_net_of_links_is_searched_a_bounded_number_of_times(tmp_path):

@@ -4,7 +4,8 @@ An annotation without an object is legal: its image shows no class. So whatever 
 that is written in another way must not be passed over.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from xml.etree.ElementTree import Element
 
 #: What describes a photograph, in the annotations of VOC and of common tools.
@@ -18,12 +19,23 @@ DESCRIPTIVE = frozenset(
 _OBJECTS = frozenset({"object", "objects", "obj", "objs", "bndbox", "bbox"})
 _PARTS = _OBJECTS | {
     "annotation", "annotations", "box", "boxes", "categories", "category", "class", "classes",
-    "item", "items", "label", "labels", "mask", "name", "names", "polygon", "shape", "tag", "tags",
+    "detection", "detections", "instance", "instances", "item", "items", "label", "labels", "mask",
+    "name", "names", "polygon", "region", "regions", "shape", "tag", "tags", "target", "targets",
 }  # fmt: skip
+#: What VOC's and other tools' descriptions of a photograph hold besides.
+_USUAL = {
+    "owner": frozenset({"flickrid", "name"}),
+    "source": frozenset(
+        {"annotation", "flickrid", "image", "sourceannotation", "sourceimage", "submitted"}
+    ),
+}
+#: Attributes of the root that tools write, and values that name no class.
+_ATTRIBUTES = frozenset({"created", "date", "id", "modified", "verified", "version"})
+_PLAIN = re.compile(r"[\W\d_]*|\d[\d:.-]*T[\d:.+-]*Z?|yes|no|true|false", re.IGNORECASE)
 EXPECTED = "an <object> with one <name> for each object, directly in <annotation>"
 
 
-def objects_of(root: Element) -> list[tuple[str, Element]]:
+def objects_of(root: Element, classes: Iterable[str] = ()) -> list[tuple[str, Element]]:
     """Return the objects of an annotation with their names.
 
     Objects that LabelMe marks as deleted are left out.
@@ -32,6 +44,8 @@ def objects_of(root: Element) -> list[tuple[str, Element]]:
     ----------
     root : Element
         The root of the document.
+    classes : iterable of str
+        Names that are no description of a photograph, wherever they stand.
 
     Returns
     -------
@@ -46,10 +60,9 @@ def objects_of(root: Element) -> list[tuple[str, Element]]:
     if root.tag != "annotation":
         raise ValueError(f"its root is <{root.tag}>, expected <annotation>")
     objects = [(_name(node), node) for node in root.findall("object") if not _is_deleted(node)]
-    for stray in _strays(root):
-        raise ValueError(f"it has <{stray}>, which is not read, expected {EXPECTED}")
-    if not objects and (root.text or "").strip():
-        raise ValueError(f"it has the text {root.text!r:.40}, expected {EXPECTED}, or nothing")
+    words = _PARTS | {name.strip().casefold() for name in classes}
+    for stray in _strays(root, words):
+        raise ValueError(f"it has {stray}, which is not read, expected {EXPECTED}")
     return objects
 
 
@@ -68,20 +81,60 @@ def _is_deleted(node: Element) -> bool:
     return (node.findtext("deleted") or "").strip() == "1"
 
 
-def _strays(root: Element) -> Iterator[str]:
-    """Yield the tags of what may be an object and is none that is read."""
+def _strays(root: Element, words: frozenset[str]) -> Iterator[str]:
+    """Yield what may be an object and is none that is read, in words."""
     empty = root.find("object") is None
-    yield from (key for key in root.keys() if _word(key) in _PARTS)  # noqa: SIM118 - an Element
+    yield from _texts(root)
+    yield from (
+        f"the attribute {key}={value!r:.40}"
+        for key, value in root.items()
+        if (empty and not _is_harmless(key, value)) or {_word(key), value.casefold()} & words
+    )
     for child in root:
         if child.tag == "object":
             inside = [node for node in child.iter() if node is not child]
-            yield from (node.tag for node in inside if _word(node.tag) in _OBJECTS - {"bndbox"})
-        elif child.tag in DESCRIPTIVE:
-            yield from (node.tag for node in child.iter() if _word(node.tag) in _OBJECTS)
-        elif empty:
-            yield child.tag
+            yield from _attributes(child, words)
+            yield from (_tag(node) for node in inside if _word(node.tag) in _OBJECTS - {"bndbox"})
+        elif empty and child.tag not in DESCRIPTIVE:
+            yield _tag(child)
         else:
-            yield from (node.tag for node in child.iter() if _word(node.tag) in _PARTS)
+            yield from _named(child, words)
+
+
+def _named(child: Element, words: frozenset[str]) -> Iterator[str]:
+    """Yield what may name a class in a child of the root that is no object."""
+    known = DESCRIPTIVE | _USUAL.get(child.tag, frozenset())
+    for node in child.iter():
+        yield from _attributes(node, words)
+        if _word(node.tag) not in known:
+            content = (node.text or "").strip().casefold()
+            if {_word(node.tag), content} & words:
+                yield _tag(node)
+
+
+def _attributes(node: Element, words: frozenset[str]) -> Iterator[str]:
+    """Yield the attributes of an element that may name a class."""
+    for key, value in node.items():
+        if {_word(key), value.strip().casefold()} & words:
+            yield f"the attribute {key}={value!r:.40} of <{node.tag}>"
+
+
+def _texts(root: Element) -> Iterator[str]:
+    """Yield the texts that stand beside elements, and that of the root."""
+    for node in root.iter():
+        around = [node.text if node is root or len(node) else None, *(c.tail for c in node)]
+        yield from (f"the text {text.strip()!r:.40}" for text in around if text and text.strip())
+
+
+def _is_harmless(key: str, value: str) -> bool:
+    """Tell whether an attribute of the root cannot be a label: of a schema, or a number, or yes."""
+    if key.startswith("{http://www.w3.org/"):
+        return True
+    return _word(key) in _ATTRIBUTES and _PLAIN.fullmatch(value.strip()) is not None
+
+
+def _tag(node: Element) -> str:
+    return f"<{node.tag}>"
 
 
 def _word(tag: str) -> str:

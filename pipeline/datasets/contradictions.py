@@ -68,6 +68,12 @@ def meaningless(
         split: [item for item in seen if item.record.split == split and item.record.labels]
         for split in splits
     }
+    yield from (
+        problem
+        for s, labelled in of_split.items()
+        if not labelled
+        for problem in _unlabelled(seen, s)
+    )
     failed = [s for s, items in of_split.items() if items and not any(i.agrees for i in items)]
     if failed:
         masks = [item for split in failed for item in of_split[split]]
@@ -76,6 +82,18 @@ def meaningless(
             f"none of the {len(masks)} masks of labelled {' and '.join(failed)} images shows a "
             f"class that its image is labelled with: {_described(found, mapped)}, expected "
             f"{_expected(masks, classes, mapped)}{advice(seen, classes, mapped=mapped)}"
+        )
+
+
+def _unlabelled(seen: Sequence[Seen], split: str) -> Iterator[str]:
+    """Yield a problem if a split has masks, of which none is a labelled image's."""
+    masks = [item for item in seen if item.record.split == split]
+    if masks:
+        yield (
+            f"none of the {split} images that have a mask has a label, such as "
+            f"{masks[0].record.id} ({len(masks)} in all), so that scores tell of the background "
+            "alone, expected masks of labelled images too: add their masks or their labels, or "
+            "leave the split out of the dataset's `scored`"
         )
 
 

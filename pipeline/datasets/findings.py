@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import Overview, elongation, joined_names, look_alikes
+from pipeline.errors import printable
 from pipeline.files import damaged, replacing
 
 #: Train images of a class below which it is rare.
@@ -40,7 +41,7 @@ class Finding:
 
     def __str__(self) -> str:
         line = f"{self.name}: {self.got}. {self.why}. {self.fix}."
-        return " ".join(line.split())  # names from a table may hold line breaks
+        return printable(" ".join(line.split()))  # names from a table may hold line breaks
 
 
 def findings(
@@ -250,9 +251,10 @@ def listed(items: Iterable[str]) -> str:
 
 
 def write_findings(path: Path, found: Sequence[Finding]) -> None:
-    """Write findings as a JSON list."""
+    """Write findings as a JSON list; names that cannot be printed are escaped."""
+    rows = [{key: printable(text) for key, text in asdict(item).items()} for item in found]
     with replacing(path) as partial:
-        text = json.dumps([asdict(finding) for finding in found], indent=1, ensure_ascii=False)
+        text = json.dumps(rows, indent=1, ensure_ascii=False)
         partial.write_text(text + "\n", encoding="utf-8")
 
 

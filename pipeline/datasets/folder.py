@@ -47,7 +47,7 @@ def read_folder(dataset: Mapping[str, Any], seed: int) -> Source:
     if dataset.get("boxes"):
         boxes = read_box_table(Path(dataset["boxes"]), names, source)
     splits = _splits(rows, table, seed, dataset["val_fraction"])
-    found = find_masks(masks) if masks else {}
+    found = find_masks(masks, source.problems) if masks else {}
     if masks:
         source.mask_values = read_mask_values(
             dataset.get("mask_values"), source.classes, source.problems
@@ -86,7 +86,7 @@ def find_images(root: Path, source: Source) -> dict[str, Path]:
         Sub-folders are searched, links to folders too; files of :data:`IMAGE_SUFFIXES` count.
     source : Source
         Its problems grow by a line for every image that shares its name with another and every
-        folder that cannot be searched; what was skipped is added to it.
+        folder that cannot be searched or link that leads nowhere; what was skipped is added to it.
     """
     found = files_below(root, IMAGE_SUFFIXES)
     source.problems += found.problems

@@ -107,16 +107,25 @@ def read_mask_values(
     return values
 
 
-def find_masks(folder: Path) -> dict[str, list[Path]]:
+def find_masks(folder: Path, problems: list[str]) -> dict[str, list[Path]]:
     """Find the pictures below a folder that may be masks, in any case of their suffix.
+
+    Parameters
+    ----------
+    folder : Path
+        Sub-folders are searched, links to folders too.
+    problems : list of str
+        Grows by a line for every folder that cannot be searched and every link that leads nowhere.
 
     Returns
     -------
     dict of str to list of Path
         By path below the folder without the suffix; PNG files and :data:`OTHER_SUFFIXES`.
     """
+    below = files_below(folder, {SUFFIX, *OTHER_SUFFIXES})
+    problems += below.problems
     found: dict[str, list[Path]] = {}
-    for path in files_below(folder, {SUFFIX, *OTHER_SUFFIXES}).files:
+    for path in below.files:
         stem = path.relative_to(folder).with_suffix("").as_posix()
         found.setdefault(stem, []).append(path)
     return found

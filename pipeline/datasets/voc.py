@@ -75,7 +75,7 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     masks = {}
     mask_folder = root / dataset["masks"] if dataset["masks"] else None
     if mask_folder is not None:
-        masks = find_masks(mask_folder)
+        masks = find_masks(mask_folder, source.problems)
         source.mask_values = read_mask_values(dataset.get("mask_values"), classes, source.problems)
     for split, image_id in _listed(dataset, files):
         image = _photograph(root, image_id, files, dataset[f"{split}_list"], source)
@@ -235,7 +235,7 @@ def _annotated(
 ) -> tuple[tuple[str, ...], tuple[Box, ...]]:
     """Return the names of the objects of an annotation, and their boxes where they can be used."""
     try:
-        objects = objects_of(_parsed(path))
+        objects = objects_of(_parsed(path), source.classes)
     except UserError as error:
         source.problems.append(str(error))
         return (), ()

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets.checks import SHOWN, check_truth, checked_records
+from pipeline.datasets.findings import read_findings, write_findings
 from pipeline.datasets.manifest import Box, Record
 from pipeline.datasets.source import Candidate, Source
 from pipeline.errors import UserError
@@ -134,6 +135,17 @@ def test_masks_of_no_image_are_worth_a_warning_where_images_lack_one(source, tmp
     source.candidates[0] = Candidate(first.id, first.image, "train", first.labels, None)
     (finding,) = compare(source, splits=["val"]).findings
     assert finding.got == f"1, the first {tmp_path / 'a_mask.png'}"
+    assert f"worth checking: {finding}" in caplog.text
+
+
+def test_names_of_masks_that_are_no_text_are_escaped_in_findings(source, tmp_path, caplog):
+    source.unused_masks = (tmp_path / os.fsdecode(b"\xff\x1b[31m.png"),)
+    source.candidates[0] = replace(source.candidates[0], mask=None)
+    found = compare(source, splits=["val"]).findings
+    path = tmp_path / "findings.json"
+    write_findings(path, found)
+    (finding,) = read_findings(path)
+    assert finding.got == f"1, the first {tmp_path}/\\udcff\\x1b[31m.png"
     assert f"worth checking: {finding}" in caplog.text
 
 

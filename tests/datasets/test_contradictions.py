@@ -91,6 +91,19 @@ def test_one_mask_that_shows_its_label_is_enough_and_each_split_counts():
     assert problem.endswith("save dog as 2")
 
 
+def test_masks_of_images_without_a_label_alone_are_refused():
+    bare = seen(({0}, [], []), ({0}, [], []), split="val")
+    right = seen(({0, 1}, ["cat"], ["cat"]))
+    (problem,) = meaningless([*right, *bare], ["train", "val"], CLASSES, mapped=False)
+    assert problem.startswith(
+        "none of the val images that have a mask has a label, such as val0 (2 in all), so that "
+        "scores tell of the background alone, expected masks of labelled images too"
+    )
+    # Not scored, or without any mask, which is a problem of its own.
+    assert list(meaningless([*right, *bare], ["train"], CLASSES, mapped=False)) == []
+    assert list(meaningless(right, ["train", "val"], CLASSES, mapped=False)) == []
+
+
 def test_contradictions_are_counted_with_examples():
     masks = seen(
         ({0, 1}, ["cat"], ["cat"]),

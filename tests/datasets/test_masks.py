@@ -47,11 +47,21 @@ def test_names_that_are_no_class_are_named():
     assert "did you mean 'cat'?" in unknown
 
 
+def test_a_link_among_the_masks_that_leads_nowhere_is_a_problem(tmp_path):
+    (tmp_path / "sub").symlink_to("gone")
+    problems: list[str] = []
+    assert find_masks(tmp_path, problems) == {}
+    (problem,) = problems
+    assert problem.startswith(f"{tmp_path / 'sub'}: its link leads to gone, where there is no file")
+
+
 def test_masks_are_found_in_any_case_and_other_kinds_are_problems(tmp_path):
     (tmp_path / "deep").mkdir()
     for name in ("a.PNG", "deep/b.png", "c.bmp", "d.png", "d.jpg", "e.png", "e.Png", "._a.png"):
         (tmp_path / name).touch()
-    found, problems = find_masks(tmp_path), []
+    problems: list[str] = []
+    found = find_masks(tmp_path, problems)
+    assert problems == []
     assert sorted(found) == ["a", "c", "d", "deep/b", "e"]
     masks = {stem: mask_of(stem, None, found, problems) for stem in ("a", "c", "d", "deep/b", "x")}
     assert masks == {
