@@ -1,6 +1,9 @@
 """Reading a configuration: presets, defaults and errors that name the fix."""
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from functools import cache
 from math import isqrt
@@ -44,8 +47,8 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     schema = _read(SCHEMA)
     resolved = with_presets({key: part for key, part in config.items() if part is not None})
     _name_kinds(resolved, schema)
-    _text_keys(resolved["dataset"] if isinstance(resolved.get("dataset"), dict) else {})
-    problems = list(schema_problems(resolved, schema))
+    problems = list(_text_keys(resolved.get("dataset")))
+    problems += schema_problems(resolved, schema)
     if problems:
         raise _refused(problems)
     _fill_defaults(resolved, schema, schema)
@@ -73,18 +76,48 @@ def refuse_repeated_keys(paths: Iterable[str | Path]) -> None:
     Raises
     ------
     UserError
-        If a key stands twice in a section of a file: all of them, with their lines.
+        If a key stands twice in a section of a file: all of them, with their lines in YAML. Also
+        if a file is nested too deeply to be read.
     """
     problems = []
     for path in dict.fromkeys(map(str, paths)):
         if Path(path).is_file():
             try:
-                root = yaml.compose(Path(path).read_text(encoding="utf-8"), yaml.SafeLoader)
-            except (yaml.YAMLError, UnicodeDecodeError):
-                continue  # JSON with tabs, and whatever Snakemake refuses in its own words
-            problems += [f"{path}: {problem}" for problem in _repeated_keys(root)]
+                found = list(_repeated_in(Path(path).read_text(encoding="utf-8")))
+            except UnicodeDecodeError:
+                continue  # Snakemake refuses it in its own words
+            except RecursionError:
+                found = ["lists or sections are nested too deeply, expected a few levels"]
+            problems += [f"{path}: {problem}" for problem in found]
     if problems:
         raise _refused(problems)
+
+
+def _repeated_in(text: str) -> Iterator[str]:
+    """Yield the keys that a section of a YAML or JSON text has twice; none of another text."""
+    try:
+        root = yaml.compose(text, yaml.SafeLoader)
+    except yaml.YAMLError:
+        yield from _repeated_in_json(text)
+    else:
+        yield from _repeated_keys(root)
+
+
+def _repeated_in_json(text: str) -> list[str]:
+    """List the keys that an object of a JSON text has twice: JSON may have tabs, YAML may not."""
+    problems = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        for key, count in Counter(key for key, _ in pairs).items():
+            if count > 1:
+                problems.append(
+                    f"a section with the keys {', '.join(dict(pairs))} has the key {key!r} "
+                    f"{count} times, expected once: only the last one would count"
+                )
+
+    with suppress(ValueError):
+        json.loads(text, object_pairs_hook=look)
+    return problems
 
 
 def _repeated_keys(root: yaml.Node | None) -> Iterator[str]:
@@ -100,18 +133,29 @@ def _repeated_keys(root: yaml.Node | None) -> Iterator[str]:
             waiting += [(part, place) for part in node.value]
         if not isinstance(node, yaml.MappingNode):
             continue
-        first: dict[tuple[str, str], int] = {}
+        first: dict[Any, tuple[str, int]] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue  # a list or a section as a key is refused by its type
             word, line = str(key.value), key.start_mark.line + 1
             waiting.append((value, word if place == "the top level" else f"{place}.{word}"))
-            if (key.tag, word) in first:
+            same = _key_of(key)
+            if same in first:
+                other, other_line = first[same]
+                also = "" if other == word else f", also written {other!r},"
                 yield (
-                    f"{place} has the key {word!r} twice, in lines {first[key.tag, word]} and "
+                    f"{place} has the key {word!r}{also} twice, in lines {other_line} and "
                     f"{line}, expected once: only the last one would count"
                 )
-            first.setdefault((key.tag, word), line)
+            first.setdefault(same, (word, line))
+
+
+def _key_of(node: yaml.ScalarNode) -> Any:
+    """Return a key as a dict has it, where 0xff is 255; with its tag, where it has no value."""
+    try:
+        return yaml.constructor.SafeConstructor().construct_object(node)
+    except (yaml.YAMLError, ValueError):
+        return node.tag, node.value
 
 
 @cache
@@ -153,10 +197,20 @@ def _name_kinds(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
                 settings.setdefault("method", name)
 
 
-def _text_keys(dataset: dict[str, Any]) -> None:
-    """Turn the values of masks into text, in place: to YAML 255 is a number, to JSON no key."""
-    given = dataset.get("mask_values")
+def _text_keys(dataset: Any) -> Iterator[str]:
+    """Turn the values of masks into text, in place: to YAML 255 is a number, to JSON no key.
+
+    Yield the keys that are the same as text.
+    """
+    given = dataset.get("mask_values") if isinstance(dataset, dict) else None
     if isinstance(given, dict):
+        texts = Counter(map(str, given))
+        for text in (text for text, count in texts.items() if count > 1):
+            names = ", ".join(repr(name) for key, name in given.items() if str(key) == text)
+            yield (
+                f"dataset.mask_values has the value {text} {texts[text]} times, as a number and "
+                f"as text ({names}), expected once: keep one of them"
+            )
         dataset["mask_values"] = {str(key): name for key, name in given.items()}
 
 

@@ -7,6 +7,8 @@ from pipeline.errors import CONTROL, shortened
 
 #: Values of a configuration, sections included: a hundred times what the largest one has.
 MOST_VALUES = 100_000
+#: Keys whose text may have several lines: it describes. All other text names something.
+DESCRIPTIONS = frozenset({"chosen"})
 
 
 def value_problems(config: Mapping[str, Any]) -> Iterator[str]:
@@ -30,19 +32,26 @@ def value_problems(config: Mapping[str, Any]) -> Iterator[str]:
                 "aliases (*name)"
             )
             return
-        texts = [value] if isinstance(value, str) else []
-        if isinstance(value, Mapping):
+        if isinstance(value, str):
+            yield from _text_problems(place, value, place.rpartition(".")[2] in DESCRIPTIONS)
+        elif isinstance(value, Mapping):
             waiting += [(_below(place, key), item) for key, item in value.items()]
-            texts = [key for key in value if isinstance(key, str)]
+            for key in value:
+                if isinstance(key, str):
+                    yield from _text_problems(place, key, several_lines=False)
         elif isinstance(value, (list, tuple)):
             waiting += [(place, item) for item in value]
-        for text in texts:
-            # Text over several lines describes; it names nothing.
-            if CONTROL.search(text.replace("\n", "")):
-                yield (
-                    f"{place or 'a key'} has a control character in {shortened(text, 80)!r}, "
-                    "expected plain text"
-                )
+
+
+def _text_problems(place: str, text: str, several_lines: bool) -> Iterator[str]:
+    quoted = f"in {shortened(text, 80)!r}"
+    if CONTROL.search(text.replace("\n", "")):
+        yield f"{place or 'a key'} has a control character {quoted}, expected plain text"
+    elif "\n" in text and not several_lines:
+        yield (
+            f"{place or 'a key'} has a line break {quoted}, expected text in one line: in YAML "
+            "write it without | or > before it"
+        )
 
 
 def _below(place: str, key: Any) -> str:

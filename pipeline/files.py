@@ -88,6 +88,11 @@ def content_digest(path: Path) -> str:
     return sha256_of(path)[:16]
 
 
-def damaged(path: Path, what: str, error: Exception | str) -> UserError:
-    """Word the problem of a file that a job has made."""
-    return UserError(f"{path}: not a whole {what} ({error}): delete it and make it again")
+#: Advice on a damaged file that a job has made, and on one that may be the user's own.
+MAKE_AGAIN = "delete it and make it again"
+REPLACE = "replace the file, or delete it if the workflow downloaded it, and run again"
+
+
+def damaged(path: Path, what: str, error: Exception | str, advice: str = MAKE_AGAIN) -> UserError:
+    """Word the problem of a damaged file, by default of one that a job has made."""
+    return UserError(f"{path}: not a whole {what} ({error}): {advice}")

@@ -1,5 +1,6 @@
 """What a configuration's schema finds wrong, in words that name the fix."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from math import isfinite
 from typing import Any
@@ -42,13 +43,21 @@ def _in_range(validator: Any, types: Any, value: Any, schema: Schema) -> Iterato
         yield _beyond("magnitude", SMALLEST)
 
 
+def _is_whole(
+    _validator: Any, pattern: str, value: Any, _schema: Schema
+) -> Iterator[ValidationError]:
+    # To a schema "$" is the end; to Python's `search` also the place before a last line break.
+    if isinstance(value, str) and not re.fullmatch(pattern, value):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
 def _beyond(rule: str, bound: float) -> ValidationError:
     return ValidationError(f"not within the {rule} {bound}", validator=rule, validator_value=bound)
 
 
 Validator = validators.extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
-    validators={"type": _in_range},
+    validators={"type": _in_range, "pattern": _is_whole},
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
         {"integer": _is_integer, "number": _is_number}
     ),

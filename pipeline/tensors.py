@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from pipeline.files import damaged, replacing
+from pipeline.files import MAKE_AGAIN, REPLACE, damaged, replacing
 
 if TYPE_CHECKING:  # the label stages run without torch: importing it costs seconds a job
     from torch import Tensor
@@ -37,7 +37,8 @@ class TensorFile:
     framework : {"np", "pt"}
         Of the tensors.
     foreign : bool
-        Whether a description may be any text, as in weights that are published somewhere.
+        Whether the file may be the user's, such as published weights: its description may be any
+        text, and no job can make it again.
 
     Attributes
     ----------
@@ -57,6 +58,7 @@ class TensorFile:
         self.path = path
         self._what = what
         self._framework = framework
+        self._advice = REPLACE if foreign else MAKE_AGAIN
         try:
             with safe_open(path, framework=framework) as file:
                 self.names = frozenset(file.keys())
@@ -65,7 +67,7 @@ class TensorFile:
             if self._checksums is not None and self._checksums.keys() != self.names:
                 raise ValueError("its tensors are not those that were written")
         except (SafetensorError, ValueError) as error:
-            raise damaged(path, what, error) from error
+            raise damaged(path, what, error, self._advice) from error
 
     def read(self, names: Iterable[str]) -> dict[str, Any]:
         """Read some tensors.
@@ -82,7 +84,7 @@ class TensorFile:
                 if self._checksums is not None and _crc32(tensor) != self._checksums[name]:
                     raise ValueError(f"{name} is not what was written")
         except (SafetensorError, ValueError) as error:
-            raise damaged(self.path, self._what, error) from error
+            raise damaged(self.path, self._what, error, self._advice) from error
         return tensors
 
 
@@ -117,19 +119,21 @@ def _described(
     """Read the description of a file, and the checksums of its tensors if it has some."""
     marked = [value for value in metadata.values() if value.startswith(MARK)]
     if not marked:
-        return {} if foreign else _unmarked(metadata.get(KEY, "{}")), None
+        return {} if foreign else _json_object(metadata.get(KEY, "{}")), None
     beginning, _, text = marked[0].partition(" ")
     if metadata.keys() != {KEY} or beginning != f"{MARK}{zlib.crc32(text.encode()):08x}":
         raise ValueError("its description is not what was written")
-    description: dict[str, Any] = json.loads(text)
-    checksums: dict[str, int] = description.pop("crc32")
+    description = _json_object(text)
+    checksums = description.pop("crc32", None)
+    if not isinstance(checksums, dict):
+        raise ValueError("its description has no checksums of tensors")
     return description, checksums
 
 
-def _unmarked(text: str) -> dict[str, Any]:
+def _json_object(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = text
     if not isinstance(found, dict):
         raise ValueError(f"its description is {text[:40]!r}, expected a JSON object")

@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from hypothesis import given
+from hypothesis import settings as of_examples
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -390,6 +391,50 @@ def test_control_characters_are_refused_wherever_they_are(demo_config, text):
         assert text not in str(error.value)
 
 
+def test_line_breaks_are_refused_in_keys_and_in_names(demo_config):
+    changes = ({"experiment": "x\n"}, {"weights": {"resnet18": "a\nb"}}, {"folders": {"f\n": {}}})
+    for change in (*changes, {"a\n": 1}, {"labels": ["a/b/c\n"]}):
+        with pytest.raises(UserError, match=r"has a line break in '.*\\n.*', expected text in one"):
+            resolve(demo_config | change)
+
+
+def test_a_description_may_have_several_lines(demo_config):
+    demo_config["refinements"]["crf"]["background"]["chosen"] = "by hand,\non the train split\n"
+    resolve(demo_config)
+
+
+def patterns(part: Any) -> Iterator[str]:
+    """Yield every pattern of the schema."""
+    below = part.values() if isinstance(part, dict) else part if isinstance(part, list) else []
+    if isinstance(part, dict) and isinstance(part.get("pattern"), str):
+        yield part["pattern"]
+    for value in below:
+        yield from patterns(value)
+
+
+PATTERNS = sorted(set(patterns(yaml.safe_load(SCHEMA.read_text(encoding="utf-8")))))
+
+
+def test_every_pattern_of_the_schema_is_of_whole_texts():
+    assert len(PATTERNS) >= 6
+    assert all(pattern[0] == "^" and pattern[-1] == "$" for pattern in PATTERNS)
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_no_pattern_of_the_schema_lets_a_line_break_pass(pattern):
+    schema = {"propertyNames": {"pattern": pattern}, "additionalProperties": {"pattern": pattern}}
+
+    @of_examples(max_examples=10)
+    @given(st.from_regex(re.compile(pattern[:-1] + r"\Z", re.ASCII)))
+    def check(text: str) -> None:
+        assert list(schema_problems({text: text}, schema)) == []
+        for other in (f"{text}\n", f"\n{text}"):
+            assert len(list(schema_problems({other: text}, schema))) == 1
+            assert len(list(schema_problems({text: other}, schema))) == 1
+
+    check()
+
+
 def test_many_problems_are_all_listed(demo_config):
     with pytest.raises(UserError) as error:
         resolve(demo_config | {f"key{k}": 1 for k in range(60)})
@@ -513,6 +558,31 @@ def test_what_has_no_key_twice_is_left_to_others(tmp_path, text):
     refuse_repeated_keys([write(tmp_path / "x", text), tmp_path / "none", tmp_path])
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("b: {255: cat,\n 0xff: dog}", "b has the key '0xff', also written '255', twice, in lines"),
+        ("{1: a, 1.0: b}", "the top level has the key '1.0', also written '1', twice"),
+        ("{true: a, yes: b}", "the key 'yes', also written 'true', twice, in lines 1 and 1"),
+        ("{2001-99-99: a, 2001-99-99: b}", "the key '2001-99-99' twice"),
+        (
+            '{\n\t"seed": 1,\n\t"seed": 2}',
+            "a section with the keys seed has the key 'seed' 2 times",
+        ),
+        ('{\n\t"b": [{"x": 1, "y": 2, "x": 3}]}', "with the keys x, y has the key 'x' 2 times"),
+        ("[" * 3000 + "]" * 3000, "nested too deeply, expected a few levels"),
+        ("[" * 3000, "nested too deeply"),
+        ("\t" + '{"a":' * 200_000 + "1" + "}" * 200_000, "nested too deeply"),
+    ],
+    ids=range(9),
+)
+def test_keys_that_are_the_same_as_values_and_deep_files_are_refused(tmp_path, text, words):
+    path = write(tmp_path / "x", text)
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        refuse_repeated_keys([path])
+    assert f"{path}: " in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_no_shipped_file_has_a_key_twice():
     refuse_repeated_keys([SCHEMA, PRESETS, *CONFIGURATIONS])
 
@@ -536,3 +606,10 @@ def test_the_values_of_masks_are_text_and_their_names_too(demo):
             resolve(own_folder(demo, mask_values=wrong))
     with pytest.raises(UserError, match=r"dataset\.exif is 'no', expected one of apply, ignore"):
         resolve(own_folder(demo, exif="no"))
+
+
+def test_values_of_masks_that_are_the_same_as_text_are_refused(demo):
+    given = own_folder(demo, mask_values={255: "cat", "255": "ignore", 7: "dog"})
+    with pytest.raises(UserError, match=r"has the value 255 2 times.*\('cat', 'ignore'\)") as error:
+        resolve(given)
+    assert "\n" not in str(error.value)

@@ -96,7 +96,11 @@ def checked_records(
 
 
 def check_truth(
-    source: Source, records: Sequence[Record], splits: Sequence[str], threads: int
+    source: Source,
+    records: Sequence[Record],
+    splits: Sequence[str],
+    threads: int,
+    max_pixels: int = MOST_PIXELS,
 ) -> Truth:
     """Check the masks and the boxes of a data set by their content.
 
@@ -110,6 +114,8 @@ def check_truth(
         Those that are scored: what each must have a mask of that shows a class of its image.
     threads : int
         Files decoded at the same time.
+    max_pixels : int
+        Pixels of a mask at most.
 
     Raises
     ------
@@ -119,7 +125,7 @@ def check_truth(
     truths = {candidate.id: candidate for candidate in source.candidates}
     pairs = [(truths[record.id], record) for record in records if record.id in truths]
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda pair: compare(pair[0], pair[1], source), pairs)
+        found = pool.map(lambda pair: compare(pair[0], pair[1], source, max_pixels), pairs)
         compared = list(progress(found, total=len(pairs), what="masks checked"))
     seen = [item.seen for item in compared if item.seen is not None]
     mapped = source.mask_values is not None

@@ -1,6 +1,7 @@
 """Names that images and classes may have, since they go into file names, lists and pages."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 from pipeline.errors import CONTROL
@@ -13,20 +14,65 @@ LONGEST_NAME = ".{}.safetensors.partial"
 MOST_ID_BYTES = MOST_BYTES - len(LONGEST_NAME.format(""))
 #: Characters of a class name: it stands in legends and tables.
 MOST_CLASS_CHARACTERS = 200
+#: Zero-width characters that join or part the letters of some scripts, and pictures.
+JOINERS = "\u200c\u200d"
+#: The scripts, by the first word of the Unicode names of their letters.
+JOINED = frozenset(
+    [
+        "ARABIC",
+        "SYRIAC",
+        "MONGOLIAN",
+        "NKO",
+        "DEVANAGARI",
+        "BENGALI",
+        "GURMUKHI",
+        "GUJARATI",
+        "ORIYA",
+        "TAMIL",
+        "TELUGU",
+        "KANNADA",
+        "MALAYALAM",
+        "SINHALA",
+        "KHMER",
+        "MYANMAR",
+        "TIBETAN",
+    ]
+)
+#: Letters and marks without a shape: fillers of Hangul, a blank of Braille, the joiner of marks.
+BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
 
 def text_problem(name: str) -> str | None:
     """Return why a name is no plain text, in words; None where it is.
 
     Names with control characters would shift the lines of lists, and be obeyed by terminals;
-    those that override the direction of text read as others.
+    those that override the direction of text, and those with invisible characters, read as others.
     """
     if any("\udc80" <= character <= "\udcff" for character in name):
         return "its bytes are not UTF-8, expected a name in UTF-8: rename it"
     if found := CONTROL.search(name):
         code = f"U+{ord(found.group()):04X}"
         return f"it has the control character {code}, expected printable characters: rename it"
+    if hidden := next((name[k] for k in range(len(name)) if _is_invisible(name, k)), None):
+        code = f"U+{ord(hidden):04X}"
+        return f"it has the invisible character {code}, expected visible characters: rename it"
     return None
+
+
+def _is_invisible(name: str, at: int) -> bool:
+    """Return whether a character of a name has no shape, and no effect on those beside it."""
+    if name[at] in JOINERS:
+        return not (0 < at < len(name) - 1 and _joins(name[at - 1]) and _joins(name[at + 1]))
+    return name[at] in BLANK or unicodedata.category(name[at]) == "Cf"
+
+
+def _joins(character: str) -> bool:
+    """Return whether a joiner beside a character can be meant: a letter, or a part of a picture."""
+    kind = unicodedata.category(character)
+    if kind[0] in "LM" and unicodedata.name(character, "").partition(" ")[0] in JOINED:
+        return True
+    # A picture, its color of skin, or the sign that it is drawn in color.
+    return kind in {"So", "Sk"} or character in "\ufe0f\u2640\u2642"
 
 
 def image_problem(image_id: str, path: Path) -> str | None:

@@ -42,8 +42,13 @@ class Compared:
     doubtful_orientation: int | None = None
 
 
-def compare(candidate: Candidate, record: Record, source: Source) -> Compared:
-    """Decode the mask of an image and compare it, and the boxes, with what is known of it."""
+def compare(
+    candidate: Candidate, record: Record, source: Source, max_pixels: int = MOST_PIXELS
+) -> Compared:
+    """Decode the mask of an image and compare it, and the boxes, with what is known of it.
+
+    A mask has ``max_pixels`` at most, as a photograph has.
+    """
     outside = tuple(_outside(candidate, record.width, record.height))
     strict = source.unusable_boxes is None
     problems = outside if strict else ()
@@ -52,7 +57,7 @@ def compare(candidate: Candidate, record: Record, source: Source) -> Compared:
     if candidate.mask is None:
         return Compared(problems, None, boxes, unusable)
     try:
-        stored = _stored_values(candidate, record)
+        stored = _stored_values(candidate, record, max_pixels)
     except UserError as error:
         return Compared((*problems, str(error)), None, boxes, unusable)
     shown, problem = _shown(stored, source)
@@ -80,10 +85,10 @@ def orientation_findings(compared: Sequence[Compared]) -> Iterator[Finding]:
         )
 
 
-def _stored_values(candidate: Candidate, record: Record) -> frozenset[int]:
+def _stored_values(candidate: Candidate, record: Record, max_pixels: int) -> frozenset[int]:
     assert candidate.mask is not None  # noqa: S101 - for the type checker
     width, height = record.width, record.height
-    mask = read_label(candidate.mask, max(MOST_PIXELS, width * height))
+    mask = read_label(candidate.mask, max_pixels)
     if mask.shape != (height, width):
         got = f"{mask.shape[1]}x{mask.shape[0]}"
         raise UserError(

@@ -123,7 +123,7 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
     ------
     UserError
         If the file cannot be read, or a tensor that the backbone needs is absent, has another
-        shape, is not of floating-point numbers, or is not finite.
+        shape, or cannot be weights (:func:`pipeline.models.state_dict.check_values`).
     """
     tensors = read_state_dict(path)
     state = backbone.state_dict()

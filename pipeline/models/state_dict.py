@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import UserError
+from pipeline.files import REPLACE
 from pipeline.tensors import TensorFile
 
 #: Keys below which training scripts keep the weights, beside an optimizer and others.
@@ -19,6 +20,8 @@ NESTED = ("state_dict", "model")
 WRAPPERS = ("module.", "_orig_mod.")
 #: Counters of batch norm's steps, which no computation needs.
 COUNTER = "num_batches_tracked"
+#: Batch norm's variances, whose square roots divide.
+VARIANCE = "running_var"
 #: Networks of torchvision whose tensors have other names in timm, in the same order. Tests compare
 #: what both compute. EfficientNets from B5 on are left out: their batch norms differ.
 SAME_ORDER = {"mobilenet_v2": "mobilenetv2_100"} | {
@@ -93,8 +96,19 @@ def check_values(path: Path, name: str, tensor: Tensor) -> None:
     Raises
     ------
     UserError
-        If it is of whole numbers or truth values, or not finite.
+        If it has no values or not all of them (meta, sparse), is of whole numbers or truth
+        values, is not finite, or is a negative variance.
     """
+    if tensor.is_meta:
+        raise UserError(
+            f"{path}: {name} has a shape and no values (device meta), expected values: save the "
+            "network's `state_dict()` after its weights are loaded"
+        )
+    if tensor.layout != torch.strided:
+        layout = str(tensor.layout).removeprefix("torch.")
+        raise UserError(
+            f"{path}: {name} is stored as {layout}, expected a dense tensor: save its `to_dense()`"
+        )
     if not tensor.is_floating_point():
         kind = str(tensor.dtype).removeprefix("torch.")
         raise UserError(f"{path}: {name} is of {kind}, expected floating-point numbers")
@@ -102,6 +116,11 @@ def check_values(path: Path, name: str, tensor: Tensor) -> None:
         raise UserError(
             f"{path}: {name} has {bad} of {tensor.numel()} values that are NaN or infinite, "
             "expected finite numbers: take another file, of a training that did not diverge"
+        )
+    if name.endswith(VARIANCE) and (bad := int((tensor < 0).sum())):
+        raise UserError(
+            f"{path}: {name} has {bad} of {tensor.numel()} values below 0, expected variances: "
+            "take another file, of a whole training"
         )
 
 
@@ -129,8 +148,7 @@ def _read_pickle(path: Path) -> Any:
     except Exception as error:  # of a damaged file, torch and its unpickler raise of every kind
         raise UserError(
             f"{path}: not a whole weights file ({type(error).__name__}: "
-            f"{_first_sentence(error)}), expected safetensors or a state dict of PyTorch: get it "
-            "again"
+            f"{_first_sentence(error)}), expected safetensors or a state dict of PyTorch: {REPLACE}"
         ) from error
     return found
 

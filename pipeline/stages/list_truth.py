@@ -8,6 +8,7 @@ from pipeline.datasets.checks import check_truth
 from pipeline.datasets.findings import write_findings
 from pipeline.datasets.manifest import read_manifest, write_boxes, write_masks
 from pipeline.datasets.readers import read_dataset
+from pipeline.images import MOST_PIXELS
 from pipeline.stage import run_stage
 
 if TYPE_CHECKING:
@@ -54,7 +55,9 @@ def list_truth(
     del sources
     source = read_dataset(dataset, seed)
     records = read_manifest(manifest, classes).records
-    truth = check_truth(source, records, dataset["scored"] if dataset.get("masks") else [], threads)
+    scored = dataset["scored"] if dataset.get("masks") else []
+    limit = dataset.get("max_pixels", MOST_PIXELS)
+    truth = check_truth(source, records, scored, threads, max_pixels=limit)
     write_masks(masks, truth.masks, source.mask_values)
     write_boxes(boxes, truth.boxes)
     write_findings(findings, truth.findings)

@@ -257,6 +257,13 @@ def test_large_photographs_are_refused_by_the_limit_that_is_given(source):
         checked_records(source, 1, max_pixels=11)
 
 
+def test_large_masks_are_refused_by_the_limit_of_the_photographs(source):
+    records = checked_records(source, 1)
+    check_truth(source, records, ["train", "val"], threads=1, max_pixels=12)
+    with pytest.raises(UserError, match="the mask has 4 x 3 = 12 pixels, expected at most 11"):
+        check_truth(source, records, ["train", "val"], threads=1, max_pixels=11)
+
+
 def test_what_was_skipped_is_told(source, caplog):
     source.skipped = (source.candidates[0].image.with_name("._a.jpg"),)
     checked_records(source, threads=1)

@@ -29,6 +29,25 @@ def test_control_characters_are_refused_by_their_code(name, code):
         assert problem is not None and code in problem
 
 
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [("cat\u200b", "U+200B"), ("\ufeffcat", "U+FEFF"), ("c\u00adat", "U+00AD"),
+     ("ca\u2060t", "U+2060"), ("cat\u200d", "U+200D"), ("\u200ccat", "U+200C"),
+     ("ca\u200dt", "U+200D"), ("a\u200c b", "U+200C"), ("cat\u200f", "U+200F"),
+     ("می\u200c", "U+200C"), ("cat\u3164", "U+3164"), ("cat\U000e0041", "U+E0041")],
+)  # fmt: skip
+def test_invisible_characters_are_refused_by_their_code(name, code):
+    for problem in (text_problem(name), class_problem(name), image_problem(name, HERE)):
+        assert problem is not None and f"invisible character {code}" in problem
+
+
+@pytest.mark.parametrize(
+    "name", ["می\u200cرود", "क्\u200dष", "ශ්\u200dරී", "❤️\u200d🔥", "👩🏽\u200d🔬"]
+)
+def test_joiners_that_a_script_or_a_picture_needs_are_kept(name):
+    assert class_problem(name) is None and image_problem(name, HERE) is None
+
+
 def test_a_name_of_other_bytes_than_utf8_is_refused():
     assert "not UTF-8" in (image_problem(b"caf\xe9".decode("utf-8", "surrogateescape"), HERE) or "")
 

@@ -1,5 +1,6 @@
 import argparse
 import re
+import zlib
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,22 @@ def test_what_is_no_file_of_weights_is_named_in_one_line(tmp_path, name, content
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_damaged_file_of_the_user_is_to_be_replaced(tmp_path, linked):
+    path = tmp_path / "w.safetensors"
+    save_file({"w": torch.ones(99)}, path)
+    path.write_bytes(path.read_bytes()[:-8])
+    if linked:
+        path.unlink()
+        torch.save(state(), tmp_path / "w.pth")
+        path.symlink_to(tmp_path / "w.pth")
+    with pytest.raises(
+        UserError, match=r"w\.safetensors: not a whole .*: replace the file"
+    ) as caught:
+        read_state_dict(path)
+    assert "make it again" not in str(caught.value)
+
+
 def test_a_file_of_pytorch_that_ends_early_is_named(tmp_path):
     whole = whole_file(tmp_path)
     for share in (0.1, 0.5, 0.99):
@@ -261,6 +278,38 @@ def test_what_cannot_be_weights_is_refused_by_the_name_of_the_tensor(tmp_path, s
     save(tensors, path)
     with pytest.raises(UserError, match=rf"{path.name}: layer3\.0\.conv1\.weight .*{words}"):
         load_backbone(backbone, path)
+
+
+@pytest.mark.filterwarnings("ignore:Validating sparse")
+@pytest.mark.parametrize(
+    ("name", "spoil", "words"),
+    [
+        ("conv1.weight", torch.Tensor.to_sparse, "is stored as sparse_coo, expected a dense"),
+        ("conv1.weight", lambda value: value.to("meta"), r"has a shape and no values \(device"),
+        ("bn1.running_var", spoiled(-0.1), r"has 1 of \d+ values below 0, expected variances"),
+    ],
+)
+def test_weights_without_usable_values_are_refused(tmp_path, name, spoil, words):
+    backbone = create_backbone("test_resnet", output_stride=16)
+    tensors = backbone.state_dict()
+    key = next(key for key in tensors if key.endswith(name))
+    torch.save(tensors | {key: spoil(tensors[key])}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=rf"w\.pth: {re.escape(key)} {words}") as caught:
+        load_backbone(backbone, tmp_path / "w.pth")
+    assert "\n" not in str(caught.value)
+
+
+DESCRIBED = ["[]", "{}", '"x"', '{"crc32": []}', '{"crc32": {"w": "x"}}', "3", "[" * 100_000]
+
+
+@pytest.mark.parametrize("text", DESCRIBED, ids=range(len(DESCRIBED)))
+def test_a_description_that_is_none_of_this_project_is_refused(tmp_path, text):
+    path = tmp_path / "w.safetensors"
+    marked = f"crc32:{zlib.crc32(text.encode()):08x} {text}"
+    save_file({"w": torch.ones(1)}, path, metadata={"description": marked})
+    with pytest.raises(UserError, match=r"w\.safetensors: not a whole safetensors weig") as caught:
+        read_state_dict(path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("described", ["[1]", "3", "null", "A ResNet, trained on photographs"])
