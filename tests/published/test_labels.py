@@ -13,7 +13,7 @@ SHARES = ("false_positive_share", "false_negative_share")
 
 
 def test_affinity_labels_of_given_maps():
-    data, rule = load("e_affinity_labels"), settings()["affinity"]["labels"]
+    data, rule = load("e_affinity_labels"), settings()["affinity"]["confident_labels"]
     numbers, size = data["numbers"].astype(np.int64), data["image"].shape[:2]
     maps = ClassMaps(numbers, data["hr_cam"].astype(np.float32), size)
     found = confident_label(

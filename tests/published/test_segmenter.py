@@ -23,13 +23,13 @@ def described(layer: nn.Module) -> str:
 
 
 def test_layers_behind_the_encoder_are_the_published_ones():
-    data, layers = load("f_segmentation"), layers_behind(segmentation())
+    data, layers = load("f_segmenter"), layers_behind(segmentation())
     assert Counter(map(described, layers)) == Counter(map(str, data["layers"]))
     assert checksum(layers) == pytest.approx(data["head_sum"], rel=1e-9)
 
 
 def test_logits_of_a_tensor():
-    data = load("f_segmentation")
+    data = load("f_segmenter")
     with torch.no_grad():
         logits = segmentation()(torch.from_numpy(data["tensor"])[None])[0].numpy()
     # Three times what rounding does to the published logits, of up to 2.7.
@@ -38,7 +38,7 @@ def test_logits_of_a_tensor():
 
 
 def test_predictions_over_scales_and_mirrors():
-    data, prediction = load("f_segmentation_inference"), settings()["prediction"]
+    data, prediction = load("f_segmenter_inference"), settings()["prediction"]
     options = {key: prediction[key] for key in ("scales", "flip", "max_size", "fuse")}
     found = class_probabilities(segmentation(), data["image"], **options)
     assert np.abs(found - data["probabilities"]).max() < 3e-4
