@@ -128,7 +128,7 @@ def _texts(root: Element) -> Iterator[str]:
 
 
 def _is_harmless(key: str, value: str) -> bool:
-    """Tell whether an attribute of the root cannot be a label: of a schema, or a number, or yes."""
+    """Return whether an attribute of the root cannot be a label: of a schema, a number, or yes."""
     if key.startswith("{http://www.w3.org/"):
         return True
     return _word(key) in _ATTRIBUTES and _PLAIN.fullmatch(value.strip()) is not None
