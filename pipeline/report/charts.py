@@ -18,6 +18,8 @@ INK = "#010203"
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c")
 #: Number of lines up to which the legend fits inside the chart.
 FEW = 6
+#: Height of the legend of a training curve, as a share of the range of the curves.
+LEGEND = 0.45
 #: Maximum number of characters of a class name on an axis.
 LONGEST = 20
 
@@ -105,7 +107,9 @@ def history_chart(history: History) -> str:
                 axes.plot(epochs, values, ".-", label=name)
             axes.set(title=title, xlabel="epoch")
             if len(names) > 1:
-                axes.legend(fontsize=8)
+                low, high = axes.get_ylim()
+                axes.set_ylim(low, high + LEGEND * (high - low))  # room for the legend
+                axes.legend(fontsize=7, ncols=2, loc="upper center")
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
         return _svg(figure, f"training curves of {history.method}")

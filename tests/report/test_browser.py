@@ -299,6 +299,20 @@ def test_words_stand_out_in_both_schemes(open_page, scheme):
     assert [item for item in found if item[0] < 4.5] == []
 
 
+def test_every_kind_of_score_has_its_color(page):
+    kinds = page.locator(".ladder li").evaluate_all("all => all.map(item => item.className)")
+    bars = page.locator(".ladder .bar span").evaluate_all(
+        "all => all.map(bar => getComputedStyle(bar).backgroundColor)"
+    )
+    assert set(kinds) == {"maps", "pseudo_labels", "predictions"}
+    colors = dict(zip(kinds, bars, strict=True))
+    assert len(set(bars)) == 3 and "rgba(0, 0, 0, 0)" not in bars
+    headlines = page.locator(".headline div").evaluate_all(
+        "all => all.map(box => [box.className, getComputedStyle(box).borderTopColor])"
+    )
+    assert dict(headlines) == colors
+
+
 def test_a_phone_needs_no_sideways_scrolling(open_page):
     page = open_page(viewport={"width": 375, "height": 700}, has_touch=True)
     width = "document.documentElement.scrollWidth"
