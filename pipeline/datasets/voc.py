@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from pipeline.datasets.annotation import objects_of
 from pipeline.datasets.manifest import Box
 from pipeline.datasets.masks import find_masks, mask_of, read_mask_values
+from pipeline.datasets.paths import in_dataset
 from pipeline.datasets.source import Candidate, Source, unknown_label
 from pipeline.datasets.tables import MOST_PIXELS, LabelTable, read_box_table, read_label_table
 from pipeline.errors import UserError
@@ -65,12 +66,12 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     files = find_photographs(root)
     rows: dict[str, tuple[str, ...]] | None = None
     if dataset["image_labels"]:
-        table = read_label_table(root / dataset["image_labels"], classes)
+        table = read_label_table(in_dataset(root, dataset["image_labels"]), classes)
         source.problems += table.problems
         rows = _rows(table, files, source)
     known = None
     if dataset.get("boxes"):
-        known = read_box_table(root / dataset["boxes"], _names(files), source)
+        known = read_box_table(in_dataset(root, dataset["boxes"]), _names(files), source)
     elif rows is None:
         source.unusable_boxes = []
     masks = {}
@@ -93,8 +94,9 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
         mask = mask_of(image_id, mask_folder, masks, source.problems)
         source.candidates.append(Candidate(image_id, image, split, labels, mask, boxes))
     if dataset.get("score_list") and dataset["masks"]:
-        listed = dict.fromkeys(read_list(root / dataset["score_list"], files))
-        _keep_scored(source, root / dataset["score_list"], listed, root / dataset["masks"])
+        path = in_dataset(root, dataset["score_list"])
+        listed = dict.fromkeys(read_list(path, files))
+        _keep_scored(source, path, listed, root / dataset["masks"])
     return source
 
 
@@ -152,7 +154,7 @@ def read_list(path: Path, known: Container[str] = ()) -> list[str]:
 def _listed(dataset: Mapping[str, Any], known: Container[str]) -> Iterator[tuple[str, str]]:
     """Yield the split and the id of every image of both lists."""
     for split in ("train", "val"):
-        for image_id in read_list(Path(dataset["root"], dataset[f"{split}_list"]), known):
+        for image_id in read_list(in_dataset(dataset["root"], dataset[f"{split}_list"]), known):
             yield split, image_id
 
 

@@ -14,6 +14,7 @@ from pipeline.datasets.demo import CLASSES as DEMO_CLASSES
 from pipeline.datasets.folder import find_images
 from pipeline.datasets.masks import find_masks
 from pipeline.datasets.source import Source
+from pipeline.datasets.paths import in_dataset
 from pipeline.datasets.voc import find_photographs, read_list
 from pipeline.errors import UserError
 from pipeline.io.mending import MADE
@@ -63,7 +64,9 @@ def dataset_sources(plan: Plan) -> list[str]:
     The user's folders are left out: a file manager that opens a folder can change its time.
     """
     if is_made(plan.config):
-        return [dataset_section(plan)["root"]]
+        root = dataset_section(plan)["root"]
+        own = [path for path in _tables(plan) if not Path(path).is_relative_to(root)]
+        return [root, *_as_ancient(own)]
     return _as_ancient(_tables(plan))
 
 
@@ -135,14 +138,14 @@ def _tables(plan: Plan) -> list[str]:
     if dataset["kind"] == "cub":
         return [str(root / name) for name in CUB_FILES]
     names = [dataset[key] for key in ("train_list", "val_list", "image_labels") if dataset[key]]
-    return [str(root / name) for name in names]
+    return [str(in_dataset(root, name)) for name in names]
 
 
 def _ground_truth_tables(plan: Plan) -> list[str]:
     """Return the user's ground-truth boxes and list of images to score, if configured."""
     dataset = dataset_section(plan)
     named = [dataset[key] for key in ("boxes", "score_list") if dataset.get(key)]
-    return [str(Path(dataset.get("root", ""), name)) for name in named]
+    return [str(in_dataset(dataset.get("root", ""), name)) for name in named]
 
 
 def _folders(plan: Plan) -> list[str]:
@@ -222,7 +225,7 @@ def _listed_ids(dataset: Mapping[str, Any], known: Container[str]) -> set[str]:
     ids: set[str] = set()
     for key in ("train_list", "val_list"):
         with suppress(UserError):
-            ids.update(read_list(Path(dataset["root"], dataset[key]), known))
+            ids.update(read_list(in_dataset(dataset["root"], dataset[key]), known))
     return ids
 
 
@@ -318,5 +321,7 @@ def _key(plan: Plan, path: str) -> str:
     """Return the configuration key of a data set file; ``root`` if no other key names it."""
     dataset = dataset_section(plan)
     root = Path(dataset.get("root") or "")
-    named = [key for key in PATHS if dataset.get(key) and str(root / dataset[key]) == path]
+    named = [
+        key for key in PATHS if dataset.get(key) and str(in_dataset(root, dataset[key])) == path
+    ]
     return f"dataset.{named[0] if named else 'root'}"

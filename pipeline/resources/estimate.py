@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.paths import in_dataset
 from pipeline.datasets.voc import read_list
 from pipeline.errors import UserError
 from pipeline.resources.operations import VOC, VOC_AUG, Config, Images, Work, work_of
@@ -46,7 +47,9 @@ def known_images(config: Config, manifest: Path, classes: Path) -> Images:
     if dataset["kind"] == "voc" and dataset["root"] is None:
         return VOC_AUG if dataset["train_list"].endswith("train_aug.txt") else VOC
     if dataset["kind"] == "voc":
-        lists = (Path(dataset["root"]) / dataset[f"{split}_list"] for split in ("train", "val"))
+        lists = (
+            in_dataset(dataset["root"], dataset[f"{split}_list"]) for split in ("train", "val")
+        )
         train, val = (len(read_list(path)) for path in lists)
         return Images(train, val, VOC.size, VOC.labels)
     raise UserError(

@@ -141,6 +141,19 @@ def test_without_masks_nothing_has_one(root):
     assert not any(c.mask for c in read_voc(settings(root, masks=None)).candidates)
 
 
+def test_lists_and_labels_may_ship_with_the_workflow(root, tmp_path, monkeypatch):
+    home = tmp_path / "elsewhere"
+    home.mkdir()
+    (home / "train.txt").write_text("b\n", encoding="utf-8")
+    (home / "labels.csv").write_text("image,labels\nb,cow\nc,sheep\nunused,cat\n", encoding="utf-8")
+    monkeypatch.setattr("pipeline.datasets.paths.HOME", home)
+    source = read_voc(
+        settings(root, train_list="<workflow>/train.txt", image_labels="<workflow>/labels.csv")
+    )
+    found = [(c.id, c.split, c.labels) for c in source.candidates]
+    assert found == [("b", "train", ("cow",)), ("c", "val", ("sheep",))]
+
+
 def test_listed_images_that_are_absent_are_named(root):
     (root / "ImageSets/Segmentation/val.txt").write_text("c\nzz\n", encoding="utf-8")
     assert any("zz: no such image" in problem for problem in read_voc(settings(root)).problems)

@@ -1,0 +1,34 @@
+"""Paths of a data set's files, which the configuration names relative to the data set's root."""
+
+from pathlib import Path
+
+#: Beginning of a path that is relative to the workflow: lists and labels that ship with it.
+WORKFLOW = "<workflow>/"
+#: Folder of the Snakefile.
+HOME = Path(__file__).parents[2]
+
+
+def in_dataset(root: Path | str, name: str) -> Path:
+    """Return the path of a data set's file.
+
+    Parameters
+    ----------
+    root : Path or str
+        Folder of the data set.
+    name : str
+        A path relative to the root, an absolute path, or ``<workflow>/`` and a path relative to
+        the Snakefile's folder. The latter stays as it is in settings, so that they do not depend
+        on where the workflow is.
+
+    Returns
+    -------
+    Path
+
+    Examples
+    --------
+    >>> print(in_dataset("VOC2012", "ImageSets/Segmentation/train.txt"))
+    VOC2012/ImageSets/Segmentation/train.txt
+    """
+    if name.startswith(WORKFLOW):
+        return HOME / name.removeprefix(WORKFLOW)
+    return Path(root, name)
