@@ -13,8 +13,8 @@ from pipeline.datasets.cub import FILES as CUB_FILES
 from pipeline.datasets.demo import CLASSES as DEMO_CLASSES
 from pipeline.datasets.folder import find_images
 from pipeline.datasets.masks import find_masks
-from pipeline.datasets.source import Source
 from pipeline.datasets.paths import in_dataset
+from pipeline.datasets.source import Source
 from pipeline.datasets.voc import find_photographs, read_list
 from pipeline.errors import UserError
 from pipeline.io.mending import MADE
