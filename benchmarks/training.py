@@ -38,10 +38,11 @@ from benchmarks.turns import (
 from pipeline.config.resolve import resolve
 from pipeline.models.classifier import CamClassifier
 from pipeline.runtime.device import make_fabric
-from pipeline.training.loop import Recipe, train
+from pipeline.training.loop import train
 from pipeline.training.losses import classification_step
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.puzzle import alpha_at
+from pipeline.training.task import Recipe, Task
 
 #: Low, so that training from random weights stays stable for any number of steps.
 LEARNING_RATE = 1e-4
@@ -141,11 +142,9 @@ def ours(options: argparse.Namespace) -> Work:
 
     def work(files: Sequence[Path]) -> float:
         with tempfile.TemporaryDirectory() as folder:
+            images, step = our_images(files, options.crop), classification_step(settings["puzzle"])
             _, history = train(
-                model,
-                model.head,
-                our_images(files, options.crop),
-                classification_step(settings["puzzle"]),
+                Task(model, model.head, images, step),
                 Recipe(settings, seed=0),
                 fabric=fabric,
                 checkpoint=Path(folder) / "checkpoint.safetensors",
