@@ -36,9 +36,10 @@ from benchmarks.turns import (
     take_turns,
 )
 from pipeline.attribution.cam import cam
-from pipeline.attribution.fusion import fused_maps
+from pipeline.attribution.fusion import fuse
 from pipeline.io.images import normalize, read_rgb, resize, scaled_size, strided_size
 from pipeline.models.classifier import CamClassifier, create_classifier
+from pipeline.models.views import Views
 from pipeline.runtime.device import make_fabric, on_device
 
 #: Number of classes of the network, and class numbers of the labels of every image.
@@ -79,8 +80,8 @@ def our_maps(
     model: CamClassifier, image: NDArray[np.uint8], scales: Sequence[float]
 ) -> NDArray[np.float16]:
     """Compute the same maps as in a job of the workflow."""
-    settings = {"scales": scales, "flip": True, "max_size": None, "stride": STRIDE}
-    return fused_maps(cam, model, image, LABELS, **settings)[0]  # type: ignore[arg-type]
+    views = Views(tuple(scales), flip=True)
+    return fuse(cam, model, image, LABELS, views, stride=STRIDE).values
 
 
 def published(options: argparse.Namespace) -> Work:
