@@ -2,6 +2,8 @@
 
 These arguments mean the same in every stage whose docstring refers to them here:
 
+manifest, classes : Path
+    Images with their image-level labels, and the class names.
 split : str
     ``"train"``, ``"val"`` or, where a network is applied to further images, a folder's name.
 shard, shards : int

@@ -38,15 +38,13 @@ def classify(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images, and the class names.
     weights : Path
         The classifier.
     max_size : int or None
         Maximum long side in pixels; larger images are shrunk.
     class_scores : Path
         Output (CSV).
-    precision, split, shard, shards, threads, gpu
+    manifest, classes, precision, split, shard, shards, threads, gpu
         See :mod:`pipeline.stages`.
     """
     data = read_manifest(manifest, classes)

@@ -42,8 +42,6 @@ def evaluate_faithfulness(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images with their labels, and the class names.
     weights : Path
         The classifier of the maps.
     maps : list of Path
@@ -56,7 +54,7 @@ def evaluate_faithfulness(
         CLASSIFIER/MAPS.
     scores, pairs : Path
         Outputs: JSON, and a CSV with one row per pair.
-    precision, split, threads, gpu
+    manifest, classes, precision, split, threads, gpu
         See :mod:`pipeline.stages`.
 
     Raises

@@ -37,8 +37,6 @@ def fit_probe(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images with their labels, and the class names.
     pretrained : list of Path
         At most one local file of backbone weights.
     settings : mapping
@@ -47,7 +45,7 @@ def fit_probe(
         Seed of the weights of a backbone without pretrained weights.
     weights : Path
         Output: the network (safetensors).
-    threads, gpu
+    manifest, classes, threads, gpu
         See :mod:`pipeline.stages`.
 
     Raises

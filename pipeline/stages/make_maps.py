@@ -50,8 +50,6 @@ def make_maps(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images with their labels, and the class names.
     weights : Path
         The classifier or, for the method ``segmentation``, the segmentation network.
     previous : list of Path
@@ -61,7 +59,7 @@ def make_maps(
         classifier, ``full_resolution``. All other keys are specific to the method.
     maps : Path
         Output: one safetensors file.
-    precision, split, shard, shards, threads, gpu
+    manifest, classes, precision, split, shard, shards, threads, gpu
         See :mod:`pipeline.stages`.
 
     Raises

@@ -32,15 +32,13 @@ def predict_masks(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images, and the class names.
     weights : Path
         The segmentation network.
     settings : mapping
         Keys ``scales``, ``flip``, ``max_size``, ``fuse``, ``crf`` and ``crf_classes``.
     predictions : Path
         Output: a folder.
-    precision, split, shard, shards, threads, gpu
+    manifest, classes, precision, split, shard, shards, threads, gpu
         See :mod:`pipeline.stages`.
     """
     records = read_manifest(manifest, classes).of_shard(split, shard, shards)

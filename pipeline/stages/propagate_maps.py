@@ -46,8 +46,6 @@ def propagate_maps(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images, and the class names.
     source : Path
         One shard of class maps.
     weights : Path
@@ -57,7 +55,7 @@ def propagate_maps(
         ``max_size``.
     maps : Path
         Output: one safetensors file.
-    precision, threads, gpu
+    manifest, classes, precision, threads, gpu
         See :mod:`pipeline.stages`.
 
     Raises

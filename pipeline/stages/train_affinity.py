@@ -42,8 +42,6 @@ def train_affinity(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images, and the class names.
     classifier : Path
         The classifier whose backbone is used.
     labels : list of Path
@@ -54,7 +52,7 @@ def train_affinity(
         The configuration's section ``affinity``.
     weights, history : Path
         Outputs: the network (safetensors) and one row per epoch (CSV).
-    seed, threads, code, gpu
+    manifest, classes, seed, threads, code, gpu
         See :mod:`pipeline.stages`.
 
     Raises

@@ -40,15 +40,13 @@ def train_classifier(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images with their labels, and the class names.
     pretrained : list of Path
         At most one file to start from: backbone weights, or another classifier.
     settings : mapping
         One entry of the configuration's ``classifiers``.
     weights, history : Path
         Outputs: the network (safetensors) and one row per epoch (CSV).
-    seed, threads, code, gpu
+    manifest, classes, seed, threads, code, gpu
         See :mod:`pipeline.stages`.
 
     Raises

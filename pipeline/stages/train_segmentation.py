@@ -47,8 +47,6 @@ def train_segmentation(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images, and the class names.
     labels : list of Path
         Folders of label images ``ID.png``; together they cover the train split.
     pretrained : list of Path
@@ -57,7 +55,7 @@ def train_segmentation(
         The configuration's section ``segmentation``.
     weights, history : Path
         Outputs: the network (safetensors) and one row per epoch (CSV).
-    seed, threads, code, gpu
+    manifest, classes, seed, threads, code, gpu
         See :mod:`pipeline.stages`.
 
     Raises

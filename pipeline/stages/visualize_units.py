@@ -45,15 +45,13 @@ def visualize_units(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images, and the class names.
     weights : Path
         The classifier.
     settings : mapping
         Keys ``per_class``, ``images``, ``region`` and ``max_size``.
     grid : Path
         Output.
-    precision, threads, gpu
+    manifest, classes, precision, threads, gpu
         See :mod:`pipeline.stages`.
     """
     data = read_manifest(manifest, classes)
