@@ -24,16 +24,15 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.machine import add_side, floor_rate, operations
+from benchmarks.machine import add_side, operations, print_shares
 from benchmarks.turns import (
     Way,
     Work,
+    add_backbone_options,
     image_files,
     machine_line,
     make_parser,
     network_of,
-    print_table,
-    take_turns,
 )
 from pipeline.attribution.cam import cam
 from pipeline.attribution.fusion import fuse
@@ -131,8 +130,7 @@ def operations_of(backbone: str, size: tuple[int, int], scales: Sequence[float])
 def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
     parser = make_parser(__doc__, seconds=60)
-    parser.add_argument("--backbone", help="a timm network; resnet50 on a GPU, else mobilenetv2")
-    parser.add_argument("--precision", default="32-true", help="arithmetic of ours")
+    add_backbone_options(parser)
     parser.add_argument("--scales", type=float, nargs="+", default=[0.5, 1.0, 1.5, 2.0])
     add_side(parser)
     options = parser.parse_args(arguments)
@@ -144,11 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"scales {scales}, each mirrored; difference {difference(options, files[0]):.0e}")
         height, width, _ = read_rgb(files[0]).shape
         needed = operations_of(network_of(options), (height, width), options.scales)
-        rate = floor_rate(options)
-        measured = take_turns(ways, files, options)
-        rate = max(rate, floor_rate(options))  # other processes may slow down either one
-        print(f"{needed / 1e9:.0f} billion operations an image of {rate / 1e9:.0f} a second\n")
-        print_table(measured, floor=rate / needed)
+        print_shares(ways, files, options, needed)
 
 
 if __name__ == "__main__":

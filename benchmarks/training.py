@@ -22,7 +22,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.inference import make_network
-from benchmarks.machine import WITH_BACKWARD, add_side, floor_rate, operations, synchronize
+from benchmarks.machine import WITH_BACKWARD, add_side, operations, print_shares, synchronize
 from benchmarks.published import our_images, published_loader, repeated
 from benchmarks.turns import (
     Way,
@@ -32,8 +32,6 @@ from benchmarks.turns import (
     machine_line,
     make_parser,
     network_of,
-    print_table,
-    take_turns,
 )
 from pipeline.config.resolve import resolve
 from pipeline.models.classifier import CamClassifier
@@ -177,11 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"crops of {options.crop}, batches of {options.batch}")
         needed = operations_of(network_of(options), options.crop)
         items = repeated(files, options.batch * options.steps)
-        rate = floor_rate(options)
-        measured = take_turns(ways, items, options)
-        rate = max(rate, floor_rate(options))  # other processes may slow down either one
-        print(f"{needed / 1e9:.0f} billion operations an image of {rate / 1e9:.0f} a second\n")
-        print_table(measured, floor=rate / needed)
+        print_shares(ways, items, options, needed)
 
 
 if __name__ == "__main__":
