@@ -24,21 +24,21 @@ from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.machine import add_side, floor_rate, operations
+from benchmarks.machine import add_side, operations, print_shares
 from benchmarks.turns import (
     Way,
     Work,
+    add_backbone_options,
     image_files,
     machine_line,
     make_parser,
     network_of,
-    print_table,
-    take_turns,
 )
 from pipeline.attribution.cam import cam
-from pipeline.attribution.fusion import fused_maps
+from pipeline.attribution.fusion import fuse
 from pipeline.io.images import normalize, read_rgb, resize, scaled_size, strided_size
 from pipeline.models.classifier import CamClassifier, create_classifier
+from pipeline.models.views import Views
 from pipeline.runtime.device import make_fabric, on_device
 
 #: Number of classes of the network, and class numbers of the labels of every image.
@@ -79,8 +79,8 @@ def our_maps(
     model: CamClassifier, image: NDArray[np.uint8], scales: Sequence[float]
 ) -> NDArray[np.float16]:
     """Compute the same maps as in a job of the workflow."""
-    settings = {"scales": scales, "flip": True, "max_size": None, "stride": STRIDE}
-    return fused_maps(cam, model, image, LABELS, **settings)[0]  # type: ignore[arg-type]
+    views = Views(tuple(scales), flip=True)
+    return fuse(cam, model, image, LABELS, views, stride=STRIDE).values
 
 
 def published(options: argparse.Namespace) -> Work:
@@ -130,8 +130,7 @@ def operations_of(backbone: str, size: tuple[int, int], scales: Sequence[float])
 def main(arguments: list[str] | None = None) -> None:
     """Print the table."""
     parser = make_parser(__doc__, seconds=60)
-    parser.add_argument("--backbone", help="a timm network; resnet50 on a GPU, else mobilenetv2")
-    parser.add_argument("--precision", default="32-true", help="arithmetic of ours")
+    add_backbone_options(parser)
     parser.add_argument("--scales", type=float, nargs="+", default=[0.5, 1.0, 1.5, 2.0])
     add_side(parser)
     options = parser.parse_args(arguments)
@@ -143,11 +142,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"scales {scales}, each mirrored; difference {difference(options, files[0]):.0e}")
         height, width, _ = read_rgb(files[0]).shape
         needed = operations_of(network_of(options), (height, width), options.scales)
-        rate = floor_rate(options)
-        measured = take_turns(ways, files, options)
-        rate = max(rate, floor_rate(options))  # other processes may slow down either one
-        print(f"{needed / 1e9:.0f} billion operations an image of {rate / 1e9:.0f} a second\n")
-        print_table(measured, floor=rate / needed)
+        print_shares(ways, files, options, needed)
 
 
 if __name__ == "__main__":

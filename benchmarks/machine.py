@@ -11,7 +11,7 @@ operations of matrix products and convolutions. Prints a Markdown table.
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks.turns import make_parser
+from benchmarks.turns import Way, make_parser, print_table, take_turns
 
 PRECISIONS = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 REPEATS = 5
@@ -77,6 +77,29 @@ def floor_rate(options: argparse.Namespace) -> float:
     """Measure the peak rate at the precision of the options, which defines the floor."""
     torch.set_num_threads(options.threads)
     return matrix_rate(options.device, PRECISIONS[options.precision], options.side)
+
+
+def print_shares(
+    ways: Sequence[Way], items: Sequence[Any], options: argparse.Namespace, needed: float
+) -> None:
+    """Measure several implementations, and print their table with shares of the floor.
+
+    Parameters
+    ----------
+    ways : sequence of Way
+        Implementations, the reference first.
+    items : sequence
+        Images.
+    options : argparse.Namespace
+        Options of :func:`floor_rate` and of :func:`benchmarks.turns.take_turns`.
+    needed : float
+        Operations per image.
+    """
+    rate = floor_rate(options)
+    measured = take_turns(ways, items, options)
+    rate = max(rate, floor_rate(options))  # other processes may slow down either one
+    print(f"{needed / 1e9:.0f} billion operations an image of {rate / 1e9:.0f} a second\n")
+    print_table(measured, floor=rate / needed)
 
 
 def add_side(parser: argparse.ArgumentParser) -> None:

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from benchmarks.inference import make_network
-from benchmarks.machine import WITH_BACKWARD, add_side, floor_rate, operations, synchronize
+from benchmarks.machine import WITH_BACKWARD, add_side, operations, print_shares, synchronize
 from benchmarks.published import our_images, published_loader, repeated
 from benchmarks.turns import (
     Way,
@@ -32,16 +32,15 @@ from benchmarks.turns import (
     machine_line,
     make_parser,
     network_of,
-    print_table,
-    take_turns,
 )
 from pipeline.config.resolve import resolve
 from pipeline.models.classifier import CamClassifier
 from pipeline.runtime.device import make_fabric
-from pipeline.training.loop import Recipe, train
+from pipeline.training.loop import train
 from pipeline.training.losses import classification_step
 from pipeline.training.optimization import make_optimizer
 from pipeline.training.puzzle import alpha_at
+from pipeline.training.task import Recipe, Task
 
 #: Low, so that training from random weights stays stable for any number of steps.
 LEARNING_RATE = 1e-4
@@ -141,11 +140,9 @@ def ours(options: argparse.Namespace) -> Work:
 
     def work(files: Sequence[Path]) -> float:
         with tempfile.TemporaryDirectory() as folder:
+            images, step = our_images(files, options.crop), classification_step(settings["puzzle"])
             _, history = train(
-                model,
-                model.head,
-                our_images(files, options.crop),
-                classification_step(settings["puzzle"]),
+                Task(model, model.head, images, step),
                 Recipe(settings, seed=0),
                 fabric=fabric,
                 checkpoint=Path(folder) / "checkpoint.safetensors",
@@ -178,11 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"crops of {options.crop}, batches of {options.batch}")
         needed = operations_of(network_of(options), options.crop)
         items = repeated(files, options.batch * options.steps)
-        rate = floor_rate(options)
-        measured = take_turns(ways, items, options)
-        rate = max(rate, floor_rate(options))  # other processes may slow down either one
-        print(f"{needed / 1e9:.0f} billion operations an image of {rate / 1e9:.0f} a second\n")
-        print_table(measured, floor=rate / needed)
+        print_shares(ways, items, options, needed)
 
 
 if __name__ == "__main__":

@@ -185,10 +185,15 @@ def make_parser(description: str | None, *, seconds: float) -> argparse.Argument
     return parser
 
 
-def add_network_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
-    """Add the options of benchmarks with training."""
+def add_backbone_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of benchmarks with a network."""
     parser.add_argument("--backbone", help="a timm network; resnet50 on a GPU, else mobilenetv2")
     parser.add_argument("--precision", default="32-true", help="arithmetic of ours")
+
+
+def add_network_options(parser: argparse.ArgumentParser, *, batch: int) -> None:
+    """Add the options of benchmarks with training."""
+    add_backbone_options(parser)
     parser.add_argument("--crop", type=int, default=512, help="side of a training image")
     parser.add_argument("--batch", type=int, default=batch, help="images per training step")
     parser.add_argument("--loaders", type=int, default=1, help="processes that load images")

@@ -9,6 +9,7 @@ import tomllib
 import pytest
 import yaml
 
+from pipeline import stages
 from pipeline.resources.requests import INFERENCE, PER_IMAGE, TRAINING
 from pipeline.runtime.stage import TRIGGERS
 from tests.conftest import REPOSITORY
@@ -114,6 +115,43 @@ def test_a_rule_names_its_files_as_its_stage_names_its_arguments(rules, stage):
         assert given - TRIGGERS <= parameters.keys()
         possible = {*given, *rule["wildcards"], *rule["resources"], "threads"}
         assert parameters.keys() <= possible
+
+
+def described(text):
+    """Return the description of each argument in a numpydoc list, by name."""
+    entries = re.findall(r"^(\w+(?:, \w+)*)(?: : .+)?\n((?: +.+(?:\n|$))+)", text, re.MULTILINE)
+    return {name: text.strip() for names, text in entries for name in names.split(", ")}
+
+
+def arguments_of(stage):
+    """Return the description of each argument of a stage; references are followed."""
+    function = getattr(importlib.import_module(f"pipeline.stages.{stage}"), stage)
+    section = re.split(
+        r"^(?:Parameters|Raises)\n-+\n", inspect.getdoc(function), flags=re.MULTILINE
+    )
+    found = described(section[1])
+    for name, text in found.items():
+        if text == "See :mod:`pipeline.stages`.":
+            found[name] = described(stages.__doc__)[name]
+        elif other := re.fullmatch(r"As in :func:`pipeline\.stages\.(\w+)\.\1`\.", text):
+            found[name] = arguments_of(other[1])[name]
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_argument_of_a_stage_is_described(stage):
+    function = getattr(importlib.import_module(f"pipeline.stages.{stage}"), stage)
+    assert arguments_of(stage).keys() == inspect.signature(function).parameters.keys()
+
+
+def test_no_stage_repeats_what_is_described_for_all():
+    shared = described(stages.__doc__)
+    assert {"precision", "threads", "gpu", "seed"} <= shared.keys()
+    for stage in STAGES:
+        path = REPOSITORY / f"pipeline/stages/{stage}.py"
+        text = " ".join(path.read_text(encoding="utf-8").split())
+        for name, description in shared.items():
+            assert " ".join(description.split()) not in text, f"{stage}: {name}"
 
 
 def test_only_scoring_and_the_report_are_given_masks(workflow, rules):

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.io.arrays import ClassMaps
-from pipeline.io.images import fitted_size, network_input
 from pipeline.metrics.faithfulness import (
     curve_area,
     deletion_images,
@@ -18,6 +17,7 @@ from pipeline.metrics.faithfulness import (
     insertion_images,
 )
 from pipeline.models.classifier import CamClassifier
+from pipeline.models.views import Views
 from pipeline.refinement.labels import upsampled
 from pipeline.runtime.device import channels_last
 
@@ -75,12 +75,10 @@ class FaithfulnessEvaluator:
         self, image_id: str, pixels: NDArray[np.uint8], maps: ClassMaps, classes: Sequence[str]
     ) -> list[FaithfulnessPair]:
         """Evaluate all class maps of an image; ``classes`` are the names of all classes."""
-        size = fitted_size((pixels.shape[0], pixels.shape[1]), self.max_size)
-        scaled = network_input(pixels, size, self.model)
-        device = next(self.model.parameters()).device
-        image = torch.from_numpy(scaled).to(device)
-        values = torch.stack([_resized(full, size) for full in upsampled(maps)]).to(device)
-        own = torch.from_numpy(maps.classes - 1).to(device)
+        image = Views(max_size=self.max_size).batch(self.model, pixels)[0]
+        size = (image.shape[1], image.shape[2])
+        values = torch.stack([_resized(full, size) for full in upsampled(maps)]).to(image.device)
+        own = torch.from_numpy(maps.classes - 1).to(image.device)
         hidden = explanation_images(
             image.expand(len(own), *image.shape), values, self.model.mean, self.model.std
         )

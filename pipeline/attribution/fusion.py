@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.attribution import Attribution
-from pipeline.io.images import fitted_size, network_stride, scaled_size, strided_size
+from pipeline.io.images import network_stride, strided_size
 from pipeline.metrics.agreement import map_agreement
 from pipeline.models.classifier import CamClassifier
-from pipeline.models.views import views_of
+from pipeline.models.views import Views
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,8 @@ def fuse(
     model: CamClassifier,
     image: NDArray[np.uint8],
     classes: NDArray[np.int64],
+    views: Views,
     *,
-    scales: Sequence[float],
-    flip: bool,
-    max_size: int | None,
     stride: int,
     full_resolution: bool = False,
 ) -> FusedMaps:
@@ -60,12 +58,8 @@ def fuse(
     image : (H, W, 3) uint8 array
     classes : (K,) int64 array
         Class numbers from 1.
-    scales : sequence of float
-        Factors on the image's size.
-    flip : bool
-        Add the maps of the mirrored image, mirrored back.
-    max_size : int or None
-        Long side that larger images are shrunk to before scaling.
+    views : Views
+        Scales, mirror images and largest size.
     stride : int
         Pixels of the image per cell of the result.
     full_resolution : bool
@@ -84,37 +78,15 @@ def fuse(
         empty = np.zeros((0, *cells), dtype=np.float16)
         return FusedMaps(empty, np.zeros(0, dtype=np.float32), none)
     indices = torch.as_tensor(classes - 1, device=next(model.parameters()).device)
-    views = views_of(
-        model, image, lambda batch: attribution(model, batch, indices),
-        scales=scales, flip=flip, max_size=max_size,
-    )  # fmt: skip
-    maps = list(views)
+    maps = list(views.outputs(model, image, lambda batch: attribution(model, batch, indices)))
     single = torch.cat([_resampled(view, cells) for view in maps])
     full = None
     if full_resolution:
-        largest = scaled_size(fitted_size(size, max_size), max(scales))
-        rows, columns = maps[list(scales).index(max(scales))].shape[2:]
-        full = _stored(_full_sum(maps, size, network_stride(largest, (rows, columns))))
+        largest = max(views.scales)
+        rows, columns = maps[views.scales.index(largest)].shape[2:]
+        side = network_stride(views.input_size(size, largest), (rows, columns))
+        full = _stored(_full_sum(maps, size, side))
     return FusedMaps(_stored(single.sum(dim=0)), map_agreement(single.cpu().numpy()), full)
-
-
-def fused_maps(
-    attribution: Attribution,
-    model: CamClassifier,
-    image: NDArray[np.uint8],
-    classes: NDArray[np.int64],
-    *,
-    scales: Sequence[float],
-    flip: bool,
-    max_size: int | None,
-    stride: int,
-) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
-    """Return the ``values`` and the ``agreement`` of :func:`fuse`."""
-    found = fuse(
-        attribution, model, image, classes,
-        scales=scales, flip=flip, max_size=max_size, stride=stride,
-    )  # fmt: skip
-    return found.values, found.agreement
 
 
 def _full_sum(views: Sequence[Tensor], size: tuple[int, int], side: int) -> Tensor:

@@ -27,7 +27,7 @@ def saliency(
     Simonyan et al. 2013, "Deep Inside Convolutional Networks", section 3.1: one
     back-propagation of the unnormalized score for each class, the maximum over the color
     channels, and the mean over several crops. The maps of the crops are added at their position
-    in the image. :func:`pipeline.attribution.fusion.fused_maps` adds the mirrored images, so that
+    in the image. :func:`pipeline.attribution.fusion.fuse` adds the mirrored images, so that
     five crops become the ten of the paper.
 
     Parameters

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from typing import Any
 
@@ -17,6 +16,7 @@ from pipeline.export.job import (
     ExportItem,
     ExportOptions,
     Target,
+    export_each,
     exported,
     present_classes,
     read_item,
@@ -24,7 +24,6 @@ from pipeline.export.job import (
 from pipeline.export.photographs import place_photograph
 from pipeline.export.polygons import polygons
 from pipeline.io.arrays import IGNORE
-from pipeline.runtime.parallel import map_images
 
 LOADING = """\
 One annotation for each class of an image, as run lengths or polygons of all its regions.
@@ -62,8 +61,7 @@ class _Annotated:
 
 def write_coco(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
     """Write one annotation file per split, and the images. Ids are unique over all splits."""
-    annotate = partial(_annotate, target=target)
-    annotated = list(map_images(annotate, items, workers=workers, what="export as COCO"))
+    annotated = export_each(_annotate, items, target, workers, "export as COCO")
     documents = {item.record.split: _document(target.classes) for item in items}
     annotation_ids = count(1)
     for image_id, (item, one) in enumerate(zip(items, annotated, strict=True), start=1):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.export.job import ExportItem
+from pipeline.export.job import Exported, ExportItem, Target, export_each
 from pipeline.export.photographs import link_target
 from pipeline.io.arrays import BACKGROUND, IGNORE
 from pipeline.io.files import replacing, sha256_of
@@ -52,6 +52,31 @@ def write_image_table(
         for item in items
     )  # fmt: skip
     write_table(path, ("id", "split", "image", column), rows)
+
+
+def write_with_tables(
+    write_image: Callable[..., Exported],
+    items: Sequence[ExportItem],
+    target: Target,
+    workers: int,
+    *,
+    column: str,
+    file_of: Callable[[ExportItem], str],
+    what: str,
+) -> list[Exported]:
+    """Write the files of every image, and the tables ``classes.json`` and ``images.csv``.
+
+    Parameters
+    ----------
+    write_image, items, target, workers, what
+        See :func:`pipeline.export.job.export_each`.
+    column, file_of
+        See :func:`write_image_table`.
+    """
+    done = export_each(write_image, items, target, workers, what)
+    write_class_values(target.root / "classes.json", target.classes)
+    write_image_table(target.root / "images.csv", items, column, file_of)
+    return done
 
 
 def hard_link(source: Path, path: Path) -> None:

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 from pipeline.datasets.manifest import Record, files_by_id
 from pipeline.errors import UserError
 from pipeline.io.arrays import BACKGROUND, IGNORE, read_made_label
+from pipeline.runtime.parallel import map_images
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,21 @@ def export_items(
     """
     found = files_by_id([record.id for record in records], folders, suffix)
     return [ExportItem(record, found[record.id]) for record in records]
+
+
+def export_each(
+    function: Callable[..., Result],
+    items: Sequence[ExportItem],
+    target: Target,
+    workers: int,
+    what: str,
+) -> list[Result]:
+    """Return ``function(item, target=target)`` for every item, computed by several processes.
+
+    ``what`` is the name of the export, for the log.
+    """
+    results = map_images(partial(function, target=target), items, workers=workers, what=what)
+    return list(results)
 
 
 def read_item(item: ExportItem, target: Target) -> NDArray[np.uint8]:

@@ -1,11 +1,9 @@
 """Export as gray PNGs of class numbers, with class names and a table of the images."""
 
 from collections.abc import Sequence
-from functools import partial
 
-from pipeline.export.files import write_class_values, write_gray, write_image_table
+from pipeline.export.files import write_gray, write_with_tables
 from pipeline.export.job import Exported, ExportItem, Target, exported, read_item
-from pipeline.runtime.parallel import map_images
 
 LOADING = """\
 8-bit gray images of class numbers in `masks/SPLIT/ID.png`. `classes.json` names the values.
@@ -27,11 +25,9 @@ READERS = "Pillow, NumPy"
 
 def write_png(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
     """Write label images without a palette, ``classes.json`` and ``images.csv``."""
-    write_image = partial(_write_image, target=target)
-    done = list(map_images(write_image, items, workers=workers, what="export as PNG"))
-    write_class_values(target.root / "classes.json", target.classes)
-    write_image_table(target.root / "images.csv", items, "mask", _mask_of)
-    return done
+    return write_with_tables(
+        _write_image, items, target, workers, column="mask", file_of=_mask_of, what="export as PNG"
+    )
 
 
 def _mask_of(item: ExportItem) -> str:

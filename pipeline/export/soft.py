@@ -1,13 +1,12 @@
 """Export of soft labels: the probability of every class at every pixel, and uncertain pixels."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UserError
-from pipeline.export.files import hard_link, write_class_values, write_gray, write_image_table
+from pipeline.export.files import hard_link, write_gray, write_with_tables
 from pipeline.export.job import (
     Exported,
     ExportItem,
@@ -17,7 +16,6 @@ from pipeline.export.job import (
     exported,
 )
 from pipeline.io.arrays import BACKGROUND, IGNORE, read_soft_label
-from pipeline.runtime.parallel import map_images
 
 LOADING = """\
 `probabilities/SPLIT/ID.safetensors` contains `classes` (the L label values that an image may show,
@@ -42,11 +40,15 @@ READERS = "safetensors, NumPy"
 
 def write_soft(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
     """Write probabilities, confidence and ignore images, ``classes.json`` and ``images.csv``."""
-    write_image = partial(_write_image, target=target)
-    done = list(map_images(write_image, items, workers=workers, what="export of soft labels"))
-    write_class_values(target.root / "classes.json", target.classes)
-    write_image_table(target.root / "images.csv", items, "probabilities", _probabilities_of)
-    return done
+    return write_with_tables(
+        _write_image,
+        items,
+        target,
+        workers,
+        column="probabilities",
+        file_of=_probabilities_of,
+        what="export of soft labels",
+    )
 
 
 def _probabilities_of(item: ExportItem) -> str:

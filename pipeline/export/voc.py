@@ -2,16 +2,22 @@
 
 import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from pipeline.export.files import write_text
-from pipeline.export.job import Exported, ExportItem, Target, by_split, exported, read_item
+from pipeline.export.job import (
+    Exported,
+    ExportItem,
+    Target,
+    by_split,
+    export_each,
+    exported,
+    read_item,
+)
 from pipeline.export.photographs import place_photograph
 from pipeline.io.arrays import BACKGROUND, IGNORE, write_label
 from pipeline.io.palette import voc_palette
 from pipeline.io.tables import write_scores
-from pipeline.runtime.parallel import map_images
 
 DEVKIT = "VOCdevkit/VOC2012"
 
@@ -35,8 +41,7 @@ READERS = "torchvision 0.29.2, Datumaro 1.13.12 (CVAT's reader): names and masks
 
 def write_voc(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
     """Write label images, lists of ids and images in the layout of the VOC 2012 devkit."""
-    write_image = partial(_write_image, target=target)
-    done = list(map_images(write_image, items, workers=workers, what="export in VOC layout"))
+    done = export_each(_write_image, items, target, workers, "export in VOC layout")
     lists = {split: [item.record.id for item in group] for split, group in by_split(items).items()}
     lists["trainval"] = [item.record.id for item in items]
     devkit = target.root / DEVKIT

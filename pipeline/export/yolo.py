@@ -1,7 +1,6 @@
 """Export as polygons for Ultralytics YOLO segmentation: one text file per image."""
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import numpy as np
 import yaml
@@ -13,13 +12,13 @@ from pipeline.export.job import (
     ExportItem,
     Target,
     by_split,
+    export_each,
     exported,
     present_classes,
     read_item,
 )
 from pipeline.export.photographs import place_photograph
 from pipeline.export.polygons import polygons
-from pipeline.runtime.parallel import map_images
 
 LOADING = """\
 `labels/SPLIT/ID.txt` has one line per connected region: the class from 0, then x and y of the
@@ -46,8 +45,7 @@ READERS = (
 
 def write_yolo(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
     """Write polygons, images and ``data.yaml``."""
-    write_image = partial(_write_image, target=target)
-    done = list(map_images(write_image, items, workers=workers, what="export for YOLO"))
+    done = export_each(_write_image, items, target, workers, "export for YOLO")
     write_text(target.root / "data.yaml", _description(list(by_split(items)), target.classes))
     return done
 

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.io.arrays import read_network, write_weights
-from pipeline.io.images import FILTER, at_least, fitted_size, network_input, strided_size
+from pipeline.io.images import FILTER, at_least, strided_size
 from pipeline.models.backbone import create_backbone, initialize_backbone, normalization, restore
 from pipeline.models.classifier import load_classifier
+from pipeline.models.views import Views
 from pipeline.runtime.device import channels_last
 
 #: Pixels per cell of the boundary map.
@@ -174,9 +175,7 @@ def boundary_map(
     model: BoundaryNetwork,
     image: NDArray[np.uint8],
     size: tuple[int, int],
-    *,
-    flip: bool,
-    max_size: int | None,
+    views: Views,
 ) -> Tensor:
     """Compute the boundary map of an image.
 
@@ -190,27 +189,20 @@ def boundary_map(
     image : (H, W, 3) uint8 array
     size : (int, int)
         Height h and width w of the result.
-    flip : bool
-        Average the logits with those of the mirrored image.
-    max_size : int or None
-        Long side that larger images are shrunk to.
+    views : Views
+        The image at one scale and, if wanted, its mirror image: their logits are averaged.
 
     Returns
     -------
     (h, w) float32 tensor
         Boundary map in [0, 1], on the model's device.
     """
-    device = next(model.parameters()).device
-    fitted = fitted_size((image.shape[0], image.shape[1]), max_size)
-    batch = torch.from_numpy(network_input(image, fitted, model))[None].to(device)
-    if flip:
-        batch = torch.cat([batch, batch.flip(3)])
-    height, width = strided_size(fitted, STRIDE)
+    (scale,) = views.scales
+    batch = views.batch(model, image, scale)
+    height, width = strided_size((batch.shape[2], batch.shape[3]), STRIDE)
     padded = _padded(batch, 1, least=model.crop)
-    logits = model(channels_last(padded), logits=True)[:, :height, :width]
-    if flip:
-        logits = (logits[:1] + logits[1:].flip(2)) / 2
-    boundaries = logits.sigmoid()
+    logits = views.aligned(model(channels_last(padded), logits=True)[:, :height, :width])
+    boundaries = logits.mean(dim=0, keepdim=True).sigmoid()
     return F.interpolate(boundaries[None], size, mode="bilinear", align_corners=False)[0, 0]
 
 

@@ -1,4 +1,4 @@
-"""Inference of the segmentation network over scales and flips."""
+"""Inference of the segmentation network over the views of an image."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
@@ -13,9 +14,9 @@ from pipeline.datasets.manifest import Record
 from pipeline.io.images import read_rgb, strided_size
 from pipeline.metrics.agreement import map_agreement
 from pipeline.models.segmentation_network import SegmentationNetwork, load_segmentation_network
-from pipeline.models.views import views_of
+from pipeline.models.views import Views
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf
-from pipeline.runtime.device import make_fabric, on_device
+from pipeline.runtime.device import on_device
 from pipeline.runtime.progress import progress
 
 
@@ -23,25 +24,19 @@ from pipeline.runtime.progress import progress
 def class_probabilities(
     model: SegmentationNetwork,
     image: NDArray[np.uint8],
+    views: Views,
     *,
-    scales: Sequence[float],
-    flip: bool,
-    max_size: int | None,
     fuse: str = "probabilities",
 ) -> NDArray[np.float32]:
-    """Compute the class probabilities of a segmentation network, averaged over scales and flips.
+    """Compute the class probabilities of a segmentation network, averaged over views.
 
     Parameters
     ----------
     model : SegmentationNetwork
         In evaluation mode.
     image : (H, W, 3) uint8 array
-    scales : sequence of float
-        Factors on the image's size.
-    flip : bool
-        Also average over the mirrored image.
-    max_size : int or None
-        Long side that larger images are shrunk to before scaling.
+    views : Views
+        Scales, mirror images and largest size.
     fuse : {"probabilities", "logits"}
         The mean of the probabilities of all views, or the softmax of the sum of their logits as in
         the published code of Puzzle-CAM. The sum is more confident with more views.
@@ -53,7 +48,7 @@ def class_probabilities(
     """
     size = (image.shape[0], image.shape[1])
     fused: list[torch.Tensor] = []
-    for logits in views_of(model, image, model, scales=scales, flip=flip, max_size=max_size):
+    for logits in views.outputs(model, image, model):
         raw = logits.float()
         scores = raw.softmax(dim=1) if fuse == "probabilities" else raw
         full = F.interpolate(
@@ -62,8 +57,7 @@ def class_probabilities(
         fused.append(full[0])
     mean = torch.stack(fused).mean(dim=0)
     if fuse == "logits":
-        views = len(scales) * (1 + flip)
-        mean = (views * mean).softmax(dim=0)
+        mean = (views.count * mean).softmax(dim=0)
     return mean.cpu().numpy()
 
 
@@ -72,10 +66,8 @@ def labeled_probabilities(
     model: SegmentationNetwork,
     image: NDArray[np.uint8],
     classes: NDArray[np.int64],
+    views: Views,
     *,
-    scales: Sequence[float],
-    flip: bool,
-    max_size: int | None,
     stride: int,
 ) -> tuple[NDArray[np.float16], NDArray[np.float32]]:
     """Compute class maps with a segmentation network, restricted to the image-level labels.
@@ -87,8 +79,8 @@ def labeled_probabilities(
     image : (H, W, 3) uint8 array
     classes : (K,) int64 array
         Class numbers from 1.
-    scales, flip, max_size
-        See :func:`class_probabilities`.
+    views : Views
+        Scales, mirror images and largest size.
     stride : int
         Pixels of the image per cell of the result.
 
@@ -105,14 +97,14 @@ def labeled_probabilities(
     if len(classes) == 0:
         return np.zeros((0, *size), dtype=np.float16), np.zeros(0, dtype=np.float32)
     kept = torch.as_tensor(np.append(0, classes), device=next(model.parameters()).device)
-    views = [
+    found = [
         F.interpolate(
             logits.float().softmax(dim=1)[:, kept],
             size, mode="bilinear", align_corners=False, antialias=True,
         )
-        for logits in views_of(model, image, model, scales=scales, flip=flip, max_size=max_size)
+        for logits in views.outputs(model, image, model)
     ]  # fmt: skip
-    single = torch.cat(views).clamp(min=0)
+    single = torch.cat(found).clamp(min=0)
     mean = single.mean(dim=0)
     # All of these probabilities may underflow to zero.
     total = mean.sum(dim=0).clamp(min=torch.finfo(mean.dtype).tiny)
@@ -155,12 +147,10 @@ def winning_classes(
 
 def predictions(
     records: Sequence[Record],
-    *,
     weights: Path,
     settings: Mapping[str, Any],
-    precision: str,
-    threads: int,
-    gpu: int,
+    *,
+    fabric: Fabric,
     what: str,
 ) -> Iterator[tuple[Record, NDArray[np.uint8], NDArray[np.float32]]]:
     """Yield the predictions of a trained segmentation network for many images.
@@ -173,12 +163,8 @@ def predictions(
         File of the network.
     settings : mapping
         Keys ``scales``, ``flip``, ``max_size``, ``fuse``, ``crf`` and ``crf_classes``.
-    precision : str
-        Arithmetic of the forward pass.
-    threads : int
-        CPU threads.
-    gpu : int
-        1 to use a GPU if there is one, 0 to use the CPU.
+    fabric : Fabric
+        Device and precision of the forward pass.
     what : str
         Description of the work for the log.
 
@@ -188,10 +174,10 @@ def predictions(
     winners, probabilities
         Results of :func:`winning_classes`.
     """
-    model = on_device(make_fabric(precision, threads, gpu), load_segmentation_network(weights))
+    model = on_device(fabric, load_segmentation_network(weights))
     crf = CrfSettings.from_config(settings["crf"]) if settings["crf"] else None
-    fusion = {key: settings[key] for key in ("scales", "flip", "max_size", "fuse")}
+    views = Views.from_settings(settings)
     for record in progress(records, total=len(records), what=what):
         image = read_rgb(record.image)
-        scores = class_probabilities(model, image, **fusion)
+        scores = class_probabilities(model, image, views, fuse=settings["fuse"])
         yield record, *winning_classes(image, scores, crf, settings["crf_classes"])

@@ -233,7 +233,7 @@ def affinity_loss(
         Pairs closer than this count.
     weights : (3,) float tensor, optional
         Weights of the terms (background, foreground, negative) if the labels are one part of a
-        step; see :func:`pipeline.training.loop.train`.
+        step; see ``counts`` of :class:`pipeline.training.task.Task`.
     pairs : {"inner", "all"}
         ``inner`` leaves out pairs whose first cell in reading order has neighbors beyond the
         left, right or lower border, as in the published code of IRN; ``all`` uses all pairs.

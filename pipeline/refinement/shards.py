@@ -1,9 +1,9 @@
 """Labeling of one shard of class maps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.io.arrays import ClassMaps, MapShard
 from pipeline.io.images import read_rgb
+from pipeline.refinement.labels import Labeling, labeler_of
+from pipeline.refinement.thresholds import resolved_background
 from pipeline.runtime.parallel import map_images
 
 Label = TypeVar("Label")
@@ -35,6 +37,31 @@ class Labeler(Generic[Label, Summary]):
     label: Callable[[ClassMaps, NDArray[np.uint8] | None], Label]
     write: Callable[[Path, Label], Summary]
     needs_image: bool
+
+
+def refinement_labeler(
+    write: Callable[[Path, Labeling], Summary],
+    *,
+    background: Mapping[str, Any],
+    threshold: Sequence[Path],
+    crf: Mapping[str, Any] | None,
+    graph_cut: Mapping[str, Any] | None,
+) -> Labeler[Labeling, Summary]:
+    """Return the labeler of a refinement.
+
+    Parameters
+    ----------
+    write : callable
+        As in :class:`Labeler`.
+    background : mapping
+        Keys ``rule`` and ``value``: a number, or the name of the rule of ``threshold``.
+    threshold : sequence of Path
+        The file of a background threshold chosen without masks, if there is one.
+    crf, graph_cut : mapping or None
+        Settings of the dense CRF, or of the graph cut, which replaces threshold and CRF.
+    """
+    label = labeler_of(resolved_background(background, threshold), crf, graph_cut)
+    return Labeler(label, write, needs_image=crf is not None or graph_cut is not None)
 
 
 def label_shard(

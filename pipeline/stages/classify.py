@@ -8,9 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import Record, read_manifest
-from pipeline.io.images import fitted_size, network_input, read_rgb
+from pipeline.io.images import read_rgb
 from pipeline.io.tables import write_class_scores
 from pipeline.models.classifier import load_classifier
+from pipeline.models.views import Views
 from pipeline.runtime.device import channels_last, make_fabric, on_device
 from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage
@@ -37,35 +38,24 @@ def classify(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images, and the class names.
     weights : Path
         The classifier.
     max_size : int or None
         Maximum long side in pixels; larger images are shrunk.
-    precision : str
-        Floating-point precision of the forward pass.
-    split : str
-        ``"train"``, ``"val"`` or a folder's name.
-    shard, shards : int
-        Number of this shard, from 0, and number of shards.
     class_scores : Path
         Output (CSV).
-    threads : int
-        Number of CPU threads.
-    gpu : int
-        1 to use a GPU if there is one, 0 to use the CPU.
+    manifest, classes, precision, split, shard, shards, threads, gpu
+        See :mod:`pipeline.stages`.
     """
     data = read_manifest(manifest, classes)
     fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_classifier(weights))
+    views = Views(max_size=max_size)
 
     @torch.no_grad()
     def scores_of(record: Record) -> tuple[str, NDArray[np.float32]]:
-        image = read_rgb(record.image)
-        size = fitted_size((image.shape[0], image.shape[1]), max_size)
-        batch = torch.from_numpy(network_input(image, size, model))[None]
-        logits = model(channels_last(batch.to(fabric.device))).logits
+        batch = views.batch(model, read_rgb(record.image))
+        logits = model(channels_last(batch)).logits
         return record.id, logits[0].float().cpu().numpy()
 
     records = data.of_shard(split, shard, shards)

@@ -42,8 +42,6 @@ def evaluate_faithfulness(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images with their labels, and the class names.
     weights : Path
         The classifier of the maps.
     maps : list of Path
@@ -52,18 +50,12 @@ def evaluate_faithfulness(
         Section ``comparison.faithfulness``: ``confidence``, ``images`` and ``steps``.
     max_size : int or None
         Maximum long side in pixels; larger images are shrunk.
-    precision : str
-        Floating-point precision of the forward pass.
-    split : str
-        ``"train"`` or ``"val"``.
     method : str
         CLASSIFIER/MAPS.
     scores, pairs : Path
         Outputs: JSON, and a CSV with one row per pair.
-    threads : int
-        Number of CPU threads.
-    gpu : int
-        1 to use a GPU if there is one, 0 to use the CPU.
+    manifest, classes, precision, split, threads, gpu
+        See :mod:`pipeline.stages`.
 
     Raises
     ------

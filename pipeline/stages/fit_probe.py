@@ -9,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import Record, read_manifest
-from pipeline.io.images import fitted_size, network_input, read_rgb, scaled_size
+from pipeline.io.images import read_rgb
 from pipeline.models.classifier import CamClassifier, create_classifier, save_classifier
 from pipeline.models.probe import fit_linear
+from pipeline.models.views import Views
 from pipeline.runtime.device import channels_last, make_fabric, on_device
 from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage
@@ -36,8 +37,6 @@ def fit_probe(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images with their labels, and the class names.
     pretrained : list of Path
         At most one local file of backbone weights.
     settings : mapping
@@ -46,10 +45,8 @@ def fit_probe(
         Seed of the weights of a backbone without pretrained weights.
     weights : Path
         Output: the network (safetensors).
-    threads : int
-        Number of CPU threads.
-    gpu : int
-        1 to use a GPU if there is one, 0 to use the CPU.
+    manifest, classes, threads, gpu
+        See :mod:`pipeline.stages`.
 
     Raises
     ------
@@ -81,15 +78,10 @@ def _features(
     model: CamClassifier, records: Sequence[Record], size: int, flip: bool
 ) -> NDArray[np.float32]:
     """Compute pooled features: one row per image, each followed by its mirrored image's row."""
-    device = next(model.parameters()).device
-    rows = []
+    views, rows = Views(flip=flip), []
     for record in progress(records, total=len(records), what="features of train"):
         image = read_rgb(record.image)
-        shape = (image.shape[0], image.shape[1])
-        fitted = fitted_size(scaled_size(shape, size / max(shape)), size)
-        batch = torch.from_numpy(network_input(image, fitted, model))[None].to(device)
-        if flip:
-            batch = torch.cat([batch, batch.flip(3)])
+        batch = views.batch(model, image, scale=size / max(image.shape[:2]))
         maps = model.backbone.forward_features(channels_last(batch))  # type: ignore[operator]
         rows.append(maps.float().mean(dim=(2, 3)).cpu().numpy())
     return np.concatenate(rows)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 from pipeline.io.arrays import write_label
 from pipeline.io.tables import write_table
 from pipeline.metrics.agreement import label_agreement
-from pipeline.refinement.labels import Labeling, labeler_of
-from pipeline.refinement.shards import Labeler, label_shard
-from pipeline.refinement.thresholds import resolved_background
+from pipeline.refinement.labels import Labeling
+from pipeline.refinement.shards import label_shard, refinement_labeler
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -65,10 +64,12 @@ def make_labels(
     UserError
         If an image no longer has the size that its maps were made for.
     """
-    labeler = Labeler(
-        labeler_of(resolved_background(background, threshold), crf, graph_cut),
+    labeler = refinement_labeler(
         partial(_write_image, uncertain_below=uncertain_below),
-        needs_image=crf is not None or graph_cut is not None,
+        background=background,
+        threshold=threshold,
+        crf=crf,
+        graph_cut=graph_cut,
     )
     rows = label_shard(
         labeler, manifest=manifest, classes=classes, maps=maps, labels=labels, threads=threads

@@ -17,6 +17,7 @@ from pipeline.io.images import read_rgb
 from pipeline.models.classifier import load_classifier
 from pipeline.models.inference import labeled_probabilities
 from pipeline.models.segmentation_network import load_segmentation_network
+from pipeline.models.views import Views
 from pipeline.runtime.device import make_fabric, on_device
 from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage
@@ -26,10 +27,8 @@ if TYPE_CHECKING:
 
 #: Function from an image and its class numbers to class maps.
 Mapper = Callable[[NDArray[np.uint8], NDArray[np.int64]], FusedMaps]
-#: Settings that all methods share.
-FUSION = ("scales", "flip", "max_size", "stride")
-#: Settings that methods on a classifier share.
-CLASSIFIER_FUSION = (*FUSION, "full_resolution")
+#: Settings of the fusion; all others are specific to a method.
+FUSION = frozenset({"scales", "flip", "max_size", "stride", "full_resolution"})
 
 
 def make_maps(
@@ -51,8 +50,6 @@ def make_maps(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images with their labels, and the class names.
     weights : Path
         The classifier or, for the method ``segmentation``, the segmentation network.
     previous : list of Path
@@ -60,18 +57,10 @@ def make_maps(
     settings : mapping
         Keys ``method``, ``scales``, ``flip``, ``max_size``, ``stride`` and, for methods on a
         classifier, ``full_resolution``. All other keys are specific to the method.
-    precision : str
-        Floating-point precision of the forward pass.
-    split : str
-        ``"train"`` or ``"val"``.
-    shard, shards : int
-        Number of this shard, from 0, and number of shards.
     maps : Path
         Output: one safetensors file.
-    threads : int
-        Number of CPU threads.
-    gpu : int
-        1 to use a GPU if there is one, 0 to use the CPU.
+    manifest, classes, precision, split, shard, shards, threads, gpu
+        See :mod:`pipeline.stages`.
 
     Raises
     ------
@@ -98,16 +87,17 @@ def make_maps(
 
 
 def _mapper(fabric: Fabric, weights: Path, settings: Mapping[str, Any]) -> Mapper:
+    views, stride = Views.from_settings(settings), settings["stride"]
     if settings["method"] == "segmentation":
         network = on_device(fabric, load_segmentation_network(weights))
-        fusion = {key: settings[key] for key in FUSION}
         return lambda image, classes: FusedMaps(
-            *labeled_probabilities(network, image, classes, **fusion)
+            *labeled_probabilities(network, image, classes, views, stride=stride)
         )
-    shared = {key: settings[key] for key in CLASSIFIER_FUSION}
-    own = {key: value for key, value in settings.items() if key not in {"method", *shared}}
+    own = {key: value for key, value in settings.items() if key not in {"method", *FUSION}}
+    method = partial(METHODS[settings["method"]], **own)
     model = on_device(fabric, load_classifier(weights), fold=not settings.get("layer"))
-    return partial(fuse, partial(METHODS[settings["method"]], **own), model, **shared)
+    full = settings["full_resolution"]
+    return partial(fuse, method, model, views=views, stride=stride, full_resolution=full)
 
 
 def _mean(

@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.io.arrays import write_soft_label
-from pipeline.refinement.labels import Labeling, labeler_of
-from pipeline.refinement.shards import Labeler, label_shard
-from pipeline.refinement.thresholds import resolved_background
+from pipeline.refinement.labels import Labeling
+from pipeline.refinement.shards import label_shard, refinement_labeler
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -37,10 +36,12 @@ def make_soft_labels(
     threads : int
         Number of processes.
     """
-    labeler = Labeler(
-        labeler_of(resolved_background(background, threshold), crf, graph_cut),
+    labeler = refinement_labeler(
         _write_probabilities,
-        needs_image=crf is not None or graph_cut is not None,
+        background=background,
+        threshold=threshold,
+        crf=crf,
+        graph_cut=graph_cut,
     )
     label_shard(
         labeler, manifest=manifest, classes=classes, maps=maps, labels=soft_labels, threads=threads

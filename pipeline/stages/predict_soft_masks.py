@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.manifest import read_manifest
 from pipeline.io.arrays import BACKGROUND, write_soft_label
 from pipeline.models.inference import predictions as predict
+from pipeline.runtime.device import make_fabric
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -34,28 +35,20 @@ def predict_soft_masks(
 
     Parameters
     ----------
-    manifest, classes, weights, settings, precision, split, shard, shards
+    manifest, classes, weights, settings
         As in :func:`pipeline.stages.predict_masks.predict_masks`.
     soft_predictions : Path
         Output: a folder.
-    threads : int
-        Number of CPU threads.
-    gpu : int
-        1 to use a GPU if there is one, 0 to use the CPU.
+    precision, split, shard, shards, threads, gpu
+        See :mod:`pipeline.stages`.
     """
     records = read_manifest(manifest, classes).of_shard(split, shard, shards)
+    fabric = make_fabric(precision, threads, gpu)
     soft_predictions.mkdir(parents=True, exist_ok=True)
-    for record, winners, probabilities in predict(
-        records,
-        weights=weights,
-        settings=settings,
-        precision=precision,
-        threads=threads,
-        gpu=gpu,
-        what=f"predictions of {split}, shard {shard}",
-    ):
+    what = f"predictions of {split}, shard {shard}"
+    for record, winners, scores in predict(records, weights, settings, fabric=fabric, what=what):
         file = soft_predictions / f"{record.id}.safetensors"
-        write_soft_label(file, *_with_background(winners, probabilities))
+        write_soft_label(file, *_with_background(winners, scores))
 
 
 def _with_background(

@@ -14,6 +14,7 @@ from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.io.arrays import ClassMaps, MapShard, write_maps
 from pipeline.io.images import read_rgb
 from pipeline.models.boundary import boundary_map, load_boundary_network
+from pipeline.models.views import Views
 from pipeline.refinement.random_walk import class_probabilities, confident_markers, random_walk
 from pipeline.runtime.device import make_fabric, on_device
 from pipeline.runtime.progress import progress
@@ -45,8 +46,6 @@ def propagate_maps(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images, and the class names.
     source : Path
         One shard of class maps.
     weights : Path
@@ -54,14 +53,10 @@ def propagate_maps(
     settings : mapping
         Keys ``radius``, ``beta``, ``steps``, ``tolerance``, ``markers``, ``flip`` and
         ``max_size``.
-    precision : str
-        Floating-point precision of the network's forward pass.
     maps : Path
         Output: one safetensors file.
-    threads : int
-        Number of CPU threads.
-    gpu : int
-        1 to use a GPU if there is one, 0 to use the CPU.
+    manifest, classes, precision, threads, gpu
+        See :mod:`pipeline.stages`.
 
     Raises
     ------
@@ -72,7 +67,7 @@ def propagate_maps(
     records = {record.id: record for record in read_manifest(manifest, classes).records}
     fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_boundary_network(weights))
-    boundaries = partial(boundary_map, model, flip=settings["flip"], max_size=settings["max_size"])
+    boundaries = partial(boundary_map, model, views=Views.from_settings(settings))
     markers = settings["markers"]
     walk = partial(
         random_walk,

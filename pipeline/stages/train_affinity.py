@@ -1,33 +1,26 @@
 """Train the boundary network, whose boundaries the random walk does not cross."""
 
-import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.datasets.manifest import files_by_id, read_manifest
-from pipeline.io.arrays import read_made_label
 from pipeline.io.images import strided_size
 from pipeline.models.boundary import STRIDE, create_boundary_network, save_boundary_network
 from pipeline.refinement.affinity import affinity_loss, count_pairs
-from pipeline.runtime.device import loader_workers, make_fabric
-from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage
-from pipeline.training.augmentation import training_transform
 from pipeline.training.batches import Batch
-from pipeline.training.checkpoint import fingerprint_of
-from pipeline.training.loop import Recipe, Step, train, write_history
-from pipeline.training.samples import SegmentedImages
+from pipeline.training.run import TrainingRun
+from pipeline.training.samples import SegmentedImages, read_labels
 from pipeline.training.supervision import require_pairs
+from pipeline.training.task import Step, Task
 
 if TYPE_CHECKING:
     snakemake: Any
-
-logger = logging.getLogger(__name__)
 
 
 def train_affinity(
@@ -49,8 +42,6 @@ def train_affinity(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images, and the class names.
     classifier : Path
         The classifier whose backbone is used.
     labels : list of Path
@@ -59,16 +50,10 @@ def train_affinity(
         At most one local file of backbone weights.
     settings : mapping
         The configuration's section ``affinity``.
-    seed : int
-        Seed of all random choices.
     weights, history : Path
         Outputs: the network (safetensors) and one row per epoch (CSV).
-    threads : int
-        Number of CPU threads.
-    code : str
-        Digest of the code; checkpoints of other code are not used.
-    gpu : int
-        Number of GPUs to train on; without a GPU, the CPU is used.
+    manifest, classes, seed, threads, code, gpu
+        See :mod:`pipeline.stages`.
 
     Raises
     ------
@@ -78,18 +63,17 @@ def train_affinity(
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
     files = files_by_id([record.id for record in records], labels)
-    long_side = settings["augmentation"]["resize"][1]
-    looked = progress(files.values(), total=len(files), what="confident labels checked")
     require_pairs(
-        map(read_made_label, looked),
+        read_labels(files.values(), "confident labels checked"),
         settings["radius"],
         STRIDE,
-        long_side,
+        settings["augmentation"]["resize"][1],
         crop=settings["augmentation"]["crop"],
         pairs=settings["pairs"],
     )
-    fabric = make_fabric(settings["precision"], threads, gpu)
-    torch.manual_seed(seed)
+    run = TrainingRun.start(
+        settings, seed, code, weights=weights, history=history, threads=threads, gpu=gpu
+    )
     model, description = create_boundary_network(
         classifier,
         settings["features"],
@@ -97,29 +81,20 @@ def train_affinity(
         crop=settings["augmentation"]["crop"],
         interpolation=settings["augmentation"]["interpolation"],
     )
-    transform = training_transform(settings["augmentation"], model.mean, model.std)
-    logger.info("%d images on %s", len(records), fabric.device)
-    checkpoint = weights.with_name("checkpoint.safetensors")
-    inputs = [manifest, classes, classifier, *pretrained, *files.values()]
-    state, rows = train(
+    task = Task(
         model,
         model.head,
-        SegmentedImages(records, files, transform),
+        SegmentedImages(records, files, run.transform(model)),
         _step(settings["radius"], settings["pairs"]),
-        Recipe(settings, seed),
-        fabric=fabric,
-        checkpoint=checkpoint,
-        fingerprint=fingerprint_of(dict(settings), seed, code, *inputs),
-        workers=loader_workers(fabric, threads),
         counts=lambda labels: count_pairs(
             _cells(labels), settings["radius"], pairs=settings["pairs"]
         ),
     )
-    if not fabric.is_global_zero:
-        return
-    save_boundary_network(weights, state, description)
-    write_history(history, rows)
-    checkpoint.unlink(missing_ok=True)
+    run.train(
+        task,
+        inputs=[manifest, classes, classifier, *pretrained, *files.values()],
+        save=partial(save_boundary_network, description=description),
+    )
 
 
 def _step(radius: int, pairs: str) -> Step:

@@ -2,23 +2,20 @@
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from pipeline.datasets.manifest import Manifest, read_manifest
 from pipeline.errors import UserError
 from pipeline.models.backbone import find_module
 from pipeline.models.classifier import continue_classifier, create_classifier, save_classifier
-from pipeline.runtime.device import loader_workers, make_fabric
 from pipeline.runtime.stage import run_stage
-from pipeline.training.augmentation import training_transform
-from pipeline.training.checkpoint import fingerprint_of
-from pipeline.training.loop import Recipe, train, write_history
 from pipeline.training.losses import classification_step, label_validation, validated_epochs
+from pipeline.training.run import TrainingRun
 from pipeline.training.samples import LabeledImages
 from pipeline.training.supervision import require_contrast
+from pipeline.training.task import Task
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -43,22 +40,14 @@ def train_classifier(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images with their labels, and the class names.
     pretrained : list of Path
         At most one file to start from: backbone weights, or another classifier.
     settings : mapping
         One entry of the configuration's ``classifiers``.
-    seed : int
-        Seed of all random choices.
     weights, history : Path
         Outputs: the network (safetensors) and one row per epoch (CSV).
-    threads : int
-        Number of CPU threads.
-    code : str
-        Digest of the code; checkpoints of other code are not used.
-    gpu : int
-        Number of GPUs to train on; without a GPU, the CPU is used.
+    manifest, classes, seed, threads, code, gpu
+        See :mod:`pipeline.stages`.
 
     Raises
     ------
@@ -67,37 +56,31 @@ def train_classifier(
         split without labels.
     """
     data = read_manifest(manifest, classes)
-    require_contrast(data.targets(data.of_split("train")), data.classes)
+    records = data.of_split("train")
+    require_contrast(data.targets(records), data.classes)
     validated = _validated_epochs(data, settings)
-    fabric = make_fabric(settings["precision"], threads, gpu)
-    torch.manual_seed(seed)
+    run = TrainingRun.start(
+        settings, seed, code, weights=weights, history=history, threads=threads, gpu=gpu
+    )
     if settings["init_from"]:
         model = continue_classifier(settings, len(data.classes), pretrained[0])
     else:
         model = create_classifier(settings, len(data.classes), next(iter(pretrained), None))
-    transform = training_transform(settings["augmentation"], model.mean, model.std)
-    samples = LabeledImages(data, data.of_split("train"), transform)
-    logger.info("%d images, %d classes, on %s", len(samples), len(data.classes), fabric.device)
-    checkpoint = weights.with_name("checkpoint.safetensors")
-    state, rows = train(
+    task = Task(
         model,
         model.class_layer,
-        samples,
+        LabeledImages(data, records, run.transform(model)),
         classification_step(settings["puzzle"]),
-        Recipe(settings, seed, "val_map" if settings["selection"] == "best_val_map" else None),
-        fabric=fabric,
-        checkpoint=checkpoint,
-        fingerprint=fingerprint_of(dict(settings), seed, code, manifest, classes, *pretrained),
-        workers=loader_workers(fabric, threads),
         frozen=[find_module(model.backbone, name) for name in settings["frozen"]],
-        validate=label_validation(data, data.of_split("val"), settings["eval_size"], fabric),
+        validate=label_validation(data, data.of_split("val"), settings["eval_size"], run.fabric),
         validated=validated,
     )
-    if not fabric.is_global_zero:
-        return
-    save_classifier(weights, state, settings, len(data.classes))
-    write_history(history, rows)
-    checkpoint.unlink(missing_ok=True)
+    run.train(
+        task,
+        inputs=[manifest, classes, *pretrained],
+        save=partial(save_classifier, settings=settings, classes=len(data.classes)),
+        select_by="val_map" if settings["selection"] == "best_val_map" else None,
+    )
 
 
 def _validated_epochs(data: Manifest, settings: Mapping[str, Any]) -> set[int]:

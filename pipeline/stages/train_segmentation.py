@@ -1,7 +1,7 @@
 """Train the segmentation network on pseudo-labels."""
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from pipeline.datasets.manifest import files_by_id, read_manifest
 from pipeline.errors import UserError
-from pipeline.io.arrays import read_made_label
 from pipeline.models.backbone import find_module
 from pipeline.models.segmentation_network import (
     create_segmentation_network,
@@ -18,21 +17,16 @@ from pipeline.models.segmentation_network import (
     save_segmentation_network,
     segmentation_loss,
 )
-from pipeline.runtime.device import loader_workers, make_fabric
-from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage
-from pipeline.training.augmentation import training_transform
 from pipeline.training.batches import Batch, divide
-from pipeline.training.checkpoint import fingerprint_of
 from pipeline.training.class_balance import class_weights, count_pixels
-from pipeline.training.loop import Recipe, Step, train, write_history
-from pipeline.training.samples import SegmentedImages
+from pipeline.training.run import TrainingRun
+from pipeline.training.samples import SegmentedImages, read_labels
 from pipeline.training.supervision import require_foreground
+from pipeline.training.task import Step, Task
 
 if TYPE_CHECKING:
     snakemake: Any
-
-logger = logging.getLogger(__name__)
 
 
 def train_segmentation(
@@ -53,24 +47,16 @@ def train_segmentation(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images, and the class names.
     labels : list of Path
         Folders of label images ``ID.png``; together they cover the train split.
     pretrained : list of Path
         At most one local file of backbone weights.
     settings : mapping
         The configuration's section ``segmentation``.
-    seed : int
-        Seed of all random choices.
     weights, history : Path
         Outputs: the network (safetensors) and one row per epoch (CSV).
-    threads : int
-        Number of CPU threads.
-    code : str
-        Digest of the code; checkpoints of other code are not used.
-    gpu : int
-        Number of GPUs to train on; without a GPU, the CPU is used.
+    manifest, classes, seed, threads, code, gpu
+        See :mod:`pipeline.stages`.
 
     Raises
     ------
@@ -81,42 +67,30 @@ def train_segmentation(
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
     files = files_by_id([record.id for record in records], labels)
-    looked = progress(files.values(), total=len(files), what="pseudo-labels checked")
-    require_foreground(map(read_made_label, looked))
-    fabric = make_fabric(settings["precision"], threads, gpu)
+    require_foreground(read_labels(files.values(), "pseudo-labels checked"))
+    run = TrainingRun.start(
+        settings, seed, code, weights=weights, history=history, threads=threads, gpu=gpu
+    )
     if settings["decoder_norm"] == "batch":
-        _require_two_together(settings, len(records), fabric.world_size)
-    torch.manual_seed(seed)
+        _require_two_together(settings, len(records), run.fabric.world_size)
     classes_with_background = len(data.classes) + 1
     model = create_segmentation_network(
         settings, classes_with_background, next(iter(pretrained), None)
     )
-    transform = training_transform(settings["augmentation"], model.mean, model.std)
-    logger.info("%d images, %d classes, on %s", len(records), len(data.classes), fabric.device)
-    of_classes = _class_weights(
-        settings["class_balance"], list(files.values()), classes_with_background
-    )
-    checkpoint = weights.with_name("checkpoint.safetensors")
-    state, rows = train(
+    of_classes = _class_weights(settings["class_balance"], files.values(), classes_with_background)
+    task = Task(
         model,
         nn.ModuleList([model.network.decoder, model.network.segmentation_head]),
-        SegmentedImages(records, files, transform),
+        SegmentedImages(records, files, run.transform(model)),
         _step_of(of_classes),
-        Recipe(settings, seed),
-        fabric=fabric,
-        checkpoint=checkpoint,
-        fingerprint=fingerprint_of(
-            dict(settings), seed, code, manifest, classes, *pretrained, *files.values()
-        ),
-        workers=loader_workers(fabric, threads),
         frozen=[find_module(model.encoder, name) for name in settings["frozen"]],
         counts=lambda labels: labeled_weight(labels, of_classes)[None],
     )
-    if not fabric.is_global_zero:
-        return
-    save_segmentation_network(weights, state, settings, classes_with_background)
-    write_history(history, rows)
-    checkpoint.unlink(missing_ok=True)
+    run.train(
+        task,
+        inputs=[manifest, classes, *pretrained, *files.values()],
+        save=partial(save_segmentation_network, settings=settings, classes=classes_with_background),
+    )
 
 
 def _require_two_together(settings: Mapping[str, Any], images: int, processes: int) -> None:
@@ -132,12 +106,11 @@ def _require_two_together(settings: Mapping[str, Any], images: int, processes: i
         )
 
 
-def _class_weights(power: float, labels: Sequence[Path], classes: int) -> Tensor | None:
+def _class_weights(power: float, labels: Collection[Path], classes: int) -> Tensor | None:
     """Return class weights from shares of the foreground; None if the power is 0."""
     if not power:
         return None
-    files = progress(labels, total=len(labels), what="pixels of train")
-    counts = count_pixels(map(read_made_label, files), classes)
+    counts = count_pixels(read_labels(labels, "pixels of train"), classes)
     return torch.from_numpy(class_weights(counts, power))
 
 

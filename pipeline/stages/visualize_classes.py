@@ -46,16 +46,12 @@ def visualize_classes(
         The classifier.
     settings : mapping
         Keys ``size``, ``steps``, ``learning_rate``, ``decay``, ``jitter`` and ``blur``.
-    precision : str
-        Floating-point precision of the forward and backward passes.
     seed : int
         Seed of the jitter.
     grid : Path
         Output.
-    threads : int
-        Number of CPU threads.
-    gpu : int
-        1 to use a GPU if there is one, 0 to use the CPU.
+    precision, threads, gpu
+        See :mod:`pipeline.stages`.
     """
     names = read_classes(classes)
     fabric = make_fabric(precision, threads, gpu)

@@ -14,8 +14,9 @@ from torch import Tensor
 from pipeline.attribution.units import class_units, most_exciting, unit_maps
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.io.files import replacing
-from pipeline.io.images import fitted_size, network_input, network_stride, read_rgb
+from pipeline.io.images import network_stride, read_rgb
 from pipeline.models.classifier import CamClassifier, load_classifier
+from pipeline.models.views import Views
 from pipeline.refinement.labels import enlarged
 from pipeline.report.pictures import Picture, captioned_grid, framed, with_region
 from pipeline.runtime.device import channels_last, make_fabric, on_device
@@ -44,20 +45,14 @@ def visualize_units(
 
     Parameters
     ----------
-    manifest, classes : Path
-        Images, and the class names.
     weights : Path
         The classifier.
     settings : mapping
         Keys ``per_class``, ``images``, ``region`` and ``max_size``.
-    precision : str
-        Floating-point precision of the forward pass.
     grid : Path
         Output.
-    threads : int
-        Number of CPU threads.
-    gpu : int
-        1 to use a GPU if there is one, 0 to use the CPU.
+    manifest, classes, precision, threads, gpu
+        See :mod:`pipeline.stages`.
     """
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
@@ -65,15 +60,15 @@ def visualize_units(
     model = on_device(fabric, load_classifier(weights), fold=False)
     units, strengths = class_units(model, settings["per_class"])
     wanted = torch.unique(units)
-    view = _View(model, settings["max_size"])
+    drawing = _UnitDrawing(model, Views.from_settings(settings))
     work = progress(records, total=len(records), what="units of train")
-    means = (view.maps(record, wanted).mean(dim=(1, 2)) for record in work)
+    means = (drawing.maps(record, wanted).mean(dim=(1, 2)) for record in work)
     chosen = dict(zip(wanted.tolist(), most_exciting(means, settings["images"]), strict=True))
     strips, captions = [], []
     names = progress(data.classes, total=len(data.classes), what="images of units", unit="classes")
     for name, own, values in zip(names, units.tolist(), strengths.tolist(), strict=True):
         for unit, strength in zip(own, values, strict=True):
-            pictures = [view.region(records[i], unit, settings["region"]) for i in chosen[unit]]
+            pictures = [drawing.region(records[i], unit, settings["region"]) for i in chosen[unit]]
             strips.append(np.concatenate(pictures, axis=1))
             captions.append(f"{name}: unit {unit}, weight {strength:.2g}")
     sheet = captioned_grid(strips, captions, columns=units.shape[1])
@@ -82,11 +77,11 @@ def visualize_units(
 
 
 @dataclass(frozen=True)
-class _View:
+class _UnitDrawing:
     """The class-specific units of a classifier on images."""
 
     model: CamClassifier
-    max_size: int | None
+    views: Views
 
     def maps(self, record: Record, units: Tensor) -> Tensor:
         return self._maps(read_rgb(record.image), units)
@@ -95,19 +90,13 @@ class _View:
         """Draw an image, bright where a unit is above a share of its maximum."""
         image = read_rgb(record.image)
         activation = self._maps(image, torch.tensor([unit])).clamp(min=0).numpy()
-        size, cells = self._size(image), (activation.shape[1], activation.shape[2])
+        size = self.views.input_size((image.shape[0], image.shape[1]))
+        cells = (activation.shape[1], activation.shape[2])
         full = enlarged(activation, size, network_stride(size, cells))[0]
         return framed(with_region(image, full, share), SIDE)
 
     def _maps(self, image: NDArray[np.uint8], units: Tensor) -> Tensor:
-        scaled = network_input(image, self._size(image), self.model)
-        device = next(self.model.parameters()).device
-        return unit_maps(
-            self.model, channels_last(torch.from_numpy(scaled)[None].to(device)), units
-        )
-
-    def _size(self, image: NDArray[np.uint8]) -> tuple[int, int]:
-        return fitted_size((image.shape[0], image.shape[1]), self.max_size)
+        return unit_maps(self.model, channels_last(self.views.batch(self.model, image)), units)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ interrupted run therefore continues from its last finished epoch to the same res
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,53 +23,20 @@ from pipeline.models.backbone import freeze, freeze_batch_norm
 from pipeline.models.batch_norm import synchronize_batch_norm
 from pipeline.runtime.device import channels_last
 from pipeline.runtime.progress import progress
-from pipeline.training.batches import Batch, Division, Samples, batches_of_epoch, divide, seed_of
+from pipeline.training.batches import Batch, Division, batches_of_epoch, divide, seed_of
 from pipeline.training.checkpoint import State, restore_checkpoint, save_checkpoint, state_of
 from pipeline.training.optimization import make_optimizer, rate_factor
-
-#: Maps the model, one part of the samples of a step, the share of all steps that are done, and the
-#: weights of the part (see `counts` of :func:`train`) to named losses. "loss" is minimized.
-Step = Callable[[nn.Module, Batch, float, Tensor], dict[str, Tensor]]
-#: Maps the targets of a part to the number of items in each mean of its loss.
-Counts = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Settings, seed and epoch selection of a training.
-
-    Attributes
-    ----------
-    settings : mapping
-        Keys ``epochs``, ``batch_size``, ``accumulate``, ``compile``, ``optimizer``, ``schedule``
-        and optionally ``batch_norm``.
-    seed : int
-        Seed of all random numbers.
-    select_by : str or None
-        Column of the history whose highest value selects the epoch that is kept. None keeps the
-        last epoch.
-    """
-
-    settings: Mapping[str, Any]
-    seed: int
-    select_by: str | None = None
+from pipeline.training.task import Recipe, Task
 
 
 def train(
-    model: nn.Module,
-    head: nn.Module,
-    samples: Samples,
-    step: Step,
+    task: Task,
     recipe: Recipe,
     *,
     fabric: Fabric,
     checkpoint: Path,
     fingerprint: str,
     workers: int,
-    frozen: Sequence[nn.Module] = (),
-    validate: Callable[[nn.Module], dict[str, float]] | None = None,
-    validated: Collection[int] | None = None,
-    counts: Counts | None = None,
 ) -> tuple[State, list[dict[str, float]]]:
     """Train a network, or continue an interrupted training.
 
@@ -78,15 +45,8 @@ def train(
 
     Parameters
     ----------
-    model : nn.Module
-        The network; changed in place.
-    head : nn.Module
-        The part that starts from random weights. Its learning rate is multiplied by
-        ``head_multiplier``.
-    samples : Samples
-        The training set.
-    step : callable
-        Function that computes the losses of a batch.
+    task : Task
+        The network, its samples and its losses.
     recipe : Recipe
         Epochs, optimizer, schedule and seed.
     fabric : Fabric
@@ -98,20 +58,6 @@ def train(
         not used.
     workers : int
         Number of processes that load samples; 0 loads them in this process.
-    frozen : sequence of nn.Module
-        Parts of the network that keep their weights and statistics.
-    validate : callable, optional
-        Function that returns further columns of the history after an epoch. All processes call
-        it with the unwrapped network, in evaluation mode and with the statistics of the first
-        process.
-    validated : collection of int, optional
-        Numbers of the epochs, from 0, after which ``validate`` is called. By default after all.
-    counts : callable, optional
-        Function that counts the items in each mean of a part's loss: pixels or pairs. The step
-        multiplies each mean by its weight, which is the part's share of the count of the whole
-        step times the number of parts. The loss of a step is then the same for every division.
-        Without this function all weights are 1, which is right for means over images, since all
-        parts have the same number of images.
 
     Returns
     -------
@@ -127,29 +73,27 @@ def train(
     UserError
         If a loss is not finite, or a step cannot be divided equally.
     """
-    settings = recipe.settings
+    settings, model = recipe.settings, task.model
     if settings.get("batch_norm") == "synchronized":
         synchronize_batch_norm(model, fabric)
     # Frozen parameters get no gradients. Freeze them before processes wait for gradients.
-    _keep_frozen(model, head, frozen, settings)
-    optimizer = make_optimizer(model, head, settings["optimizer"])
+    _keep_frozen(task, settings)
+    optimizer = make_optimizer(model, task.head, settings["optimizer"])
     model.to(memory_format=torch.channels_last)
     compiled = torch.compile(model) if settings["compile"] else model
     network, optimizer = fabric.setup(cast(nn.Module, compiled), optimizer)
     rates = [group["lr"] for group in optimizer.param_groups]
     division = divide(
-        len(samples), settings["batch_size"], settings["accumulate"], fabric.world_size
+        len(task.samples), settings["batch_size"], settings["accumulate"], fabric.world_size
     )
-    loop = _Loop(
-        fabric, network, optimizer, rates, step, counts, samples, division, recipe, workers
-    )
+    loop = _Loop(fabric, network, optimizer, rates, task, division, recipe, workers)
     done = restore_checkpoint(checkpoint, fingerprint, model, optimizer, fabric)
     for epoch in range(done.epoch, settings["epochs"]):
         network.train()
-        _keep_frozen(model, head, frozen, settings)
+        _keep_frozen(task, settings)
         row = loop.run_epoch(epoch)
-        if validate is not None and (validated is None or epoch in validated):
-            row |= _validate(validate, model, fabric)
+        if task.validate is not None and (task.validated is None or epoch in task.validated):
+            row |= _validate(task.validate, model, fabric)
         done.note(row, model, recipe.select_by)
         if fabric.is_global_zero:
             save_checkpoint(checkpoint, fingerprint, model, optimizer, done, fabric)
@@ -173,14 +117,12 @@ def _validate(
     return {**found, "val_seconds": time.monotonic() - started}
 
 
-def _keep_frozen(
-    model: nn.Module, head: nn.Module, frozen: Sequence[nn.Module], settings: Mapping[str, Any]
-) -> None:
+def _keep_frozen(task: Task, settings: Mapping[str, Any]) -> None:
     """Freeze parts and batch norm again; call it after every ``model.train()``."""
-    freeze(frozen)
+    freeze(task.frozen)
     batch_norm = settings.get("batch_norm")
     if batch_norm in ("frozen", "frozen_statistics"):
-        freeze_batch_norm(model, head, affine=batch_norm == "frozen")
+        freeze_batch_norm(task.model, task.head, affine=batch_norm == "frozen")
 
 
 def write_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -197,9 +139,7 @@ class _Loop:
     network: _FabricModule
     optimizer: Optimizer
     rates: Sequence[float]
-    step: Step
-    counts: Counts | None
-    samples: Samples
+    task: Task
     division: Division
     recipe: Recipe
     workers: int
@@ -211,9 +151,9 @@ class _Loop:
         # Each process draws its own dropout. Samples have seeds of their own.
         torch.manual_seed(seed_of(seed, epoch, *filter(None, [self.fabric.global_rank])))
         batches = batches_of_epoch(
-            self.samples, self.division, seed, epoch, workers=self.workers, fabric=self.fabric
+            self.task.samples, self.division, seed, epoch, workers=self.workers, fabric=self.fabric
         )
-        steps = self.division.steps(len(self.samples))
+        steps = self.division.steps(len(self.task.samples))
         sums: dict[str, float] = {}
         title = f"epoch {epoch + 1} of {epochs}"
         for index in progress(range(steps), total=steps, what=title, unit="steps"):
@@ -245,7 +185,7 @@ class _Loop:
             # Processes exchange gradients once per step, after its last part.
             with self.fabric.no_backward_sync(self.network, enabled=part < parts - 1):
                 batch = (channels_last(images), targets)
-                losses = self.step(self.network, batch, share, weights[part])
+                losses = self.task.step(self.network, batch, share, weights[part])
                 self.fabric.backward(losses["loss"] / parts)
             for name, value in self._numbers(losses).items():
                 sums[name] = sums.get(name, 0.0) + value / parts
@@ -255,9 +195,9 @@ class _Loop:
     def _weights(self, targets: Sequence[Tensor]) -> Tensor:
         """Return the (parts, means) weights of the means in the loss of each part."""
         device = self.fabric.device
-        if self.counts is None or len(targets) * self.fabric.world_size == 1:
+        if self.task.counts is None or len(targets) * self.fabric.world_size == 1:
             return torch.ones(len(targets), 1, device=device)
-        own = torch.stack([self.counts(part) for part in targets]).to(device).double()
+        own = torch.stack([self.task.counts(part) for part in targets]).to(device).double()
         mean = cast(Tensor, self.fabric.all_reduce(own.mean(dim=0), reduce_op="mean"))
         # Where the whole step has no items, the mean of every part is zero.
         return (own / torch.where(mean > 0, mean, 1)).float()

@@ -16,8 +16,8 @@ from pipeline.io.images import network_input, read_rgb
 from pipeline.runtime.device import channels_last
 from pipeline.runtime.progress import progress
 from pipeline.training.batches import Batch
-from pipeline.training.loop import Step
 from pipeline.training.puzzle import alpha_at, merge, reconstruction_loss, tile
+from pipeline.training.task import Step
 
 #: Images per forward pass of the validation.
 VALIDATION_BATCH = 16
@@ -38,7 +38,7 @@ def classification_step(puzzle: Mapping[str, Any] | None) -> Step:
     Returns
     -------
     callable
-        A step for :func:`pipeline.training.loop.train`.
+        The ``step`` of a :class:`pipeline.training.task.Task`.
     """
     return _plain_step if puzzle is None else _puzzle_step(puzzle)
 

@@ -1,15 +1,18 @@
 """Training samples: a decoded, augmented image with its target."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
 
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.io.arrays import read_made_label
 from pipeline.io.images import read_rgb
+from pipeline.runtime.progress import progress
 from pipeline.training.augmentation import as_image, as_mask, seeded
 
 
@@ -71,3 +74,8 @@ class SegmentedImages:
         label = read_made_label(self.labels[record.id], (image.shape[0], image.shape[1]))
         image, mask = seeded(self.transform, seed, as_image(image), as_mask(label))
         return image.as_subclass(Tensor), mask.as_subclass(Tensor).long()
+
+
+def read_labels(files: Collection[Path], what: str) -> Iterator[NDArray[np.uint8]]:
+    """Yield the (H, W) label images of training samples, and log the progress of ``what``."""
+    return map(read_made_label, progress(files, total=len(files), what=what))

@@ -4,11 +4,10 @@ import torch
 
 from pipeline.attribution import METHODS
 from pipeline.attribution.cam import cam
-from pipeline.attribution.fusion import fuse, fused_maps
+from pipeline.attribution.fusion import fuse
 from pipeline.io.images import normalize, resize
 from pipeline.models.classifier import create_classifier
-
-SETTINGS = {"scales": [1.0], "flip": False, "max_size": None, "stride": 4}
+from pipeline.models.views import Views
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +46,7 @@ def test_cam_is_the_positive_part_of_the_wanted_class_maps(model):
 
 @pytest.mark.parametrize("size", [(64, 48), (37, 51), (1, 1), (5, 200)])
 def test_maps_have_one_cell_per_stride_and_a_maximum_of_one(model, size):
-    maps, _ = fused_maps(brightness, model, picture(*size), np.array([1, 3]), **SETTINGS)
+    maps = fuse(brightness, model, picture(*size), np.array([1, 3]), Views(), stride=4).values
     assert maps.dtype == np.float16
     assert maps.shape == (2, -(-size[0] // 4), -(-size[1] // 4))
     assert maps.max(axis=(1, 2)).tolist() == [1, 1]
@@ -55,8 +54,8 @@ def test_maps_have_one_cell_per_stride_and_a_maximum_of_one(model, size):
 
 
 def test_an_image_without_labels_has_no_maps(model):
-    maps, _ = fused_maps(METHODS["cam"], model, picture(9, 9), np.array([], np.int64), **SETTINGS)
-    assert maps.shape == (0, 3, 3)
+    found = fuse(METHODS["cam"], model, picture(9, 9), np.array([], np.int64), Views(), stride=4)
+    assert found.values.shape == (0, 3, 3) and found.agreement.shape == (0,)
 
 
 def test_scales_are_summed_before_normalization(model):
@@ -67,8 +66,8 @@ def test_scales_are_summed_before_normalization(model):
         maps[:, :, 1] = 8.0
         return maps
 
-    settings = SETTINGS | {"scales": [1.0, 2.0], "stride": 8}
-    maps, _ = fused_maps(of_size, model, picture(16, 8), np.array([1]), **settings)
+    views = Views(scales=(1.0, 2.0))
+    maps = fuse(of_size, model, picture(16, 8), np.array([1]), views, stride=8).values
     assert maps[0, :, 0].tolist() == pytest.approx([1.0, 16 / 48], abs=1e-3)
 
 
@@ -76,7 +75,7 @@ def test_a_class_without_evidence_stays_zero(model):
     def nothing(_model, images, classes):
         return torch.zeros(len(images), len(classes), 2, 2)
 
-    maps, _ = fused_maps(nothing, model, picture(8, 8), np.array([1]), **SETTINGS)
+    maps = fuse(nothing, model, picture(8, 8), np.array([1]), Views(), stride=4).values
     assert maps.tolist() == np.zeros((1, 2, 2)).tolist()
 
 
@@ -87,8 +86,8 @@ def test_max_size_shrinks_what_the_network_sees_and_not_the_maps(model):
         seen.append(tuple(images.shape[2:]))
         return torch.ones(len(images), len(classes), 1, 1)
 
-    settings = SETTINGS | {"max_size": 20, "scales": [1.0, 0.5]}
-    maps, _ = fused_maps(spy, model, picture(40, 80), np.array([1]), **settings)
+    views = Views(scales=(1.0, 0.5), max_size=20)
+    maps = fuse(spy, model, picture(40, 80), np.array([1]), views, stride=4).values
     assert seen == [(10, 20), (5, 10)]
     assert maps.shape == (1, 10, 20)
 
@@ -101,24 +100,28 @@ def test_full_maps_reach_over_the_border_by_whole_cells_and_are_cut(model):
         maps[..., 1] = 1
         return maps
 
-    settings = SETTINGS | {"full_resolution": True}
-    found = fuse(step, model, picture(96, 18), np.array([1]), **settings)
+    found = fuse(
+        step, model, picture(96, 18), np.array([1]), Views(), stride=4, full_resolution=True
+    )
     ramp = np.clip((np.arange(18) - 7.5) / 16, 0, 1)
     assert found.full.shape == (1, 96, 18) and found.full.dtype == np.float16
     assert found.full[0, 50] == pytest.approx(ramp / 0.59375, abs=1e-3)
 
 
 def test_full_maps_of_an_image_without_labels_have_its_size(model):
-    settings = SETTINGS | {"full_resolution": True}
-    found = fuse(METHODS["cam"], model, picture(9, 7), np.array([], np.int64), **settings)
+    none = np.array([], np.int64)
+    found = fuse(
+        METHODS["cam"], model, picture(9, 7), none, Views(), stride=4, full_resolution=True
+    )
     assert found.full.shape == (0, 9, 7) and found.values.shape == (0, 3, 2)
 
 
 def test_maps_are_full_only_where_they_are_asked_for(model):
-    found = fuse(METHODS["cam"], model, picture(40, 33), np.array([2]), **SETTINGS)
+    image, classes = picture(40, 33), np.array([2])
+    found = fuse(METHODS["cam"], model, image, classes, Views(), stride=4)
     assert found.full is None
-    settings = SETTINGS | {"full_resolution": True, "scales": [0.5, 1.0]}
-    both = fuse(METHODS["cam"], model, picture(40, 33), np.array([2]), **settings)
+    views = Views(scales=(0.5, 1.0))
+    both = fuse(METHODS["cam"], model, image, classes, views, stride=4, full_resolution=True)
     assert both.full.max() == 1 and both.full.min() >= 0
 
 
@@ -132,7 +135,7 @@ def test_a_network_is_shown_images_resized_by_its_own_filter(model, monkeypatch)
     image = picture(40, 33)
     for name in ("bilinear", "bicubic"):
         monkeypatch.setattr(model, "interpolation", name)
-        fused_maps(spy, model, image, np.array([1]), **SETTINGS | {"scales": [0.5]})
+        fuse(spy, model, image, np.array([1]), Views(scales=(0.5,)), stride=4)
     for name, seen in zip(("bilinear", "bicubic"), shown, strict=True):
         expected = normalize(resize(image, (20, 16), name), model.mean, model.std)
         np.testing.assert_array_equal(seen[0].numpy(), expected)

@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from pipeline.attribution import METHODS
-from pipeline.attribution.fusion import fused_maps
+from pipeline.attribution.fusion import fuse
 from pipeline.io.images import resize
 from pipeline.models.classifier import create_classifier
+from pipeline.models.views import Views
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
@@ -26,9 +27,9 @@ def picture(size=64):
     return np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
 
 
-def fused(method, network, image, **settings):
-    given = {"scales": [0.5, 1.0], "flip": True, "max_size": None, "stride": 4} | settings
-    return fused_maps(method, network, image, np.array([1, 3]), **given)[0]
+def fused(method, network, image, scales=(0.5, 1.0), stride=4):
+    views = Views(scales, flip=True)
+    return fuse(method, network, image, np.array([1, 3]), views, stride=stride).values
 
 
 @every_method
@@ -84,8 +85,8 @@ def test_mirroring_the_image_mirrors_its_maps(method):
 @every_method
 def test_a_scale_of_the_image_is_the_image_of_that_size(method):
     network, large = create().eval(), picture(128)
-    scaled = fused(method, network, large, scales=[0.5], stride=8)
-    small = fused(method, network, resize(large, (64, 64)), scales=[1.0], stride=4)
+    scaled = fused(method, network, large, scales=(0.5,), stride=8)
+    small = fused(method, network, resize(large, (64, 64)), scales=(1.0,), stride=4)
     np.testing.assert_allclose(scaled, small, atol=2e-3)
 
 

@@ -8,9 +8,10 @@ import torch
 from captum.attr import NoiseTunnel, Saliency
 from torch import nn
 
-from pipeline.attribution.fusion import fused_maps
+from pipeline.attribution.fusion import fuse
 from pipeline.attribution.saliency import crop_windows, saliency
 from pipeline.models.classifier import create_classifier
+from pipeline.models.views import Views
 
 
 class Linear(nn.Module):
@@ -124,9 +125,7 @@ def test_a_map_of_pixels_is_averaged_over_the_cells():
     weights = torch.zeros(1, 3, 8, 8)
     weights[0, 0, 1, 1] = 1.0  # one sensitive pixel, off every cell's center
     image = np.zeros((8, 8, 3), np.uint8)
-    maps, _ = fused_maps(
-        partial(saliency, crops=1), Linear(weights), image, np.array([1]),
-        scales=[1.0], flip=False, max_size=None, stride=4,
-    )  # fmt: skip
+    method, model = partial(saliency, crops=1), Linear(weights)
+    maps = fuse(method, model, image, np.array([1]), Views(), stride=4).values
     assert maps.shape == (1, 2, 2)
     assert maps[0].argmax() == 0 and maps[0, 0, 0] == 1

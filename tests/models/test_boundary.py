@@ -13,6 +13,7 @@ from pipeline.models.boundary import (
     save_boundary_network,
 )
 from pipeline.models.classifier import create_classifier, save_classifier
+from pipeline.models.views import Views
 
 SETTINGS = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16, "pooling": "gap"}
 
@@ -90,11 +91,13 @@ def test_a_saved_network_is_rebuilt(classifier, tmp_path):
 def test_a_mirrored_image_has_mirrored_edges(max_size):
     model = network().eval()
     image = np.random.default_rng(0).integers(0, 256, (36, 48, 3), dtype=np.uint8)
-    edges = boundary_map(model, image, (9, 12), flip=True, max_size=max_size)
-    mirrored = boundary_map(model, image[:, ::-1].copy(), (9, 12), flip=True, max_size=max_size)
+    edges = boundary_map(model, image, (9, 12), Views(flip=True, max_size=max_size))
+    mirrored = boundary_map(
+        model, image[:, ::-1].copy(), (9, 12), Views(flip=True, max_size=max_size)
+    )
     assert edges.shape == (9, 12)
     torch.testing.assert_close(mirrored.flip(1), edges)
-    one_way = boundary_map(model, image, (9, 12), flip=False, max_size=max_size)
+    one_way = boundary_map(model, image, (9, 12), Views(max_size=max_size))
     assert not torch.allclose(one_way, edges)
 
 
@@ -114,9 +117,9 @@ def test_an_image_smaller_than_the_crop_has_the_edges_of_its_padded_training_cro
     crop[:, :, :37, :51] = normalized(image, model)
     with torch.no_grad():
         expected = model.eval()(crop)[0, :10, :13]
-    edges = boundary_map(model, image, (10, 13), flip=False, max_size=None)
+    edges = boundary_map(model, image, (10, 13), Views())
     torch.testing.assert_close(edges, expected)
-    unpadded = boundary_map(network(crop=16).eval(), image, (10, 13), flip=False, max_size=None)
+    unpadded = boundary_map(network(crop=16).eval(), image, (10, 13), Views())
     assert (unpadded - expected).abs().max() > 1e-3
 
 
@@ -125,7 +128,7 @@ def test_a_larger_image_than_the_crop_is_looked_at_whole():
     image = picture(64, 48)
     with torch.no_grad():
         expected = model(normalized(image, model))[0]
-    edges = boundary_map(model, image, (16, 12), flip=False, max_size=None)
+    edges = boundary_map(model, image, (16, 12), Views())
     torch.testing.assert_close(edges, expected)
 
 
@@ -147,7 +150,7 @@ def test_both_views_logits_are_averaged_and_not_their_edges():
         tensor = normalized(image, model)
         plain, mirrored = model(tensor, logits=True)[0], model(tensor.flip(3), logits=True)[0]
     expected = ((plain + mirrored.flip(1)) / 2).sigmoid()
-    edges = boundary_map(model, image, (8, 12), flip=True, max_size=None)
+    edges = boundary_map(model, image, (8, 12), Views(flip=True))
     torch.testing.assert_close(edges, expected)
     assert (expected - (plain.sigmoid() + mirrored.flip(1).sigmoid()) / 2).abs().max() > 0.05
 

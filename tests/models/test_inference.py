@@ -6,6 +6,7 @@ from torch import nn
 from pipeline.io.images import FILTER, normalize, resize
 from pipeline.models import inference
 from pipeline.models.inference import class_probabilities, labeled_probabilities, winning_classes
+from pipeline.models.views import Views
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.3)
@@ -40,53 +41,50 @@ def views_by_hand(image, scales):
             yield nn.functional.interpolate(logits[None], (6, 9), mode="bilinear")[0]
 
 
-@pytest.mark.parametrize("scales", [[1.0], [1.0, 2.0]])
+@pytest.mark.parametrize("scales", [(1.0,), (1.0, 2.0)])
 def test_summed_logits_are_those_of_all_views(image, scales):
     expected = sum(views_by_hand(image, scales)).softmax(dim=0)
-    found = class_probabilities(
-        Shading(), image, scales=scales, flip=True, max_size=None, fuse="logits"
-    )
+    found = class_probabilities(Shading(), image, Views(scales, flip=True), fuse="logits")
     assert np.abs(found - expected.numpy()).max() < 1e-5
 
 
 def test_probabilities_are_averaged_over_views(image):
     expected = sum(view.softmax(dim=0) for view in views_by_hand(image, [1.0])) / 2
-    found = class_probabilities(Shading(), image, scales=[1.0], flip=True, max_size=None)
+    found = class_probabilities(Shading(), image, Views(flip=True))
     assert np.abs(found - expected.numpy()).max() < 1e-5
 
 
 @pytest.mark.parametrize("fuse", ["probabilities", "logits"])
 def test_probabilities_sum_to_one_and_turn_with_the_image(image, fuse):
-    settings = {"scales": [0.5, 1.0], "flip": True, "max_size": None, "fuse": fuse}
-    found = class_probabilities(Shading(), image, **settings)
+    views = Views((0.5, 1.0), flip=True)
+    found = class_probabilities(Shading(), image, views, fuse=fuse)
     assert np.allclose(found.sum(axis=0), 1, atol=1e-5)
-    mirrored = class_probabilities(Shading(), image[:, ::-1].copy(), **settings)
+    mirrored = class_probabilities(Shading(), image[:, ::-1].copy(), views, fuse=fuse)
     assert np.abs(mirrored[:, :, ::-1] - found).max() < 1e-5
 
 
 def test_maps_rule_out_the_classes_that_an_image_has_not(image):
-    views = torch.stack([view.softmax(dim=0) for view in views_by_hand(image, [1.0])])
-    background, _, wanted = views.mean(dim=0)
-    settings = {"scales": [1.0], "flip": True, "max_size": None, "stride": 1}
-    maps, agreement = labeled_probabilities(Shading(), image, np.array([2]), **settings)
+    both = torch.stack([view.softmax(dim=0) for view in views_by_hand(image, [1.0])])
+    background, _, wanted = both.mean(dim=0)
+    views = Views(flip=True)
+    maps, agreement = labeled_probabilities(Shading(), image, np.array([2]), views, stride=1)
     assert (maps.shape, maps.dtype) == ((1, 6, 9), np.float16)
     assert np.abs(maps[0] - (wanted / (background + wanted)).numpy()).max() < 1e-3
-    scaled = views[:, 2] / views[:, 2].amax(dim=(1, 2), keepdim=True)
+    scaled = both[:, 2] / both[:, 2].amax(dim=(1, 2), keepdim=True)
     shared = torch.minimum(scaled, scaled.mean(dim=0)).sum(dim=(1, 2))
     either = torch.maximum(scaled, scaled.mean(dim=0)).sum(dim=(1, 2))
     assert agreement == pytest.approx([(shared / either).mean().item()], abs=1e-4)
 
 
 def test_maps_of_a_network_turn_with_the_image_and_leave_room_for_the_background(image):
-    settings = {"scales": [0.5, 1.0], "flip": True, "max_size": None, "stride": 2}
-    maps, agreement = labeled_probabilities(Shading(), image, np.array([1, 2]), **settings)
+    views, classes = Views((0.5, 1.0), flip=True), np.array([1, 2])
+    maps, agreement = labeled_probabilities(Shading(), image, classes, views, stride=2)
     assert maps.shape == (2, 3, 5) and agreement.shape == (2,)
     assert maps.min() >= 0 and maps.sum(axis=0).max() < 1
-    mirrored = labeled_probabilities(
-        Shading(), image[:, ::-1].copy(), np.array([1, 2]), **settings
-    )[0]
+    turned = image[:, ::-1].copy()
+    mirrored, _ = labeled_probabilities(Shading(), turned, classes, views, stride=2)
     assert np.abs(mirrored[:, :, ::-1] - maps).max() < 2e-3
-    none, empty = labeled_probabilities(Shading(), image, np.array([], np.int64), **settings)
+    none, empty = labeled_probabilities(Shading(), image, classes[:0], views, stride=2)
     assert none.shape == (0, 3, 5) and empty.shape == (0,)
 
 
@@ -97,8 +95,7 @@ def test_maps_of_classes_that_are_out_of_the_question_are_zero(image):
             logits[:, 1] = 1000
             return logits
 
-    settings = {"scales": [1.0], "flip": False, "max_size": None, "stride": 1}
-    maps, agreement = labeled_probabilities(Certain(), image, np.array([2]), **settings)
+    maps, agreement = labeled_probabilities(Certain(), image, np.array([2]), Views(), stride=1)
     assert not maps.any() and agreement.tolist() == [0]
 
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from pipeline.models.boundary import boundary_map
+from pipeline.models.views import Views
 from tests.published.data import WAYS, boundary_network, load, normalized, settings
 
 #: Three times what rounding does to the published edges.
@@ -23,12 +24,9 @@ def test_edges_of_an_image_padded_to_the_crop(way):
     data = load("a_edges")
     augmentation = settings()["affinity"]["augmentation"]
     seen = {key: augmentation[key] for key in ("crop", "interpolation")}
-    walk = settings()["random_walks"]["rw"]
+    views = Views.from_settings(settings()["random_walks"]["rw"])
     expected = data[f"edges_{way}"]
 
-    edges = boundary_map(
-        boundary_network(**seen), data[f"image_{way}"], expected.shape,
-        flip=walk["flip"], max_size=walk["max_size"],
-    )  # fmt: skip
+    edges = boundary_map(boundary_network(**seen), data[f"image_{way}"], expected.shape, views)
 
     assert np.abs(edges.numpy() - expected).max() < TOLERANCE

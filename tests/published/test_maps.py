@@ -7,8 +7,8 @@ import torch
 from pipeline.attribution.cam import cam
 from pipeline.attribution.fusion import FusedMaps, fuse
 from pipeline.io.arrays import ClassMaps
+from pipeline.models.views import Views
 from pipeline.refinement.labels import label_by_scores
-from pipeline.stages.make_maps import CLASSIFIER_FUSION
 from tests.published.data import WAYS, classifier, load, normalized, settings
 
 #: Three times what rounding does to the published maps, and half a step of float16.
@@ -19,9 +19,10 @@ def fused(way: str) -> FusedMaps:
     """Return the maps of one photograph with the published settings."""
     data = load("c_cam")
     section = settings()["attributions"]["cam"]
-    options = {key: section[key] for key in CLASSIFIER_FUSION}
+    views = Views.from_settings(section)
+    options = {key: section[key] for key in ("stride", "full_resolution")}
     numbers = data[f"numbers_{way}"].astype(np.int64)
-    return fuse(cam, classifier(), data[f"image_{way}"], numbers, **options)
+    return fuse(cam, classifier(), data[f"image_{way}"], numbers, views, **options)
 
 
 def test_class_maps_of_one_pass():

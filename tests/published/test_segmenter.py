@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.models.inference import class_probabilities
+from pipeline.models.views import Views
 from tests.published.data import load, segmentation, settings
 from tests.published.weights import checksum, layers_behind
 
@@ -39,7 +40,7 @@ def test_logits_of_a_tensor():
 
 def test_predictions_over_scales_and_mirrors():
     data, prediction = load("f_segmenter_inference"), settings()["prediction"]
-    options = {key: prediction[key] for key in ("scales", "flip", "max_size", "fuse")}
-    found = class_probabilities(segmentation(), data["image"], **options)
+    views, fuse = Views.from_settings(prediction), prediction["fuse"]
+    found = class_probabilities(segmentation(), data["image"], views, fuse=fuse)
     assert np.abs(found - data["probabilities"]).max() < 3e-4
     assert (found.argmax(axis=0) != data["labels"]).mean() < 1e-3

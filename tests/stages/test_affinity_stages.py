@@ -13,6 +13,7 @@ from pipeline.io.arrays import ClassMaps, MapShard, read_label, write_maps
 from pipeline.io.images import read_rgb, strided_size
 from pipeline.models.boundary import boundary_map, load_boundary_network
 from pipeline.models.classifier import create_classifier, save_classifier
+from pipeline.models.views import Views
 from pipeline.stages.make_affinity_labels import make_affinity_labels
 from pipeline.stages.propagate_maps import propagate_maps
 from pipeline.stages.train_affinity import train_affinity
@@ -182,7 +183,7 @@ def test_maps_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_pa
         assert (after.classes == before.classes).all() and after.size == before.size
         assert after.values.dtype == np.float16
         cells = before.values.shape[1:]
-        edges = boundary_map(model, read_rgb(record.image), cells, flip=True, max_size=None)
+        edges = boundary_map(model, read_rgb(record.image), cells, Views(flip=True))
         expected = dense_walk(before.values, edges.numpy(), 3, 4.0, 16)
         expected /= expected.max(initial=1e-9)
         np.testing.assert_allclose(after.values, expected, atol=2e-3)
@@ -198,7 +199,7 @@ def test_seeds_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_p
         cells = before.shape[1:]
         ground = np.tile(np.linspace(0, 1, cells[1]) < 0.25, (1, cells[0], 1))
         seeds = np.concatenate([before > 0.6, ground])
-        edges = boundary_map(model, read_rgb(record.image), cells, flip=True, max_size=None)
+        edges = boundary_map(model, read_rgb(record.image), cells, Views(flip=True))
         arrived = dense_walk(seeds, edges.numpy(), 3, 4.0, 16)
         np.testing.assert_allclose(after, arrived[:-1] / arrived.sum(axis=0), atol=2e-3)
         assert after.shape == before.shape

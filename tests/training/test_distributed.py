@@ -23,7 +23,8 @@ from pipeline.io.arrays import write_weights
 from pipeline.runtime.device import launch
 from pipeline.training.losses import classification_step
 from pipeline.models.classifier import create_classifier
-from pipeline.training.loop import Recipe, train
+from pipeline.training.loop import train
+from pipeline.training.task import Recipe, Task
 
 OPTIMIZER = dict(name="sgd", learning_rate=0.01, head_multiplier=10, bias_multiplier=2,
                  bias_decay=False, momentum=0.9, nesterov=False, weight_decay=0.01)
@@ -53,10 +54,11 @@ def main(processes, batch_norm, accumulate, epochs, out, uneven):
     settings = dict(epochs=epochs, batch_size=4, accumulate=accumulate, compile=False,
                     batch_norm=batch_norm, optimizer=OPTIMIZER,
                     schedule=dict(power=0.9, warmup=0))
+    step = positives if uneven else classification_step(PUZZLE)
+    counts = (lambda targets: targets.sum()[None]) if uneven else None
     state, history = train(
-        model, model.head, Noise(), positives if uneven else classification_step(PUZZLE),
-        Recipe(settings, 1), counts=(lambda targets: targets.sum()[None]) if uneven else None,
-        fabric=fabric, checkpoint=Path(out + ".checkpoint"), fingerprint="same", workers=0,
+        Task(model, model.head, Noise(), step, counts=counts), Recipe(settings, 1), fabric=fabric,
+        checkpoint=Path(out + ".checkpoint"), fingerprint="same", workers=0,
     )
     if fabric.is_global_zero:
         losses = torch.tensor([[row["loss"], row["loss_re"]] for row in history])

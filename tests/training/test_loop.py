@@ -8,8 +8,9 @@ from torch.nn import functional as F
 from pipeline.errors import UserError
 from pipeline.runtime.device import make_fabric
 from pipeline.training.checkpoint import fingerprint_of
-from pipeline.training.loop import Recipe, train, write_history
+from pipeline.training.loop import train, write_history
 from pipeline.training.optimization import make_optimizer, rate_factor
+from pipeline.training.task import Recipe, Task
 
 OPTIMIZER = {
     "name": "sgd",
@@ -72,17 +73,15 @@ def run(checkpoint, *, settings=SETTINGS, seed=1, step=regression, workers=0, **
     torch.manual_seed(0)
     model = more.pop("model", None) or Net()
     fabric = make_fabric("32-true", 1, gpus=0)
+    recipe = Recipe(settings, seed, more.pop("select_by", None))
+    fingerprint = more.pop("fingerprint", "same")
     return train(
-        model,
-        model.head,
-        more.pop("samples", Noise()),
-        step,
-        Recipe(settings, seed, more.pop("select_by", None)),
+        Task(model, model.head, more.pop("samples", Noise()), step, **more),
+        recipe,
         fabric=fabric,
         checkpoint=checkpoint,
-        fingerprint=more.pop("fingerprint", "same"),
+        fingerprint=fingerprint,
         workers=workers,
-        **more,
     )
 
 
