@@ -26,6 +26,7 @@ def mean_value(histogram: Histogram) -> float:
 
 def otsu(histogram: Histogram) -> float:
     """Return the threshold with the largest variance between its two classes (Otsu 1979)."""
+    # skimage.filters.threshold_otsu computes in float32 and returns the lower end of a gap.
     below = histogram.cumsum()
     total, sums = below[-1], (histogram * CENTERS).cumsum()
     between = (sums[-1] * below - sums * total) ** 2

@@ -7,6 +7,7 @@ from pipeline.attribution.cam import cam
 from pipeline.attribution.fusion import fuse, fused_maps
 from pipeline.io.images import normalize, resize
 from pipeline.models.classifier import create_classifier
+from tests.photographs import NAMES, photograph
 
 SETTINGS = {"scales": [1.0], "flip": False, "max_size": None, "stride": 4}
 
@@ -24,7 +25,7 @@ def model():
 
 
 def picture(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return photograph(NAMES[seed], height, width)
 
 
 def brightness(model, images, classes):

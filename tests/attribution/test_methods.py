@@ -12,6 +12,7 @@ from pipeline.attribution import METHODS
 from pipeline.attribution.fusion import fused_maps
 from pipeline.io.images import resize
 from pipeline.models.classifier import create_classifier
+from tests.photographs import photograph
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
@@ -23,7 +24,7 @@ def create(pooling="gap"):
 
 
 def picture(size=64):
-    return np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return photograph("chelsea", size, size)
 
 
 def fused(method, network, image, **settings):
