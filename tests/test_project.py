@@ -5,6 +5,7 @@ import importlib
 import inspect
 import re
 import tomllib
+from graphlib import TopologicalSorter
 
 import pytest
 import yaml
@@ -240,3 +241,57 @@ def test_every_hook_is_a_local_check():
         tool = hook["entry"].split()[3]
         assert hook["entry"].startswith("uv run --quiet ")
         assert any(line.startswith(f"{tool}==") for line in PROJECT["dependency-groups"]["dev"])
+
+
+#: Packages and top modules of the code. Each may import from those before it, and from itself.
+LAYERS = (
+    "errors", "config", "io", "runtime", "datasets", "metrics", "refinement", "models",
+    "attribution", "training", "resources", "report", "export", "planning", "stages",
+)  # fmt: skip
+
+
+def imported_modules(source, modules):
+    """Find the given modules that a module imports, at its top or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports name the whole path"
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found & modules
+
+
+@pytest.fixture(scope="module")
+def imports():
+    """The modules that each module of the package imports, by dotted names."""
+    files = {
+        ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (REPOSITORY / "pipeline").rglob("*.py")
+    }
+    return {
+        name: imported_modules(path.read_text(encoding="utf-8"), files.keys() - {"pipeline", name})
+        for name, path in files.items()
+        if name != "pipeline"
+    }
+
+
+def test_imports_are_found_wherever_they_are():
+    source = "import a.b\nfrom a import c\ndef f():\n    from a.d import x\nfrom z import a\n"
+    assert imported_modules(source, {"a.b", "a.c", "a.d", "a.e", "z"}) == {"a.b", "a.c", "a.d", "z"}
+
+
+def test_packages_import_only_from_lower_layers(imports):
+    assert {name.split(".")[1] for name in imports} == set(LAYERS)
+    upward = {
+        f"{name} imports {other}"
+        for name, others in imports.items()
+        for other in others
+        if LAYERS.index(other.split(".")[1]) > LAYERS.index(name.split(".")[1])
+    }
+    assert upward == set()
+
+
+def test_no_module_imports_itself_in_a_circle(imports):
+    """A circle raises a CycleError that names its modules."""
+    assert set(TopologicalSorter(imports).static_order()) == imports.keys()

@@ -6,7 +6,6 @@ body score well. All drawing uses integers, the four basic operations and square
 every machine rounds in the same way, so the images are identical everywhere.
 """
 
-import csv
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.io.arrays import write_label
-from pipeline.io.files import replacing
+from pipeline.io.tables import write_table
 from pipeline.runtime.progress import progress
 
 CLASSES = ("redcap", "goldcap", "greencap", "bluecap", "violetcap")
@@ -121,13 +120,7 @@ def generate_demo(out: Path, *, train: int, val: int, size: int, seed: int) -> N
         (out / f"ImageSets/Segmentation/{split}.txt").write_text(
             "".join(f"{i}\n" for i in ids), encoding="utf-8"
         )
-    with (
-        replacing(out / "labels.csv") as partial,
-        partial.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(("image", "labels"))
-        writer.writerows(rows)
+    write_table(out / "labels.csv", ("image", "labels"), rows)
 
 
 def _background(rng: Generator, size: int) -> Floats:

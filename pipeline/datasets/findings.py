@@ -11,6 +11,7 @@ from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import Overview, elongation, joined_names, look_alikes
 from pipeline.errors import printable
 from pipeline.io.files import damaged, replacing
+from pipeline.io.tables import read_json
 
 #: A class with fewer train images than this is rare.
 RARE = 10
@@ -271,7 +272,10 @@ def read_findings(path: Path) -> list[Finding]:
     UserError
         If the file is damaged.
     """
+    rows = read_json(path)
     try:
-        return [Finding(**item) for item in json.loads(path.read_text(encoding="utf-8"))]
-    except (TypeError, ValueError) as error:
+        if not all(isinstance(text, str) for row in rows for text in row.values()):
+            raise TypeError("a value is not a string")
+        return [Finding(**row) for row in rows]
+    except (TypeError, AttributeError) as error:
         raise damaged(path, "list of findings", error) from error

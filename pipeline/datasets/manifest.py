@@ -4,7 +4,6 @@ Training stages receive only the manifest and the class names. The lists of mask
 separate files, so the inputs of each rule show whether it can see ground truth.
 """
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.masks import Mask
 from pipeline.errors import UserError
 from pipeline.io.files import content_digest, damaged, replacing
-from pipeline.io.tables import read_scores, read_table, write_table
+from pipeline.io.tables import read_json, read_table, write_table
 
 COLUMNS = ("id", "image", "width", "height", "split", "labels", "digest")
 MASK_COLUMNS = ("id", "mask", "digest", "values")
@@ -178,7 +177,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     UserError
         If the file is damaged.
     """
-    names = read_scores(path)
+    names = read_json(path)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise damaged(path, "list of class names", f"it holds {names!r}"[:80])
     return tuple(names)
@@ -231,11 +230,12 @@ def _values(text: str) -> dict[int, int] | None:
 
 def write_boxes(path: Path, boxes: Mapping[str, Sequence[Box]]) -> None:
     """Write the true boxes of images, as CSV ``id,label,left,top,right,bottom``."""
-    with replacing(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(("id", *BOX_COLUMNS))
-        for image_id, items in boxes.items():
-            writer.writerows((image_id, *(getattr(b, c) for c in BOX_COLUMNS)) for b in items)
+    rows = (
+        (image_id, *(getattr(box, column) for column in BOX_COLUMNS))
+        for image_id, items in boxes.items()
+        for box in items
+    )
+    write_table(path, ("id", *BOX_COLUMNS), rows)
 
 
 def read_boxes(path: Path) -> dict[str, list[Box]]:

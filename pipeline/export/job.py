@@ -36,7 +36,7 @@ class ExportOptions:
     images: str = "link"
     polygons: bool = False
     tolerance: float = 0.5
-    ignore_mask_below: float = 0.5
+    ignore_mask_below: float = 0.6
 
     @classmethod
     def from_config(cls, section: Mapping[str, Any]) -> "ExportOptions":

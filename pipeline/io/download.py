@@ -6,7 +6,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -19,7 +19,6 @@ from urllib3.exceptions import MaxRetryError
 from pipeline.errors import UserError
 from pipeline.io.files import locked
 from pipeline.io.tables import read_scores, write_scores
-from pipeline.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,11 @@ DIGITS = {"md5": 32, "sha256": 64}
 _ELSE = "give the `url` of a mirror under `downloads`, or place the data and set `dataset.root`"
 
 
-def download(url: str, path: Path, *, checksum: str) -> None:
+#: Function that yields the chunks it gets, and reports how many of a number have arrived.
+Watch = Callable[[Iterable[bytes], int], Iterable[bytes]]
+
+
+def download(url: str, path: Path, *, checksum: str, watch: Watch | None = None) -> None:
     """Download a file and move it into place after its checksum is verified.
 
     After an error or a kill, the downloaded bytes stay in ``.NAME.partial`` beside ``path``. The
@@ -52,6 +55,9 @@ def download(url: str, path: Path, *, checksum: str) -> None:
         same file wait for each other.
     checksum : str
         ``md5:HEX`` or ``sha256:HEX`` of the file.
+    watch : callable, optional
+        Function that gets the chunks of a response and their number, and yields the chunks. A
+        chunk is 1 MiB. It is not called if the server does not state a length.
 
     Raises
     ------
@@ -68,7 +74,7 @@ def download(url: str, path: Path, *, checksum: str) -> None:
         if path.is_file() and _digest(path, algorithm) == expected:
             logger.info("%s is already there", path)
             return
-        part = _Partial(url, path)
+        part = _Partial(url, path, watch)
         _fetch_patiently(part)
         got = _digest(part.file, algorithm)
         if got != expected:
@@ -86,9 +92,10 @@ class _Partial:
     :func:`pipeline.io.files.replacing` is not used, since it deletes partial files after a failure.
     """
 
-    def __init__(self, url: str, path: Path) -> None:
+    def __init__(self, url: str, path: Path, watch: Watch | None) -> None:
         self.url = url
         self.path = path
+        self.watch = watch
         self.file = path.with_name(f".{path.name}.partial")
         self.note = path.with_name(f".{path.name}.partial.json")
 
@@ -99,8 +106,11 @@ class _Partial:
     @property
     def validator(self) -> str:
         """Entity tag or date of the remote file; empty if neither is known."""
-        note = read_scores(self.note) if self.note.exists() else {}
-        return str(note["validator"]) if note.get("url") == self.url else ""
+        try:
+            note = read_scores(self.note, {"url": str, "validator": str})
+        except (FileNotFoundError, UserError):
+            return ""  # absent or damaged: the download starts again
+        return str(note["validator"]) if note["url"] == self.url else ""
 
     def begin(self, validator: str) -> None:
         self.discard()
@@ -217,8 +227,8 @@ def _receive(response: requests.Response, part: _Partial) -> None:
         logger.info(
             "%s: %s to download, %s are here", part.url, _megabytes(length), _megabytes(part.size)
         )
-        what = f"download of {part.path.name}"
-        chunks = progress(chunks, total=-(-length // CHUNK), what=what, unit="MiB")
+        if part.watch is not None:
+            chunks = part.watch(chunks, -(-length // CHUNK))
     part.append(chunks)
 
 

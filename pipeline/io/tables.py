@@ -4,7 +4,8 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,13 @@ from pipeline.io.files import damaged, replacing
 
 #: An image's id and its (C,) scores.
 ClassScoreRow = tuple[str, NDArray[np.floating]]
+#: Types of a JSON document's values by key.
+Fields = Mapping[str, type | UnionType]
+NUMBER = int | float
+#: Maximum number of characters of a value in a message.
+LONGEST_VALUE = 40
+_NAMES = {str: "a string", dict: "an object", list: "a list", NoneType: "null",
+          int: "an integer", float: "a number", bool: "true or false"}  # fmt: skip
 
 
 def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
@@ -23,17 +31,43 @@ def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
         )
 
 
-def read_scores(path: Path) -> Any:
-    """Read a JSON document, for example one of :func:`write_scores`.
+def read_scores(path: Path, fields: Fields | None = None) -> dict[str, Any]:
+    """Read a JSON document that :func:`write_scores` wrote.
+
+    Parameters
+    ----------
+    path : Path
+    fields : mapping of str to type, optional
+        The keys that the document must have, and the types of their values.
 
     Raises
     ------
     UserError
-        If the file is not a complete JSON document.
+        If the file is not a complete JSON object with these fields.
+    """
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise damaged(path, "JSON document", f"it is {_short(found)}, expected an object")
+    for name, kind in (fields or {}).items():
+        if name not in found:
+            raise damaged(path, "JSON document", f"it has no {name!r}")
+        if not isinstance(found[name], kind):
+            reason = f"{name!r} is {_short(found[name])}, expected {_types(kind)}"
+            raise damaged(path, "JSON document", reason)
+    return found
+
+
+def read_json(path: Path) -> Any:
+    """Read any JSON value.
+
+    Raises
+    ------
+    UserError
+        If the file is not complete JSON in UTF-8.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise damaged(path, "JSON document", error) from error
 
 
@@ -45,24 +79,71 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Iterable[Any]
         writer.writerows([_finite(value) for value in row] for row in rows)
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, str]]:
+def read_table(
+    path: Path,
+    columns: Sequence[str] | None = None,
+    *,
+    needed: Sequence[str] = (),
+    numbers: Sequence[str] = (),
+) -> list[dict[str, str]]:
     """Read a CSV table as one mapping by column name for each row.
 
     Parameters
     ----------
     path : Path
     columns : sequence of str, optional
-        Expected columns, in order.
+        All expected columns, in order.
+    needed : sequence of str
+        Columns that the table must have, among others.
+    numbers : sequence of str
+        Columns that the table must have, and whose cells are numbers or empty.
 
     Raises
     ------
     UserError
-        If the file is not text, has other columns, or a row has more or fewer cells.
+        If the file is not text, lacks a column or has others than expected, a row has more or
+        fewer cells, or a cell is not a number.
     """
     header, *rows = _cells(path)
     if columns is not None and header != list(columns):
         raise damaged(path, "table", f"columns are {header}, expected {list(columns)}")
-    return [dict(zip(header, row, strict=True)) for row in rows]
+    if missing := [name for name in (*needed, *numbers) if name not in header]:
+        raise damaged(path, "table", f"columns are {header}, expected also {missing}")
+    table = [dict(zip(header, row, strict=True)) for row in rows]
+    for number, row in enumerate(table, start=2):
+        for name in numbers:
+            _number(path, number, name, row[name])
+    return table
+
+
+def read_columns(path: Path, needed: Sequence[str]) -> dict[str, list[float]]:
+    """Read a CSV table of numbers as one list for each column; NaN for an empty cell.
+
+    Parameters
+    ----------
+    path : Path
+    needed : sequence of str
+        Columns that the table must have, among others.
+
+    Raises
+    ------
+    UserError
+        If the table is damaged, lacks a column, or a cell is not a number.
+    """
+    rows = read_table(path, needed=needed)
+    names = list(rows[0]) if rows else needed
+    return {
+        name: [_number(path, number, name, row[name]) for number, row in enumerate(rows, start=2)]
+        for name in names
+    }
+
+
+def _number(path: Path, row: int, column: str, cell: str) -> float:
+    try:
+        return float(cell or "nan")
+    except ValueError:
+        reason = f"row {row}, column {column!r} is {cell[:40]!r}, expected a number"
+        raise damaged(path, "table", reason) from None
 
 
 def write_class_scores(path: Path, classes: Sequence[str], rows: Iterable[ClassScoreRow]) -> None:
@@ -81,7 +162,9 @@ def read_class_scores(paths: Iterable[Path]) -> dict[str, NDArray[np.float64]]:
     """
     found: dict[str, NDArray[np.float64]] = {}
     for path in paths:
-        rows = _cells(path)[1:]
+        header, *rows = _cells(path)
+        if header[:1] != ["id"]:
+            raise damaged(path, "table of class scores", f"columns are {header}, expected id first")
         try:
             found |= {row[0]: np.array(row[1:], np.float64) for row in rows}
         except ValueError as error:
@@ -104,6 +187,18 @@ def _cells(path: Path) -> list[list[str]]:
     if not rows:
         raise damaged(path, "CSV table", "the file is empty")
     return rows
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
+
+
+def _types(kind: type | UnionType) -> str:
+    kinds = get_args(kind) or (kind,)
+    # A number may be written without a fraction.
+    names = [_NAMES[item] for item in kinds if item is not int or float not in kinds]
+    return " or ".join(names)
 
 
 def _finite(value: Any) -> Any:

@@ -57,35 +57,6 @@ class Difference:
     p: float
 
 
-def paired_difference(
-    a: Sequence[Counts], b: Sequence[Counts], samples: int = 2000, seed: int = 0
-) -> Difference:
-    """Compare two methods on the same images.
-
-    Parameters
-    ----------
-    a, b : sequence of (N, 3, C) int64 arrays
-        Counts of the runs of each method, from
-        :func:`pipeline.metrics.segmentation.image_counts`. The numbers of runs may differ.
-    samples : int
-        Number of resamples.
-    seed : int
-        Seed of the resampling.
-
-    Returns
-    -------
-    Difference
-        The mIoU of ``a`` minus the mIoU of ``b``.
-
-    Raises
-    ------
-    ValueError
-        See :func:`estimates`.
-    """
-    one, two = estimates([a, b], samples=samples, seed=seed)
-    return difference(one, two)
-
-
 def estimates(
     methods: Sequence[Sequence[Counts]], *, samples: int = 2000, seed: int = 0
 ) -> list[Estimate]:

@@ -214,7 +214,7 @@ def affinity_loss(
     radius: int,
     weights: Tensor | None = None,
     *,
-    pairs: str = "inner",
+    pairs: str,
 ) -> dict[str, Tensor]:
     """Compute the loss of boundary maps from pairs of cells with confident labels.
 
@@ -261,7 +261,7 @@ def affinity_loss(
     }
 
 
-def count_pairs(labels: Tensor, radius: int, *, pairs: str = "inner") -> Tensor:
+def count_pairs(labels: Tensor, radius: int, *, pairs: str) -> Tensor:
     """Count the pairs in each term of :func:`affinity_loss`.
 
     Parameters

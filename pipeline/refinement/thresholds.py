@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.io.arrays import ClassMaps
-from pipeline.io.tables import read_scores
+from pipeline.io.files import damaged
+from pipeline.io.tables import NUMBER, read_scores
 
 #: Number of bins of the histogram over [0, 1], finer than thresholds need to be.
 BINS = 1000
@@ -25,6 +26,7 @@ def mean_value(histogram: Histogram) -> float:
 
 def otsu(histogram: Histogram) -> float:
     """Return the threshold with the largest variance between its two classes (Otsu 1979)."""
+    # skimage.filters.threshold_otsu computes in float32 and returns the lower end of a gap.
     below = histogram.cumsum()
     total, sums = below[-1], (histogram * CENTERS).cumsum()
     between = (sums[-1] * below - sums * total) ** 2
@@ -75,8 +77,19 @@ def choose_thresholds(maps: Iterable[ClassMaps]) -> dict[str, float]:
 
 
 def chosen_threshold(path: Path, rule: str) -> float:
-    """Read the threshold of a rule from a file that the stage ``choose_threshold`` wrote."""
-    return float(read_scores(path)["thresholds"][rule])
+    """Read the threshold of a rule from a file that the stage ``choose_threshold`` wrote.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, or has no threshold in [0, 1] of this rule.
+    """
+    thresholds = read_scores(path, {"thresholds": dict})["thresholds"]
+    value = thresholds.get(rule)
+    if not isinstance(value, NUMBER) or not 0 <= value <= 1:
+        reason = f"the threshold of {rule} is {value!r}, expected a number in [0, 1]"
+        raise damaged(path, "file of thresholds", reason)
+    return float(value)
 
 
 def resolved_background(background: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Comparison of class maps: a table of figures, and images with the boxes from each map."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ import numpy as np
 
 from pipeline.datasets.manifest import Box, Manifest, Record
 from pipeline.datasets.masks import Mask
+from pipeline.io import tables
 from pipeline.io.arrays import ClassMaps, maps_by_id
 from pipeline.io.images import read_rgb
 from pipeline.metrics.ground_truth_boxes import true_boxes
@@ -80,9 +80,8 @@ def read_table(path: Path) -> tuple[tuple[str, ...], dict[str, list[Figure]]]:
         Figures by method. Win is a share among the maps of one classifier; values of
         different classifiers cannot be compared, so none is marked as best.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    columns = [column for column in COLUMNS if any(row.get(column[0]) for row in rows)]
+    rows = tables.read_table(path, needed=("method",), numbers=[column[0] for column in COLUMNS])
+    columns = [column for column in COLUMNS if any(row[column[0]] for row in rows)]
     figures: dict[str, list[Figure]] = {row["method"]: [] for row in rows}
     for name, _, factor, higher in columns:
         values = {row["method"]: float(row[name]) for row in rows if row[name]}

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.io.tables import read_scores, read_table
+from pipeline.io.files import damaged
+from pipeline.io.tables import NUMBER, Fields, read_columns, read_scores, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +23,23 @@ METHOD_LENGTH = {
 KINDS = {"maps": "class maps", "pseudo_labels": "pseudo-labels", "predictions": "predictions"}
 
 
+#: Fields of a score of maps, pseudo-labels or predictions.
+SCORE: Fields = {
+    "kind": str, "method": str, "split": str, "images": int, "settings": dict,
+    "threshold": dict | None, "miou": NUMBER | None, "pixel_accuracy": NUMBER | None,
+    "false_positive_share": NUMBER | None, "false_negative_share": NUMBER | None,
+    "classes": list, "absent_classes": list, "confusion": list,
+}  # fmt: skip
+#: Fields of the localization scores of labels, and of compared maps.
+BOXES: Fields = {
+    "method": str, "split": str, "images": int, "pairs": int, "images_with_known_boxes": int,
+    "error": dict,
+}  # fmt: skip
+LOCALIZATION: Fields = {"method": str, "curve": list | None}
+#: Fields of a summary of label quality.
+QUALITY: Fields = {
+    "method": str, "split": str, "images": int, "figures": list, "worth_a_look": list,
+}  # fmt: skip
 #: Prefix of the columns of a per-image table that hold the IoU of a class.
 IOU = "iou:"
 
@@ -120,12 +138,28 @@ def by_method(paths: Sequence[Path]) -> dict[str, list[Path]]:
 def read_all_scores(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Read score documents in the order of the pipeline: maps, pseudo-labels, predictions."""
     order = list(KINDS)
-    return sorted(map(read_scores, paths), key=lambda score: order.index(score["kind"]))
+    return sorted(map(read_score, paths), key=lambda score: order.index(score["kind"]))
+
+
+def read_score(path: Path) -> dict[str, Any]:
+    """Read a score document of maps, pseudo-labels or predictions.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged or not a score.
+    """
+    score = read_scores(path, SCORE)
+    if score["kind"] not in KINDS:
+        reason = f"'kind' is {score['kind']!r}, expected one of {', '.join(KINDS)}"
+        raise damaged(path, "score", reason)
+    return score
 
 
 def read_image_scores(path: Path) -> dict[str, ImageScore]:
     """Return the scores of a per-image table by image id, without images that have no mIoU."""
-    return {row["id"]: _image_score(row) for row in read_table(path) if row["miou"]}
+    rows = read_table(path, needed=("id",), numbers=("miou",))
+    return {row["id"]: _image_score(row) for row in rows if row["miou"]}
 
 
 def read_quality(tables: Sequence[Path], documents: Sequence[Path]) -> list[Quality]:
@@ -148,16 +182,13 @@ def read_quality(tables: Sequence[Path], documents: Sequence[Path]) -> list[Qual
             score["worth_a_look"],
             doubts.get((score["method"], score["split"]), {}),
         )
-        for score in map(read_scores, documents)
+        for score in (read_scores(path, QUALITY) for path in documents)
     ]
 
 
 def read_history(path: Path) -> History:
     """Read a training history."""
-    rows = read_table(path)
-    names = list(rows[0]) if rows else []
-    columns = {name: [float(row[name] or "nan") for row in rows] for name in names}
-    return History(method_of(path)[1], columns)
+    return History(method_of(path)[1], read_columns(path, ("epoch", "learning_rate")))
 
 
 def read_times(paths: Sequence[Path]) -> list[StageTime]:
@@ -234,4 +265,5 @@ def _image_score(row: Mapping[str, str]) -> ImageScore:
 
 
 def _doubts(path: Path) -> dict[str, float]:
-    return {row["id"]: float(row["doubt"]) for row in read_table(path) if row["doubt"]}
+    rows = read_table(path, needed=("id",), numbers=("doubt",))
+    return {row["id"]: float(row["doubt"]) for row in rows if row["doubt"]}

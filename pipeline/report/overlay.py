@@ -18,6 +18,7 @@ def with_label(photograph: Picture, label: NDArray[np.uint8]) -> Picture:
     small = resized.astype(np.uint8)
     colors = palette_colors()
     colors[IGNORE] = VOID
+    # skimage.color.label2rgb rounds differently and takes 12 times as long.
     foreground = (small != BACKGROUND)[..., None]
     mixed = np.where(foreground, 0.35 * photograph + 0.65 * colors[small], photograph * 0.6)
     mixed[label_edges(small)] = 255

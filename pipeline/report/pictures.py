@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from skimage.util import montage
 
 from pipeline.io.arrays import ClassMaps
 from pipeline.io.palette import voc_palette
@@ -18,6 +19,8 @@ from pipeline.refinement.labels import upsampled
 
 #: Long side of a thumbnail in pixels.
 SIDE = 224
+#: Color between the images of a grid.
+WHITE = (255, 255, 255)
 #: Color of void and uncertain pixels: light gray instead of the palette's cream.
 VOID = (224, 224, 224)
 
@@ -100,17 +103,18 @@ def captioned_grid(
 
     By default, there are about as many columns as rows.
     """
-    side, width = pictures[0].shape[:2]
     columns = columns or ceil(sqrt(len(pictures)))
-    rows = ceil(len(pictures) / columns)
-    cell = side + CAPTION + GAP
-    sheet = Image.new("RGB", (columns * (width + GAP) - GAP, rows * cell - GAP), "white")
+    shape = (ceil(len(pictures) / columns), columns)
+    above = ((0, 0), (CAPTION, 0), (0, 0), (0, 0))
+    cells = np.pad(np.stack(pictures), above, constant_values=255)
+    grid = montage(cells, WHITE, grid_shape=shape, padding_width=GAP, channel_axis=-1)
+    sheet = Image.fromarray(grid[GAP:-GAP, GAP:-GAP])
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.truetype(Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", 12)
-    for index, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
-        left, top = index % columns * (width + GAP), index // columns * cell
+    height, width = cells.shape[1:3]
+    for index, (_, caption) in enumerate(zip(pictures, captions, strict=True)):
+        left, top = index % columns * (width + GAP), index // columns * (height + GAP)
         draw.text((left, top + 1), caption, fill="black", font=font)
-        sheet.paste(Image.fromarray(picture), (left, top + CAPTION))
     return np.asarray(sheet)
 
 
@@ -123,6 +127,7 @@ def data_url(image: Picture) -> str:
 
 def label_edges(label: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Return the pixels of an (H, W) label image whose right or lower neighbor differs."""
+    # skimage.segmentation.find_boundaries marks both sides or the inner one, in 40 times the time.
     edges = np.zeros(label.shape, dtype=bool)
     edges[:, :-1] |= label[:, :-1] != label[:, 1:]
     edges[:-1] |= label[:-1] != label[1:]

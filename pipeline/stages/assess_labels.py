@@ -68,8 +68,16 @@ def assess_labels(
     records = data.of_split(split)
     shards = maps_by_id(maps, [record.id for record in records])
     scores = read_class_scores(class_scores)
-    made = {row["id"]: row for path in figures for row in read_table(path)}
-    others = {row["id"]: row[method] for path in agreement for row in read_table(path)}
+    made = {
+        row["id"]: row
+        for path in figures
+        for row in read_table(path, needed=("id",), numbers=("refinement_agreement", "certainty"))
+    }
+    others = {
+        row["id"]: row[method]
+        for path in agreement
+        for row in read_table(path, needed=("id",), numbers=(method,))
+    }
     table = np.full((len(records), len(FIGURES)), np.nan)
     work = progress(records, total=len(records), what=f"figures of {method}")
     for row, record in zip(table, work, strict=True):

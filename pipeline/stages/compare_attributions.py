@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.datasets.manifest import read_manifest
 from pipeline.io.tables import read_scores, read_table, write_table
 from pipeline.metrics.faithfulness import drops, win_shares
-from pipeline.report.inputs import read_benchmark
+from pipeline.report.inputs import read_benchmark, read_score
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ def compare_attributions(
         Output.
     """
     rows: dict[str, Row] = {name: dict.fromkeys(COLUMNS) | {"method": name} for name in methods}
-    for score in map(read_scores, sweeps):
+    for score in map(read_score, sweeps):
         threshold = score["threshold"]["value"]
         rows[score["method"]] |= {"miou": score["miou"], "threshold": threshold}
     for columns, files in ((LOCALIZATION, localization), (FAITHFULNESS, faithfulness)):
-        for score in map(read_scores, files):
+        for score in (read_scores(path, {"method": str}) for path in files):
             rows[score["method"]] |= {name: score.get(name) for name in columns}
     for name, share in _wins(dict(zip(methods, pairs, strict=True))).items():
         rows[name]["win"] = share
@@ -82,7 +82,7 @@ def _wins(pairs: Mapping[str, Path]) -> dict[str, float]:
     """Compute win shares among the maps of each classifier; confidences of others differ."""
     lost: dict[str, dict[str, list[float]]] = defaultdict(dict)
     for method, path in pairs.items():
-        rows = read_table(path)
+        rows = read_table(path, numbers=("whole", "explained"))
         whole, explained = (
             np.array([float(row[k]) for row in rows]) for k in ("whole", "explained")
         )

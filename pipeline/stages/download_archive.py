@@ -1,9 +1,12 @@
 """Download a published archive."""
 
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.io.download import download
+from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -27,7 +30,13 @@ def download_archive(*, url: str, checksum: str, archive: Path) -> None:
     UserError
         If the file cannot be downloaded or has another checksum.
     """
-    download(url, archive, checksum=checksum)
+    what = f"download of {archive.name}"
+    watch = partial(_logged, what=what)
+    download(url, archive, checksum=checksum, watch=watch)
+
+
+def _logged(chunks: Iterable[bytes], total: int, what: str) -> Iterator[bytes]:
+    return progress(chunks, total=total, what=what, unit="MiB")
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ from pipeline.refinement.graph_cut import GraphCutSettings
 from pipeline.report.comparison import Comparison, comparison_rows, read_table
 from pipeline.report.gallery import Split, gallery_cards, gallery_choices
 from pipeline.report.inputs import (
+    BOXES,
+    LOCALIZATION,
     Quality,
     by_method,
     method_of,
@@ -120,9 +122,9 @@ def report(
     content = Content(
         manifest=data,
         scores=documents,
-        boxes=list(map(read_scores, boxes)),
+        boxes=[read_scores(path, BOXES) for path in boxes],
         comparison=compared,
-        localization=list(map(read_scores, localization)),
+        localization=[read_scores(path, LOCALIZATION) for path in localization],
         class_models=sheets[0],
         units=sheets[1],
         histories=[read_history(path) for path in histories],

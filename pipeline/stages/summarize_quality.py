@@ -57,12 +57,17 @@ def summarize_quality(
         Output (JSON).
     """
     data = read_manifest(manifest, classes)
-    rows = read_table(quality)
+    rows = read_table(quality, needed=("id",), numbers=list(TITLES))
     ids = [row["id"] for row in rows]
     records = {record.id: record for record in data.records}
     columns = {name: _numbers([row[name] for row in rows]) for name in TITLES}
     targets = data.targets([records[image_id] for image_id in ids]).astype(bool)
-    true = {row["id"]: row for path in image_scores for row in read_table(path)}
+    shares = [f"iou:{name}" for name in data.classes]
+    true = {
+        row["id"]: row
+        for path in image_scores
+        for row in read_table(path, needed=("id",), numbers=("miou", *shares))
+    }
     true_scores = (
         _true_scores([true.get(name, {}) for name in ids], targets, data.classes) if true else None
     )

@@ -8,6 +8,7 @@ from pipeline.attribution.fusion import fuse
 from pipeline.io.images import normalize, resize
 from pipeline.models.classifier import create_classifier
 from pipeline.models.views import Views
+from tests.photographs import NAMES, photograph
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def model():
 
 
 def picture(height, width, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return photograph(NAMES[seed], height, width)
 
 
 def brightness(model, images, classes):

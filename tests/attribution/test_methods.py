@@ -13,6 +13,7 @@ from pipeline.attribution.fusion import fuse
 from pipeline.io.images import resize
 from pipeline.models.classifier import create_classifier
 from pipeline.models.views import Views
+from tests.photographs import photograph
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
@@ -24,7 +25,7 @@ def create(pooling="gap"):
 
 
 def picture(size=64):
-    return np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return photograph("chelsea", size, size)
 
 
 def fused(method, network, image, scales=(0.5, 1.0), stride=4):

@@ -8,8 +8,9 @@ from pipeline.datasets.manifest import Record
 from pipeline.errors import UserError
 from pipeline.export.photographs import PLACES, link_target, place_photograph
 from pipeline.io.images import read_rgb
+from tests.photographs import photograph
 
-RGB = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+RGB = photograph("coffee", 16, 24)
 
 
 def saved(tmp_path, name="x.jpg", mode="RGB", size=(24, 16), **options):

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from pycocotools import mask as run_lengths
+from skimage.measure import find_contours
 
 from pipeline.export.polygons import polygons
+from tests.photographs import NAMES, photograph
 
 MASKS = arrays.arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -57,6 +59,16 @@ def test_rings_are_polygons_within_the_picture(mask, tolerance):
     for ring in rings:
         assert len(ring) >= 3
         assert (ring >= 0).all() and (ring <= mask.shape[::-1]).all()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_outlines_in_a_photograph_are_scikit_images_contours(name):
+    gray = photograph(name).mean(axis=2)
+    mask = gray > gray.mean()
+    contours = find_contours(np.pad(mask, 1).astype(float), 0.5, fully_connected="low")
+    # Contours are row, column from the center of the padded pixel 0.
+    expected = {tuple(point[::-1] - 0.5) for contour in contours for point in contour}
+    assert {tuple(point) for ring in polygons(mask, 0) for point in ring} == expected
 
 
 def test_a_single_pixel_at_the_corner_is_a_diamond_around_its_center():

@@ -450,6 +450,32 @@ def test_other_checksums_are_refused(path, checksum):
         download("http://127.0.0.1/x", path, checksum=checksum)
 
 
+@pytest.mark.parametrize("note", ["", "[]", '{"url": 3}', '{"validator": "x"}'])
+def test_a_damaged_note_lets_the_download_start_again(server, path, note):
+    interrupted(server, path)
+    (path.parent / PARTIAL[1]).write_text(note, encoding="utf-8")
+    download(server.url, path, checksum=md5(CONTENT))
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [(None, None)]
+    assert files(path) == ["data.tar"]
+
+
+def test_the_chunks_that_are_still_missing_are_watched(server, path, monkeypatch):
+    monkeypatch.setattr(downloading, "CHUNK", 100)
+    interrupted(server, path, after=300)
+    watched = []
+
+    def watch(chunks, total):
+        for chunk in chunks:
+            watched.append((len(chunk), total))
+            yield chunk
+
+    download(server.url, path, checksum=md5(CONTENT), watch=watch)
+    # 724 of the 1,024 bytes are missing.
+    assert watched == [(100, 8)] * 7 + [(24, 8)]
+    assert path.read_bytes() == CONTENT
+
+
 def test_a_killed_process_loses_no_more_than_a_chunk(server, path):
     chunk = downloading.CHUNK
     server.content = os.urandom(3 * chunk + 5)

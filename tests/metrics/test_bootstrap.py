@@ -11,7 +11,6 @@ from pipeline.metrics.bootstrap import (
     difference,
     estimates,
     holm,
-    paired_difference,
 )
 from pipeline.metrics.segmentation import confusion_matrix, image_counts, scores_of
 
@@ -44,6 +43,10 @@ def counted(runs):
     return [image_counts(run) for run in runs]
 
 
+def paired(a, b, samples, seed=0):
+    return difference(*estimates([a, b], samples=samples, seed=seed))
+
+
 def all_counted(methods):
     return [counted(runs) for runs in methods]
 
@@ -58,7 +61,7 @@ def test_one_resample_at_a_time_gives_the_same(methods):
 
     a, b = methods
     differences = [miou(a, images) - miou(b, images) for images in drawn]
-    found = paired_difference(counted(a), counted(b), samples, seed)
+    found = paired(counted(a), counted(b), samples, seed)
     assert found.difference == pytest.approx(miou(a, range(7)) - miou(b, range(7)))
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(differences, BOUNDS)))
     below, above = (sum(sign * d <= 0 for d in differences) for sign in (1, -1))
@@ -75,12 +78,12 @@ def test_how_the_resamples_are_cut_into_chunks_changes_nothing(methods, monkeypa
 
 def test_a_method_is_no_better_than_itself(methods):
     for runs in all_counted(methods):
-        assert paired_difference(runs, runs, 100) == Difference(0.0, 0.0, 0.0, 1.0)
+        assert paired(runs, runs, 100) == Difference(0.0, 0.0, 0.0, 1.0)
 
 
 def test_the_order_of_the_methods_is_the_sign(methods):
     a, b = all_counted(methods)
-    one, other = paired_difference(a, b, 200), paired_difference(b, a, 200)
+    one, other = paired(a, b, 200), paired(b, a, 200)
     assert one.p == other.p and one.difference == -other.difference
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
 
@@ -110,7 +113,7 @@ def test_the_smallest_p_is_of_the_number_of_resamples():
 def test_one_image_tells_nothing_of_others():
     truths, predictions = labels(np.random.default_rng(1), 1, 0.5)
     a, b = (counted([matrices(truths, p)]) for p in (truths, predictions))
-    found = paired_difference(a, b, 10)
+    found = paired(a, b, 10)
     assert found.difference == pytest.approx(
         1 - scores_of(matrices(truths, predictions)[0], NAMES)["miou"]
     )
@@ -121,7 +124,7 @@ def test_resamples_without_a_scored_pixel_are_left_out():
     truths, predictions = labels(np.random.default_rng(2), 2, 0.5)
     truths[1] = 255
     a, b = (counted([matrices(truths, p)]) for p in (truths, predictions))
-    found = paired_difference(a, b, 100)
+    found = paired(a, b, 100)
     # What is left holds image 0 once or twice, and no other pixel: nothing varies.
     assert found.low == found.high == found.difference > 0
 
@@ -129,13 +132,13 @@ def test_resamples_without_a_scored_pixel_are_left_out():
 def test_other_images_are_an_error(methods):
     a, _ = all_counted(methods)
     with pytest.raises(ValueError, match="6 images are not those of the 7"):
-        paired_difference(a, [a[0][:6]])
+        estimates([a, [a[0][:6]]])
     with pytest.raises(ValueError, match="expected the same images in the same order"):
-        paired_difference(a, [a[0][::-1]])
+        estimates([a, [a[0][::-1]]])
     with pytest.raises(ValueError, match="no run or no image"):
-        paired_difference(a, [])
+        estimates([a, []])
     with pytest.raises(ValueError, match="no run or no image"):
-        paired_difference([a[0][:0]], [a[0][:0]])
+        estimates([[a[0][:0]], [a[0][:0]]])
     with pytest.raises(ValueError, match="no run or no image"):
         estimates([])
 
@@ -145,11 +148,11 @@ def test_the_interval_covers_the_true_difference():
     rng = np.random.default_rng(4)
     population = [_population(rng, share) for share in (0.8, 0.7)]
     population[1][:, 2] = population[0][:, 2]
-    true = paired_difference([population[0]], [population[1]], 1).difference
+    true = paired([population[0]], [population[1]], 1).difference
     covered = 0
     for trial in range(200):
         images = rng.integers(4000, size=60)
-        found = paired_difference(*([counts[images]] for counts in population), 200, trial)
+        found = paired(*([counts[images]] for counts in population), 200, trial)
         covered += found.low <= true <= found.high
     assert 0.89 <= covered / 200 <= 0.99  # 0.95, within four standard deviations of 200 trials
 

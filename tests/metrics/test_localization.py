@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy.ndimage import find_objects, label
+from skimage.measure import label, regionprops
 from sklearn.metrics import average_precision_score
 from torchvision.ops import box_iou
 
@@ -21,6 +21,7 @@ from pipeline.metrics.localization import (
     pixel_histograms,
     threshold_overlaps,
 )
+from tests.photographs import NAMES, photograph
 
 
 def test_boxes_of_components_by_hand():
@@ -29,11 +30,25 @@ def test_boxes_of_components_by_hand():
     assert component_boxes(np.zeros((3, 4), bool)).shape == (0, 4)
 
 
+def boxes_by_scikit_image(mask):
+    """Boxes of 8-connected components, largest first, then top first, then left first."""
+    regions = regionprops(label(mask, connectivity=2))
+    rows = sorted((-region.num_pixels, *region.bbox) for region in regions)
+    return [[left, top, right, bottom] for _, top, left, bottom, right in rows]
+
+
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 12), st.integers(1, 12))))
-def test_boxes_agree_with_scipy(mask):
-    slices = find_objects(label(mask, np.ones((3, 3)))[0])
-    expected = sorted([c.start, r.start, c.stop, r.stop] for r, c in slices)
-    assert sorted(component_boxes(mask).tolist()) == expected
+def test_boxes_agree_with_scikit_image(mask):
+    assert component_boxes(mask).tolist() == boxes_by_scikit_image(mask)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_boxes_of_a_photograph_agree_with_scikit_image(name):
+    gray = photograph(name).mean(axis=2)
+    for share in (0.3, 0.6, 0.9):
+        mask = gray > share * gray.max()
+        found = component_boxes(mask).tolist()
+        assert len(found) > 1 and found == boxes_by_scikit_image(mask)
 
 
 def test_overlaps_by_hand():

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 import torch
 
@@ -14,6 +13,7 @@ from pipeline.models.boundary import (
 )
 from pipeline.models.classifier import create_classifier, save_classifier
 from pipeline.models.views import Views
+from tests.photographs import photograph
 
 SETTINGS = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16, "pooling": "gap"}
 
@@ -90,7 +90,7 @@ def test_a_saved_network_is_rebuilt(classifier, tmp_path):
 @pytest.mark.parametrize("max_size", [None, 32])
 def test_a_mirrored_image_has_mirrored_edges(max_size):
     model = network().eval()
-    image = np.random.default_rng(0).integers(0, 256, (36, 48, 3), dtype=np.uint8)
+    image = picture(36, 48)
     edges = boundary_map(model, image, (9, 12), Views(flip=True, max_size=max_size))
     mirrored = boundary_map(
         model, image[:, ::-1].copy(), (9, 12), Views(flip=True, max_size=max_size)
@@ -106,7 +106,7 @@ def normalized(image, model):
 
 
 def picture(height, width):
-    return np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return photograph("astronaut", height, width)
 
 
 def test_an_image_smaller_than_the_crop_has_the_edges_of_its_padded_training_crop():

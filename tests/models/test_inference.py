@@ -8,6 +8,7 @@ from pipeline.models import inference
 from pipeline.models.inference import class_probabilities, labeled_probabilities, winning_classes
 from pipeline.models.views import Views
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf
+from tests.photographs import photograph
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.3)
 
@@ -28,7 +29,7 @@ class Shading(nn.Module):
 
 @pytest.fixture
 def image():
-    return np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    return photograph("coffee", 6, 9)
 
 
 def views_by_hand(image, scales):

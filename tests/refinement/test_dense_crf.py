@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from pydensecrf.utils import unary_from_labels
 
-from pipeline.io.images import read_rgb
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf, label_probabilities
+from tests.photographs import NAMES, photograph
 
 SETTINGS = CrfSettings(iterations=5)
 
@@ -133,8 +133,9 @@ def test_label_probabilities_by_hand():
     assert label_probabilities(np.zeros((2, 2), int), 1, 0.7).tolist() == [[[1, 1], [1, 1]]]
 
 
-def test_a_real_photograph_is_refined_deterministically(voc_subset):
-    image = read_rgb(voc_subset / "JPEGImages/2007_000033.jpg")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_photograph_is_refined_deterministically_and_to_its_edges(name):
+    image = photograph(name)
     height, width = image.shape[:2]
     rows, columns = np.mgrid[:height, :width]
     disc = ((rows / height - 0.5) ** 2 + (columns / width - 0.5) ** 2 < 0.05).astype(int)

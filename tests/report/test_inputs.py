@@ -100,7 +100,7 @@ def test_a_damaged_benchmark_is_named_and_left_out(tmp_path, caplog, text):
 def test_an_epoch_without_a_validation_has_an_empty_cell(tmp_path):
     path = tmp_path / "classifiers/plain/history.csv"
     path.parent.mkdir(parents=True)
-    path.write_text("epoch,loss,val_map\n1,0.5,\n2,0.25,0.75\n", encoding="utf-8")
+    path.write_text("epoch,loss,learning_rate,val_map\n1,.5,1,\n2,.25,1,.75\n", encoding="utf-8")
     history = read_history(path)
     assert history.columns["loss"] == [0.5, 0.25]
     assert np.isnan(history.columns["val_map"][0]) and history.columns["val_map"][1] == 0.75

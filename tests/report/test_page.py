@@ -4,8 +4,9 @@ from html.parser import HTMLParser
 
 from pipeline.datasets.findings import Finding, write_findings
 from pipeline.datasets.manifest import write_masks
-from pipeline.io.tables import read_scores, write_scores
+from pipeline.io.tables import read_scores, write_scores, write_table
 from pipeline.report.html import duration, percent, plain
+from pipeline.stages.compare_attributions import COLUMNS
 from pipeline.stages.report import report
 from tests.report.conftest import METHOD, build
 
@@ -175,15 +176,17 @@ def test_localization_errors_and_class_models_are_shown(tree):
     assert 'id="boxes"' not in bare and 'id="classmodels"' not in bare
 
 
-TABLE = """method,miou,gt_known_loc,average_drop,win,seconds_per_image
-plain/cam,0.31,0.5,0.25,0.75,0.125
-plain/saliency,0.28,0.5,,0.25,0.25
-"""
+TABLE = {
+    "plain/cam": {"miou": 0.31, "gt_known_loc": 0.5, "average_drop": 0.25, "win": 0.75,
+                  "seconds_per_image": 0.125},
+    "plain/saliency": {"miou": 0.28, "gt_known_loc": 0.5, "win": 0.25, "seconds_per_image": 0.25},
+}  # fmt: skip
 
 
 def test_compared_maps_are_a_table_a_chart_and_pictures(tree):
     root = tree.root
-    (root / "comparison.csv").write_text(TABLE, encoding="utf-8")
+    rows = [[method, *map(row.get, COLUMNS[1:])] for method, row in TABLE.items()]
+    write_table(root / "comparison.csv", COLUMNS, rows)
     curve = [{"threshold": 0.0, "share": 0.2}, {"threshold": 0.5, "share": 0.6}]
     write_scores(root / "l.json", {"method": "plain/cam", "curve": curve})
     comparison = {

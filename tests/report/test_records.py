@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.io.arrays import write_counts
 from pipeline.io.tables import write_scores
-from pipeline.metrics.bootstrap import holm, paired_difference
+from pipeline.metrics.bootstrap import difference, estimates, holm
 from pipeline.metrics.segmentation import confusion_matrix, image_counts, scores_of
 from pipeline.report import scoreboard as board_module
 from pipeline.report.records import (
@@ -262,9 +262,8 @@ def test_seeds_are_one_entry_with_a_mean_and_a_deviation(tmp_path):
     assert best.miou == pytest.approx(mean)
     assert best.deviation == pytest.approx((sum((m - mean) ** 2 for m in mious) / 2) ** 0.5)
     assert other.deviation is None and best.hours == 1.5
-    found = paired_difference(
-        [image_counts(confusions(0.3))], [image_counts(counts) for counts in by_seed], group.samples
-    )
+    methods = [image_counts(confusions(0.3))], [image_counts(counts) for counts in by_seed]
+    found = difference(*estimates(methods, samples=group.samples))
     assert group.to_best[0].found == found
     assert group.pairs[0].found.difference == -found.difference
 

@@ -154,6 +154,8 @@ def test_scores_of_a_split_are_on_the_card_and_a_lack_of_them_is_said(export, tm
     threshold = {"value": 0.3, "threshold_source": "without masks"}
     score = {"kind": "pseudo_labels", "method": "plain/cam/crf", "split": "train", "images": 4}
     score |= {"settings": SETTINGS, "threshold": threshold, "miou": 0.5, "classes": rows}
+    score |= dict.fromkeys(("pixel_accuracy", "false_positive_share", "false_negative_share"), 0.5)
+    score |= {"absent_classes": ["dog"], "confusion": []}
     write_scores(tmp_path / "scores.json", score)
     folder = export(scores=[tmp_path / "scores.json"])
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))

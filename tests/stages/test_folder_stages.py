@@ -20,16 +20,16 @@ from pipeline.stages.list_folder import list_folder
 from pipeline.stages.predict_folder import predict_folder
 from pipeline.stages.predict_masks import predict_masks
 from pipeline.stages.predict_soft_masks import predict_soft_masks
+from tests.photographs import photograph
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Three pictures, one in a sub-folder, one of them turned by its EXIF orientation."""
-    rng = np.random.default_rng(0)
     root = tmp_path / "photographs"
     (root / "sea side").mkdir(parents=True)
     for name, size in {"a.png": (40, 30), "b.jpg": (40, 30), "sea side/ä.1.png": (33, 50)}.items():
-        picture = Image.fromarray(rng.integers(0, 255, (*size, 3), dtype=np.uint8))
+        picture = Image.fromarray(photograph("chelsea", *size))
         exif = Image.Exif()
         exif[0x0112] = 6 if name == "b.jpg" else 1
         picture.save(root / name, exif=exif)

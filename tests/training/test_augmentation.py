@@ -16,6 +16,7 @@ from pipeline.training.augmentation import (
     seeded,
     training_transform,
 )
+from tests.photographs import photograph
 
 MEAN, STD = (0.5, 0.25, 0.75), (0.5, 0.5, 0.25)
 SETTINGS = {"resize": [40, 60], "crop": 48, "flip": True, "color_jitter": 0.3}
@@ -63,7 +64,7 @@ def test_a_labels_pixel_is_that_at_the_center_of_the_images(long_side):
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_training_images_are_resized_as_those_of_inference(interpolation):
-    image = np.random.default_rng(0).integers(0, 256, (60, 45, 3), dtype=np.uint8)
+    image = photograph("astronaut", 60, 45)
     resized = RandomLongSide(41, 41, interpolation)(as_image(image)).permute(1, 2, 0).numpy()
     # 45 * 41 / 60 = 30.75
     expected = resize(image, (41, 31), interpolation)
