@@ -16,9 +16,10 @@ from pipeline.runtime.stage import run_stage
 from pipeline.training.augmentation import training_transform
 from pipeline.training.checkpoint import fingerprint_of
 from pipeline.training.loop import Recipe, train, write_history
-from pipeline.training.losses import classification_step, label_validation, validated_epochs
+from pipeline.training.losses import classification_step, label_validation
 from pipeline.training.samples import LabeledImages
 from pipeline.training.supervision import require_contrast
+from pipeline.training.validation import validated_epochs
 
 if TYPE_CHECKING:
     snakemake: Any
