@@ -111,19 +111,8 @@ class Memory:
     parameters: int
 
 
-@dataclass(frozen=True)
-class Decoder:
-    """Memory of a decoder, and its operations per pixel by output stride for 2048 channels."""
-
-    memory: Memory
-    operations: Mapping[int, int]
-
-
 #: The decoders of DeepLabV3+: bytes per pixel (measured 320 to 480, 610 to 680), millions.
-DECODERS = {
-    "separable": Decoder(Memory(480, 168, 4), {8: 92_000, 16: 32_300}),
-    "full": Decoder(Memory(680, 140, 17), {8: 633_000, 16: 281_000}),
-}
+DECODERS = {"separable": Memory(480, 168, 4), "full": Memory(680, 140, 17)}
 
 
 @cache
@@ -136,7 +125,7 @@ def table() -> dict[str, Any]:
 def memory_of(network: Network) -> Memory:
     """Return the memory of a network; for a backbone that is not listed, of most of its size."""
     row = _row(network)
-    more = DECODERS[network.decoder].memory if network.decoder else Memory(0, 0, 0)
+    more = DECODERS[network.decoder] if network.decoder else Memory(0, 0, 0)
     dense = DENSE if network.output_stride == 8 else 1.0
     return Memory(
         round(kept_share(network) * dense * row["training"]) + more.training,
@@ -150,16 +139,15 @@ def operations_of(network: Network) -> Operations:
 
     ``last_layer`` is ignored, and so are frozen modules that are not listed.
     """
-    row = _row(network)
-    backbone = row["operations"][network.output_stride]
-    decoder = DECODERS[network.decoder].operations[network.output_stride] if network.decoder else 0
+    row, kind = _row(network), network.decoder or "classifier"
+    whole = row["operations"].get(kind) or table()["other"]["operations"][kind]
+    forward = whole[network.output_stride]
     frozen = sum(part[0] for part in _frozen(network).values())
-    # Parts are listed at a stride of 16. The first parts have fewer operations at a larger stride,
-    # where their share is the bound, and no fewer at a smaller one.
-    share = 1 - frozen / row["operations"][16]
-    learning = max(backbone - frozen, share * backbone)
-    parameters = memory_of(Network(network.backbone, decoder=network.decoder)).parameters
-    return Operations(backbone + decoder, learning + decoder, parameters * 10**6)
+    # Parts are listed at a stride of 16. The first parts of a network have fewer operations at a
+    # stride of 32, where their share is the bound, and no fewer at a stride of 8.
+    learning = max(forward - frozen, forward * (1 - frozen / whole[16]))
+    parameters = memory_of(network).parameters
+    return Operations(forward, learning, parameters * 10**6)
 
 
 def kept_share(network: Network) -> float:
