@@ -7,11 +7,8 @@ from typing import Any
 from pipeline.resources.dataset import Dataset
 from pipeline.resources.jobs import Config, Job
 from pipeline.resources.operations import count
-from pipeline.resources.rates import core_seconds, network_seconds, shipped_rates
+from pipeline.resources.rates import GPU_RATES, core_seconds, network_seconds, shipped_rates
 from pipeline.resources.rules import work_of
-
-#: Operations per second: 32 bits on cards of 2018, on later ones, and 16 bits on the latest.
-GPU_RATES = (1e13, 3e13, 1e14)
 
 
 def planned_jobs(printed: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -89,7 +86,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def gpu_hours(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return a line with the hours of GPUs that sustain the rates :data:`GPU_RATES`."""
+    """Return a line with the hours of GPUs, by the rate that they sustain."""
     operations = list(rows)[-1]["operations"]
     hours = (f"{_figure(operations / rate / 3600)} at {rate / 1e12:.0f}" for rate in GPU_RATES)
     return f"GPU hours by the GPU's sustained 10^12 operations a second: {', '.join(hours)}"

@@ -11,6 +11,9 @@ from pipeline.resources.jobs import Work
 
 RATES = Path(__file__).with_name("rates.yaml")
 KINDS = ("training", "inference")
+#: Operations per second of GPUs. None was measured: 32 bits on cards of 2018, on later ones, and
+#: 16 bits on the latest.
+GPU_RATES = (1e13, 3e13, 1e14)
 
 
 @cache

@@ -15,6 +15,7 @@ from typing import Any
 from pipeline.resources.dataset import assumed_dataset
 from pipeline.resources.jobs import Config, Job, RequestedCost
 from pipeline.resources.rates import (
+    GPU_RATES,
     KINDS,
     core_seconds,
     network_seconds,
@@ -36,9 +37,6 @@ SAFETY = 4
 START = 20
 #: Cores of the machine whose rates are used.
 CORES = 2
-#: Operations per second of a GPU with a backbone that was not measured: 32 bits on cards of 2018.
-#: No GPU was measured. Ratios between backbones are those of the CPU.
-GPU_RATE = 1e13
 
 
 def needs(config: Config, rule: str) -> dict[str, Any]:
@@ -128,9 +126,10 @@ def seconds(cost: RequestedCost) -> float:
 
 
 def _on_gpu(machine: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Return the rates of a GPU: those of a machine, scaled so that ``other`` is the GPU's."""
+    """Return the rates of the slowest GPU, in the ratios of a machine's."""
+    slowest = min(GPU_RATES)
     return {
-        kind: {name: rate * GPU_RATE / known["other"] for name, rate in known.items()}
+        kind: {name: rate * slowest / known["other"] for name, rate in known.items()}
         for kind, known in machine.items()
         if kind in KINDS
     }
