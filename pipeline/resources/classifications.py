@@ -1,5 +1,6 @@
 """Cost of applying a classifier: class scores, linear probes, units, class models, faithfulness."""
 
+from pipeline.io.images import fitted_size, scaled_size
 from pipeline.resources.inferences import Inference
 from pipeline.resources.jobs import Settings
 from pipeline.resources.networks import BACK, memory_of
@@ -25,9 +26,13 @@ class Probe(Inference):
 
     @property
     def settings(self) -> Settings:
-        """Settings of the probe; its size takes the place of a maximum size."""
-        probe = self.job.settings("classifiers", "classifier")
-        return {**probe, "max_size": probe["size"]}
+        """Settings of the probe."""
+        return self.job.settings("classifiers", "classifier")
+
+    def seen(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width with a long side of the probe's size: small images grow."""
+        side = self.settings["size"]
+        return fitted_size(scaled_size(size, side / max(size)), side)
 
     @property
     def pixels_at_once(self) -> float:

@@ -131,11 +131,13 @@ def test_labels_of_confident_pixels_take_a_crf_at_each_threshold():
     assert found.refining["crf"] == pytest.approx(2 * 300 * 400 * 2.5 * 3 * 25)
 
 
-def test_a_probe_sees_the_train_images_and_their_mirror_images_once():
-    planned = config(classifiers={"plain": {"kind": "linear-probe", "backbone": "resnet18",
-                                            "size": 200}})  # fmt: skip
+# Images of 300 x 400, which a probe shrinks and enlarges.
+@pytest.mark.parametrize(("size", "pixels"), [(200, 150 * 200), (800, 600 * 800)])
+def test_a_probe_sees_the_train_images_and_their_mirror_images_once(size, pixels):
+    probe = {"kind": "linear-probe", "backbone": "resnet18", "size": size}
+    planned = config(classifiers={"plain": probe})
     found = work("fit_probe", {"classifier": "plain"}, planned)
-    assert found.inference == pytest.approx(per_pixel() * 150 * 200 * 2 * 100)
+    assert found.inference == pytest.approx(per_pixel() * pixels * 2 * 100)
 
 
 def test_class_models_climb_once_for_each_class():
