@@ -1,4 +1,4 @@
-import csv
+import shutil
 import subprocess
 import sys
 
@@ -97,21 +97,20 @@ def test_the_full_plan_is_estimated_from_its_dry_run(tmp_path):
 
 
 def test_a_folder_is_estimated_from_its_manifest(small_dataset, tmp_path):
-    labels = tmp_path / "labels.csv"
-    with labels.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(
-            [("image", "labels", "split"), ("0.png", "cat", "train"), ("1.png", "dog", "train"),
-             ("2.png", "cat", "train"), ("3.png", "cat", "train"), ("4.png", "dog", "val"),
-             ("5.png", "cat", "val")]
-        )  # fmt: skip
+    made = tmp_path / "results/mine/dataset"
+    made.mkdir(parents=True)
+    shutil.copy(small_dataset["manifest"], made / "manifest.csv")
+    shutil.copy(small_dataset["classes"], made / "classes.json")
+    (tmp_path / "labels.csv").write_text("image,labels\n0.png,cat\n", encoding="utf-8")
     written = {
         "experiment": "mine",
-        "dataset": {"kind": "folder", "images": "images", "image_labels": str(labels)},
+        "dataset": {"kind": "folder", "images": "images", "image_labels": "labels.csv"},
         "classifiers": {"plain": {"backbone": "test_resnet", "pretrained": False}},
         "attributions": {"cam": {}},
+        "refinements": {"threshold": {}},
+        "pseudo_labels": ["plain/cam/threshold"],
     }
     planned = tmp_path / "mine.yaml"
     planned.write_text(yaml.safe_dump(written), encoding="utf-8")
-    snakemake(tmp_path, "prepare_dataset", "--configfile", str(planned))
     printed = snakemake(tmp_path, "estimate", "--configfile", str(planned))
     assert "for 4 train and 2 val images" in printed
