@@ -55,7 +55,7 @@ include: "rules/dataset.smk"
 include: "rules/classifiers.smk"
 # Class maps of each attribution method.
 include: "rules/maps.smk"
-# Affinity networks, and the random walk that propagates maps.
+# Boundary networks, and the random walk that propagates maps.
 include: "rules/random_walk.smk"
 # Maps to pseudo-labels: background threshold, dense CRF, graph cut.
 include: "rules/pseudo_labels.smk"

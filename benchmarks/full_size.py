@@ -100,7 +100,7 @@ STAGES = {
         TRAINING_IMAGES,
         lambda name: inference.operations_of(name, (HEIGHT, WIDTH), SCALES),
     ),
-    "affinity network": Stage("training", 3 * TRAINING_IMAGES, affinity_training),
+    "boundary network": Stage("training", 3 * TRAINING_IMAGES, affinity_training),
     "segmentation network": Stage("training", 50 * TRAINING_IMAGES, segmentation_training),
     "predictions": Stage("inference", HELD_OUT, segmentation_inference),
 }

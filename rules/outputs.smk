@@ -113,7 +113,8 @@ rule estimate:
     params:
         config=CONFIG,
         snakefile=str(workflow.main_snakefile),
-        manifest="<experiment>/dataset/manifest.csv",
-        classes="<experiment>/dataset/classes.json",
+        # Paths in params are not completed by Snakemake: <experiment> would stay as it is.
+        manifest=f"{plan.home}/dataset/manifest.csv",
+        classes=f"{plan.home}/dataset/classes.json",
     script:
         "../pipeline/stages/estimate.py"

@@ -2,7 +2,6 @@
 
 import re
 from functools import reduce
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -12,8 +11,8 @@ from pipeline.config.resolve import resolve
 from pipeline.errors import UserError
 from pipeline.planning import inputs
 from pipeline.planning.plan import Plan
-from pipeline.resources.jobs import DatasetSize, Job
-from pipeline.resources.requests import TRAINING_FACTOR
+from pipeline.resources.networks import Network, memory_of
+from pipeline.resources.sizes import TRAINING_FACTOR
 from tests.conftest import REPOSITORY
 
 OWN_FOLDER = REPOSITORY / "experiments/own-folder.yaml"
@@ -193,14 +192,14 @@ def test_memory_in_the_comment_is_that_of_the_cost_model(experiment):
         for row in re.findall(r"^# +(\d+) +(\d+) +(\d+) +(\d+)$", text, re.MULTILINE)
     ]
     assert 3 <= len(rows) <= 4
-    names = SimpleNamespace(classifier="puzzle")
+    classifier, segmentation = config["classifiers"]["puzzle"], config["segmentation"]
     for accumulate, images, *gigabytes in rows:
         assert accumulate * images == 32
-        for rule, stated in zip(("train_classifier", "train_segmentation"), gigabytes, strict=True):
-            job = Job(config, rule, names, DatasetSize(), threads=1)
-            pixels = images * 512**2 * (2 if rule == "train_classifier" else 1)
-            kept = OVERHEAD * job.cost.training * pixels
-            assert stated == round((kept + WEIGHT_BYTES * job.cost.parameters) / 1e9)
+        for settings, stated in zip((classifier, segmentation), gigabytes, strict=True):
+            memory = memory_of(Network.of(settings))
+            pixels = images * 512**2 * (2 if settings is classifier else 1)
+            kept = OVERHEAD * memory.training * pixels
+            assert stated == round((kept + WEIGHT_BYTES * memory.parameters) / 1e9)
     # What the presets have is among them, and the classifier's batch norm sees 8 images.
     assert config["classifiers"]["puzzle"]["accumulate"] in {row[0] for row in rows}
     assert [row[1] for row in rows if row[0] == 4] == [8]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pipeline import stages
-from pipeline.resources.requests import INFERENCE, PER_IMAGE, TRAINING
+from pipeline.resources.rules import REQUESTED
 from pipeline.runtime.stage import TRIGGERS
 from tests.conftest import REPOSITORY
 
@@ -99,7 +99,7 @@ def test_every_wildcard_of_an_output_is_constrained(rules):
 
 def test_rules_whose_cost_depends_on_the_images_request_it(rules):
     measured = {name for name, rule in rules.items() if "mem_mb" in rule["resources"]}
-    assert measured == TRAINING | INFERENCE | PER_IMAGE
+    assert measured == REQUESTED.keys()
     assert all({"runtime", "gpu"} <= set(rules[name]["resources"]) for name in measured)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.resources.requests import INFERENCE, PER_IMAGE, TRAINING
+from pipeline.resources.rules import REQUESTED
 from tests.conftest import REPOSITORY
 from tests.test_workflow import TINY, command
 
@@ -221,4 +221,4 @@ def test_the_profile_groups_rules_that_there_are(workflow):
     assert settings["groups"].keys() <= workflow["rules"].keys()
     assert settings["group-components"].keys() <= set(settings["groups"].values())
     # What has needs of its own is no small job.
-    assert not settings["groups"].keys() & (TRAINING | INFERENCE | PER_IMAGE)
+    assert not settings["groups"].keys() & REQUESTED.keys()

@@ -55,7 +55,7 @@ class RuleInputs:
         return inputs.pretrained(self.config, self.config["classifiers"][wildcards.classifier])
 
     def affinity_weights(self, wildcards: Any) -> list[str]:
-        """Return the pretrained weights that an affinity network starts from."""
+        """Return the pretrained weights that a boundary network starts from."""
         return inputs.affinity_pretrained(self.config, wildcards.classifier)
 
     def segmentation_weights(self, _wildcards: Any) -> list[str]:
@@ -90,7 +90,7 @@ class RuleInputs:
         return self.plan.at(wildcards).map_shards(attribution, wildcards.split)
 
     def affinity_labels(self, wildcards: Any) -> list[str]:
-        """Return the labels that an affinity network is trained on."""
+        """Return the labels that a boundary network is trained on."""
         method = f"{wildcards.classifier}/{wildcards.attribution}"
         return self.plan.at(wildcards).affinity_shards(method)
 
@@ -159,7 +159,7 @@ class RuleInputs:
         return self.plan.at(wildcards).seed
 
     def affinity_training(self, _wildcards: Any) -> dict[str, Any]:
-        """Return the settings of the training of an affinity network."""
+        """Return the settings of the training of a boundary network."""
         return settings.affinity_training(self.config)
 
     def segmentation_training(self, _wildcards: Any) -> dict[str, Any]:

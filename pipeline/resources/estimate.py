@@ -2,21 +2,13 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
-from statistics import fmean
 from typing import Any
 
-import yaml
-
-from pipeline.datasets.manifest import read_manifest
-from pipeline.datasets.paths import in_dataset
-from pipeline.datasets.voc import read_list
-from pipeline.errors import UserError
-from pipeline.resources.operations import VOC, VOC_AUG, Config, Images, Work, work_of
-
-RATES = Path(__file__).with_name("rates.yaml")
-#: Operations per second: 32 bits on cards of 2018, on later ones, and 16 bits on the latest.
-GPU_RATES = (1e13, 3e13, 1e14)
+from pipeline.resources.dataset import Dataset
+from pipeline.resources.jobs import Config, Job
+from pipeline.resources.operations import count
+from pipeline.resources.rates import GPU_RATES, core_seconds, network_seconds, shipped_rates
+from pipeline.resources.rules import work_of
 
 
 def planned_jobs(printed: str) -> Iterator[tuple[str, dict[str, str]]]:
@@ -30,52 +22,10 @@ def planned_jobs(printed: str) -> Iterator[tuple[str, dict[str, str]]]:
         yield rule[1], dict(pair.split("=", 1) for pair in pairs)
 
 
-def known_images(config: Config, manifest: Path, classes: Path) -> Images:
-    """Return the number of images from the manifest, or else from the lists of the data set.
-
-    Raises
-    ------
-    UserError
-        If neither is available.
-    """
-    dataset = config["dataset"]
-    if manifest.is_file() and classes.is_file():
-        return _counted(manifest, classes)
-    if dataset["kind"] == "demo":
-        size = (dataset["size"], dataset["size"])
-        return Images(dataset["train"], dataset["val"], size, labels=1.5)
-    if dataset["kind"] == "voc" and dataset["root"] is None:
-        return VOC_AUG if dataset["train_list"].endswith("train_aug.txt") else VOC
-    if dataset["kind"] == "voc":
-        lists = (
-            in_dataset(dataset["root"], dataset[f"{split}_list"]) for split in ("train", "val")
-        )
-        train, val = (len(read_list(path)) for path in lists)
-        return Images(train, val, VOC.size, VOC.labels)
-    raise UserError(
-        "how many images there are is not known yet: run `snakemake --cores all prepare_dataset` "
-        "with the same configuration, and then this again"
-    )
-
-
-def _counted(manifest: Path, classes: Path) -> Images:
-    data = read_manifest(manifest, classes)
-    train = data.of_split("train")
-    return Images(
-        train=len(train),
-        val=len(data.of_split("val")),
-        size=(
-            round(fmean(record.height for record in data.records)),
-            round(fmean(record.width for record in data.records)),
-        ),
-        labels=fmean(len(record.labels) for record in train),
-    )
-
-
 def estimate(
     jobs: Iterable[tuple[str, Mapping[str, str]]],
     config: Config,
-    images: Images,
+    dataset: Dataset,
     rates: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Compute the sums of operations, hours and bytes of jobs, by rule.
@@ -86,7 +36,8 @@ def estimate(
         Rule and wildcards, as from :func:`planned_jobs`.
     config : mapping
         The resolved configuration.
-    images : Images
+    dataset : Dataset
+        Numbers of the data set.
     rates : mapping, optional
         Contents of ``rates.yaml``, which is the default.
 
@@ -96,18 +47,18 @@ def estimate(
         One row for each rule, in the order of the jobs, and a last row for their sum: ``rule``,
         ``jobs``, ``operations``, ``core_hours``, ``bytes``, and ``hours`` of networks by machine.
     """
-    rates = rates or yaml.safe_load(RATES.read_text(encoding="utf-8"))
+    rates = rates or shipped_rates()
     rows: dict[str, dict[str, Any]] = {}
     for rule, wildcards in jobs:
-        work = work_of(rule, wildcards, config, images)
+        work = work_of(rule, Job(wildcards, config, dataset, operations=count))
         for name in (rule, "all"):
             row = rows.setdefault(name, _empty(name, rates))
             row["jobs"] += 1
             row["operations"] += work.training + work.inference
             row["bytes"] += work.bytes
-            row["core_hours"] += _core_seconds(work, rates) / 3600
+            row["core_hours"] += core_seconds(work, rates) / 3600
             for machine in rates["machines"]:
-                row["hours"][machine["name"]] += _seconds(work, machine) / 3600
+                row["hours"][machine["name"]] += network_seconds(work, machine) / 3600
     total = rows.pop("all", _empty("all", rates))
     return [*rows.values(), total]
 
@@ -116,20 +67,6 @@ def _empty(rule: str, rates: Mapping[str, Any]) -> dict[str, Any]:
     hours = {machine["name"]: 0.0 for machine in rates["machines"]}
     zeros = {"jobs": 0, "operations": 0.0, "core_hours": 0.0, "bytes": 0.0}
     return {"rule": rule, **zeros, "hours": hours}
-
-
-def _core_seconds(work: Work, rates: Mapping[str, Any]) -> float:
-    refining = work.refining or {}
-    return float(sum(rates["core_seconds"][what] * amount for what, amount in refining.items()))
-
-
-def _seconds(work: Work, machine: Mapping[str, Any]) -> float:
-    """Return the seconds of a network on a machine, by the rates of its backbone or ``other``."""
-    seconds = 0.0
-    for kind, operations in (("training", work.training), ("inference", work.inference)):
-        known = machine[kind]
-        seconds += operations / known.get(work.network.split(".")[0], known["other"])
-    return seconds
 
 
 def table(rows: Iterable[Mapping[str, Any]]) -> str:
@@ -149,7 +86,7 @@ def table(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def gpu_hours(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return a line with the hours of GPUs that sustain the rates :data:`GPU_RATES`."""
+    """Return a line with the hours of GPUs, by the rate that they sustain."""
     operations = list(rows)[-1]["operations"]
     hours = (f"{_figure(operations / rate / 3600)} at {rate / 1e12:.0f}" for rate in GPU_RATES)
     return f"GPU hours by the GPU's sustained 10^12 operations a second: {', '.join(hours)}"

@@ -11,7 +11,8 @@ import yaml
 
 from pipeline.errors import UserError
 from pipeline.resources import estimate as estimation
-from pipeline.resources.estimate import RATES
+from pipeline.resources.dataset import known_dataset
+from pipeline.resources.rates import RATES
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -35,12 +36,13 @@ def estimate(*, config: Mapping[str, Any], snakefile: str, manifest: str, classe
     UserError
         If the dry run fails, or the number of images is not known.
     """
-    images = estimation.known_images(config, Path(manifest), Path(classes))
+    dataset = known_dataset(config, Path(manifest), Path(classes))
     jobs = list(estimation.planned_jobs(_dry_run(config, snakefile)))
-    rows = estimation.estimate(jobs, config, images)
+    rows = estimation.estimate(jobs, config, dataset)
     print(estimation.table(rows))
     print(estimation.gpu_hours(rows))
-    print(f"for {images.train:,} train and {images.val:,} val images, by the rates in {RATES}")
+    train, val = (dataset.images(split) for split in ("train", "val"))
+    print(f"for {train:,} train and {val:,} val images, by the rates in {RATES}")
 
 
 def _dry_run(config: Mapping[str, Any], snakefile: str) -> str:

@@ -11,11 +11,12 @@ from pipeline.errors import UserError
 from pipeline.models.backbone import find_module
 from pipeline.models.classifier import continue_classifier, create_classifier, save_classifier
 from pipeline.runtime.stage import run_stage
-from pipeline.training.losses import classification_step, label_validation, validated_epochs
+from pipeline.training.losses import classification_step, label_validation
 from pipeline.training.run import TrainingRun
 from pipeline.training.samples import LabeledImages
 from pipeline.training.supervision import require_contrast
 from pipeline.training.task import Task
+from pipeline.training.validation import validated_epochs
 
 if TYPE_CHECKING:
     snakemake: Any

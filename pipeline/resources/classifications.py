@@ -1,0 +1,125 @@
+"""Cost of applying a classifier: class scores, linear probes, units, class models, faithfulness."""
+
+from pipeline.io.images import fitted_size, scaled_size
+from pipeline.resources.inferences import Inference
+from pipeline.resources.jobs import Settings
+from pipeline.resources.networks import BACK, memory_of
+from pipeline.resources.sizes import TRAINING_FACTOR, WEIGHT_BYTES
+
+#: Pixels in a forward pass of faithfulness metrics.
+FAITHFULNESS_PIXELS = 2**22
+#: Channels of the features of a linear probe, and bytes of each: the solvers copy it to 64 bits.
+FEATURES, FEATURE_BYTES = 2048, 24
+
+
+class Classification(Inference):
+    """Cost of class scores."""
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of class scores."""
+        return self.job.settings("classification")
+
+
+class Probe(Inference):
+    """Cost of fitting a linear probe to the features of the train images."""
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the probe."""
+        return self.job.settings("classifiers", "classifier")
+
+    def seen(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width with a long side of the probe's size: small images grow."""
+        side = self.settings["size"]
+        return fitted_size(scaled_size(size, side / max(size)), side)
+
+    @property
+    def pixels_at_once(self) -> float:
+        """Pixels of a square of the probe's size, and of its mirror image."""
+        return float(2 * self.settings["size"] ** 2)
+
+    @property
+    def held(self) -> float:
+        """Bytes of the features of all images and mirror images."""
+        return 2 * self.job.images * FEATURES * FEATURE_BYTES
+
+    def bytes(self) -> float:
+        """Return the bytes of the weights."""
+        return float(WEIGHT_BYTES * self.job.operations(self.network).parameters)
+
+
+class Units(Inference):
+    """Cost of the images of class-specific units."""
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the units."""
+        return self.job.settings("units")
+
+    @property
+    def images(self) -> float:
+        """Number of train images, and of images that are shown."""
+        shown = self.settings["per_class"] * self.settings["images"]
+        return float(self.job.images + shown * self.job.dataset.classes)
+
+
+class ClassModels(Inference):
+    """Cost of class models: gradient ascent on one image for each class."""
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the class models."""
+        return self.job.settings("class_models")
+
+    def seen(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size of a class model, whatever the size of the images."""
+        del size
+        return self.settings["size"], self.settings["size"]
+
+    @property
+    def pixels_at_once(self) -> float:
+        """Pixels of all class models."""
+        return float(self.job.dataset.classes * self.settings["size"] ** 2)
+
+    @property
+    def kept(self) -> float:
+        """Bytes that autograd keeps for each pixel."""
+        return TRAINING_FACTOR * memory_of(self.network).training
+
+    @property
+    def passes(self) -> float:
+        """Forward and backward passes of all steps."""
+        return float(self.settings["steps"] * (1 + BACK))
+
+    @property
+    def images(self) -> float:
+        """Number of classes."""
+        return self.job.dataset.classes
+
+
+class Faithfulness(Inference):
+    """Cost of faithfulness metrics: forward passes of images that a map changes."""
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the comparison."""
+        return self.job.settings("comparison")
+
+    @property
+    def pixels_at_once(self) -> float:
+        """Pixels of the images of a forward pass."""
+        return max(super().pixels_at_once, FAITHFULNESS_PIXELS)
+
+    @property
+    def images(self) -> float:
+        """Number of compared images."""
+        limit = self.settings["faithfulness"]["images"]
+        return min(self.job.images, limit) if limit else self.job.images
+
+    @property
+    def passes(self) -> float:
+        """The image itself, and for each label an explanation and the steps of both curves."""
+        steps = self.settings["faithfulness"]["steps"]
+        changed = 1 + (2 * (steps + 1) if steps else 0)
+        return 1 + changed * self.job.dataset.labels

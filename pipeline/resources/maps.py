@@ -1,0 +1,150 @@
+"""Cost of class maps by attribution method, and of the random walk."""
+
+from math import ceil, pi, sqrt
+
+from pipeline.io.images import at_least
+from pipeline.resources.inferences import Inference
+from pipeline.resources.jobs import Job, Settings
+from pipeline.resources.networks import BACK, Network, memory_of
+from pipeline.resources.sizes import CELL, TRAINING_FACTOR, map_bytes, pixels
+
+#: Pixels in a backward pass of saliency.
+SALIENCY_PIXELS = 2**20
+#: Bytes of boundaries and paths for each pair of cells.
+WALK_PAIR = 8
+#: Radius and steps of the random walk that the rate in ``rates.yaml`` was measured with, and the
+#: number of products with the transition matrix that its polynomial needs.
+WALK_RADIUS, WALK_STEPS, WALK_PRODUCTS = 5, 256, 80
+
+
+class ActivationMaps(Inference):
+    """Cost of class activation maps."""
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the attribution method."""
+        return self.job.settings("attributions", "attribution")
+
+    @property
+    def held(self) -> float:
+        """Bytes of full-resolution maps: float16 until the shard is written, then twice.
+
+        In addition, there are float32 sums for each scale of an image.
+        """
+        if not self.settings.get("full_resolution"):
+            return 0.0
+        height, width = self.job.dataset.largest
+        planes = 4 * ceil(self.job.images) + 8 * len(self._scales)
+        return float(planes * self.job.dataset.most_labels * height * width)
+
+    def refining(self) -> dict[str, float]:
+        """Return the number of images."""
+        return {"image": self.job.images}
+
+    def bytes(self) -> float:
+        """Return the bytes of cells, and of pixels at full resolution."""
+        planes = 1 + CELL * self.settings.get("full_resolution", False)
+        return float(planes * map_bytes(self.job.dataset) * self.job.images)
+
+
+class GradientMaps(ActivationMaps):
+    """Cost of Grad-CAM: a backward pass for each label."""
+
+    @property
+    def kept(self) -> float:
+        """Bytes for each pixel; autograd keeps them if an inner layer is explained."""
+        if not self.settings.get("layer"):
+            return super().kept
+        return TRAINING_FACTOR * memory_of(self.network).training
+
+    @property
+    def passes(self) -> float:
+        """A forward pass, and a backward pass for each label."""
+        return 1 + BACK * self.job.dataset.labels
+
+
+class SaliencyMaps(GradientMaps):
+    """Cost of saliency: backward passes of each crop and of its noisy copies."""
+
+    @property
+    def kept(self) -> float:
+        """Bytes that autograd keeps for each pixel."""
+        return TRAINING_FACTOR * memory_of(self.network).training
+
+    @property
+    def pixels_at_once(self) -> float:
+        """Pixels of a backward pass: crops of a view, as many as fit."""
+        view = super().pixels_at_once
+        return float(max(view, min(SALIENCY_PIXELS, view * self.settings["crops"])))
+
+    @property
+    def passes(self) -> float:
+        """Passes of all crops and noisy copies."""
+        noisy = self.settings.get("smooth_grad") or {"samples": 1}
+        return float(super().passes * self.settings["crops"] * noisy["samples"])
+
+
+class SegmentationMaps(ActivationMaps):
+    """Cost of the maps of a self-training round, which a segmentation network makes."""
+
+    @property
+    def network(self) -> Network:
+        """The segmentation network."""
+        return Network.of(self.job.settings("segmentation"))
+
+    @property
+    def held(self) -> float:
+        """Bytes of float32 logits, of their softmax, and of a copy that is resized back."""
+        return 4 * (self.job.dataset.classes + 1) * 3 * self.pixels_at_once
+
+
+#: Costs of ``make_maps`` by attribution method.
+METHODS: dict[str, type[ActivationMaps]] = {
+    "cam": ActivationMaps,
+    "grad-cam": GradientMaps,
+    "grad-cam-pp": GradientMaps,
+    "saliency": SaliencyMaps,
+    "segmentation": SegmentationMaps,
+}
+
+
+def maps_cost(job: Job) -> ActivationMaps:
+    """Return the cost of class maps by the attribution method of a job."""
+    return METHODS[job.settings("attributions", "attribution")["method"]](job)
+
+
+class RandomWalk(Inference):
+    """Cost of a random walk, and of the boundary map that it needs."""
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the random walk."""
+        return self.job.settings("random_walks", "walk")
+
+    def seen(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size of an image that is padded to the crops of the training."""
+        crop = self.job.settings("affinity")["augmentation"]["crop"]
+        return at_least(super().seen(size), crop)
+
+    @property
+    def held(self) -> float:
+        """Bytes of the pairs of each cell with half a disc of others."""
+        height, width = self.job.dataset.largest
+        pairs: float = pi / 2 * self.settings["radius"] ** 2
+        return WALK_PAIR * pairs * height * width / CELL
+
+    def refining(self) -> dict[str, float]:
+        """Return the number of images, and cells x classes of the walk."""
+        cells = pixels(self.job.dataset) / CELL * self.job.dataset.labels
+        return {"image": self.job.images, "walk": cells * self.job.images * self._length}
+
+    @property
+    def _length(self) -> float:
+        """Ratio of the operations of the walk to those of the measured one, at least 1."""
+        settings, steps = self.settings, self.settings["steps"]
+        products = sqrt(steps / WALK_STEPS) if settings["tolerance"] else steps / WALK_PRODUCTS
+        return float(max(1.0, (settings["radius"] / WALK_RADIUS) ** 2 * products))
+
+    def bytes(self) -> float:
+        """Return the bytes of the maps."""
+        return map_bytes(self.job.dataset) * self.job.images

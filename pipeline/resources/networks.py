@@ -1,0 +1,187 @@
+"""Networks of jobs: their memory, and their operations from a table.
+
+Snakemake evaluates the resources of a job in its own process and again in that of the job, and
+importing torch takes seconds. ``networks.yaml`` therefore lists common backbones. Its operations
+are those that :func:`pipeline.resources.operations.count` counts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+TABLE = Path(__file__).with_name("networks.yaml")
+#: Operations of the backward pass through trained layers, relative to the forward pass.
+BACK = 2
+#: Ratio of the memory of stride 8 to that of stride 16. Measured in training: 2.1 for
+#: mobilenetv2_100, 2.0 for resnet50.
+DENSE = 2.2
+
+
+@dataclass(frozen=True)
+class Network:
+    """All settings that the cost of a network depends on.
+
+    Attributes
+    ----------
+    backbone : str
+        A timm model name.
+    output_stride : int
+    decoder : {"separable", "full"}, optional
+        Decoder of :class:`pipeline.models.segmentation_network.SegmentationNetwork`. None: the
+        network is a classifier.
+    last_layer : str, optional
+        Last layer of the backbone, see :func:`pipeline.models.backbone.end_at`.
+    frozen : tuple of str
+        Frozen modules. They have to be the first ones, so that no gradient passes them.
+    """
+
+    backbone: str
+    output_stride: int = 16
+    decoder: str | None = None
+    last_layer: str | None = None
+    frozen: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Network":
+        """Return the network of a section of the configuration.
+
+        Parameters
+        ----------
+        settings : mapping
+            An entry of ``classifiers``, or the section ``segmentation``, which has a decoder.
+        """
+        return cls(
+            settings["backbone"],
+            settings["output_stride"],
+            settings.get("decoder"),
+            settings.get("last_layer"),
+            tuple(settings.get("frozen", ())),
+        )
+
+    @property
+    def name(self) -> str:
+        """The backbone without the tag of its weights: resnet50 of resnet50.tv_in1k."""
+        return self.backbone.split(".")[0]
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Operations of a network for each pixel of its input. They are twice the multiply-adds.
+
+    Attributes
+    ----------
+    forward : float
+        Operations of a forward pass of the whole network.
+    learning : float
+        Operations of those modules that are not frozen.
+    parameters : int
+        Number of parameters of the whole network.
+    """
+
+    forward: float
+    learning: float
+    parameters: int
+
+    @property
+    def step(self) -> float:
+        """Operations of a training step: forward, and backward through trained modules."""
+        return self.forward + BACK * self.learning
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory of a network in 32 bits.
+
+    Attributes
+    ----------
+    training : int
+        Bytes per input pixel that autograd keeps.
+    inference : int
+        Bytes per input pixel of the layer with the largest input and output together.
+    parameters : int
+        Millions of parameters.
+    """
+
+    training: int
+    inference: int
+    parameters: int
+
+
+#: The decoders of DeepLabV3+: bytes per pixel (measured 320 to 480, 610 to 680), millions.
+DECODERS = {"separable": Memory(480, 168, 4), "full": Memory(680, 140, 17)}
+
+
+@cache
+def table() -> dict[str, Any]:
+    """Return the contents of ``networks.yaml``: rows by backbone, and ``other`` for all others."""
+    rows: dict[str, Any] = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    return rows
+
+
+def memory_of(network: Network) -> Memory:
+    """Return the memory of a network; for a backbone that is not listed, of most of its size."""
+    row = _row(network)
+    more = DECODERS[network.decoder] if network.decoder else Memory(0, 0, 0)
+    dense = DENSE if network.output_stride == 8 else 1.0
+    return Memory(
+        round(kept_share(network) * dense * row["training"]) + more.training,
+        max(round(dense * row["inference"]), more.inference),
+        row["parameters"] + more.parameters,
+    )
+
+
+def operations_of(network: Network) -> Operations:
+    """Return an upper bound of the operations of a network, by the table.
+
+    ``last_layer`` is ignored, and so are frozen modules that are not listed.
+    """
+    row, kind = _row(network), network.decoder or "classifier"
+    whole = row["operations"].get(kind) or table()["other"]["operations"][kind]
+    forward = whole[network.output_stride]
+    frozen = sum(part[0] for part in _frozen(network).values())
+    # Parts are listed at a stride of 16. The first parts of a network have fewer operations at a
+    # stride of 32, where their share is the bound, and no fewer at a stride of 8.
+    learning = max(forward - frozen, forward * (1 - frozen / whole[16]))
+    parameters = memory_of(network).parameters
+    return Operations(forward, learning, parameters * 10**6)
+
+
+def kept_share(network: Network) -> float:
+    """Return the share of a backbone's activations that autograd keeps if parts are frozen.
+
+    Returns
+    -------
+    float
+        Share of the output values of all parts that are not frozen, in (0, 1].
+    """
+    if not network.frozen:
+        return 1.0
+    parts = _row(network).get("parts", {})
+    frozen = _frozen(network)
+    if not all(any(_inside(part, (name,)) for part in frozen) for name in network.frozen):
+        # Torch counts what the table lacks: another backbone, or a module inside a listed part.
+        from pipeline.resources.operations import parts_of
+
+        parts = parts_of(network.backbone, leaves=True)
+        frozen = {name: part for name, part in parts.items() if _inside(name, network.frozen)}
+    values = sum(part[1] for part in parts.values())
+    return float(1 - sum(part[1] for part in frozen.values()) / values)
+
+
+def _row(network: Network) -> dict[str, Any]:
+    row: dict[str, Any] = table().get(network.name) or table()["other"]
+    return row
+
+
+def _frozen(network: Network) -> dict[str, list[float]]:
+    """Return the listed parts that are frozen."""
+    parts = _row(network).get("parts", {})
+    return {name: part for name, part in parts.items() if _inside(name, network.frozen)}
+
+
+def _inside(name: str, modules: tuple[str, ...]) -> bool:
+    return f"{name}.".startswith(tuple(f"{module}." for module in modules))
