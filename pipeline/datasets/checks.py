@@ -10,10 +10,10 @@ from pathlib import Path
 
 from pipeline.datasets.contradictions import Seen, contradiction_findings, meaningless, unread
 from pipeline.datasets.findings import Finding
+from pipeline.datasets.ground_truth_checks import Compared, compare, orientation_findings
 from pipeline.datasets.manifest import Box, Record
 from pipeline.datasets.names import image_problem
 from pipeline.datasets.source import Candidate, Source
-from pipeline.datasets.truth_checks import Compared, compare, orientation_findings
 from pipeline.errors import UserError, shortened
 from pipeline.io.arrays import IGNORE
 from pipeline.io.files import content_digest

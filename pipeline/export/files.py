@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.export.images import link_target
 from pipeline.export.job import ExportItem
-from pipeline.export.photographs import link_target
 from pipeline.io.arrays import BACKGROUND, IGNORE
 from pipeline.io.files import replacing, sha256_of
 from pipeline.io.tables import write_scores, write_table

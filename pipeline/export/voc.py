@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.export.files import write_text
+from pipeline.export.images import export_image
 from pipeline.export.job import Exported, ExportItem, Target, by_split, exported, read_item
-from pipeline.export.photographs import place_photograph
 from pipeline.io.arrays import BACKGROUND, IGNORE, write_label
 from pipeline.io.palette import voc_palette
 from pipeline.io.tables import write_scores
@@ -88,7 +88,7 @@ def _write_image(item: ExportItem, target: Target) -> Exported:
     devkit, name = target.root / DEVKIT, item.record.id
     write_label(devkit / f"SegmentationClass/{name}.png", label)
     photograph = devkit / f"JPEGImages/{name}.jpg"
-    return exported(item, label, place_photograph(item.record, photograph, target.options.images))
+    return exported(item, label, export_image(item.record, photograph, target.options.images))
 
 
 def _lines(texts: Sequence[str]) -> str:

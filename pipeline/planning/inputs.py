@@ -205,7 +205,7 @@ def state_of_folder(folder: Path) -> str:
 def place_of_links(plan: Plan) -> str:
     """Return the working folder if links to images depend on it, otherwise an empty string.
 
-    Relative links survive a move of the project (:func:`pipeline.export.photographs.link_target`).
+    Relative links survive a move of the project (:func:`pipeline.export.images.link_target`).
     They are absolute if results are on another disk, or images outside the project.
     """
     dataset = dataset_section(plan)

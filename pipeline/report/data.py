@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.datasets.manifest import Manifest
+from pipeline.report.drawing import palette_colors
 from pipeline.report.gallery import Card, Split
 from pipeline.report.inputs import KINDS, ImageScore
-from pipeline.report.pictures import palette_colors
 
 #: Decimal places kept for shares; the page shows three.
 DIGITS = 4

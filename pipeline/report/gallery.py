@@ -10,9 +10,9 @@ from pipeline.io.arrays import ClassMaps, MapShard, maps_by_id, read_made_label
 from pipeline.io.images import read_rgb
 from pipeline.refinement.graph_cut import GraphCutSettings, tag_pixels
 from pipeline.refinement.labels import upsampled
+from pipeline.report.drawing import data_url, thumbnail
 from pipeline.report.inputs import ImageScore
 from pipeline.report.layers import label_layer, map_layer, tag_layer
-from pipeline.report.pictures import data_url, thumbnail
 from pipeline.report.selection import Choice, image_groups, in_order
 from pipeline.runtime.progress import progress
 

@@ -5,7 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.io.arrays import BACKGROUND, IGNORE
-from pipeline.report.pictures import VOID, Picture, label_edges, palette_colors
+from pipeline.report.drawing import VOID, Picture, label_edges, palette_colors
 
 
 def with_label(photograph: Picture, label: NDArray[np.uint8]) -> Picture:

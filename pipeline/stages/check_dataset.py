@@ -19,7 +19,7 @@ from pipeline.datasets.overview import (
 from pipeline.io.files import replacing
 from pipeline.io.images import read_rgb
 from pipeline.report.dataset_check import Shot, render_check
-from pipeline.report.pictures import data_url, thumbnail
+from pipeline.report.drawing import data_url, thumbnail
 from pipeline.runtime.parallel import map_images
 from pipeline.runtime.stage import run_stage
 

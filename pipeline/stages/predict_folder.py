@@ -14,8 +14,8 @@ from pipeline.io.arrays import read_made_label
 from pipeline.io.files import replacing
 from pipeline.io.images import read_rgb
 from pipeline.io.tables import write_table
+from pipeline.report.drawing import captioned_grid, framed, thumbnail
 from pipeline.report.overlay import with_label
-from pipeline.report.pictures import captioned_grid, framed, thumbnail
 from pipeline.runtime.parallel import map_images
 from pipeline.runtime.stage import run_stage
 

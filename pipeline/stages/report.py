@@ -18,6 +18,7 @@ from pipeline.io.images import read_rgb
 from pipeline.io.tables import read_scores
 from pipeline.refinement.graph_cut import GraphCutSettings
 from pipeline.report.comparison import Comparison, comparison_rows, read_table
+from pipeline.report.drawing import data_url
 from pipeline.report.gallery import Split, gallery_cards, gallery_choices
 from pipeline.report.inputs import (
     Quality,
@@ -30,7 +31,6 @@ from pipeline.report.inputs import (
     read_times,
 )
 from pipeline.report.page import Content, best_scores, render_page
-from pipeline.report.pictures import data_url
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:

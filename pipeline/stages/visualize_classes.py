@@ -13,7 +13,7 @@ from pipeline.attribution.class_model import class_models
 from pipeline.datasets.manifest import read_classes
 from pipeline.io.files import replacing
 from pipeline.models.classifier import load_classifier
-from pipeline.report.pictures import captioned_grid
+from pipeline.report.drawing import captioned_grid
 from pipeline.runtime.device import make_fabric, on_device
 from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage

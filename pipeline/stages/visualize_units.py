@@ -17,7 +17,7 @@ from pipeline.io.files import replacing
 from pipeline.io.images import fitted_size, network_input, network_stride, read_rgb
 from pipeline.models.classifier import CamClassifier, load_classifier
 from pipeline.refinement.labels import enlarged
-from pipeline.report.pictures import Picture, captioned_grid, framed, with_region
+from pipeline.report.drawing import Picture, captioned_grid, framed, with_region
 from pipeline.runtime.device import channels_last, make_fabric, on_device
 from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage

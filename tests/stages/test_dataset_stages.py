@@ -7,7 +7,7 @@ from pipeline.datasets.demo import CLASSES
 from pipeline.datasets.findings import read_findings
 from pipeline.datasets.manifest import Box, read_boxes, read_manifest, read_masks
 from pipeline.errors import UserError
-from pipeline.export.photographs import place_photograph
+from pipeline.export.images import export_image
 from pipeline.io.arrays import read_label, write_label
 from pipeline.io.images import read_rgb
 from pipeline.io.tables import read_scores, read_table
@@ -364,7 +364,7 @@ def test_a_photograph_is_used_as_stored_where_the_data_set_says_so(demo, tmp_pat
     (record,) = [record for record in records if record.image.parent.name == "photographs"]
     assert (record.id, record.width, record.height) == ("train_00001", 20, 32)
     assert np.array_equal(read_rgb(record.image), stored)
-    place_photograph(record, tmp_path / "export.jpg", "link")  # of the size that labels have
+    export_image(record, tmp_path / "export.jpg", "link")  # of the size that labels have
     with Image.open(tmp_path / "export.jpg") as image:
         assert image.size == (20, 32) and not image.getexif()
     # What an export or another program does with the manifest's file changes nothing.

@@ -15,7 +15,7 @@ from pipeline.io.images import PHOTOGRAPHS, UnreadableImageError, open_image, re
 JPEG_QUALITY = 95
 
 
-def place_photograph(record: Record, path: Path, how: str) -> bool:
+def export_image(record: Record, path: Path, how: str) -> bool:
     """Add a record's image to an export, as a JPEG that all readers decode alike.
 
     Many readers ignore the EXIF orientation, and they differ on transparency, CMYK and 16 bits.

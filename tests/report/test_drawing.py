@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.io.arrays import ClassMaps
-from pipeline.report.pictures import (
+from pipeline.report.drawing import (
     CAPTION,
     GAP,
     SIDE,
