@@ -11,7 +11,7 @@ from pipeline.planning import inputs, jobs, settings
 from pipeline.planning.checks import checked_plan
 from pipeline.planning.code_digest import code_digest
 from pipeline.planning.plan import labels_path, maps_path
-from pipeline.planning.rule_inputs import RuleInputs, state_of_weights
+from pipeline.planning.rule_inputs import RuleInputs, weights_digest
 from pipeline.resources.requests import needs
 
 min_version("9.14")

@@ -58,7 +58,7 @@ rule prepare_dataset:
     output:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
-        photographs=directory("<experiment>/dataset/photographs"),
+        images=directory("<experiment>/dataset/images"),
     log:
         "<experiment>/logs/prepare_dataset.log",
     benchmark:
@@ -67,9 +67,9 @@ rule prepare_dataset:
         "../envs/pipeline.yaml"
     threads: 8
     params:
-        dataset=inputs.photographs_section(plan),
+        dataset=inputs.dataset_without_ground_truth(plan),
         seed=CONFIG["seed"],
-        files=job.state_of_photographs,
+        files=job.images_digest,
         code=code_digest("prepare_dataset"),
     script:
         "../pipeline/stages/prepare_dataset.py"
@@ -77,7 +77,7 @@ rule prepare_dataset:
 
 rule list_ground_truth:
     input:
-        sources=inputs.truth_sources(plan),
+        sources=inputs.ground_truth_sources(plan),
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
     output:
@@ -95,7 +95,7 @@ rule list_ground_truth:
     params:
         dataset=inputs.dataset_section(plan),
         seed=CONFIG["seed"],
-        files=job.state_of_truth,
+        files=job.ground_truth_digest,
         code=code_digest("list_ground_truth"),
     script:
         "../pipeline/stages/list_ground_truth.py"
@@ -116,7 +116,7 @@ rule check_dataset:
         "../envs/pipeline.yaml"
     threads: 8
     params:
-        pictures=6,
+        images_per_class=6,
         code=code_digest("check_dataset"),
     script:
         "../pipeline/stages/check_dataset.py"

@@ -99,7 +99,7 @@ rule scoreboard:
     conda:
         "../envs/pipeline.yaml"
     params:
-        others=job.state_of_records,
+        others=job.records_digest,
         code=code_digest("scoreboard"),
     script:
         "../pipeline/stages/scoreboard.py"

@@ -62,7 +62,7 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     classes = tuple(dataset["classes"] or CLASSES)
     source = Source(classes=classes)
     source.check_names()
-    files = find_photographs(root)
+    files = find_voc_images(root)
     rows: dict[str, tuple[str, ...]] | None = None
     if dataset["image_labels"]:
         table = read_label_table(root / dataset["image_labels"], classes)
@@ -79,7 +79,7 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
         masks = find_masks(mask_folder, source.problems)
         source.mask_values = read_mask_values(dataset.get("mask_values"), classes, source.problems)
     for split, image_id in _listed(dataset, files):
-        image = _photograph(root, image_id, files, dataset[f"{split}_list"], source)
+        image = _listed_image(root, image_id, files, dataset[f"{split}_list"], source)
         if image is None:
             continue
         boxes: tuple[Box, ...] = ()
@@ -125,7 +125,7 @@ def _keep_scored(source: Source, path: Path, listed: Mapping[str, None], masks: 
     ]
 
 
-def find_photographs(root: Path) -> dict[str, list[Path]]:
+def find_voc_images(root: Path) -> dict[str, list[Path]]:
     """Return the images of a devkit by id: ``JPEGImages/ID`` with any of :data:`SUFFIXES`."""
     files: dict[str, list[Path]] = {}
     for path in sorted((root / "JPEGImages").glob("*")):
@@ -177,7 +177,7 @@ def _known_id(text: str, known: Container[str]) -> str | None:
     return next((candidate for candidate in candidates if candidate in known), None)
 
 
-def _photograph(
+def _listed_image(
     root: Path, image_id: str, files: Mapping[str, list[Path]], listed_in: str, source: Source
 ) -> Path | None:
     paths = files.get(image_id, [])

@@ -103,8 +103,8 @@ def _image_entry(image_id: int, item: ExportItem) -> dict[str, Any]:
 
 def _annotate(item: ExportItem, target: Target) -> _Annotated:
     label = read_item(item, target)
-    photograph = target.root / f"images/{item.record.split}/{item.record.id}.jpg"
-    rewritten = export_image(item.record, photograph, target.options.images)
+    path = target.root / f"images/{item.record.split}/{item.record.id}.jpg"
+    rewritten = export_image(item.record, path, target.options.images)
     annotations = [
         _annotation(label == number, number, target.options) for number in present_classes(label)
     ]

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 
 from pipeline.datasets.manifest import Record
 from pipeline.io.files import replacing
-from pipeline.io.images import PHOTOGRAPHS, UnreadableImageError, open_image, read_rgb
+from pipeline.io.images import IMAGE_FORMATS, UnreadableImageError, open_image, read_rgb
 
 #: JPEG quality of images that are rewritten.
 JPEG_QUALITY = 95
@@ -56,7 +56,7 @@ def export_image(record: Record, path: Path, how: str) -> bool:
 
 def _is_plain(record: Record) -> bool:
     try:
-        with open_image(record.image, PHOTOGRAPHS) as image:
+        with open_image(record.image, IMAGE_FORMATS) as image:
             return (
                 image.format == "JPEG"
                 and image.mode in {"L", "RGB"}

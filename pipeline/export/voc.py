@@ -87,8 +87,8 @@ def _write_image(item: ExportItem, target: Target) -> Exported:
     label = read_item(item, target)
     devkit, name = target.root / DEVKIT, item.record.id
     write_label(devkit / f"SegmentationClass/{name}.png", label)
-    photograph = devkit / f"JPEGImages/{name}.jpg"
-    return exported(item, label, export_image(item.record, photograph, target.options.images))
+    path = devkit / f"JPEGImages/{name}.jpg"
+    return exported(item, label, export_image(item.record, path, target.options.images))
 
 
 def _lines(texts: Sequence[str]) -> str:

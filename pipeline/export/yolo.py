@@ -65,8 +65,8 @@ def _write_image(item: ExportItem, target: Target) -> Exported:
     place = f"{item.record.split}/{item.record.id}"
     lines = _lines(label, target.options.tolerance)
     write_text(target.root / f"labels/{place}.txt", "".join(f"{line}\n" for line in lines))
-    photograph = target.root / f"images/{place}.jpg"
-    return exported(item, label, export_image(item.record, photograph, target.options.images))
+    path = target.root / f"images/{place}.jpg"
+    return exported(item, label, export_image(item.record, path, target.options.images))
 
 
 def _lines(label: NDArray[np.uint8], tolerance: float) -> Iterator[str]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.io.files import damaged, replacing
-from pipeline.io.images import LABEL_IMAGES, UnreadableImageError, cell_side, open_image
+from pipeline.io.images import LABEL_FORMATS, UnreadableImageError, cell_side, open_image
 from pipeline.io.palette import voc_palette
 from pipeline.io.tensors import TensorFile, write_arrays, write_tensors
 
@@ -192,7 +192,7 @@ def read_label(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
 
 
 def _decoded(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
-    with open_image(path, LABEL_IMAGES, what="mask", max_pixels=max_pixels) as image:
+    with open_image(path, LABEL_FORMATS, what="mask", max_pixels=max_pixels) as image:
         _check_chunks(path.read_bytes())
         _check_pixel_type(image)
         return np.array(image, dtype=np.uint8)

@@ -17,9 +17,9 @@ from pipeline.io.user_files import file_problem, with_article
 
 #: Formats of images. Pillow decides by the content, not the name. Other formats are never tried:
 #: some run programs (PostScript: Ghostscript), and many have rarely used decoders.
-PHOTOGRAPHS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 #: Formats of label images.
-LABEL_IMAGES = ("PNG",)
+LABEL_FORMATS = ("PNG",)
 #: Default maximum number of pixels of an image: 300 MB as RGB.
 MOST_PIXELS = 100_000_000
 # Pillow's own limit is switched off: users cannot set it, and its message cannot be changed.
@@ -107,7 +107,7 @@ def read_rgb(
     Parameters
     ----------
     path : Path
-        A file in one of the formats :data:`PHOTOGRAPHS`.
+        A file in one of the formats :data:`IMAGE_FORMATS`.
     size : (int, int), optional
         Height and width that the image had in earlier stages.
     max_pixels : int, optional
@@ -124,7 +124,7 @@ def read_rgb(
         pixel type without a defined range (32-bit integers, floating point).
     """
     try:
-        with open_image(path, PHOTOGRAPHS, max_pixels=max_pixels) as image:
+        with open_image(path, IMAGE_FORMATS, max_pixels=max_pixels) as image:
             image.load()
             pixels = np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except UnreadableImageError as error:
@@ -149,7 +149,7 @@ def deep_maximum(path: Path) -> int | None:
         If the file cannot be read.
     """
     try:
-        with open_image(path, PHOTOGRAPHS) as image:
+        with open_image(path, IMAGE_FORMATS) as image:
             if not any(_DEEP_STORAGE.search(str(tile[3])) for tile in getattr(image, "tile", ())):
                 return None
             if image.mode in DEEP_MODES:

@@ -202,26 +202,26 @@ class RuleInputs:
         """Return the scores of the run, with the jobs behind each."""
         return jobs.scored_results(self.plan.at(wildcards))
 
-    # States: what reruns a rule though none of its input files is newer --------------------
+    # Digests of user files, which rerun a rule although no input file is newer ----------------
 
-    def state_of_photographs(self, _wildcards: Any) -> str:
-        """Digest the photographs and tables of the user's data set."""
-        return inputs.state_of_photographs(self.plan)
+    def images_digest(self, _wildcards: Any) -> str:
+        """Digest the images and tables of the user's data set."""
+        return inputs.images_digest(self.plan)
 
-    def state_of_truth(self, _wildcards: Any) -> str:
+    def ground_truth_digest(self, _wildcards: Any) -> str:
         """Digest the masks and boxes of the user's data set."""
-        return inputs.state_of_truth(self.plan)
+        return inputs.ground_truth_digest(self.plan)
 
-    def state_of_folder(self, wildcards: Any) -> str:
+    def folder_digest(self, wildcards: Any) -> str:
         """Digest the images of a folder."""
-        return inputs.state_of_folder(Path(self.config["folders"][wildcards.folder]["images"]))
+        return inputs.folder_digest(Path(self.config["folders"][wildcards.folder]["images"]))
 
-    def state_of_records(self, _wildcards: Any) -> list[str]:
+    def records_digest(self, _wildcards: Any) -> list[str]:
         """Digest the records of other experiments."""
         return known_records(Path("results"), besides=self.config["experiment"])
 
 
-def state_of_weights(weights: InputFunction) -> Callable[[Any], str]:
+def weights_digest(weights: InputFunction) -> Callable[[Any], str]:
     """Return the params function that digests the user's files among a rule's weights.
 
     Parameters
@@ -229,4 +229,4 @@ def state_of_weights(weights: InputFunction) -> Callable[[Any], str]:
     weights : callable
         The input function of the weights.
     """
-    return lambda wildcards: inputs.state_of_weights(weights(wildcards))
+    return lambda wildcards: inputs.weights_digest(weights(wildcards))

@@ -48,18 +48,18 @@ class Card:
     image_id: str
     labels: tuple[str, ...]
     groups: tuple[str, ...]
-    photograph: str
+    image: str
     layers: tuple[Layer, ...]
 
     @property
     def size(self) -> int:
         """Number of characters of its data URLs in the page's data."""
-        return len(self.photograph) + sum(len(layer.url) for layer in self.layers)
+        return len(self.image) + sum(len(layer.url) for layer in self.layers)
 
     @property
     def row_size(self) -> int:
         """Number of characters of its data URLs as a row, which repeats the image per layer."""
-        return self.size + len(self.layers) * len(self.photograph)
+        return self.size + len(self.layers) * len(self.image)
 
 
 @dataclass(frozen=True)

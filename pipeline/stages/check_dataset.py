@@ -29,11 +29,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Maximum number of images on the page; they take 5 to 10 kB each.
-MOST_IMAGES = 600
+MAX_IMAGES = 600
 
 
 def check_dataset(
-    *, manifest: Path, classes: Path, findings: Path, pictures: int, page: Path, threads: int
+    *,
+    manifest: Path,
+    classes: Path,
+    findings: Path,
+    images_per_class: int,
+    page: Path,
+    threads: int,
 ) -> None:
     """Write a page about a data set, and log its counts and findings.
 
@@ -43,7 +49,7 @@ def check_dataset(
         Images and class names.
     findings : Path
         Findings about masks and boxes, from the rule ``list_ground_truth``.
-    pictures : int
+    images_per_class : int
         Number of images per class; fewer if there are very many classes.
     page : Path
         Output.
@@ -59,7 +65,7 @@ def check_dataset(
     overview = summarize(data)
     twins, dim = identical_files(data.records, threads), dim_images(data.records, threads)
     found = [*read_findings(findings), *list_findings(data, overview, twins, dim)]
-    chosen, unlabeled = examples_of_classes(data, pictures, MOST_IMAGES)
+    chosen, unlabeled = examples_of_classes(data, images_per_class, MAX_IMAGES)
     shots = _shots([*chain(*chosen.values()), *unlabeled], threads)
     sheet = {name: [shots[record.id] for record in group] for name, group in chosen.items()}
     rest = [shots[record.id] for record in unlabeled]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     snakemake: Any
 
 #: Maximum number of characters of the page's images; with its text, it stays below 20 MB.
-PICTURE_BUDGET = 16_000_000
+IMAGE_BUDGET = 16_000_000
 #: Kind of the scored labels that the gallery shows, by split.
 SHOWN = {"train": "pseudo_labels", "val": "predictions"}
 
@@ -133,7 +133,7 @@ def report(
             ground_truth,
             splits,
             gallery_choices(data, splits, gallery),
-            PICTURE_BUDGET - _spent(compared, *sheets),
+            IMAGE_BUDGET - _spent(compared, *sheets),
         ),
         quality=qualities,
         findings=read_findings(findings),

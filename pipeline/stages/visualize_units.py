@@ -17,7 +17,7 @@ from pipeline.io.files import replacing
 from pipeline.io.images import fitted_size, network_input, network_stride, read_rgb
 from pipeline.models.classifier import CamClassifier, load_classifier
 from pipeline.refinement.labels import enlarged
-from pipeline.report.drawing import Picture, captioned_grid, framed, with_region
+from pipeline.report.drawing import RgbImage, captioned_grid, framed, with_region
 from pipeline.runtime.device import channels_last, make_fabric, on_device
 from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage
@@ -71,10 +71,10 @@ def visualize_units(
     chosen = dict(zip(wanted.tolist(), most_exciting(means, settings["images"]), strict=True))
     strips, captions = [], []
     names = progress(data.classes, total=len(data.classes), what="images of units", unit="classes")
-    for name, own, values in zip(names, units.tolist(), strengths.tolist(), strict=True):
-        for unit, strength in zip(own, values, strict=True):
-            pictures = [view.region(records[i], unit, settings["region"]) for i in chosen[unit]]
-            strips.append(np.concatenate(pictures, axis=1))
+    for name, units_of_class, values in zip(names, units.tolist(), strengths.tolist(), strict=True):
+        for unit, strength in zip(units_of_class, values, strict=True):
+            regions = [view.region(records[i], unit, settings["region"]) for i in chosen[unit]]
+            strips.append(np.concatenate(regions, axis=1))
             captions.append(f"{name}: unit {unit}, weight {strength:.2g}")
     sheet = captioned_grid(strips, captions, columns=units.shape[1])
     with replacing(grid) as partial:
@@ -91,7 +91,7 @@ class _View:
     def maps(self, record: Record, units: Tensor) -> Tensor:
         return self._maps(read_rgb(record.image), units)
 
-    def region(self, record: Record, unit: int, share: float) -> Picture:
+    def region(self, record: Record, unit: int, share: float) -> RgbImage:
         """Draw an image, bright where a unit is above a share of its maximum."""
         image = read_rgb(record.image)
         activation = self._maps(image, torch.tensor([unit])).clamp(min=0).numpy()

@@ -67,7 +67,7 @@ def test_an_unsure_prediction_is_a_miss_of_the_true_class():
     assert result["classes"][1]["iou"] == 0.5
     assert result["classes"][1]["precision"] == 1
     assert result["pixel_accuracy"] == 0.5
-    assert result["unsure_pixels"] == 1
+    assert result["uncertain_pixels"] == 1
 
 
 @pytest.mark.parametrize(

@@ -210,7 +210,7 @@ def test_splits_have_their_own_pictures_and_methods(page):
     assert ids(page) == ["i5", "i4", "i3"]
     assert page.locator("#gallery [name=map]").is_hidden()
     assert page.locator(".card .stops").first.locator("span").all_text_contents() == [
-        "image", "prediction", "truth",
+        "image", "prediction", "GT",
     ]  # fmt: skip
     gallery(page, split="train")
     assert page.locator("#gallery [name=map]").is_visible()

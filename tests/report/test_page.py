@@ -78,7 +78,7 @@ def data_of(html):
 def test_the_gallery_has_every_layer_of_every_group(tree):
     html, _ = rendered(tree)
     splits = data_of(html)["splits"]
-    train, val = splits["train"]["pictures"], splits["val"]["pictures"]
+    train, val = splits["train"]["images"], splits["val"]["images"]
     assert [(picture["id"], picture["groups"]) for picture in train] == [
         ("i2", ["best", "worst cat"]),
         ("i1", ["median", "best cat", "worth a look"]),
@@ -249,18 +249,18 @@ def test_without_masks_the_page_says_so_and_shows_pictures(tree):
     assert "ground truth" not in re.findall(r"<figcaption>(.*?)</figcaption>", html)
     nothing = {name: [] for name in ("scores", "image_scores", "quality", "quality_scores")}
     bare, _ = rendered(tree, **nothing)
-    pictures = data_of(bare)["splits"]["train"]["pictures"]
-    assert [p["groups"] for p in pictures] == [
+    images = data_of(bare)["splits"]["train"]["images"]
+    assert [p["groups"] for p in images] == [
         ["first"],
         ["first", "first cat"],
         ["first", "first cat"],
     ]
-    assert all(p["scores"] == p["doubts"] == [None] for p in pictures)
+    assert all(p["scores"] == p["doubts"] == [None] for p in images)
 
 
 def test_a_gallery_of_none_has_no_pictures(tree):
     html, page = rendered(tree, gallery=0)
-    assert "No images." in page.text and data_of(html)["splits"]["train"]["pictures"] == []
+    assert "No images." in page.text and data_of(html)["splits"]["train"]["images"] == []
 
 
 def test_without_a_segmentation_there_is_no_validation_gallery(tree):

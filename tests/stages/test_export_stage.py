@@ -140,7 +140,7 @@ def test_the_card_counts_images_pixels_and_ignored_pixels(export, small_dataset,
 def test_the_card_and_the_readme_count_photographs_written_anew(export):
     folder = export(format="voc")
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
-    assert card["photographs_written_anew"] == 6  # all of them are PNGs
+    assert card["rewritten_images"] == 6  # all of them are PNGs
     assert card["options"] == {"images": "link"}
     readme = (folder / "README.md").read_text(encoding="utf-8")
     assert "6 of them were rewritten as upright" in readme and "4 of train, 2 of val" in readme
