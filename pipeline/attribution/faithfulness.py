@@ -80,11 +80,11 @@ class FaithfulnessEvaluator:
         device = next(self.model.parameters()).device
         image = torch.from_numpy(scaled).to(device)
         values = torch.stack([_resized(full, size) for full in upsampled(maps)]).to(device)
-        own = torch.from_numpy(maps.classes - 1).to(device)
-        hidden = explanation_images(
-            image.expand(len(own), *image.shape), values, self.model.mean, self.model.std
+        indices = torch.from_numpy(maps.classes - 1).to(device)
+        explanations = explanation_images(
+            image.expand(len(indices), *image.shape), values, self.model.mean, self.model.std
         )
-        confidences = self._confidences(torch.cat([image[None], hidden]))[:, own]
+        confidences = self._confidences(torch.cat([image[None], explanations]))[:, indices]
         return [
             FaithfulnessPair(
                 image_id,
@@ -93,7 +93,7 @@ class FaithfulnessEvaluator:
                 float(confidences[1 + index, index]),
                 *self._areas(image, values[index], int(number)),
             )
-            for index, number in enumerate(own)
+            for index, number in enumerate(indices)
         ]
 
     def _areas(
@@ -110,8 +110,8 @@ class FaithfulnessEvaluator:
 
     def _confidences(self, images: Tensor) -> Tensor:
         """Return the (N, C) confidences of images."""
-        together = max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
-        parts = [self.model(channels_last(part)).logits for part in images.split(together)]  # type: ignore[no-untyped-call]
+        batch_size = max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
+        parts = [self.model(channels_last(part)).logits for part in images.split(batch_size)]  # type: ignore[no-untyped-call]
         confidences: Tensor = CONFIDENCES[self.confidence](torch.cat(parts).float())
         return confidences
 

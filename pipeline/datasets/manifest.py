@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.masks import Mask
 from pipeline.errors import UserError
 from pipeline.io.files import content_digest, damaged, replacing
-from pipeline.io.tables import read_scores, read_table, write_table
+from pipeline.io.tables import read_json, read_table, write_table
 
 COLUMNS = ("id", "image", "width", "height", "split", "labels", "digest")
 MASK_COLUMNS = ("id", "mask", "digest", "values")
@@ -178,7 +178,7 @@ def read_classes(path: Path) -> tuple[str, ...]:
     UserError
         If the file is damaged.
     """
-    names = read_scores(path)
+    names = read_json(path)
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise damaged(path, "list of class names", f"it holds {names!r}"[:80])
     return tuple(names)

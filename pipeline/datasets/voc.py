@@ -12,9 +12,9 @@ from pipeline.datasets.annotation import objects_of
 from pipeline.datasets.manifest import Box
 from pipeline.datasets.masks import find_masks, mask_of, read_mask_values
 from pipeline.datasets.source import Candidate, Source, unknown_label
-from pipeline.datasets.tables import MOST_PIXELS, LabelTable, read_box_table, read_label_table
+from pipeline.datasets.tables import MAX_PIXELS, LabelTable, read_box_table, read_label_table
 from pipeline.errors import UserError
-from pipeline.io.user_files import is_litter, read_user_bytes, read_user_text
+from pipeline.io.user_files import is_system_name, read_user_bytes, read_user_text
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -129,7 +129,7 @@ def find_voc_images(root: Path) -> dict[str, list[Path]]:
     """Return the images of a devkit by id: ``JPEGImages/ID`` with any of :data:`SUFFIXES`."""
     files: dict[str, list[Path]] = {}
     for path in sorted((root / "JPEGImages").glob("*")):
-        if path.suffix.lower() in SUFFIXES and not is_litter(path.name):
+        if path.suffix.lower() in SUFFIXES and not is_system_name(path.name):
             files.setdefault(path.stem, []).append(path)
     return files
 
@@ -287,7 +287,7 @@ def _box(name: str, node: ElementTree.Element) -> Box:
     """Read the box of one object; VOC counts pixels from 1 and includes the last one."""
     corners = ("xmin", "ymin", "xmax", "ymax")
     edges = [float(node.findtext(f"bndbox/{corner}") or "") for corner in corners]
-    if not all(isfinite(edge) and abs(edge) < MOST_PIXELS for edge in edges):
+    if not all(isfinite(edge) and abs(edge) < MAX_PIXELS for edge in edges):
         raise ValueError(f"its edges are {edges}, expected numbers of pixels")
     left, top, right, bottom = edges
     if right < left or bottom < top:

@@ -10,7 +10,7 @@ from pipeline.export.images import export_image
 from pipeline.export.job import Exported, ExportItem, Target, by_split, exported, read_item
 from pipeline.io.arrays import BACKGROUND, IGNORE, write_label
 from pipeline.io.palette import voc_palette
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.runtime.parallel import map_images
 
 DEVKIT = "VOCdevkit/VOC2012"
@@ -64,7 +64,7 @@ def _write_label_map(devkit: Path, names: Sequence[str]) -> None:
     write_text(devkit / "labelmap.txt", _lines(["# label:color_rgb:parts:actions", *rows]))
     label_map = {str(position): name for position, name in enumerate(names)}
     meta = {"labels": names, "label_map": label_map, "segmentation_colors": colors}
-    write_scores(devkit / "dataset_meta.json", meta)
+    write_json(devkit / "dataset_meta.json", meta)
 
 
 def _without_colons(names: Sequence[str]) -> list[str]:

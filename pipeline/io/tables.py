@@ -15,7 +15,7 @@ from pipeline.io.files import damaged, replacing
 ClassScoreRow = tuple[str, NDArray[np.floating]]
 
 
-def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
+def write_json(path: Path, scores: Mapping[str, Any]) -> None:
     """Write a JSON document; numbers that are not finite are written as null."""
     with replacing(path) as partial:
         partial.write_text(
@@ -23,8 +23,8 @@ def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
         )
 
 
-def read_scores(path: Path) -> Any:
-    """Read a JSON document, for example one of :func:`write_scores`.
+def read_json(path: Path) -> Any:
+    """Read a JSON document, for example one of :func:`write_json`.
 
     Raises
     ------

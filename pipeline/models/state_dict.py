@@ -147,7 +147,7 @@ def _read_pickle(path: Path) -> Any:
         ) from error
     except Exception as error:  # of a damaged file, torch and its unpickler raise of every kind
         raise UserError(
-            f"{path}: not a whole weights file ({type(error).__name__}: "
+            f"{path}: not a complete weights file ({type(error).__name__}: "
             f"{_first_sentence(error)}), expected safetensors or a state dict of PyTorch: {REPLACE}"
         ) from error
     return found

@@ -8,12 +8,12 @@ from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
-from pipeline.config.resolve import refuse_repeated_keys, resolve
+from pipeline.config.resolve import refuse_duplicate_keys, resolve
 from pipeline.errors import UserError, readable
 from pipeline.planning import preflight
 from pipeline.planning.network_check import check_networks
 from pipeline.planning.plan import Plan, use_own_package
-from pipeline.runtime.copies import mend_times
+from pipeline.runtime.copies import restore_times
 
 #: Snakemake's own, which shows on the terminal: this is called while the Snakefile is read.
 logger = logging.getLogger("snakemake.logging")
@@ -46,7 +46,7 @@ def checked_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:
     preflight.use_utf8()
     preflight.quote_interpreter()
     try:
-        refuse_repeated_keys(workflow.configfiles)
+        refuse_duplicate_keys(workflow.configfiles)
         plan = Plan(resolve(config))
         if workflow.is_main_process:
             _check_surroundings(plan, workflow.current_basedir)
@@ -57,12 +57,12 @@ def checked_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:
 
 
 def _check_surroundings(plan: Plan, checkout: Any) -> None:
-    """Check the paths, the user's files and the locks, and mend the times in a copy."""
+    """Check the paths, the user's files and the locks, and restore the times of results in a copy."""
     surroundings = [sys.executable, checkout, Path.cwd()]
     if problems := list(preflight.problems(plan, surroundings)):
         raise WorkflowError(readable("; ".join(problems)))
     if locked := preflight.announce_run(plan.home):
         logger.warning(locked)
-    mend_times()
+    restore_times()
     if problems := list(preflight.future_results(plan)):
         raise WorkflowError(readable("; ".join(problems)))

@@ -16,7 +16,7 @@ from pipeline.datasets.masks import find_masks
 from pipeline.datasets.source import Source
 from pipeline.datasets.voc import find_voc_images, read_list
 from pipeline.errors import UserError
-from pipeline.io.mending import MADE
+from pipeline.io.repair import FOLDER_TIMESTAMP
 from pipeline.io.user_files import file_problem, folder_problem
 from pipeline.planning.contents import contents_digest
 from pipeline.planning.plan import Plan, unique
@@ -101,7 +101,7 @@ def downloaded_files(plan: Plan) -> list[str]:
     paths = [folder / f"weights/{name}.safetensors" for name in names]
     if is_downloaded(config):
         archives = [f"{folder}/archives/voc2012", *sbd_archive(config)]
-        paths += [*map(Path, archives), Path(devkit(config), MADE)]
+        paths += [*map(Path, archives), Path(devkit(config), FOLDER_TIMESTAMP)]
     return [str(path) for path in paths if path.is_file()]
 
 
@@ -112,7 +112,7 @@ def made_files(plan: Plan) -> Iterator[str]:
     one label image per image.
     """
     for folder, below, names in os.walk(plan.home):
-        stamps = {name: f"{folder}/{name}/{MADE}" for name in sorted(below)}
+        stamps = {name: f"{folder}/{name}/{FOLDER_TIMESTAMP}" for name in sorted(below)}
         made = [name for name, stamp in stamps.items() if Path(stamp).is_file()]
         yield from (stamps[name] for name in made)
         # A folder that a rule made is not even listed.

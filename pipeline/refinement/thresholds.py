@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import UserError
 from pipeline.io.arrays import ClassMaps
-from pipeline.io.tables import read_scores
+from pipeline.io.tables import read_json
 
 #: Number of bins of the histogram over [0, 1], finer than thresholds need to be.
 BINS = 1000
@@ -76,7 +76,7 @@ def choose_thresholds(maps: Iterable[ClassMaps]) -> dict[str, float]:
 
 def chosen_threshold(path: Path, rule: str) -> float:
     """Read the threshold of a rule from a file that the stage ``choose_threshold`` wrote."""
-    return float(read_scores(path)["thresholds"][rule])
+    return float(read_json(path)["thresholds"][rule])
 
 
 def resolved_background(background: Mapping[str, Any], files: Sequence[Path]) -> dict[str, Any]:

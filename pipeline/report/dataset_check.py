@@ -23,7 +23,7 @@ SIDE, PER_OCTAVE = 320, 16
 
 
 @dataclass(frozen=True)
-class Shot:
+class Thumbnail:
     """One thumbnail of the contact sheet."""
 
     record: Record
@@ -34,8 +34,8 @@ def render_check(
     manifest: Manifest,
     overview: Overview,
     found: Sequence[Finding],
-    sheet: Mapping[str, Sequence[Shot]],
-    unlabeled: Sequence[Shot],
+    sheet: Mapping[str, Sequence[Thumbnail]],
+    unlabeled: Sequence[Thumbnail],
 ) -> str:
     """Return the HTML document. Equal arguments give identical bytes.
 
@@ -45,9 +45,9 @@ def render_check(
         At least one record.
     overview : Overview
     found : sequence of Finding
-    sheet : mapping of str to sequence of Shot
+    sheet : mapping of str to sequence of Thumbnail
         Thumbnails by class.
-    unlabeled : sequence of Shot
+    unlabeled : sequence of Thumbnail
         Thumbnails of images without a label.
     """
     return render(
@@ -59,7 +59,7 @@ def render_check(
         unlabeled=unlabeled,
         classes=_class_rows(manifest.classes, overview),
         histogram=_histogram(overview),
-        matrix=_matrix(overview.together),
+        matrix=_matrix(overview.cooccurrence),
         sizes=measure(manifest.records),
         scatter=_scatter(manifest.records),
         rare=RARE,
@@ -68,12 +68,12 @@ def render_check(
 
 def _class_rows(classes: Sequence[str], overview: Overview) -> list[dict[str, Any]]:
     """Return the figures of each class; its companion is the class most often seen with it."""
-    apart = overview.together * ~np.eye(len(classes), dtype=bool)
+    others = overview.cooccurrence * ~np.eye(len(classes), dtype=bool)
     rows = []
     for k, name in enumerate(classes):
         train, val = (int(overview.of_class[split][k]) for split in ("train", "val"))
-        partner = int(apart[k].argmax())
-        shared = int(apart[k, partner])
+        partner = int(others[k].argmax())
+        shared = int(others[k, partner])
         rows.append(
             {
                 "name": name,

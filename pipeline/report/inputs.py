@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.io.tables import read_scores, read_table
+from pipeline.io.tables import read_json, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ def by_method(paths: Sequence[Path]) -> dict[str, list[Path]]:
 def read_all_scores(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """Read score documents in the order of the pipeline: maps, pseudo-labels, predictions."""
     order = list(KINDS)
-    return sorted(map(read_scores, paths), key=lambda score: order.index(score["kind"]))
+    return sorted(map(read_json, paths), key=lambda score: order.index(score["kind"]))
 
 
 def read_image_scores(path: Path) -> dict[str, ImageScore]:
@@ -148,7 +148,7 @@ def read_quality(tables: Sequence[Path], documents: Sequence[Path]) -> list[Qual
             score["worth_a_look"],
             doubts.get((score["method"], score["split"]), {}),
         )
-        for score in map(read_scores, documents)
+        for score in map(read_json, documents)
     ]
 
 

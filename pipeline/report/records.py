@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.io.arrays import read_counts
-from pipeline.io.tables import read_scores
+from pipeline.io.tables import read_json
 from pipeline.metrics.segmentation import Counts, mean_iou
 from pipeline.report.inputs import KINDS, read_benchmark
 
@@ -161,7 +161,7 @@ def read_run(record: Path, root: Path) -> Run:
     """
     folder = record.parent.relative_to(root)
     try:
-        document = read_scores(record)
+        document = read_json(record)
         if not isinstance(document["config"], Mapping):
             raise TypeError(f"config is a {type(document['config']).__name__}")
         return Run(
@@ -255,7 +255,7 @@ def _read_result(run: Run, files: ScoreFiles) -> Result:
 
 
 def _result_of(run: Run, files: ScoreFiles) -> Result:
-    document = read_scores(files.document)
+    document = read_json(files.document)
     kind, method, settings = document["kind"], document["method"], document["settings"]
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")

@@ -18,7 +18,7 @@ from pipeline.report.records import Result, Run, find_records, read_results, rea
 logger = logging.getLogger(__name__)
 
 #: Maximum number of methods in a group for which all pairs are compared.
-MOST_PAIRED = 30
+MAX_PAIRED = 30
 #: Minimum number of resamples of a group, and number per comparison. Holm's correction multiplies
 #: the smallest p, 2 / (samples + 1), by the number of comparisons; it stays at most 0.02.
 SAMPLES, SAMPLES_PER_COMPARISON = 2000, 100
@@ -87,7 +87,7 @@ class Group:
         Every other entry compared with the best; p is corrected over these comparisons.
     pairs : tuple of Pair
         Every entry compared with all lower ones; p is corrected over these comparisons. Empty
-        for more than :data:`MOST_PAIRED` entries.
+        for more than :data:`MAX_PAIRED` entries.
     samples : int
         Number of resamples.
     """
@@ -194,7 +194,7 @@ def _unlike_settings(runs: Sequence[Run]) -> list[str]:
 def _compare(entries: Sequence[Entry]) -> Group:
     """Compare entries of one kind on the same images."""
     ranked = sorted(entries, key=lambda entry: (-entry.miou, entry.name))
-    paired = list(combinations(range(len(ranked)), 2)) if len(ranked) <= MOST_PAIRED else []
+    paired = list(combinations(range(len(ranked)), 2)) if len(ranked) <= MAX_PAIRED else []
     samples = max(SAMPLES, SAMPLES_PER_COMPARISON * max(len(paired), len(ranked) - 1))
     if len(ranked) == 1:
         return Group(tuple(ranked), (), (), samples)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.datasets.manifest import read_manifest
-from pipeline.io.tables import read_scores, read_table, write_table
+from pipeline.io.tables import read_json, read_table, write_table
 from pipeline.metrics.faithfulness import drops, win_shares
 from pipeline.report.inputs import read_benchmark
 from pipeline.runtime.stage import run_stage
@@ -61,11 +61,11 @@ def compare_attributions(
         Output.
     """
     rows: dict[str, Row] = {name: dict.fromkeys(COLUMNS) | {"method": name} for name in methods}
-    for score in map(read_scores, sweeps):
+    for score in map(read_json, sweeps):
         threshold = score["threshold"]["value"]
         rows[score["method"]] |= {"miou": score["miou"], "threshold": threshold}
     for columns, files in ((LOCALIZATION, localization), (FAITHFULNESS, faithfulness)):
-        for score in map(read_scores, files):
+        for score in map(read_json, files):
             rows[score["method"]] |= {name: score.get(name) for name in columns}
     for name, share in _wins(dict(zip(methods, pairs, strict=True))).items():
         rows[name]["win"] = share

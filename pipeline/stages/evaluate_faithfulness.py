@@ -11,7 +11,7 @@ from pipeline.attribution.faithfulness import FaithfulnessEvaluator, Faithfulnes
 from pipeline.datasets.manifest import evenly_spaced, read_manifest
 from pipeline.io.arrays import maps_by_id
 from pipeline.io.images import read_rgb
-from pipeline.io.tables import write_scores, write_table
+from pipeline.io.tables import write_json, write_table
 from pipeline.metrics.faithfulness import drops, increase_share
 from pipeline.models.classifier import load_classifier
 from pipeline.runtime.device import make_fabric, on_device
@@ -82,7 +82,7 @@ def evaluate_faithfulness(
         image, own = read_rgb(record.image), shards[record.id][record.id]
         found += judge(record.id, image, own, data.classes)
     head = {"method": method, "split": split, "images": len(records), "settings": settings}
-    write_scores(scores, head | _scores(found))
+    write_json(scores, head | _scores(found))
     write_table(pairs, list(FaithfulnessPair.__dataclass_fields__), map(astuple, found))
 
 

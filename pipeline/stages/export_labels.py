@@ -10,7 +10,7 @@ from pipeline.export import FORMATS
 from pipeline.export.card import Provenance, data_card, readme
 from pipeline.export.files import write_checksums, write_text
 from pipeline.export.job import ExportOptions, Target, export_items
-from pipeline.io.tables import read_scores, write_scores
+from pipeline.io.tables import read_json, write_json
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -76,9 +76,9 @@ def export_labels(
     target = Target(export, data.classes, ExportOptions.from_config(options))
     done = chosen.write(items, target, threads)
     used = {name: getattr(target.options, name) for name in chosen.options}
-    provenance = Provenance(kind, method, settings, [read_scores(path) for path in scores])
+    provenance = Provenance(kind, method, settings, [read_json(path) for path in scores])
     card = data_card(format, provenance, used, data.classes, done)
-    write_scores(export / "data_card.json", card)
+    write_json(export / "data_card.json", card)
     write_text(export / "README.md", readme(card, chosen.loading, chosen.readers))
     write_checksums(export)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.manifest import Box, Record, read_boxes, read_manifest, read_masks
 from pipeline.datasets.masks import Mask
 from pipeline.io.arrays import IGNORE, MapShard, maps_by_id
-from pipeline.io.tables import read_class_scores, write_scores, write_table
+from pipeline.io.tables import read_class_scores, write_json, write_table
 from pipeline.metrics.ground_truth_boxes import true_boxes
 from pipeline.metrics.localization import label_ranks, pixel_histograms, threshold_overlaps
 from pipeline.metrics.wsol import BINS, LocalizedPair, localization_scores
@@ -92,7 +92,7 @@ def localize(
         "images_with_known_boxes": sum(record.id in known for record in scored),
         "settings": settings,
     }
-    write_scores(scores, head | localization_scores(found, pixels, levels, settings))
+    write_json(scores, head | localization_scores(found, pixels, levels, settings))
     columns = [field.name for field in fields(LocalizedPair)][:-2]
     write_table(pairs, columns, ([getattr(pair, name) for name in columns] for pair in found))
 

@@ -8,7 +8,7 @@ from pipeline.datasets.checks import checked_records
 from pipeline.datasets.manifest import write_classes, write_manifest
 from pipeline.datasets.orientation import without_orientation
 from pipeline.datasets.readers import read_dataset
-from pipeline.io.images import MOST_PIXELS
+from pipeline.io.images import MAX_PIXELS
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def prepare_dataset(
     """
     del sources
     source = read_dataset(dataset, seed)
-    limit = dataset.get("max_pixels", MOST_PIXELS)
+    limit = dataset.get("max_pixels", MAX_PIXELS)
     records = checked_records(source, threads, max_pixels=limit)
     images.mkdir(parents=True, exist_ok=True)
     if dataset.get("exif") == "ignore":

@@ -15,7 +15,7 @@ from pipeline.datasets.manifest import (
 from pipeline.datasets.masks import Mask
 from pipeline.io.files import replacing
 from pipeline.io.images import read_rgb
-from pipeline.io.tables import read_scores
+from pipeline.io.tables import read_json
 from pipeline.refinement.graph_cut import GraphCutSettings
 from pipeline.report.comparison import Comparison, comparison_rows, read_table
 from pipeline.report.drawing import data_url
@@ -120,9 +120,9 @@ def report(
     content = Content(
         manifest=data,
         scores=documents,
-        boxes=list(map(read_scores, boxes)),
+        boxes=list(map(read_json, boxes)),
         comparison=compared,
-        localization=list(map(read_scores, localization)),
+        localization=list(map(read_json, localization)),
         class_models=sheets[0],
         units=sheets[1],
         histories=[read_history(path) for path in histories],

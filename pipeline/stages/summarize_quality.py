@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import read_manifest
-from pipeline.io.tables import read_table, write_scores
+from pipeline.io.tables import read_table, write_json
 from pipeline.metrics.quality import rank_correlation
 from pipeline.runtime.stage import run_stage
 
@@ -89,7 +89,7 @@ def summarize_quality(
         ],
         "worth_a_look": [ids[index] for index in order[:WORTH_A_LOOK]],
     }
-    write_scores(summary, document)
+    write_json(summary, document)
 
 
 def _true_scores(

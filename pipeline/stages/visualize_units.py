@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipeline.attribution.units import class_units, most_exciting, unit_maps
+from pipeline.attribution.units import class_units, most_active_images, unit_maps
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.io.files import replacing
 from pipeline.io.images import fitted_size, network_input, network_stride, read_rgb
@@ -68,7 +68,7 @@ def visualize_units(
     view = _View(model, settings["max_size"])
     work = progress(records, total=len(records), what="units of train")
     means = (view.maps(record, wanted).mean(dim=(1, 2)) for record in work)
-    chosen = dict(zip(wanted.tolist(), most_exciting(means, settings["images"]), strict=True))
+    chosen = dict(zip(wanted.tolist(), most_active_images(means, settings["images"]), strict=True))
     strips, captions = [], []
     names = progress(data.classes, total=len(data.classes), what="images of units", unit="classes")
     for name, units_of_class, values in zip(names, units.tolist(), strengths.tolist(), strict=True):

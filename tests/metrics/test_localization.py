@@ -12,7 +12,6 @@ from pipeline.metrics.localization import (
     best_overlap,
     box_overlaps,
     component_boxes,
-    guess_overlap,
     label_ranks,
     localization_errors,
     map_boxes,
@@ -20,6 +19,7 @@ from pipeline.metrics.localization import (
     pixel_average_precision,
     pixel_histograms,
     threshold_overlaps,
+    top5_overlap,
 )
 
 
@@ -149,7 +149,7 @@ def test_the_rank_of_a_single_label_is_its_place_among_all(scores, label):
 
 @pytest.mark.parametrize(("rank", "best"), [(1, 0.6), (2, 0.6), (3, 0.4), (4, 0.0), (9, 0.0)])
 def test_five_boxes_are_two_two_and_one(rank, best):
-    assert guess_overlap({"tight": 0.6, "loose": 0.4}, rank) == best
+    assert top5_overlap({"tight": 0.6, "loose": 0.4}, rank) == best
 
 
 PERFECT = np.array([[1, 1, 0], [1, 0, 0]], bool)

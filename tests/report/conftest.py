@@ -19,7 +19,7 @@ from pipeline.datasets.manifest import (
     write_masks,
 )
 from pipeline.io.arrays import ClassMaps, write_label, write_maps
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.metrics.segmentation import confusion_matrix, scores_of
 
 METHOD = "plain/cam/crf"
@@ -83,7 +83,7 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
         f"predictions/{METHOD}/val": score("predictions", METHOD, names, truth, predicted),
     }
     for stem, document in files.items():
-        write_scores(root / f"scores/{stem}.json", document)
+        write_json(root / f"scores/{stem}.json", document)
     for kind, split, first in (("pseudo_labels", "train", 0), ("predictions", "val", 3)):
         ious = [f"iou:{name}" for name in names]
         with (root / f"scores/{kind}/{METHOD}/{split}.csv").open(
@@ -99,12 +99,12 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
         "method": METHOD, "split": "train", "images": 3, "pairs": 2,
         "images_with_known_boxes": 1, "error": errors, "classes": {},
     }  # fmt: skip
-    write_scores(root / f"scores/boxes/{METHOD}/train.json", document)
+    write_json(root / f"scores/boxes/{METHOD}/train.json", document)
     table = root / f"quality/{METHOD}/train.csv"
     table.parent.mkdir(parents=True)
     table.write_text("id,certainty,doubt\ni0,0.5,0.25\ni1,0.25,0.75\ni2,,\n", encoding="utf-8")
     figure = {"name": "certainty", "title": "Certainty of the maps", "mean": 0.375, "classes": {}}
-    write_scores(
+    write_json(
         table.with_suffix(".json"),
         {
             "kind": "quality", "method": METHOD, "split": "train", "images": 3,

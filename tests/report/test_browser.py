@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pipeline.io.arrays import write_label
-from pipeline.io.tables import read_scores, write_scores
+from pipeline.io.tables import read_json, write_json
 from pipeline.stages.report import report
 from tests.report.conftest import METHOD, build
 
@@ -71,9 +71,9 @@ def widen(tree):
     table.write_text(table.read_text(encoding="utf-8") + "\n".join(lines) + "\n", encoding="utf-8")
     score = next(p for p in arguments["scores"] if "pseudo_labels" in p.parts)
     other = root / f"scores/pseudo_labels/{OTHER}/train.json"
-    document = read_scores(score) | {"method": OTHER, "miou": 0.1}
+    document = read_json(score) | {"method": OTHER, "miou": 0.1}
     document["classes"][0]["iou"] = 0.25
-    write_scores(other, document)
+    write_json(other, document)
     arguments["scores"].append(other)
     arguments["labels"].append(root / f"pseudo_labels/{OTHER}/train/0")
     arguments["gallery"] = 8

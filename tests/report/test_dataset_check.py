@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.datasets.findings import findings
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import summarize
-from pipeline.report.dataset_check import MATRIX, Shot, render_check
+from pipeline.report.dataset_check import MATRIX, Thumbnail, render_check
 from tests.report.test_page import Page
 
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
@@ -38,8 +38,10 @@ def found(items, classes=("cat", "dog"), twins=()):
 def page(items, classes=("cat", "dog"), twins=()):
     manifest = Manifest(tuple(classes), tuple(items))
     overview = summarize(manifest)
-    sheet = {name: [Shot(r, PICTURE) for r in items if name in r.labels][:2] for name in classes}
-    rest = [Shot(r, PICTURE) for r in items if not r.labels]
+    sheet = {
+        name: [Thumbnail(r, PICTURE) for r in items if name in r.labels][:2] for name in classes
+    }
+    rest = [Thumbnail(r, PICTURE) for r in items if not r.labels]
     worth = findings(manifest, overview, twins)
     return render_check(manifest, overview, worth, sheet, rest)
 

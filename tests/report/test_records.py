@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.io.arrays import write_counts
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.metrics.bootstrap import holm, paired_difference
 from pipeline.metrics.segmentation import confusion_matrix, image_counts, scores_of
 from pipeline.report import scoreboard as board_module
@@ -61,7 +61,7 @@ def write_score(folder, kind, method, counts, ids=IDS, chosen="by hand"):
         "kind": kind, "method": method, "split": split, "images": len(ids),
         "settings": SETTINGS[kind], "threshold": threshold,
     }  # fmt: skip
-    write_scores(folder / f"{stem}.json", head | scores_of(sum(counts), NAMES))
+    write_json(folder / f"{stem}.json", head | scores_of(sum(counts), NAMES))
     write_counts(folder / f"{stem}.counts.safetensors", ids, image_counts(counts))
     times = [f"benchmarks/{job}.tsv" for job in ("train_classifier/plain", "make_maps/plain/cam/0")]
     for seconds, name in zip((3600, 1800), times, strict=True):
@@ -233,7 +233,7 @@ def test_a_score_of_other_counts_is_left_out(tmp_path):
     board = collect(tmp_path, [])
     assert board.groups == () and "the files are from different runs" in board.notes[0]
     counts.write_bytes(counts.read_bytes()[:-8])
-    assert "not a whole safetensors file" in collect(tmp_path, []).notes[0]
+    assert "not a complete safetensors file" in collect(tmp_path, []).notes[0]
     write_counts(counts, IDS[:3], image_counts(confusions(0.2)))
     assert "expected (N, 3, C)" in collect(tmp_path, []).notes[0]
 
@@ -284,7 +284,7 @@ def test_every_method_is_compared_with_the_best_and_with_every_other(tmp_path, m
             assert [pair.a.experiment + pair.b.experiment for pair in family] == names
             assert [pair.p_holm for pair in family] == holm([pair.found.p for pair in family])
         assert all(pair.found.difference <= 0 for pair in group.to_best)
-    monkeypatch.setattr(board_module, "MOST_PAIRED", 2)
+    monkeypatch.setattr(board_module, "MAX_PAIRED", 2)
     assert [len(group.pairs) for group in collect(tmp_path, []).groups] == [0, 0]
 
 

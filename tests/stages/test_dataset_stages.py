@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 from pipeline.export.images import export_image
 from pipeline.io.arrays import read_label, write_label
 from pipeline.io.images import read_rgb
-from pipeline.io.tables import read_scores, read_table
+from pipeline.io.tables import read_json, read_table
 from pipeline.planning.inputs import (
     dataset_sources,
     dataset_without_ground_truth,
@@ -89,7 +89,7 @@ def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
         labels=[tmp_path / "labels"], split="train", kind="pseudo_labels", method="a/b/c",
         settings={}, threshold=[], threads=1, **out,
     )  # fmt: skip
-    scores = read_scores(out["scores"])
+    scores = read_json(out["scores"])
     assert (scores["images"], scores["images_in_split"]) == (2, 4)
     rows = read_table(out["images"])
     assert [row["id"] for row in rows] == ["train_00001", "train_00003"]

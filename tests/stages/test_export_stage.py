@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.export import FORMATS
 from pipeline.export.card import NOT_SCORED
 from pipeline.io.arrays import read_label, read_soft_label, write_label, write_soft_label
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.stages.export_labels import export_labels
 from tests.conftest import REPOSITORY
 
@@ -154,7 +154,7 @@ def test_scores_of_a_split_are_on_the_card_and_a_lack_of_them_is_said(export, tm
     threshold = {"value": 0.3, "threshold_source": "without masks"}
     score = {"kind": "pseudo_labels", "method": "plain/cam/crf", "split": "train", "images": 4}
     score |= {"settings": SETTINGS, "threshold": threshold, "miou": 0.5, "classes": rows}
-    write_scores(tmp_path / "scores.json", score)
+    write_json(tmp_path / "scores.json", score)
     folder = export(scores=[tmp_path / "scores.json"])
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
     assert card["scores"]["train"] == {

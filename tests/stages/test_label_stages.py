@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.datasets.manifest import Box, read_manifest, read_masks, write_boxes, write_masks
 from pipeline.errors import UserError
 from pipeline.io.arrays import ClassMaps, read_label, write_label, write_maps
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.evaluate_boxes import evaluate_boxes
 from pipeline.stages.make_labels import make_labels
@@ -183,7 +183,7 @@ def swept(small_dataset, maps, tmp_path, **changes):
         "counts": tmp_path / "sweep.counts.safetensors",
         "threads": 1,
     }
-    write_scores(tmp_path / "thresholds.json", {"thresholds": {"mean": 0.55}})
+    write_json(tmp_path / "thresholds.json", {"thresholds": {"mean": 0.55}})
     sweep_thresholds(**(arguments | changes))
     return json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
 
