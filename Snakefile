@@ -55,19 +55,19 @@ include: "rules/dataset.smk"
 include: "rules/classifiers.smk"
 # Class maps of each attribution method.
 include: "rules/maps.smk"
-# Affinity networks, and the random walk that propagates maps.
+# Boundary networks, and the random walk that propagates maps.
 include: "rules/random_walk.smk"
 # Maps to pseudo-labels: background threshold, dense CRF, graph cut.
 include: "rules/pseudo_labels.smk"
 # Segmentation networks that are trained on pseudo-labels, and their predictions.
 include: "rules/segmentation.smk"
-# Folders of further images.
+# Folders of unlabeled images.
 include: "rules/folders.smk"
 # Scores against the ground truth.
 include: "rules/scores.smk"
-# Quality of pseudo-labels without a ground truth.
+# Quality of pseudo-labels, estimated without ground truth.
 include: "rules/quality.smk"
-# Attribution methods side by side.
+# Comparison of attribution methods.
 include: "rules/comparison.smk"
 # Exports, report, scoreboard, and the estimate of a run.
 include: "rules/outputs.smk"

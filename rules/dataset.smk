@@ -88,7 +88,7 @@ rule list_ground_truth:
         "<experiment>/logs/list_ground_truth.log",
     benchmark:
         "<experiment>/benchmarks/list_ground_truth.tsv"
-    priority: 1  # what is wrong with a mask is said first, though trainings do not need to know
+    priority: 1  # report problems of masks first, although training does not use masks
     conda:
         "../envs/pipeline.yaml"
     threads: 8

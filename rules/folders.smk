@@ -1,4 +1,4 @@
-# Folders of further images that trained networks are applied to.
+# Folders of unlabeled images, labeled by the trained networks.
 
 
 rule list_folder:

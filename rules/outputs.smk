@@ -1,4 +1,4 @@
-# Exports, the report, the scoreboard of all experiments, and the estimate of what a run takes.
+# Exports, the report, the scoreboard of all experiments, and the estimate of a run.
 
 
 rule export_labels:

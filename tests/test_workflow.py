@@ -593,5 +593,5 @@ def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path):
     assert "results/tiny is locked by a run that was killed" in locked and "--unlock" in locked
     snakemake(tmp_path, config, "--unlock")
     text = snakemake(tmp_path, config, target)
-    assert re.search(r"going on after epoch [1-4], from the checkpoint", text)
+    assert re.search(r"continuing after epoch [1-4], from the checkpoint", text)
     assert (tmp_path / target).read_bytes() == (finished / target).read_bytes()

@@ -117,7 +117,7 @@ def schema_problems(config: Any, schema: Schema) -> Iterator[str]:
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
-    """Return a hint with the known word nearest to a misspelled one, or with all known candidates."""
+    """Return a hint with the known name nearest to a misspelled one, or with all known names."""
     candidates = list(known)
     expected = f": expected {one_of(candidates)}" if candidates else ""
     return did_you_mean(key, candidates) or expected

@@ -66,7 +66,7 @@ class TensorFile:
                 metadata = file.metadata() or {}
             self.description, self._checksums = _parse_description(metadata, foreign=foreign)
             if self._checksums is not None and self._checksums.keys() != self.names:
-                raise ValueError("its tensors differ from those in its description")
+                raise ValueError("its description lists other tensors")
         except (SafetensorError, ValueError) as error:
             raise damaged(path, what, error, self._advice) from error
 
@@ -126,7 +126,7 @@ def _parse_description(
         metadata.keys() != {METADATA_KEY}
         or beginning != f"{CHECKSUM_PREFIX}{zlib.crc32(text.encode()):08x}"
     ):
-        raise ValueError("its description does not match its checksum")
+        raise ValueError("its description is damaged")
     description = _json_object(text)
     checksums = description.pop("crc32", None)
     if not isinstance(checksums, dict):

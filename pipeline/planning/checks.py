@@ -12,26 +12,25 @@ from pipeline.config.resolve import refuse_duplicate_keys, resolve
 from pipeline.errors import UserError, readable
 from pipeline.planning import preflight
 from pipeline.planning.network_check import check_networks
-from pipeline.planning.plan import Plan, use_own_package
+from pipeline.planning.plan import Plan, import_from_checkout
 from pipeline.runtime.copies import restore_times
 
-#: Snakemake's own, which shows on the terminal: this is called while the Snakefile is read.
+#: Snakemake's logger, which prints to the terminal while the Snakefile is read.
 logger = logging.getLogger("snakemake.logging")
-#: Notes of the configurations whose networks could be built.
+#: Digests of the configurations whose networks could be built.
 NETWORKS = Path(".snakemake/wsss-networks")
 
 
 def checked_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:
     """Check the configuration, this machine and the working folder, and return the plan.
 
-    Jobs are processes of their own, which read the Snakefile again: they check the configuration
-    alone.
+    Jobs are separate processes that read the Snakefile again. They check only the configuration.
 
     Parameters
     ----------
     workflow : snakemake.workflow.Workflow
     config : mapping
-        The configuration as it was given.
+        The configuration as the user wrote it.
 
     Returns
     -------
@@ -42,7 +41,7 @@ def checked_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:
     WorkflowError
         With a message for the user.
     """
-    use_own_package()
+    import_from_checkout()
     preflight.use_utf8()
     preflight.quote_interpreter()
     try:
@@ -57,7 +56,7 @@ def checked_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:
 
 
 def _check_surroundings(plan: Plan, checkout: Any) -> None:
-    """Check the paths, the user's files and the locks, and restore the times of results in a copy."""
+    """Check paths, user files and locks, and restore the times of results in a copy."""
     surroundings = [sys.executable, checkout, Path.cwd()]
     if problems := list(preflight.problems(plan, surroundings)):
         raise WorkflowError(readable("; ".join(problems)))

@@ -81,7 +81,7 @@ def given_files(plan: Plan) -> list[str]:
 
 
 def named_paths(config: Config) -> dict[str, str]:
-    """Return the paths that a configuration gives, by the keys that name them."""
+    """Return the paths in a configuration by key."""
     dataset = config["dataset"]
     named = {f"dataset.{key}": dataset[key] for key in PATHS if dataset.get(key)}
     folders = {f"folders.{name}.images": item["images"] for name, item in config["folders"].items()}
@@ -90,9 +90,9 @@ def named_paths(config: Config) -> dict[str, str]:
 
 
 def downloaded_files(plan: Plan) -> list[str]:
-    """Return what is in the folder of downloads, by rule or by hand, that is an input of a rule.
+    """Return the existing downloads, by a rule or by hand, that are inputs of rules.
 
-    A folder that a rule made stands for itself by the file that Snakemake takes its time from.
+    A folder made by a rule is represented by the file that Snakemake takes its time from.
     """
     config = plan.config
     folder = Path(config["downloads"]["folder"])

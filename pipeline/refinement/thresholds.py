@@ -65,7 +65,7 @@ def choose_thresholds(maps: Iterable[ClassMaps]) -> dict[str, float]:
             places = np.minimum((strongest * BINS).astype(np.intp), BINS - 1)
             histogram += np.bincount(places, minlength=BINS) / places.size
     if not histogram.any():
-        raise UserError("no image has a label, so that no background threshold can be chosen")
+        raise UserError("no image has a label, so no background threshold can be chosen")
     if highest <= 0:
         raise UserError(
             "the class maps of all images are 0 everywhere, expected some above 0: the network "

@@ -23,7 +23,7 @@ MAX_PAIRED = 30
 #: the smallest p, 2 / (samples + 1), by the number of comparisons; it stays at most 0.02.
 SAMPLES, SAMPLES_PER_COMPARISON = 2000, 100
 #: Settings that may differ between the runs of one experiment.
-OF_A_RUN = frozenset({"experiment", "report", "seed", "seeds", "shards"})
+PER_RUN_KEYS = frozenset({"experiment", "report", "seed", "seeds", "shards"})
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def _unlike_settings(runs: Sequence[Run]) -> list[str]:
     notes = []
     for experiment in dict.fromkeys(run.experiment for run in runs):
         configs = [run.config for run in runs if run.experiment == experiment]
-        keys = sorted(set().union(*configs) - OF_A_RUN)
+        keys = sorted(set().union(*configs) - PER_RUN_KEYS)
         unlike = [key for key in keys if any(c.get(key) != configs[0].get(key) for c in configs)]
         if unlike:
             notes.append(

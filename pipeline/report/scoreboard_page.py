@@ -72,7 +72,7 @@ class Line:
     p: float | None
 
     @property
-    def is_told_apart(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether the difference to the best is significant."""
         return self.p is not None and self.p < LEVEL
 

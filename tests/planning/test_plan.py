@@ -330,7 +330,7 @@ def test_states_follow_links_and_survive_what_is_no_file(plan_of, tmp_path):
 
 @pytest.mark.parametrize(
     ("make", "words"),
-    [(os.mkfifo, "a named pipe"), (lambda path: path.symlink_to(path), "its symbolic links lead")],
+    [(os.mkfifo, "a named pipe"), (lambda path: path.symlink_to(path), "its symbolic links form")],
 )
 def test_a_table_that_is_no_file_is_refused_before_any_job(plan_of, tmp_path, make, words):
     make(tmp_path / "labels.csv")
