@@ -41,12 +41,12 @@ def export_image(record: Record, path: Path, how: str) -> bool:
     UserError
         If the file is missing, cannot be decoded or no longer has the record's size.
     """
-    place = PLACES[how]
-    if place is None:
+    include = INCLUSIONS[how]
+    if include is None:
         return False
     if _is_plain(record):
         with replacing(path) as partial:
-            place(record.image, partial)
+            include(record.image, partial)
         return False
     pixels = read_rgb(record.image, (record.height, record.width))
     with replacing(path) as partial:
@@ -101,7 +101,7 @@ def _copy(source: Path, path: Path) -> None:
 
 
 #: How a plain JPEG is added, by its name in the configuration.
-PLACES: dict[str, Callable[[Path, Path], None] | None] = {
+INCLUSIONS: dict[str, Callable[[Path, Path], None] | None] = {
     "link": _link,
     "copy": _copy,
     "none": None,

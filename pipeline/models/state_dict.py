@@ -142,8 +142,8 @@ def _read_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: a file with more than tensors ({_first_sentence(error)}), and loading "
-            "anything else runs its code: if you trust it, load it with the program that wrote it and "
-            "save the network's `state_dict()` as safetensors"
+            "anything else runs its code: if you trust it, load it with the program that wrote it "
+            "and save the network's `state_dict()` as safetensors"
         ) from error
     except Exception as error:  # of a damaged file, torch and its unpickler raise of every kind
         raise UserError(

@@ -218,7 +218,7 @@ class RuleInputs:
 
     def records_digest(self, _wildcards: Any) -> list[str]:
         """Digest the records of other experiments."""
-        return known_records(Path("results"), besides=self.config["experiment"])
+        return known_records(Path("results"), exclude=self.config["experiment"])
 
 
 def weights_digest(weights: InputFunction) -> Callable[[Any], str]:

@@ -15,9 +15,9 @@ from pipeline.datasets.overview import Overview, measure
 from pipeline.report.html import render
 
 #: Maximum number of classes in the co-occurrence matrix.
-MATRIX = 40
+MAX_MATRIX_CLASSES = 40
 #: Images with this many labels or more share one bar of the histogram.
-MANY = 8
+MANY_LABELS = 8
 #: Side of the chart of sizes, and its resolution: sizes are rounded to 1/16 octave.
 SIDE, PER_OCTAVE = 320, 16
 
@@ -93,10 +93,14 @@ def _class_rows(classes: Sequence[str], overview: Overview) -> list[dict[str, An
 def _histogram(overview: Overview) -> list[tuple[str, int, float]]:
     """Count images by their number of labels: text, count, and share of the highest count."""
     counts = np.sum(list(overview.with_labels.values()), axis=0).tolist()
-    shown = [*counts[:MANY], sum(counts[MANY:])] if len(counts) > MANY + 1 else counts
+    shown = (
+        [*counts[:MANY_LABELS], sum(counts[MANY_LABELS:])]
+        if len(counts) > MANY_LABELS + 1
+        else counts
+    )
     texts = ["no label", "1 label", *(f"{k} labels" for k in range(2, len(shown)))][: len(shown)]
-    if len(counts) > MANY + 1:
-        texts[-1] = f"{MANY} or more"
+    if len(counts) > MANY_LABELS + 1:
+        texts[-1] = f"{MANY_LABELS} or more"
     top = max(*shown, 1)
     return [(text, count, count / top) for text, count in zip(texts, shown, strict=True)]
 
@@ -105,7 +109,7 @@ def _matrix(together: NDArray[np.int64]) -> list[int]:
     """Select the classes of the matrix: those that occur most with others, in their order."""
     with_others = together.sum(axis=1) - together.diagonal()
     ranked = sorted(range(len(with_others)), key=lambda k: -with_others[k])
-    return sorted(k for k in ranked[:MATRIX] if with_others[k])
+    return sorted(k for k in ranked[:MAX_MATRIX_CLASSES] if with_others[k])
 
 
 def _scatter(records: Sequence[Record]) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def collect(root: Path, records: Sequence[Path]) -> Board:
     """
     own = {record.parent.relative_to(root).as_posix() for record in records}
     runs, notes = _read_runs(root, records)
-    notes += _unlike_settings(runs)
+    notes += _differing_settings(runs)
     by_method: dict[tuple[str, ...], list[Result]] = defaultdict(list)
     for run in runs:
         results, problems = read_results(run, whole=run.folder in own)
@@ -176,17 +176,17 @@ def _read_runs(root: Path, records: Sequence[Path]) -> tuple[list[Run], list[str
     return [runs[key] for key in sorted(runs)], notes
 
 
-def _unlike_settings(runs: Sequence[Run]) -> list[str]:
+def _differing_settings(runs: Sequence[Run]) -> list[str]:
     """Return a note for every experiment whose seeds were run with different settings."""
     notes = []
     for experiment in dict.fromkeys(run.experiment for run in runs):
         configs = [run.config for run in runs if run.experiment == experiment]
         keys = sorted(set().union(*configs) - PER_RUN_KEYS)
-        unlike = [key for key in keys if any(c.get(key) != configs[0].get(key) for c in configs)]
-        if unlike:
+        differing = [key for key in keys if any(c.get(key) != configs[0].get(key) for c in configs)]
+        if differing:
             notes.append(
                 f"the seeds of {experiment} were run with different settings "
-                f"({', '.join(unlike)}): their mean mixes methods; run all seeds again"
+                f"({', '.join(differing)}): their mean mixes methods; run all seeds again"
             )
     return notes
 
@@ -203,7 +203,7 @@ def _compare(entries: Sequence[Entry]) -> Group:
     counts = [[sorted_counts(result.counts)[1] for result in entry.results] for entry in ranked]
     found = estimates(counts, samples=samples)
 
-    def family(pairs: Sequence[tuple[int, int]]) -> tuple[Pair, ...]:
+    def corrected_pairs(pairs: Sequence[tuple[int, int]]) -> tuple[Pair, ...]:
         differences = [difference(found[a], found[b]) for a, b in pairs]
         corrected = holm([item.p for item in differences])
         return tuple(
@@ -211,5 +211,5 @@ def _compare(entries: Sequence[Entry]) -> Group:
             for (a, b), item, p in zip(pairs, differences, corrected, strict=True)
         )
 
-    to_best = family([(k, 0) for k in range(1, len(ranked))])
-    return Group(tuple(ranked), to_best, family(paired), samples)
+    to_best = corrected_pairs([(k, 0) for k in range(1, len(ranked))])
+    return Group(tuple(ranked), to_best, corrected_pairs(paired), samples)

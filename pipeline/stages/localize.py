@@ -82,8 +82,10 @@ def localize(
     work = _Localization(data.classes, settings, levels)
     found: list[LocalizedPair] = []
     pixels = np.zeros((2, BINS), np.int64)
-    for own, histograms in map_images(work, items, workers=threads, what=f"boxes of {method}"):
-        found += own
+    for image_pairs, histograms in map_images(
+        work, items, workers=threads, what=f"boxes of {method}"
+    ):
+        found += image_pairs
         pixels += histograms
     head = {
         "method": method,
@@ -130,9 +132,9 @@ class _Localization:
     def _pair(
         self, image_id: str, label: str, rank: int, values: NDArray[np.float32], true: Any
     ) -> LocalizedPair:
-        own = self.settings["threshold"]
-        guesses = self.settings["five_boxes"] or {"tight": own, "loose": own}
-        levels = [*self.levels, own, guesses["tight"], guesses["loose"]]
+        threshold = self.settings["threshold"]
+        guesses = self.settings["five_boxes"] or {"tight": threshold, "loose": threshold}
+        levels = [*self.levels, threshold, guesses["tight"], guesses["loose"]]
         largest, any_box = threshold_overlaps(values, true, levels)
         chosen = largest if self.settings["components"] == "largest" else any_box
         return LocalizedPair(

@@ -32,7 +32,7 @@ def problems(source):
 
 
 def compare(source, splits=("train", "val")):
-    """Check the truth of pictures of 4x3 pixels."""
+    """Check the ground truth of images of 4x3 pixels."""
     records = [Record(c.id, c.image, 4, 3, c.split, c.labels) for c in source.candidates]
     return check_ground_truth(source, records, splits, threads=2)
 
@@ -218,9 +218,9 @@ def test_boxes_that_labels_do_not_need_are_left_out_and_named(source):
     with pytest.raises(UserError, match="completely outside the image"):
         compare(source)
     source.unusable_boxes = ["b.xml: said before"]
-    truth = compare(source)
-    assert truth.boxes == {"a": (), "b": ()}
-    (finding,) = truth.findings
+    ground_truth = compare(source)
+    assert ground_truth.boxes == {"a": (), "b": ()}
+    (finding,) = ground_truth.findings
     assert finding.got == "2, the first in b.xml: said before"
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from pipeline.datasets.manifest import Record
 from pipeline.errors import UserError
-from pipeline.export.images import PLACES, export_image, link_target
+from pipeline.export.images import INCLUSIONS, export_image, link_target
 from pipeline.io.images import read_rgb
 
 RGB = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
@@ -62,7 +62,7 @@ def test_without_photographs_nothing_is_even_opened(tmp_path):
     assert not (tmp_path / "y.jpg").exists()
 
 
-@pytest.mark.parametrize("how", [how for how, place in PLACES.items() if place])
+@pytest.mark.parametrize("how", [how for how, include in INCLUSIONS.items() if include])
 def test_an_absent_or_changed_photograph_is_an_error(tmp_path, how):
     with pytest.raises(UserError, match=r"image is \(16, 24\), expected \(17, 24\)"):
         export_image(saved(tmp_path, size=(24, 17)), tmp_path / "y.jpg", how)

@@ -155,9 +155,9 @@ def test_five_boxes_are_two_two_and_one(rank, best):
 PERFECT = np.array([[1, 1, 0], [1, 0, 0]], bool)
 
 
-def precision_of(values, truth, scored=None):
-    everywhere = np.ones(truth.shape, bool) if scored is None else scored
-    return pixel_average_precision(pixel_histograms(values, truth, everywhere, 1000))
+def precision_of(values, ground_truth, scored=None):
+    everywhere = np.ones(ground_truth.shape, bool) if scored is None else scored
+    return pixel_average_precision(pixel_histograms(values, ground_truth, everywhere, 1000))
 
 
 def test_pixel_precision_of_known_maps():
@@ -184,19 +184,20 @@ def test_pixels_that_do_not_count_do_not():
     hnp.arrays(np.int64, (5, 6), elements=st.integers(0, 999)),
     hnp.arrays(bool, (5, 6)).filter(np.any),
 )
-def test_pixel_precision_is_average_precision(levels, truth):
+def test_pixel_precision_is_average_precision(levels, ground_truth):
     values = (levels + 0.5) / 1000  # inside a bin each, so that counting in bins loses nothing
-    expected = average_precision_score(truth.ravel(), values.ravel())
-    assert precision_of(values, truth) == pytest.approx(expected)
+    expected = average_precision_score(ground_truth.ravel(), values.ravel())
+    assert precision_of(values, ground_truth) == pytest.approx(expected)
 
 
 def test_histograms_add_up():
     draw = np.random.default_rng(0)
-    values, truth = draw.random((8, 9)), draw.random((8, 9)) < 0.3
+    values, ground_truth = draw.random((8, 9)), draw.random((8, 9)) < 0.3
     everywhere = np.ones((8, 9), bool)
-    whole = pixel_histograms(values, truth, everywhere, 50)
+    whole = pixel_histograms(values, ground_truth, everywhere, 50)
     parts = [
-        pixel_histograms(values[r], truth[r], everywhere[r], 50) for r in (slice(3), slice(3, 8))
+        pixel_histograms(values[r], ground_truth[r], everywhere[r], 50)
+        for r in (slice(3), slice(3, 8))
     ]
     assert np.array_equal(whole, sum(parts))
-    assert whole.sum() == 72 and whole[1].sum() == truth.sum()
+    assert whole.sum() == 72 and whole[1].sum() == ground_truth.sum()

@@ -127,8 +127,11 @@ def test_the_cut_of_photographs_has_the_least_energy(voc_subset):
     shares = []
     for path in sorted((voc_subset / "SegmentationClass").glob("*.png"))[:4]:
         image = resize(read_rgb(voc_subset / f"JPEGImages/{path.stem}.jpg"), (60, 80))
-        truth = cv2.resize(read_label(path), (80, 60), interpolation=cv2.INTER_NEAREST)
-        models = [fit_color_model(image[chosen], 5) for chosen in (truth == 0, truth % 255 > 0)]
+        ground_truth = cv2.resize(read_label(path), (80, 60), interpolation=cv2.INTER_NEAREST)
+        models = [
+            fit_color_model(image[chosen], 5)
+            for chosen in (ground_truth == 0, ground_truth % 255 > 0)
+        ]
         cut = minimum_cut(image, *models)
         least, _ = peer_cut(image, *models)
         assert energy(cut.foreground, image, *models) == pytest.approx(least, rel=1e-5)

@@ -25,8 +25,8 @@ from pipeline.metrics.segmentation import confusion_matrix, scores_of
 METHOD = "plain/cam/crf"
 
 
-def score(kind, method, names, truth, predicted) -> dict[str, Any]:
-    counts = confusion_matrix(truth, predicted, len(names))
+def score(kind, method, names, ground_truth, predicted) -> dict[str, Any]:
+    counts = confusion_matrix(ground_truth, predicted, len(names))
     given = {
         "kind": kind,
         "method": method,
@@ -75,12 +75,14 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
     write_findings(root / "dataset/findings.json", [])
     write_boxes(root / "dataset/boxes.csv", {"i1": [Box(classes[0], 3, 4, 21, 16)]})
     write_maps(root / "maps/plain/cam/train/0.safetensors", maps)
-    truth = rng.integers(0, 2, (9, 9)).astype(np.uint8)
+    ground_truth = rng.integers(0, 2, (9, 9)).astype(np.uint8)
     predicted = rng.integers(0, 2, (9, 9)).astype(np.uint8)
     files = {
-        "maps/plain/cam/train": score("maps", "plain/cam", names, truth, predicted),
-        f"pseudo_labels/{METHOD}/train": score("pseudo_labels", METHOD, names, truth, truth),
-        f"predictions/{METHOD}/val": score("predictions", METHOD, names, truth, predicted),
+        "maps/plain/cam/train": score("maps", "plain/cam", names, ground_truth, predicted),
+        f"pseudo_labels/{METHOD}/train": score(
+            "pseudo_labels", METHOD, names, ground_truth, ground_truth
+        ),
+        f"predictions/{METHOD}/val": score("predictions", METHOD, names, ground_truth, predicted),
     }
     for stem, document in files.items():
         write_json(root / f"scores/{stem}.json", document)

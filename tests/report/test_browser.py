@@ -49,7 +49,7 @@ def widen(tree):
     """Return the train split 30 images and a second method of labels."""
     root, arguments = tree.root, tree.arguments
     manifest, masks = arguments["manifest"], arguments["masks"]
-    rows, truths = (
+    rows, ground_truths = (
         manifest.read_text(encoding="utf-8").splitlines(),
         masks.read_text(encoding="utf-8").splitlines(),
     )
@@ -63,10 +63,10 @@ def widen(tree):
         for method in (METHOD, OTHER):
             write_label(root / f"pseudo_labels/{method}/train/0/more{k}.png", label)
         rows.append(f"more{k},{image},30,20,train,dog,")
-        truths.append(f"more{k},{root / f'masks/more{k}.png'},,")
+        ground_truths.append(f"more{k},{root / f'masks/more{k}.png'},,")
         lines.append(f"more{k},{0.21 + 0.02 * k:.2f},0.5,0.9,,{0.9 - 0.03 * k:.2f}")
     manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    masks.write_text("\n".join(truths) + "\n", encoding="utf-8")
+    masks.write_text("\n".join(ground_truths) + "\n", encoding="utf-8")
     table = arguments["image_scores"][0]
     table.write_text(table.read_text(encoding="utf-8") + "\n".join(lines) + "\n", encoding="utf-8")
     score = next(p for p in arguments["scores"] if "pseudo_labels" in p.parts)

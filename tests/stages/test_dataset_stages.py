@@ -30,16 +30,16 @@ def prepare(out, dataset):
     bare = dataset | {key: None for key in ("masks", "mask_values", "boxes") if key in dataset}
     made = {"images": out / "images"}
     prepare_dataset(sources=[], dataset=bare, seed=0, threads=2, **seen, **made)
-    truth = {name: out / name for name in ("masks", "boxes", "findings")}
+    ground_truth = {name: out / name for name in ("masks", "boxes", "findings")}
     list_ground_truth(
         sources=[],
         dataset={"scored_splits": ["train", "val"]} | dataset,
         seed=0,
         threads=2,
         **seen,
-        **truth,
+        **ground_truth,
     )
-    return seen | truth
+    return seen | ground_truth
 
 
 def voc(root, **changes):
@@ -77,9 +77,9 @@ def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
     (demo / "scored.txt").write_text("train_00003\ntrain_00001\n", encoding="utf-8")
     paths = prepare(tmp_path / "out", voc(demo, score_list="scored.txt"))
     assert paths["manifest"].read_bytes() == whole["manifest"].read_bytes()
-    truth = read_masks(paths["masks"])
-    assert list(truth) == ["train_00001", "train_00003", "val_00000", "val_00001"]
-    write_label(tmp_path / "labels/train_00001.png", read_label(truth["train_00001"].path))
+    ground_truth = read_masks(paths["masks"])
+    assert list(ground_truth) == ["train_00001", "train_00003", "val_00000", "val_00001"]
+    write_label(tmp_path / "labels/train_00001.png", read_label(ground_truth["train_00001"].path))
     for index in (0, 2, 3):  # wrong, but only the last of them is scored
         blank = np.zeros((32, 32), np.uint8)
         write_label(tmp_path / f"labels/train_0000{index}.png", blank)
@@ -94,7 +94,7 @@ def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
     rows = read_table(out["images"])
     assert [row["id"] for row in rows] == ["train_00001", "train_00003"]
     assert float(rows[0]["miou"]) == 1 > float(rows[1]["miou"])
-    confusion = np.array([read_label(truth[name].path) for name in list(truth)[:2]])
+    confusion = np.array([read_label(ground_truth[name].path) for name in list(ground_truth)[:2]])
     shown = read_label(tmp_path / "labels/train_00001.png"), np.zeros((32, 32), np.uint8)
     assert scores["pixel_accuracy"] == (confusion == np.array(shown)).mean()
 

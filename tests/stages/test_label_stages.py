@@ -239,9 +239,9 @@ def boxed(small_dataset, folders, tmp_path, boxes=None):
 
 
 def test_boxes_around_masks_are_found_by_the_masks_themselves(small_dataset, tmp_path):
-    truth = read_masks(small_dataset["masks"])
+    ground_truth = read_masks(small_dataset["masks"])
     for image_id in ("0", "1", "2", "3"):
-        write_label(tmp_path / f"copy/{image_id}.png", truth[image_id].read())
+        write_label(tmp_path / f"copy/{image_id}.png", ground_truth[image_id].read())
     document = boxed(small_dataset, [tmp_path / "copy"], tmp_path)
     # Labels 1 + 1 + 2 + 0; the largest region of a label is one of the mask's own.
     assert (document["images"], document["pairs"]) == (4, 4)

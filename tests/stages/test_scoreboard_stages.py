@@ -176,8 +176,8 @@ def test_dots_stand_where_their_figures_are(results):
 
 
 def test_one_image_has_scores_and_no_interval(tmp_path):
-    truth = confusions(0.4)[:1]
-    for name, counts in (("a", truth), ("b", confusions(0.9)[:1])):
+    ground_truth = confusions(0.4)[:1]
+    for name, counts in (("a", ground_truth), ("b", confusions(0.9)[:1])):
         record = make_run(tmp_path, name, [("maps", CAM, None)])
         document = read_json(record)
         document["scores"] = [write_score(record.parent, "maps", CAM, counts, ["i0"])]
