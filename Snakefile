@@ -11,7 +11,7 @@ from pipeline.planning import inputs, jobs, settings
 from pipeline.planning.checks import checked_plan
 from pipeline.planning.code_digest import code_digest
 from pipeline.planning.plan import labels_path, maps_path
-from pipeline.planning.rule_inputs import RuleInputs, state_of_weights
+from pipeline.planning.rule_inputs import RuleInputs, weights_digest
 from pipeline.resources.requests import needs
 
 min_version("9.14")
@@ -61,13 +61,13 @@ include: "rules/random_walk.smk"
 include: "rules/pseudo_labels.smk"
 # Segmentation networks that are trained on pseudo-labels, and their predictions.
 include: "rules/segmentation.smk"
-# Folders of further images.
+# Folders of unlabeled images.
 include: "rules/folders.smk"
 # Scores against the ground truth.
 include: "rules/scores.smk"
-# Quality of pseudo-labels without a ground truth.
+# Quality of pseudo-labels, estimated without ground truth.
 include: "rules/quality.smk"
-# Attribution methods side by side.
+# Comparison of attribution methods.
 include: "rules/comparison.smk"
 # Exports, report, scoreboard, and the estimate of a run.
 include: "rules/outputs.smk"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pipeline.datasets.manifest import Manifest, Record
-from pipeline.io.images import PHOTOGRAPHS, open_image
+from pipeline.io.images import IMAGE_FORMATS, open_image
 from pipeline.training.augmentation import training_transform
 from pipeline.training.samples import LabeledImages
 
@@ -44,7 +44,7 @@ class PublishedImages(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         """Return a (3, crop, crop) float32 image and its (C,) float32 labels."""
-        with open_image(self.files[index], PHOTOGRAPHS) as photograph:
+        with open_image(self.files[index], IMAGE_FORMATS) as photograph:
             image = self._resized(photograph.convert("RGB"))
         if random.getrandbits(1):
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)

@@ -11,9 +11,9 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\
 #: Control characters that are allowed in a message.
 LAYOUT = frozenset("\n\t")
 #: Maximum number of characters in a line of a message, and of lines in a message.
-LONGEST, MOST_LINES = 1000, 200
-#: Maximum length of a misspelled word, and number of known words, for a search of the nearest.
-LONGEST_WORD, MOST_WORDS = 100, 2000
+MAX_LENGTH, MAX_LINES = 1000, 200
+#: Maximum length of a misspelled word, and number of known words, for a search of the nearest one.
+MAX_WORD_LENGTH, MAX_WORDS = 100, 2000
 
 
 class UserError(Exception):
@@ -30,13 +30,13 @@ class UserError(Exception):
 def readable(message: str) -> str:
     """Return a message that is safe to print: escaped, with a limited length."""
     lines = message.split("\n")
-    if len(lines) > MOST_LINES:
-        lines[MOST_LINES - 1 :] = [f"... and {len(lines) - MOST_LINES + 1} more lines"]
+    if len(lines) > MAX_LINES:
+        lines[MAX_LINES - 1 :] = [f"... and {len(lines) - MAX_LINES + 1} more lines"]
     # Cut before escaping, since a line may be huge, and after it, since escapes are longer.
-    return "\n".join(shortened(printable(shortened(line, 2 * LONGEST))) for line in lines)
+    return "\n".join(shortened(printable(shortened(line, 2 * MAX_LENGTH))) for line in lines)
 
 
-def shortened(line: str, longest: int = LONGEST) -> str:
+def shortened(line: str, longest: int = MAX_LENGTH) -> str:
     """Return a text of at most ``longest`` characters; a longer one loses its middle."""
     if len(line) <= longest:
         return line
@@ -58,12 +58,12 @@ def _escaped(match: re.Match[str]) -> str:
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """Return a hint with the known word nearest to a misspelled one; empty if none is near."""
     # The time of the search grows with the product of the lengths.
-    if len(word) > LONGEST_WORD or len(known) > MOST_WORDS:
+    if len(word) > MAX_WORD_LENGTH or len(known) > MAX_WORDS:
         return ""
     return _near(word, tuple(known))
 
 
 @cache
 def _near(word: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word, [w for w in known if len(w) <= LONGEST_WORD], n=1)
+    near = difflib.get_close_matches(word, [w for w in known if len(w) <= MAX_WORD_LENGTH], n=1)
     return f": did you mean {near[0]!r}?" if near else ""

@@ -35,7 +35,7 @@ rule train_classifier:
     params:
         settings=lookup("{classifier}", within=CONFIG["classifiers"]),
         seed=job.seed,
-        files=state_of_weights(job.classifier_weights),
+        files=weights_digest(job.classifier_weights),
         code=code_digest("train_classifier"),
     script:
         "../pipeline/stages/train_classifier.py"
@@ -62,7 +62,7 @@ rule fit_probe:
     params:
         settings=lookup("{classifier}", within=CONFIG["classifiers"]),
         seed=job.seed,
-        files=state_of_weights(job.probe_weights),
+        files=weights_digest(job.probe_weights),
         code=code_digest("fit_probe"),
     script:
         "../pipeline/stages/fit_probe.py"

@@ -1,4 +1,4 @@
-# Attribution methods side by side: localization, faithfulness, and the table of both.
+# Comparison of attribution methods: localization, faithfulness, and the table of both.
 
 
 rule localize:

@@ -58,7 +58,7 @@ rule prepare_dataset:
     output:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
-        photographs=directory("<experiment>/dataset/photographs"),
+        images=directory("<experiment>/dataset/images"),
     log:
         "<experiment>/logs/prepare_dataset.log",
     benchmark:
@@ -67,9 +67,9 @@ rule prepare_dataset:
         "../envs/pipeline.yaml"
     threads: 8
     params:
-        dataset=inputs.photographs_section(plan),
+        dataset=inputs.dataset_without_ground_truth(plan),
         seed=CONFIG["seed"],
-        files=job.state_of_photographs,
+        files=job.images_digest,
         code=code_digest("prepare_dataset"),
     script:
         "../pipeline/stages/prepare_dataset.py"
@@ -77,7 +77,7 @@ rule prepare_dataset:
 
 rule list_ground_truth:
     input:
-        sources=inputs.truth_sources(plan),
+        sources=inputs.ground_truth_sources(plan),
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
     output:
@@ -88,14 +88,14 @@ rule list_ground_truth:
         "<experiment>/logs/list_ground_truth.log",
     benchmark:
         "<experiment>/benchmarks/list_ground_truth.tsv"
-    priority: 1  # what is wrong with a mask is said first, though trainings do not need to know
+    priority: 1  # report problems of masks first, although training does not use masks
     conda:
         "../envs/pipeline.yaml"
     threads: 8
     params:
         dataset=inputs.dataset_section(plan),
         seed=CONFIG["seed"],
-        files=job.state_of_truth,
+        files=job.ground_truth_digest,
         code=code_digest("list_ground_truth"),
     script:
         "../pipeline/stages/list_ground_truth.py"
@@ -116,7 +116,7 @@ rule check_dataset:
         "../envs/pipeline.yaml"
     threads: 8
     params:
-        pictures=6,
+        images_per_class=6,
         code=code_digest("check_dataset"),
     script:
         "../pipeline/stages/check_dataset.py"

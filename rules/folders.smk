@@ -1,4 +1,4 @@
-# Folders of further images that trained networks are applied to.
+# Folders of unlabeled images, labeled by the trained networks.
 
 
 rule list_folder:
@@ -14,7 +14,7 @@ rule list_folder:
     params:
         images=lookup("{folder}/images", within=CONFIG["folders"]),
         max_pixels=lookup("{folder}/max_pixels", within=CONFIG["folders"]),
-        files=job.state_of_folder,
+        files=job.folder_digest,
         code=code_digest("list_folder"),
     script:
         "../pipeline/stages/list_folder.py"

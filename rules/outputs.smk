@@ -1,4 +1,4 @@
-# Exports, the report, the scoreboard of all experiments, and the estimate of what a run takes.
+# Exports, the report, the scoreboard of all experiments, and the estimate of a run.
 
 
 rule export_labels:
@@ -99,7 +99,7 @@ rule scoreboard:
     conda:
         "../envs/pipeline.yaml"
     params:
-        others=job.state_of_records,
+        others=job.records_digest,
         code=code_digest("scoreboard"),
     script:
         "../pipeline/stages/scoreboard.py"

@@ -1,4 +1,4 @@
-# What is known of pseudo-labels without a ground truth.
+# Quality of pseudo-labels, estimated without ground truth.
 
 
 rule compare_labels:

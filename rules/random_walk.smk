@@ -52,7 +52,7 @@ rule train_affinity:
     params:
         settings=job.affinity_training,
         seed=job.seed,
-        files=state_of_weights(job.affinity_weights),
+        files=weights_digest(job.affinity_weights),
         code=code_digest("train_affinity"),
     script:
         "../pipeline/stages/train_affinity.py"

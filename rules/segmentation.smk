@@ -22,7 +22,7 @@ rule train_segmentation:
     params:
         settings=job.segmentation_training,
         seed=job.seed,
-        files=state_of_weights(job.segmentation_weights),
+        files=weights_digest(job.segmentation_weights),
         code=code_digest("train_segmentation"),
     script:
         "../pipeline/stages/train_segmentation.py"

@@ -342,7 +342,7 @@ def epochs_in(folder: Folder) -> list[int]:
 
 def check_resumed(epochs: list[int], last: Run) -> Iterator[str]:
     """Return of checkpoints that no training went on from."""
-    used = map(int, re.findall(r"going on after epoch (\d+)", last.text))
+    used = map(int, re.findall(r"continuing after epoch (\d+)", last.text))
     if lost := Counter(epochs) - Counter(used):
         yield f"lost checkpoints after epochs {sorted(lost.elements())}"
 

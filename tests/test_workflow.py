@@ -20,7 +20,7 @@ import yaml
 from torchvision.datasets import VOCSegmentation
 
 from pipeline.io.arrays import read_label
-from pipeline.io.tables import read_scores
+from pipeline.io.tables import read_json
 from tests.conftest import REPOSITORY
 
 TRAINING = {
@@ -135,8 +135,8 @@ def test_the_whole_workflow_runs_to_its_report(finished):
     report = (results / "report.html").read_text(encoding="utf-8")
     for method in ("plain/cam", "puzzle/cam+rw", "plain/cam/threshold", "puzzle/cam+rw/crf"):
         assert method in report
-    labels = read_scores(results / "scores/pseudo_labels/puzzle/cam+rw/crf/train.json")
-    predictions = read_scores(results / "scores/predictions/puzzle/cam+rw/crf/val.json")
+    labels = read_json(results / "scores/pseudo_labels/puzzle/cam+rw/crf/train.json")
+    predictions = read_json(results / "scores/predictions/puzzle/cam+rw/crf/val.json")
     assert (labels["images"], predictions["images"]) == (6, 3)
     assert labels["settings"]["image_labels_given"] is True
     assert predictions["settings"]["image_labels_given"] is False
@@ -146,7 +146,7 @@ def test_the_whole_workflow_runs_to_its_report(finished):
     assert all(0 <= float(row["miou"]) <= 1 and float(row["seconds_per_image"]) > 0
                for row in comparison)  # fmt: skip
     assert 'id="comparison"' in report and 'id="units"' in report
-    assert read_scores(results / "experiment.json")["seed"] == 0
+    assert read_json(results / "experiment.json")["seed"] == 0
     assert "puzzle/cam+rw/crf" in (finished / "results/scoreboard.csv").read_text(encoding="utf-8")
     assert not list(results.rglob("checkpoint*")) and not list(results.rglob("*.partial"))
 
@@ -307,18 +307,18 @@ def test_labels_are_exported_as_they_are(finished):
 
 def test_a_threshold_without_masks_is_named_beside_its_score(finished):
     scores = finished / "results/tiny/scores"
-    chosen = read_scores(finished / "results/tiny/thresholds/plain/cam/train.json")["thresholds"]
-    labels = read_scores(scores / "pseudo_labels/plain/cam/threshold/train.json")["threshold"]
+    chosen = read_json(finished / "results/tiny/thresholds/plain/cam/train.json")["thresholds"]
+    labels = read_json(scores / "pseudo_labels/plain/cam/threshold/train.json")["threshold"]
     assert labels == {
         "value": chosen["mean"],
         "threshold_source": "by the rule 'mean', without masks",
     }
-    sweep = read_scores(scores / "maps/plain/cam/train.json")
+    sweep = read_json(scores / "maps/plain/cam/train.json")
     free = sweep["label_free"]
     assert (free["rule"], free["value"]) == ("mean", chosen["mean"])
     # The labels were made at that threshold, so that they have its score.
     assert (
-        free["miou"] == read_scores(scores / "pseudo_labels/plain/cam/threshold/train.json")["miou"]
+        free["miou"] == read_json(scores / "pseudo_labels/plain/cam/threshold/train.json")["miou"]
     )
     assert free["cost"] == pytest.approx(sweep["miou"] - free["miou"])
 
@@ -366,7 +366,7 @@ def test_a_further_round_starts_from_the_network_of_the_first(finished):
         "make_labels": 2, "evaluate_labels": 1,
     }  # fmt: skip
     snakemake(finished, config, target)
-    scores = read_scores(finished / target)
+    scores = read_json(finished / target)
     assert scores["images"] == 6
     assert scores["settings"]["trained_on"] == "puzzle/cam+rw/crf"
     assert planned(finished, config, target) == {}
@@ -593,5 +593,5 @@ def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path):
     assert "results/tiny is locked by a run that was killed" in locked and "--unlock" in locked
     snakemake(tmp_path, config, "--unlock")
     text = snakemake(tmp_path, config, target)
-    assert re.search(r"going on after epoch [1-4], from the checkpoint", text)
+    assert re.search(r"continuing after epoch [1-4], from the checkpoint", text)
     assert (tmp_path / target).read_bytes() == (finished / target).read_bytes()

@@ -73,9 +73,9 @@ def class_models(
 
 
 def _gradient(model: CamClassifier, images: Tensor, classes: Tensor) -> Tensor:
-    """Return the gradient of each image's own class score."""
+    """Return the gradient of each image's scores class score."""
     with torch.enable_grad():
-        seen = images.detach().requires_grad_()
-        own = model(seen).logits.float().gather(1, classes[:, None])
-        (gradient,) = torch.autograd.grad(own.sum(), seen)
+        inputs = images.detach().requires_grad_()
+        scores = model(inputs).logits.float().gather(1, classes[:, None])
+        (gradient,) = torch.autograd.grad(scores.sum(), inputs)
     return gradient.float()

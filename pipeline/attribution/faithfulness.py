@@ -78,11 +78,11 @@ class FaithfulnessEvaluator:
         image = Views(max_size=self.max_size).batch(self.model, pixels)[0]
         size = (image.shape[1], image.shape[2])
         values = torch.stack([_resized(full, size) for full in upsampled(maps)]).to(image.device)
-        own = torch.from_numpy(maps.classes - 1).to(image.device)
-        hidden = explanation_images(
-            image.expand(len(own), *image.shape), values, self.model.mean, self.model.std
+        indices = torch.from_numpy(maps.classes - 1).to(image.device)
+        explanations = explanation_images(
+            image.expand(len(indices), *image.shape), values, self.model.mean, self.model.std
         )
-        confidences = self._confidences(torch.cat([image[None], hidden]))[:, own]
+        confidences = self._confidences(torch.cat([image[None], explanations]))[:, indices]
         return [
             FaithfulnessPair(
                 image_id,
@@ -91,7 +91,7 @@ class FaithfulnessEvaluator:
                 float(confidences[1 + index, index]),
                 *self._areas(image, values[index], int(number)),
             )
-            for index, number in enumerate(own)
+            for index, number in enumerate(indices)
         ]
 
     def _areas(
@@ -108,8 +108,8 @@ class FaithfulnessEvaluator:
 
     def _confidences(self, images: Tensor) -> Tensor:
         """Return the (N, C) confidences of images."""
-        together = max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
-        parts = [self.model(channels_last(part)).logits for part in images.split(together)]  # type: ignore[no-untyped-call]
+        batch_size = max(1, PIXELS_AT_ONCE // (images.shape[2] * images.shape[3]))
+        parts = [self.model(channels_last(part)).logits for part in images.split(batch_size)]  # type: ignore[no-untyped-call]
         confidences: Tensor = CONFIDENCES[self.confidence](torch.cat(parts).float())
         return confidences
 

@@ -77,16 +77,16 @@ def grad_cam_pp(
     features, maps = _last_layer(model, images, classes)
     weights = model.head.weight.detach()[classes].flatten(1).float()
     slopes = weights / _cells_with_gradient(model, maps)[:, :, None]
-    below = 2 + slopes * features.sum(dim=(2, 3))[:, None]
-    factors = torch.where(weights > 0, weights / below, 0)
+    denominator = 2 + slopes * features.sum(dim=(2, 3))[:, None]
+    factors = torch.where(weights > 0, weights / denominator, 0)
     return torch.einsum("nkc,nchw->nkhw", factors, features).relu()
 
 
 def _last_layer(model: CamClassifier, images: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
     """Return (N, C, h, w) features before the class layer and (N, K, h, w) class maps."""
-    with captured(model, None) as seen:
+    with captured_output(model, None) as outputs:
         maps = model(images).maps
-    return seen[0].detach().float(), maps.detach()[:, classes].float()
+    return outputs[0].detach().float(), maps.detach()[:, classes].float()
 
 
 def _cells_with_gradient(model: CamClassifier, maps: Tensor) -> Tensor:
@@ -105,9 +105,9 @@ def _positive_gradient(gradients: Tensor, activations: Tensor) -> Tensor:
     """Return the channel weights of Grad-CAM++."""
     square = gradients.square()
     rest = activations.sum(dim=(2, 3), keepdim=True) * square * gradients
-    below = 2 * square + rest
+    denominator = 2 * square + rest
     # Where g is 0, the numerator is 0 as well, so such positions do not contribute.
-    alpha = square / torch.where(below == 0, 1, below)
+    alpha = square / torch.where(denominator == 0, 1, denominator)
     return (alpha * gradients.relu()).sum(dim=(3, 4), keepdim=True)
 
 
@@ -119,9 +119,9 @@ def _weighted_maps(
     weights: ChannelWeights,
 ) -> Tensor:
     """Compute the maps of a layer with a method's channel weights, by a backward pass."""
-    with captured(model, layer) as seen:
+    with captured_output(model, layer) as outputs:
         logits = model(images).logits
-    (activations,) = seen
+    (activations,) = outputs
     with torch.enable_grad():
         # In evaluation mode images are independent, so the sum yields the gradient of each image.
         scores = logits[:, classes].float().sum(dim=0)
@@ -137,7 +137,7 @@ def _weighted_maps(
 
 
 @contextmanager
-def captured(model: CamClassifier, layer: str | None) -> Iterator[list[Tensor]]:
+def captured_output(model: CamClassifier, layer: str | None) -> Iterator[list[Tensor]]:
     """Collect the output of a layer in a forward pass, as the leaf of the graph.
 
     Layers before it record nothing for a backward pass, which saves memory. No parameter
@@ -154,7 +154,7 @@ def captured(model: CamClassifier, layer: str | None) -> Iterator[list[Tensor]]:
     list of Tensor
         Contains one (N, C, h, w) tensor after the forward pass.
     """
-    seen: list[Tensor] = []
+    outputs: list[Tensor] = []
 
     def keep(output: Any) -> Tensor:
         if not isinstance(output, Tensor) or output.dim() != 4:
@@ -163,8 +163,8 @@ def captured(model: CamClassifier, layer: str | None) -> Iterator[list[Tensor]]:
                 "expected a convolutional layer"
             )
         torch.set_grad_enabled(True)  # until the end of the block, which restores it
-        seen.append(output.detach().requires_grad_())
-        return seen[-1].clone()  # later layers may change it in place
+        outputs.append(output.detach().requires_grad_())
+        return outputs[-1].clone()  # later layers may change it in place
 
     if layer is None:
         handle = model.head.register_forward_pre_hook(lambda _module, inputs: keep(inputs[0]))
@@ -174,6 +174,6 @@ def captured(model: CamClassifier, layer: str | None) -> Iterator[list[Tensor]]:
         )
     try:
         with torch.no_grad():
-            yield seen
+            yield outputs
     finally:
         handle.remove()

@@ -55,10 +55,10 @@ def saliency(
     """
     windows = crop_windows((images.shape[2], images.shape[3]), crops, crop_share)
     views = torch.cat([images[:, :, rows, columns] for rows, columns in windows])
-    together = max(1, PIXELS_AT_ONCE // (views.shape[2] * views.shape[3]))
+    batch_size = max(1, PIXELS_AT_ONCE // (views.shape[2] * views.shape[3]))
     strengths = [
         _derivatives(model, part, classes, smooth_grad).abs().amax(dim=2)
-        for part in torch.split(views, together)
+        for part in torch.split(views, batch_size)
     ]
     total = images.new_zeros((len(images), len(classes), *images.shape[2:]))
     covered = images.new_zeros(images.shape[2:])
@@ -114,8 +114,8 @@ def _gradients(model: CamClassifier, images: Tensor, classes: Tensor) -> Tensor:
     """Return (N, K, 3, H, W) signed derivatives of class scores."""
     # In evaluation mode images are independent, so the sum yields the derivative of each image.
     with torch.enable_grad():
-        seen = images.detach().requires_grad_()
-        scores = model(seen).logits[:, classes].float().sum(dim=0)
-        found = [torch.autograd.grad(score, seen, retain_graph=True)[0] for score in scores]
+        inputs = images.detach().requires_grad_()
+        scores = model(inputs).logits[:, classes].float().sum(dim=0)
+        found = [torch.autograd.grad(score, inputs, retain_graph=True)[0] for score in scores]
     gradients: Tensor = torch.stack(found, dim=1)
     return gradients

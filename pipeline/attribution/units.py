@@ -53,7 +53,7 @@ def unit_maps(model: CamClassifier, image: Tensor, units: Tensor) -> Tensor:
     return features[0, units.to(features.device)].float().cpu()
 
 
-def most_exciting(activations: Iterable[Tensor], count: int) -> Tensor:
+def most_active_images(activations: Iterable[Tensor], count: int) -> Tensor:
     """Select the images with the highest activations of each unit.
 
     Parameters

@@ -36,28 +36,28 @@ def _in_range(validator: Any, types: Any, value: Any, schema: Schema) -> Iterato
     of_integers = "number" not in types and "integer" in types
     largest = LARGEST_INTEGER if of_integers else LARGEST
     if not {"maximum", "exclusiveMaximum"} & set(schema) and value > largest:
-        yield _beyond("maximum", largest)
+        yield _bound_error("maximum", largest)
     elif not {"minimum", "exclusiveMinimum"} & set(schema) and value < -largest:
-        yield _beyond("minimum", -largest)
+        yield _bound_error("minimum", -largest)
     elif 0 < abs(value) < SMALLEST and value > schema.get("minimum", 0) - SMALLEST:
-        yield _beyond("magnitude", SMALLEST)
+        yield _bound_error("magnitude", SMALLEST)
 
 
-def _is_whole(
+def _matches_fully(
     _validator: Any, pattern: str, value: Any, _schema: Schema
 ) -> Iterator[ValidationError]:
-    # To a schema "$" is the end; to Python's `search` also the place before a last line break.
+    # To a schema "$" is the end; to Python's `search`, also the place before a final line break.
     if isinstance(value, str) and not re.fullmatch(pattern, value):
         yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
-def _beyond(rule: str, bound: float) -> ValidationError:
+def _bound_error(rule: str, bound: float) -> ValidationError:
     return ValidationError(f"not within the {rule} {bound}", validator=rule, validator_value=bound)
 
 
 Validator = validators.extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
-    validators={"type": _in_range, "pattern": _is_whole},
+    validators={"type": _in_range, "pattern": _matches_fully},
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine_many(
         {"integer": _is_integer, "number": _is_number}
     ),
@@ -111,14 +111,16 @@ def schema_problems(config: Any, schema: Schema) -> Iterator[str]:
     ]
     in_order = sorted(plain + branched, key=lambda error: list(map(str, error.absolute_path)))
     # Each missing key is an error of its own, but one message names them all.
-    yield from dict.fromkeys(text for error in in_order for text in _explain(_meant(error), schema))
+    yield from dict.fromkeys(
+        text for error in in_order for text in _explain(_relevant_error(error), schema)
+    )
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
-    """Return a hint with the known word nearest to a misspelled one, or with all known words."""
-    words = list(known)
-    expected = f": expected {one_of(words)}" if words else ""
-    return did_you_mean(key, words) or expected
+    """Return a hint with the known name nearest to a misspelled one, or with all known names."""
+    candidates = list(known)
+    expected = f": expected {one_of(candidates)}" if candidates else ""
+    return did_you_mean(key, candidates) or expected
 
 
 def one_of(names: Iterable[Any]) -> str:
@@ -140,13 +142,13 @@ def _is_at(error: ValidationError, place: tuple[str | int, ...]) -> bool:
     return place[: len(path)] == path
 
 
-def _meant(error: ValidationError) -> ValidationError:
+def _relevant_error(error: ValidationError) -> ValidationError:
     """Return the error in the branch of a failed oneOf that fits the kind; null is left out."""
     while error.context:
         other = {
             part.relative_schema_path[0]
             for part in error.context
-            if _names_a_kind(part) or (part.validator, part.validator_value) == _NOT_NULL
+            if _is_kind_error(part) or (part.validator, part.validator_value) == _NOT_NULL
         }
         parts = [part for part in error.context if part.relative_schema_path[0] not in other]
         deeper = best_match(iter(parts))
@@ -159,7 +161,7 @@ def _meant(error: ValidationError) -> ValidationError:
 _NOT_NULL = ("type", "null")
 
 
-def _names_a_kind(error: ValidationError) -> bool:
+def _is_kind_error(error: ValidationError) -> bool:
     return bool(error.path) and error.path[-1] in {"kind", "method"}
 
 
@@ -169,18 +171,18 @@ def _explain(error: Any, root: Schema) -> Iterator[str]:
         known = error.schema["properties"]
         for key in error.instance:
             if key not in known:
-                deeper = _deeper(str(key), error.schema, root) if error.absolute_path else ""
+                deeper = _nested_hint(str(key), error.schema, root) if error.absolute_path else ""
                 hint = deeper or nearest(str(key), known)
                 yield f"unknown key {key!r} in {place}{hint}"
     elif error.validator == "required":
-        yield f"{place} lacks {_lacking(error)}"
+        yield f"{place} lacks {_missing_keys(error)}"
     else:
         if "propertyNames" in error.absolute_schema_path:
             place = f"a name in {place}"
         yield f"{place} is {error.instance!r}, expected {_expected(error)}"
 
 
-def _lacking(error: Any) -> str:
+def _missing_keys(error: Any) -> str:
     missing = [key for key in error.validator_value if key not in error.instance]
     values = [error.schema["properties"][key].get("enum") for key in missing]
     expected = "".join(f": expected {one_of(enum)}" for enum in values if enum)
@@ -196,9 +198,9 @@ def _expected(error: Any) -> str:
     rule, value = error.validator, error.validator_value
     if rule in {"enum", "const"}:
         allowed = value if rule == "enum" else [value]
-        words = [word for word in allowed if isinstance(word, str)]
+        candidates = [word for word in allowed if isinstance(word, str)]
         misspelled = isinstance(error.instance, str)
-        return one_of(allowed) + (did_you_mean(error.instance, words) if misspelled else "")
+        return one_of(allowed) + (did_you_mean(error.instance, candidates) if misspelled else "")
     hint = ""
     if rule == "type":
         types = [value] if isinstance(value, str) else value
@@ -231,7 +233,7 @@ def _number_hint(instance: Any) -> str:
     return f": YAML reads this as text, write {mantissa}{point}{exponent}{digits}"
 
 
-def _deeper(key: str, schema: Schema, root: Schema) -> str:
+def _nested_hint(key: str, schema: Schema, root: Schema) -> str:
     """Return a hint with the place below a section that knows a misplaced key."""
     keys = _path_to(key, schema, root, DEPTH)
     return f": did you mean '{'.'.join(keys)}'?" if keys else ""

@@ -14,7 +14,7 @@ import yaml
 
 from pipeline.config.problems import Validator, dereference, nearest, one_of, schema_problems
 from pipeline.config.values import value_problems
-from pipeline.errors import LONGEST, UserError, shortened
+from pipeline.errors import MAX_LENGTH, UserError, shortened
 
 SCHEMA = Path(__file__).with_name("schema.yaml")
 PRESETS = Path(__file__).with_name("presets.yaml")
@@ -43,29 +43,29 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         (a preset, a classifier, a refinement) is not defined. All problems are listed.
     """
     if problems := list(value_problems(config)):
-        raise _refused(problems)
+        raise _configuration_error(problems)
     schema = _read(SCHEMA)
     resolved = with_presets({key: part for key, part in config.items() if part is not None})
-    _name_kinds(resolved, schema)
-    problems = list(_text_keys(resolved.get("dataset")))
+    _fill_kinds(resolved, schema)
+    problems = list(_stringify_mask_values(resolved.get("dataset")))
     problems += schema_problems(resolved, schema)
     if problems:
-        raise _refused(problems)
+        raise _configuration_error(problems)
     _fill_defaults(resolved, schema, schema)
     problems = [*_expand_home(resolved), *_cross_problems(resolved)]
     if problems:
-        raise _refused(problems)
+        raise _configuration_error(problems)
     return resolved
 
 
-def _refused(problems: Sequence[str]) -> UserError:
+def _configuration_error(problems: Sequence[str]) -> UserError:
     """Return an error that lists all problems, in one line if they are short."""
-    listed = [shortened(problem, LONGEST // 2) for problem in problems]
-    separator = "; " if sum(map(len, listed)) <= LONGEST // 2 else ";\n  "
+    listed = [shortened(problem, MAX_LENGTH // 2) for problem in problems]
+    separator = "; " if sum(map(len, listed)) <= MAX_LENGTH // 2 else ";\n  "
     return UserError("configuration: " + separator.join(listed))
 
 
-def refuse_repeated_keys(paths: Iterable[str | Path]) -> None:
+def refuse_duplicate_keys(paths: Iterable[str | Path]) -> None:
     """Refuse configuration files in which a section has a key twice: YAML would use the last.
 
     Parameters
@@ -83,31 +83,31 @@ def refuse_repeated_keys(paths: Iterable[str | Path]) -> None:
     for path in dict.fromkeys(map(str, paths)):
         if Path(path).is_file():
             try:
-                found = list(_repeated_in(Path(path).read_text(encoding="utf-8")))
+                found = list(_duplicates_in(Path(path).read_text(encoding="utf-8")))
             except UnicodeDecodeError:
                 continue  # Snakemake refuses it with its own message
             except RecursionError:
                 found = ["lists or sections are nested too deeply, expected a few levels"]
             problems += [f"{path}: {problem}" for problem in found]
     if problems:
-        raise _refused(problems)
+        raise _configuration_error(problems)
 
 
-def _repeated_in(text: str) -> Iterator[str]:
-    """Yield the keys that a section of a YAML or JSON text has twice; none of another text."""
+def _duplicates_in(text: str) -> Iterator[str]:
+    """Yield the duplicate keys of a YAML or JSON text; nothing if it is neither."""
     try:
         root = yaml.compose(text, yaml.SafeLoader)
     except yaml.YAMLError:
-        yield from _repeated_in_json(text)
+        yield from _duplicates_in_json(text)
     else:
-        yield from _repeated_keys(root)
+        yield from _duplicate_keys(root)
 
 
-def _repeated_in_json(text: str) -> list[str]:
-    """List the keys that an object of a JSON text has twice: JSON may have tabs, YAML may not."""
+def _duplicates_in_json(text: str) -> list[str]:
+    """List the duplicate keys of a JSON text, whose tabs YAML does not allow."""
     problems = []
 
-    def look(pairs: list[tuple[str, Any]]) -> None:
+    def check(pairs: list[tuple[str, Any]]) -> None:
         for key, count in Counter(key for key, _ in pairs).items():
             if count > 1:
                 problems.append(
@@ -116,11 +116,11 @@ def _repeated_in_json(text: str) -> list[str]:
                 )
 
     with suppress(ValueError):
-        json.loads(text, object_pairs_hook=look)
+        json.loads(text, object_pairs_hook=check)
     return problems
 
 
-def _repeated_keys(root: yaml.Node | None) -> Iterator[str]:
+def _duplicate_keys(root: yaml.Node | None) -> Iterator[str]:
     """Yield the duplicate keys of all mappings below a node; an aliased mapping counts once."""
     waiting = [] if root is None else [(root, "the top level")]
     seen = set()
@@ -137,21 +137,21 @@ def _repeated_keys(root: yaml.Node | None) -> Iterator[str]:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 continue  # the schema refuses a list or a section as a key
-            word, line = str(key.value), key.start_mark.line + 1
-            waiting.append((value, word if place == "the top level" else f"{place}.{word}"))
-            same = _key_of(key)
-            if same in first:
-                other, other_line = first[same]
-                also = "" if other == word else f", also written {other!r},"
+            name, line = str(key.value), key.start_mark.line + 1
+            waiting.append((value, name if place == "the top level" else f"{place}.{name}"))
+            parsed = _key_of(key)
+            if parsed in first:
+                other, other_line = first[parsed]
+                also = "" if other == name else f", also written {other!r},"
                 yield (
-                    f"{place} has the key {word!r}{also} twice, in lines {other_line} and "
+                    f"{place} has the key {name!r}{also} twice, in lines {other_line} and "
                     f"{line}, expected once: only the last one would count"
                 )
-            first.setdefault(same, (word, line))
+            first.setdefault(parsed, (name, line))
 
 
 def _key_of(node: yaml.ScalarNode) -> Any:
-    """Return a key as a dict has it, where 0xff is 255; with its tag, where it has no value."""
+    """Return the value of a key (0xff is 255), or its tag and text if it has none."""
     try:
         return yaml.constructor.SafeConstructor().construct_object(node)
     except (yaml.YAMLError, ValueError):
@@ -182,7 +182,7 @@ def with_presets(config: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _name_kinds(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
+def _fill_kinds(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
     """Fill in optional ``kind`` of classifiers and ``method`` of attributions, in place."""
     classifiers = config.get("classifiers")
     if isinstance(classifiers, dict):
@@ -197,7 +197,7 @@ def _name_kinds(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
                 settings.setdefault("method", name)
 
 
-def _text_keys(dataset: Any) -> Iterator[str]:
+def _stringify_mask_values(dataset: Any) -> Iterator[str]:
     """Convert the keys of ``mask_values`` to text in place: JSON Schema needs text keys.
 
     Yields
@@ -390,8 +390,8 @@ def _round_problems(config: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"attributions.{name}.stride is {own}, expected that of the previous maps, {other}"
             )
-        if circle := _circle(name, origins):
-            yield f"attributions.{name}.trained_on leads back to itself: {' from '.join(circle)}"
+        if cycle := _cycle(name, origins):
+            yield f"attributions.{name}.trained_on leads back to itself: {' from '.join(cycle)}"
 
 
 def _background_problems(place: str, background: Mapping[str, Any]) -> Iterator[str]:
@@ -424,7 +424,7 @@ def _network_problems(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _init_problems(classifiers: Mapping[str, Any]) -> Iterator[str]:
-    """Yield problems of ``init_from``: unknown names, other backbones, circles."""
+    """Yield problems of ``init_from``: unknown names, other backbones, cycles."""
     sources = {key: part.get("init_from") for key, part in classifiers.items()}
     for name, settings in classifiers.items():
         place, initial = f"classifiers.{name}.init_from", settings.get("init_from")
@@ -438,11 +438,11 @@ def _init_problems(classifiers: Mapping[str, Any]) -> Iterator[str]:
             own, other = settings[key], classifiers[initial][key]
             if own != other:
                 yield f"{place}: {initial} has the {key} {other}, expected that of {name}, {own}"
-        if circle := _circle(name, sources):
-            yield f"{place} leads back to itself: {' from '.join(circle)}"
+        if cycle := _cycle(name, sources):
+            yield f"{place} leads back to itself: {' from '.join(cycle)}"
 
 
-def _circle(name: str, sources: Mapping[str, str | None]) -> list[str]:
+def _cycle(name: str, sources: Mapping[str, str | None]) -> list[str]:
     """Follow names to their sources; return the path if it meets itself, else an empty list."""
     path, source = [name], sources.get(name)
     while source is not None and source not in path:

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.errors import CONTROL, shortened
 
 #: Maximum number of values, sections included: 100 times that of the largest configuration.
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 #: Keys whose text may have several lines: it describes. All other text names something.
 DESCRIPTIONS = frozenset({"threshold_source"})
 
@@ -26,9 +26,9 @@ def value_problems(config: Mapping[str, Any]) -> Iterator[str]:
     while waiting:
         place, value = waiting.pop()
         seen += 1
-        if seen + len(waiting) > MOST_VALUES:
+        if seen + len(waiting) > MAX_VALUES:
             yield (
-                f"it expands to more than {MOST_VALUES} values, expected fewer: write it without "
+                f"it expands to more than {MAX_VALUES} values, expected fewer: write it without "
                 "aliases (*name)"
             )
             return

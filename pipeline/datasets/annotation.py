@@ -15,15 +15,15 @@ DESCRIPTIVE = frozenset(
         "segmented", "size", "source", "url", "width",
     }
 )  # fmt: skip
-#: Lower-case tags of objects and of their parts. One in another place is an object not read.
-_OBJECTS = frozenset({"object", "objects", "obj", "objs", "bndbox", "bbox"})
-_PARTS = _OBJECTS | {
+#: Lower-case tags of objects, and of their parts. In any other place, they mark an unread object.
+_OBJECT_TAGS = frozenset({"object", "objects", "obj", "objs", "bndbox", "bbox"})
+_OBJECT_TERMS = _OBJECT_TAGS | {
     "annotation", "annotations", "box", "boxes", "categories", "category", "class", "classes",
     "detection", "detections", "instance", "instances", "item", "items", "label", "labels", "mask",
     "name", "names", "polygon", "region", "regions", "shape", "tag", "tags", "target", "targets",
 }  # fmt: skip
-#: What VOC's and other tools' descriptions of a photograph hold besides.
-_USUAL = {
+#: Further tags inside these descriptions.
+_DESCRIPTION_PARTS = {
     "owner": frozenset({"flickrid", "name"}),
     "source": frozenset(
         {"annotation", "flickrid", "image", "sourceannotation", "sourceimage", "submitted"}
@@ -31,7 +31,7 @@ _USUAL = {
 }
 #: Attributes of the root that tools write, and values that name no class.
 _ATTRIBUTES = frozenset({"created", "date", "id", "modified", "verified", "version"})
-_PLAIN = re.compile(r"[\W\d_]*|\d[\d:.-]*T[\d:.+-]*Z?|yes|no|true|false", re.IGNORECASE)
+_CLASSLESS_VALUE = re.compile(r"[\W\d_]*|\d[\d:.-]*T[\d:.+-]*Z?|yes|no|true|false", re.IGNORECASE)
 EXPECTED = "an <object> with one <name> for each object, directly in <annotation>"
 
 
@@ -45,7 +45,7 @@ def objects_of(root: Element, classes: Iterable[str] = ()) -> list[tuple[str, El
     root : Element
         The root of the document.
     classes : iterable of str
-        Names that are no description of a photograph, wherever they stand.
+        Class names. An element or attribute with such a name counts as an object.
 
     Returns
     -------
@@ -61,9 +61,9 @@ def objects_of(root: Element, classes: Iterable[str] = ()) -> list[tuple[str, El
     if root.tag != "annotation":
         raise ValueError(f"its root is <{root.tag}>, expected <annotation>")
     objects = [(_name(node), node) for node in root.findall("object") if not _is_deleted(node)]
-    words = _PARTS | {name.strip().casefold() for name in classes}
-    for stray in _strays(root, words):
-        raise ValueError(f"it has {stray}, which is not read, expected {EXPECTED}")
+    terms = _OBJECT_TERMS | {name.strip().casefold() for name in classes}
+    for unread in _unread_objects(root, terms):
+        raise ValueError(f"it has {unread}, which is not read, expected {EXPECTED}")
     return objects
 
 
@@ -82,62 +82,64 @@ def _is_deleted(node: Element) -> bool:
     return (node.findtext("deleted") or "").strip() == "1"
 
 
-def _strays(root: Element, words: frozenset[str]) -> Iterator[str]:
+def _unread_objects(root: Element, terms: frozenset[str]) -> Iterator[str]:
     """Yield descriptions of parts that may be objects but are not read."""
     empty = root.find("object") is None
-    yield from _texts(root)
+    yield from _stray_texts(root)
     yield from (
         f"the attribute {key}={value!r:.40}"
         for key, value in root.items()
-        if (empty and not _is_harmless(key, value)) or {_word(key), value.casefold()} & words
+        if (empty and not _is_harmless(key, value)) or {_local_name(key), value.casefold()} & terms
     )
     for child in root:
         if child.tag == "object":
             inside = [node for node in child.iter() if node is not child]
-            yield from _attributes(child, words)
-            yield from (_tag(node) for node in inside if _word(node.tag) in _OBJECTS - {"bndbox"})
+            yield from _attributes(child, terms)
+            yield from (
+                _tag(node) for node in inside if _local_name(node.tag) in _OBJECT_TAGS - {"bndbox"}
+            )
         elif empty and child.tag not in DESCRIPTIVE:
             yield _tag(child)
         else:
-            yield from _named(child, words)
+            yield from _class_names(child, terms)
 
 
-def _named(child: Element, words: frozenset[str]) -> Iterator[str]:
-    """Yield what may name a class in a child of the root that is no object."""
-    known = DESCRIPTIVE | _USUAL.get(child.tag, frozenset())
+def _class_names(child: Element, terms: frozenset[str]) -> Iterator[str]:
+    """Yield the tags inside a description that may name a class."""
+    known = DESCRIPTIVE | _DESCRIPTION_PARTS.get(child.tag, frozenset())
     for node in child.iter():
-        yield from _attributes(node, words)
-        if _word(node.tag) not in known:
+        yield from _attributes(node, terms)
+        if _local_name(node.tag) not in known:
             content = (node.text or "").strip().casefold()
-            if {_word(node.tag), content} & words:
+            if {_local_name(node.tag), content} & terms:
                 yield _tag(node)
 
 
-def _attributes(node: Element, words: frozenset[str]) -> Iterator[str]:
+def _attributes(node: Element, terms: frozenset[str]) -> Iterator[str]:
     """Yield the attributes of an element that may name a class."""
     for key, value in node.items():
-        if {_word(key), value.strip().casefold()} & words:
+        if {_local_name(key), value.strip().casefold()} & terms:
             yield f"the attribute {key}={value!r:.40} of <{node.tag}>"
 
 
-def _texts(root: Element) -> Iterator[str]:
-    """Yield the texts that stand beside elements, and that of the root."""
+def _stray_texts(root: Element) -> Iterator[str]:
+    """Yield the texts next to elements, and the text of the root."""
     for node in root.iter():
         around = [node.text if node is root or len(node) else None, *(c.tail for c in node)]
         yield from (f"the text {text.strip()!r:.40}" for text in around if text and text.strip())
 
 
 def _is_harmless(key: str, value: str) -> bool:
-    """Return whether an attribute of the root cannot be a label: of a schema, a number, or yes."""
+    """Return whether a root attribute cannot be a label (a schema, a number, yes or no)."""
     if key.startswith("{http://www.w3.org/"):
         return True
-    return _word(key) in _ATTRIBUTES and _PLAIN.fullmatch(value.strip()) is not None
+    return _local_name(key) in _ATTRIBUTES and _CLASSLESS_VALUE.fullmatch(value.strip()) is not None
 
 
 def _tag(node: Element) -> str:
     return f"<{node.tag}>"
 
 
-def _word(tag: str) -> str:
+def _local_name(tag: str) -> str:
     """Return a tag in lower case, without its namespace."""
     return tag.rpartition("}")[2].casefold()

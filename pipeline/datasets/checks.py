@@ -8,22 +8,31 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pipeline.datasets.contradictions import Seen, contradiction_findings, meaningless, unread
+from pipeline.datasets.contradictions import (
+    MaskContents,
+    contradiction_findings,
+    mask_problems,
+    value_suggestions,
+)
 from pipeline.datasets.findings import Finding
+from pipeline.datasets.ground_truth_checks import (
+    GroundTruthCheck,
+    check_mask_and_boxes,
+    orientation_findings,
+)
 from pipeline.datasets.manifest import Box, Record
 from pipeline.datasets.names import image_problem
 from pipeline.datasets.source import Candidate, Source
-from pipeline.datasets.truth_checks import Compared, compare, orientation_findings
 from pipeline.errors import UserError, shortened
 from pipeline.io.arrays import IGNORE
 from pipeline.io.files import content_digest
-from pipeline.io.images import MOST_PIXELS, read_rgb
+from pipeline.io.images import MAX_PIXELS, read_rgb
 from pipeline.runtime.progress import progress
 
 logger = logging.getLogger(__name__)
 
 #: Maximum number of problems in a message; the log has all of them.
-SHOWN = 50
+MAX_PROBLEMS = 50
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class GroundTruth:
     boxes : dict of str to tuple of Box
         True boxes by image id; empty if they are not known.
     findings : tuple of Finding
-        Possible problems to look into.
+        Possible problems.
     """
 
     masks: dict[str, Path]
@@ -57,7 +66,7 @@ def checked_records(
     source: Source,
     threads: int,
     splits: Sequence[str] = ("train", "val"),
-    max_pixels: int = MOST_PIXELS,
+    max_pixels: int = MAX_PIXELS,
 ) -> list[Record]:
     """Decode and check the images of a data set, and return their records.
 
@@ -77,7 +86,7 @@ def checked_records(
     UserError
         If there is any problem. The message has one line per problem.
     """
-    problems = [*source.problems, *_problems_of_lists(source.candidates, splits)]
+    problems = [*source.problems, *_list_problems(source.candidates, splits)]
     records = []
     with ThreadPoolExecutor(threads) as pool:
         found = pool.map(partial(check_image, max_pixels=max_pixels), source.candidates)
@@ -85,7 +94,7 @@ def checked_records(
             problems += checked.problems
             records += [checked.record] if checked.record else []
     if problems:
-        raise UserError(_listed(problems))
+        raise UserError(_message(problems))
     logger.info("%d images", len(records))
     if source.skipped:
         logger.warning(
@@ -101,7 +110,7 @@ def check_ground_truth(
     records: Sequence[Record],
     splits: Sequence[str],
     threads: int,
-    max_pixels: int = MOST_PIXELS,
+    max_pixels: int = MAX_PIXELS,
 ) -> GroundTruth:
     """Decode and check the ground-truth masks of a data set, and check its boxes.
 
@@ -126,44 +135,46 @@ def check_ground_truth(
     candidates = {candidate.id: candidate for candidate in source.candidates}
     pairs = [(candidates[record.id], record) for record in records if record.id in candidates]
     with ThreadPoolExecutor(threads) as pool:
-        found = pool.map(lambda pair: compare(pair[0], pair[1], source, max_pixels), pairs)
-        compared = list(progress(found, total=len(pairs), what="masks checked"))
-    seen = [item.seen for item in compared if item.seen is not None]
+        found = pool.map(
+            lambda pair: check_mask_and_boxes(pair[0], pair[1], source, max_pixels), pairs
+        )
+        checks = list(progress(found, total=len(pairs), what="masks checked"))
+    masks = [item.mask for item in checks if item.mask is not None]
     mapped = source.mask_values is not None
     problems = [
         *source.problems,
-        *unread(seen, source.classes, mapped=mapped),
-        *_unmasked(pairs, splits),
-        *(problem for item in compared for problem in item.problems),
+        *value_suggestions(masks, source.classes, mapped=mapped),
+        *_splits_without_masks(pairs, splits),
+        *(problem for item in checks for problem in item.problems),
     ]
-    if all(item.shown is not None for item in seen):
-        wanted = [split for split in splits if any(r.split == split for _, r in pairs)]
-        void = list(_void(seen, wanted, source.mask_values))
-        problems += void or meaningless(seen, wanted, source.classes, mapped=mapped)
+    if all(item.classes is not None for item in masks):
+        scored = [split for split in splits if any(r.split == split for _, r in pairs)]
+        void = list(_void_masks(masks, scored, source.mask_values))
+        problems += void or mask_problems(masks, scored, source.classes, mapped=mapped)
     if problems:
-        raise UserError(_listed(problems))
-    for split, (masks, images) in _masks_of_splits(pairs).items():
-        logger.info("%s: %d of %d images have a ground-truth mask", split, masks, images)
-    worth_checking = (
-        *contradiction_findings(seen, source.classes, mapped=mapped),
-        *orientation_findings(compared),
-        *_of_unused_masks(source),
-        *_of_unusable_boxes([*(source.unusable_boxes or ()), *_unusable(compared)]),
+        raise UserError(_message(problems))
+    for split, (count, images) in _mask_counts(pairs).items():
+        logger.info("%s: %d of %d images have a ground-truth mask", split, count, images)
+    findings = (
+        *contradiction_findings(masks, source.classes, mapped=mapped),
+        *orientation_findings(checks),
+        *_unused_mask_findings(source),
+        *_unusable_box_findings([*(source.unusable_boxes or ()), *_unusable(checks)]),
     )
-    for finding in worth_checking:
+    for finding in findings:
         logger.warning("worth checking: %s", finding)
     return GroundTruth(
         {item.id: item.mask for item, _ in pairs if item.mask is not None},
-        {item.id: of.boxes for (item, _), of in zip(pairs, compared, strict=True)},
-        worth_checking,
+        {item.id: of.boxes for (item, _), of in zip(pairs, checks, strict=True)},
+        findings,
     )
 
 
-def _unusable(compared: Sequence[Compared]) -> Iterator[str]:
-    return (line for item in compared for line in item.unusable)
+def _unusable(checks: Sequence[GroundTruthCheck]) -> Iterator[str]:
+    return (line for item in checks for line in item.unusable_boxes)
 
 
-def _of_unusable_boxes(lines: Sequence[str]) -> Iterator[Finding]:
+def _unusable_box_findings(lines: Sequence[str]) -> Iterator[Finding]:
     if lines:
         yield Finding(
             "boxes that cannot be used",
@@ -174,7 +185,7 @@ def _of_unusable_boxes(lines: Sequence[str]) -> Iterator[Finding]:
         )
 
 
-def _of_unused_masks(source: Source) -> Iterator[Finding]:
+def _unused_mask_findings(source: Source) -> Iterator[Finding]:
     if source.unused_masks and any(not candidate.mask for candidate in source.candidates):
         yield Finding(
             "masks without an image",
@@ -184,7 +195,7 @@ def _of_unused_masks(source: Source) -> Iterator[Finding]:
         )
 
 
-def check_image(candidate: Candidate, max_pixels: int = MOST_PIXELS) -> CheckedImage:
+def check_image(candidate: Candidate, max_pixels: int = MAX_PIXELS) -> CheckedImage:
     """Decode an image and return its record, or the problem that it has."""
     try:
         height, width = read_rgb(candidate.image, max_pixels=max_pixels).shape[:2]
@@ -195,7 +206,7 @@ def check_image(candidate: Candidate, max_pixels: int = MOST_PIXELS) -> CheckedI
     return CheckedImage(Record(*named, digest), ())
 
 
-def _masks_of_splits(
+def _mask_counts(
     pairs: Sequence[tuple[Candidate, Record]],
 ) -> dict[str, tuple[int, int]]:
     """Count the masks and the images of each split."""
@@ -204,8 +215,10 @@ def _masks_of_splits(
     return {split: (masks[split], count) for split, count in images.items()}
 
 
-def _unmasked(pairs: Sequence[tuple[Candidate, Record]], splits: Sequence[str]) -> Iterator[str]:
-    for split, (masks, images) in _masks_of_splits(pairs).items():
+def _splits_without_masks(
+    pairs: Sequence[tuple[Candidate, Record]], splits: Sequence[str]
+) -> Iterator[str]:
+    for split, (masks, images) in _mask_counts(pairs).items():
         if split in splits and not masks:
             example = next(record.id for _, record in pairs if record.split == split)
             yield (
@@ -215,14 +228,14 @@ def _unmasked(pairs: Sequence[tuple[Candidate, Record]], splits: Sequence[str]) 
             )
 
 
-def _void(
-    seen: Sequence[Seen], splits: Sequence[str], mask_values: Mapping[int, int] | None
+def _void_masks(
+    masks: Sequence[MaskContents], splits: Sequence[str], mask_values: Mapping[int, int] | None
 ) -> Iterator[str]:
     values = (mask_values or {IGNORE: IGNORE}).items()
     ignored = {value for value, number in values if number == IGNORE}
     for split in sorted(splits):
-        masks = [item.stored for item in seen if item.record.split == split]
-        if masks and all(stored <= ignored for stored in masks):
+        contents = [item.values for item in masks if item.record.split == split]
+        if contents and all(stored <= ignored for stored in contents):
             listing = " or ".join(map(str, sorted(ignored)))
             yield (
                 f"all masks of {split} are {listing} at every pixel, which is never scored: "
@@ -230,7 +243,7 @@ def _void(
             )
 
 
-def _problems_of_lists(candidates: Sequence[Candidate], splits: Sequence[str]) -> Iterator[str]:
+def _list_problems(candidates: Sequence[Candidate], splits: Sequence[str]) -> Iterator[str]:
     listed: dict[str, list[str]] = {}
     for candidate in candidates:
         if problem := image_problem(candidate.id, candidate.image):
@@ -249,11 +262,15 @@ def _problems_of_lists(candidates: Sequence[Candidate], splits: Sequence[str]) -
         yield "no training image has a label, expected labels to learn from"
 
 
-def _listed(problems: Sequence[str]) -> str:
+def _message(problems: Sequence[str]) -> str:
     # A name with a line break must not look like a separate problem.
     problems = [shortened(problem.replace("\n", "\\n")) for problem in problems]
-    for problem in problems[SHOWN:]:
+    for problem in problems[MAX_PROBLEMS:]:
         logger.info("%s", problem)
-    more = [f"... and {len(problems) - SHOWN} more, in the log"] if len(problems) > SHOWN else []
+    more = (
+        [f"... and {len(problems) - MAX_PROBLEMS} more, in the log"]
+        if len(problems) > MAX_PROBLEMS
+        else []
+    )
     title = f"the data set has {len(problems)} problem{'s' if len(problems) > 1 else ''}:"
-    return "\n  ".join([title, *problems[:SHOWN], *more])
+    return "\n  ".join([title, *problems[:MAX_PROBLEMS], *more])

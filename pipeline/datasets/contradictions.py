@@ -3,59 +3,59 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from pipeline.datasets.findings import NAMED, Finding, listed
+from pipeline.datasets.findings import MAX_EXAMPLES, Finding, listed
 from pipeline.datasets.manifest import Record
 from pipeline.datasets.masks import BACKGROUND_NAME
 from pipeline.io.arrays import BACKGROUND, IGNORE
 
 #: A mask value may stand for a class if the set of images with the value and the set of images
 #: with the class overlap by at least this intersection over union.
-AGREEMENT = 0.8
+MIN_OVERLAP = 0.8
 #: Minimum number of masks of a class for the finding that none of them shows the class.
-ENOUGH = 3
+MIN_MASKS = 3
 #: Maximum number of values that a message lists.
-VALUES = 10
+MAX_VALUES = 10
 #: Sets of values that may be reserved for background and ignored pixels; the usual one first.
 _RESERVED = ((BACKGROUND, IGNORE), (BACKGROUND,), (IGNORE,))
 
 
 @dataclass(frozen=True)
-class Seen:
+class MaskContents:
     """The contents of a mask.
 
     Attributes
     ----------
     record : Record
         The mask's image.
-    stored : frozenset of int
+    values : frozenset of int
         The values in the file.
-    shown : frozenset of str or None
+    classes : frozenset of str or None
         The classes that the mask shows; None if a value has no class.
     """
 
     record: Record
-    stored: frozenset[int]
-    shown: frozenset[str] | None
+    values: frozenset[int]
+    classes: frozenset[str] | None
 
     @property
     def agrees(self) -> bool:
         """Whether the mask shows a class that its image is labeled with."""
-        return bool((self.shown or frozenset()) & set(self.record.labels))
+        return bool((self.classes or frozenset()) & set(self.record.labels))
 
     @property
     def contradicts(self) -> bool:
         """Whether the classes of the mask differ from the labels of its image."""
-        return self.shown is not None and self.shown != set(self.record.labels)
+        return self.classes is not None and self.classes != set(self.record.labels)
 
 
-def meaningless(
-    seen: Sequence[Seen], splits: Sequence[str], classes: Sequence[str], *, mapped: bool
+def mask_problems(
+    masks: Sequence[MaskContents], splits: Sequence[str], classes: Sequence[str], *, mapped: bool
 ) -> Iterator[str]:
     """Yield a problem if no mask of a split shows a class that its image is labeled with.
 
     Parameters
     ----------
-    seen : sequence of Seen
+    masks : sequence of MaskContents
         All masks.
     splits : sequence of str
         Splits that are scored.
@@ -65,72 +65,77 @@ def meaningless(
         Whether the configuration sets ``mask_values``.
     """
     of_split = {
-        split: [item for item in seen if item.record.split == split and item.record.labels]
+        split: [item for item in masks if item.record.split == split and item.record.labels]
         for split in splits
     }
     yield from (
         problem
-        for s, labelled in of_split.items()
-        if not labelled
-        for problem in _unlabelled(seen, s)
+        for split, labeled in of_split.items()
+        if not labeled
+        for problem in _unlabeled(masks, split)
     )
     failed = [s for s, items in of_split.items() if items and not any(i.agrees for i in items)]
     if failed:
-        masks = [item for split in failed for item in of_split[split]]
-        found = sorted(frozenset().union(*(item.stored for item in masks)))
+        failing = [item for split in failed for item in of_split[split]]
+        found = sorted(frozenset().union(*(item.values for item in failing)))
         yield (
-            f"none of the {len(masks)} masks of labeled {' and '.join(failed)} images shows a "
+            f"none of the {len(failing)} masks of labeled {' and '.join(failed)} images shows a "
             f"class that its image is labeled with: {_values_text(found, mapped)}, expected "
-            f"{_expected(masks, classes, mapped)}{advice(seen, classes, mapped=mapped)}"
+            f"{_expected(failing, classes, mapped)}{advice(masks, classes, mapped=mapped)}"
         )
 
 
-def _unlabelled(seen: Sequence[Seen], split: str) -> Iterator[str]:
-    """Yield a problem if a split has masks, of which none is a labelled image's."""
-    masks = [item for item in seen if item.record.split == split]
-    if masks:
+def _unlabeled(masks: Sequence[MaskContents], split: str) -> Iterator[str]:
+    """Yield a problem if a split has masks, but none of them is of a labeled image."""
+    of_split = [item for item in masks if item.record.split == split]
+    if of_split:
         yield (
             f"none of the {split} images that have a mask has a label, such as "
-            f"{masks[0].record.id} ({len(masks)} in all), so that scores tell of the background "
-            "alone, expected masks of labelled images too: add their masks or their labels, or "
-            "leave the split out of the dataset's `scored`"
+            f"{of_split[0].record.id} ({len(of_split)} in all), so scores would measure only the "
+            "background, expected masks of labeled images too: add their masks or their labels, "
+            "or remove the split from the dataset's `scored_splits`"
         )
 
 
-def unread(seen: Sequence[Seen], classes: Sequence[str], *, mapped: bool) -> Iterator[str]:
+def value_suggestions(
+    masks: Sequence[MaskContents], classes: Sequence[str], *, mapped: bool
+) -> Iterator[str]:
     """Yield a suggested ``mask_values`` if masks have values without a class."""
-    if any(item.shown is None for item in seen):
-        suggested = suggested_values(seen, classes)
+    if any(item.classes is None for item in masks):
+        suggested = suggested_values(masks, classes)
         if suggested and not mapped:
             yield f"the masks agree with the labels if their values mean {_setting(suggested)}"
 
 
 def contradiction_findings(
-    seen: Sequence[Seen], classes: Sequence[str], *, mapped: bool
+    masks: Sequence[MaskContents], classes: Sequence[str], *, mapped: bool
 ) -> Iterator[Finding]:
     """Yield findings about masks that contradict the labels of their images."""
-    against = [item for item in seen if item.contradicts]
-    if against:
+    contradicting = [item for item in masks if item.contradicts]
+    if contradicting:
+        percent = 100 * len(contradicting) / len(masks)
         yield Finding(
             "masks that contradict the labels",
-            f"{len(against)} of {len(seen)} ({100 * len(against) / len(seen):.1f} %), such as "
-            + listed(map(_difference, against)),
+            f"{len(contradicting)} of {len(masks)} ({percent:.1f} %), such as "
+            + listed(map(_difference, contradicting)),
             "Networks are trained on labels and scored with masks, so classes that only one of "
             "them has count as errors",
             "Check which of the two is wrong, and that the masks hold the class numbers"
-            + advice(seen, classes, mapped=mapped),
+            + advice(masks, classes, mapped=mapped),
         )
-    hidden = dict(_hidden(seen, classes))
-    if hidden:
+    never_shown = dict(_never_shown(masks, classes))
+    if never_shown:
         yield Finding(
             "classes that no mask of their images shows",
-            listed(f"{name} ({count} images)" for name, count in hidden.items()),
+            listed(f"{name} ({count} images)" for name, count in never_shown.items()),
             "Their score is 0 for any prediction",
             "Check that the masks hold the class numbers, which are the positions in `classes`",
         )
 
 
-def suggested_values(seen: Sequence[Seen], classes: Sequence[str]) -> dict[int, str] | None:
+def suggested_values(
+    masks: Sequence[MaskContents], classes: Sequence[str]
+) -> dict[int, str] | None:
     """Return the ``mask_values`` with which the masks agree with the labels.
 
     Every labeled class must correspond to exactly one value that occurs in nearly the same
@@ -138,7 +143,7 @@ def suggested_values(seen: Sequence[Seen], classes: Sequence[str]) -> dict[int, 
 
     Parameters
     ----------
-    seen : sequence of Seen
+    masks : sequence of MaskContents
     classes : sequence of str
 
     Returns
@@ -149,8 +154,8 @@ def suggested_values(seen: Sequence[Seen], classes: Sequence[str]) -> dict[int, 
     """
     images: dict[int, set[str]] = {}
     labeled: dict[str, set[str]] = {}
-    for item in seen:
-        for value in item.stored:
+    for item in masks:
+        for value in item.values:
             images.setdefault(value, set()).add(item.record.id)
         for name in item.record.labels:
             labeled.setdefault(name, set()).add(item.record.id)
@@ -163,7 +168,9 @@ def suggested_values(seen: Sequence[Seen], classes: Sequence[str]) -> dict[int, 
             for value in values
         }
         names = [name for fitting in means.values() for name in fitting]
-        if sorted(names) == sorted(labeled) and all(len(fit) == 1 for fit in means.values()):
+        if sorted(names) == sorted(labeled) and all(
+            len(fitting) == 1 for fitting in means.values()
+        ):
             found = {value: fitting[0] for value, fitting in means.items()}
             if all(value == classes.index(name) + 1 for value, name in found.items()):
                 return None
@@ -171,14 +178,14 @@ def suggested_values(seen: Sequence[Seen], classes: Sequence[str]) -> dict[int, 
     return None
 
 
-def advice(seen: Sequence[Seen], classes: Sequence[str], *, mapped: bool) -> str:
+def advice(masks: Sequence[MaskContents], classes: Sequence[str], *, mapped: bool) -> str:
     """Return advice on ``mask_values`` for a message; empty if nothing can be suggested."""
-    suggested = None if mapped else suggested_values(seen, classes)
+    suggested = None if mapped else suggested_values(masks, classes)
     return f", or set {_setting(suggested)} if the values mean that" if suggested else ""
 
 
 def _overlap(one: set[str], other: set[str]) -> bool:
-    return len(one & other) >= AGREEMENT * len(one | other)
+    return len(one & other) >= MIN_OVERLAP * len(one | other)
 
 
 def _setting(values: dict[int, str]) -> str:
@@ -188,28 +195,30 @@ def _setting(values: dict[int, str]) -> str:
 
 def _values_text(values: Sequence[int], mapped: bool) -> str:
     """Return a text that lists values, with the meaning of 0 and 255."""
-    shown = ", ".join(map(str, values[:VALUES])) + (", ..." if len(values) > VALUES else "")
+    shown = ", ".join(map(str, values[:MAX_VALUES])) + (", ..." if len(values) > MAX_VALUES else "")
     text = f"their values are {shown}" if len(values) > 1 else f"their only value is {shown}"
     notes = {BACKGROUND: "0 is the background", IGNORE: "255 is ignored"}
     known = [] if mapped else [note for value, note in notes.items() if value in values]
     return text + (f" ({', '.join(known)})" if known else "")
 
 
-def _expected(seen: Sequence[Seen], classes: Sequence[str], mapped: bool) -> str:
-    used = sorted({classes.index(name) for item in seen for name in item.record.labels})
+def _expected(masks: Sequence[MaskContents], classes: Sequence[str], mapped: bool) -> str:
+    used = sorted({classes.index(name) for item in masks for name in item.record.labels})
     if mapped:
         return f"values that `mask_values` assigns to {listed(classes[k] for k in used)}"
     return "the class numbers: save " + listed(f"{classes[k]} as {k + 1}" for k in used)
 
 
-def _difference(item: Seen) -> str:
+def _difference(item: MaskContents) -> str:
     labels = ", ".join(item.record.labels) or "none"
-    shown = ", ".join(sorted(item.shown or ())[:NAMED]) or "no class"
+    shown = ", ".join(sorted(item.classes or ())[:MAX_EXAMPLES]) or "no class"
     return f"{item.record.id} (labels: {labels}; mask: {shown})"
 
 
-def _hidden(seen: Sequence[Seen], classes: Sequence[str]) -> Iterator[tuple[str, int]]:
+def _never_shown(
+    masks: Sequence[MaskContents], classes: Sequence[str]
+) -> Iterator[tuple[str, int]]:
     for name in classes:
-        own = [item for item in seen if name in item.record.labels]
-        if len(own) >= ENOUGH and not any(name in (item.shown or ()) for item in own):
-            yield name, len(own)
+        labeled = [item for item in masks if name in item.record.labels]
+        if len(labeled) >= MIN_MASKS and not any(name in (item.classes or ()) for item in labeled):
+            yield name, len(labeled)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.datasets.manifest import Box
 from pipeline.datasets.source import Candidate, Source
-from pipeline.datasets.tables import box_between, read_pixels
+from pipeline.datasets.tables import box_from_edges, read_pixels
 from pipeline.errors import UserError
 from pipeline.io.user_files import read_user_text
 
@@ -22,7 +22,7 @@ FILES = {
     "bounding_boxes.txt": ("image id", "x", "y", "width", "height"),
 }
 #: Files whose last field may contain spaces.
-NAMING = frozenset({"images.txt", "classes.txt"})
+FILES_OF_NAMES = frozenset({"images.txt", "classes.txt"})
 SPLITS = {"1": "train", "0": "val"}
 
 
@@ -107,7 +107,7 @@ def _read_rows(path: Path, problems: list[str]) -> dict[str, _Row]:
     expected = FILES[path.name]
     rows: dict[str, _Row] = {}
     for number, line in enumerate(text.split("\n"), start=1):
-        fields = line.strip().split(maxsplit=1 if path.name in NAMING else -1)
+        fields = line.strip().split(maxsplit=1 if path.name in FILES_OF_NAMES else -1)
         where = f"{path}, line {number}"
         if not fields:
             continue
@@ -209,4 +209,4 @@ def _box(row: _Row | None, label: str, problems: list[str]) -> Box | None:
     if not numbers:
         return None
     x, y, width, height = numbers
-    return box_between(row.where, label, (x, y, x + width, y + height), problems)
+    return box_from_edges(row.where, label, (x, y, x + width, y + height), problems)

@@ -70,7 +70,7 @@ def assemble_devkit(voc: Path, sbd: Path | None, folder: Path, *, workers: int =
         _unpack(voc, VOC_FILES, stage)
         devkit = stage / VOC_ROOT
         train, val = (_read_ids(voc, devkit / LISTS / f"{split}.txt") for split in ("train", "val"))
-        _check_photographs(voc, devkit, [*train, *val])
+        _check_images(voc, devkit, [*train, *val])
         _check_present(voc, [devkit / "SegmentationClass" / f"{name}.png" for name in train + val])
         if sbd is not None:
             _unpack(sbd, SBD_FILES, stage)
@@ -91,7 +91,7 @@ def _augment(
     listed = [i for part in ("train", "val") for i in _read_ids(sbd, source / f"{part}.txt")]
     ids = train_aug(listed, train, val)
     further = sorted(set(ids) - set(train))
-    _check_photographs(voc, devkit, further)
+    _check_images(voc, devkit, further)
     _check_present(sbd, [source / "cls" / f"{image_id}.mat" for image_id in further])
     labels = devkit / "SegmentationClassAug"
     labels.mkdir()
@@ -120,7 +120,7 @@ def _read_ids(archive: Path, path: Path) -> list[str]:
     return ids
 
 
-def _check_photographs(archive: Path, devkit: Path, ids: Iterable[str]) -> None:
+def _check_images(archive: Path, devkit: Path, ids: Iterable[str]) -> None:
     parts = (("JPEGImages", ".jpg"), ("Annotations", ".xml"))
     _check_present(archive, [devkit / part / f"{i}{suffix}" for i in ids for part, suffix in parts])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.datasets.manifest import Manifest, Record
-from pipeline.datasets.overview import Overview, elongation, joined_names, look_alikes
+from pipeline.datasets.overview import Overview, elongation, joined_names, similar_names
 from pipeline.errors import printable
 from pipeline.io.files import damaged, replacing
 from pipeline.io.tables import read_json
@@ -19,7 +19,7 @@ RARE = 10
 #: rarest one.
 IMBALANCED = 50
 #: A class with more than this share of the train images is on nearly every image.
-EVERYWHERE = 0.95
+UBIQUITOUS = 0.95
 #: Maximum share of train images without a label.
 UNLABELED = 0.5
 #: Short side in pixels below which an image is small, and long side above which it is large.
@@ -27,9 +27,9 @@ SMALL, LARGE = 64, 4096
 #: Images with a larger ratio of long side to short side are elongated.
 ELONGATED = 5
 #: Maximum number of examples in a finding.
-NAMED = 5
+MAX_EXAMPLES = 5
 
-Twins = Sequence[Sequence[Record]]
+Duplicates = Sequence[Sequence[Record]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Finding:
 def findings(
     manifest: Manifest,
     overview: Overview,
-    twins: Twins,
+    duplicates: Duplicates,
     dim: Sequence[tuple[Record, int]] = (),
 ) -> list[Finding]:
     """Return the findings about a data set, at most one of each name.
@@ -59,28 +59,28 @@ def findings(
     manifest : Manifest
     overview : Overview
         Overview of the manifest.
-    twins : sequence of sequence of Record
+    duplicates : sequence of sequence of Record
         Groups of records with identical files.
     dim : sequence of (Record, int)
         16-bit images that use little of the value range, with their largest values.
     """
     return [
-        *_of_twins(twins),
-        *_of_names(manifest.classes),
-        *_of_counts(manifest.classes, overview),
-        *_of_cooccurrence(manifest.classes, overview),
-        *_of_sizes(manifest.records),
-        *of_depth(dim, len(manifest.records)),
+        *_duplicate_findings(duplicates),
+        *_name_findings(manifest.classes),
+        *_count_findings(manifest.classes, overview),
+        *_cooccurrence_findings(manifest.classes, overview),
+        *_size_findings(manifest.records),
+        *depth_findings(dim, len(manifest.records)),
     ]
 
 
-def _of_twins(twins: Twins) -> Iterator[Finding]:
-    leaks = [group for group in twins if len({record.split for record in group}) > 1]
-    conflicting = [group for group in twins if len({frozenset(r.labels) for r in group}) > 1]
+def _duplicate_findings(duplicates: Duplicates) -> Iterator[Finding]:
+    leaks = [group for group in duplicates if len({record.split for record in group}) > 1]
+    conflicting = [group for group in duplicates if len({frozenset(r.labels) for r in group}) > 1]
     if leaks:
         yield Finding(
             "same image in train and val",
-            listed(_equals(group, key=lambda record: record.split) for group in leaks),
+            listed(_first_difference(group, key=lambda record: record.split) for group in leaks),
             "Scores on val then reward memorized images",
             "Keep one of each, or put all of them into one split",
         )
@@ -88,21 +88,22 @@ def _of_twins(twins: Twins) -> Iterator[Finding]:
         yield Finding(
             "same image, different labels",
             listed(
-                _equals(group, key=lambda record: frozenset(record.labels)) for group in conflicting
+                _first_difference(group, key=lambda record: frozenset(record.labels))
+                for group in conflicting
             ),
             "At least one of the rows is wrong, and the network is trained on both",
             "Keep the image once, with the labels of all classes that it shows",
         )
-    if rest := [group for group in twins if group not in leaks and group not in conflicting]:
+    if rest := [group for group in duplicates if group not in leaks and group not in conflicting]:
         yield Finding(
             "same image twice",
-            listed(_equals(group, key=lambda record: record.id) for group in rest),
+            listed(_first_difference(group, key=lambda record: record.id) for group in rest),
             "The image counts twice, in training or in the scores",
             "Delete the copies and their rows",
         )
 
 
-def _of_names(classes: Sequence[str]) -> Iterator[Finding]:
+def _name_findings(classes: Sequence[str]) -> Iterator[Finding]:
     joined = joined_names(classes)
     if joined:
         yield Finding(
@@ -112,7 +113,7 @@ def _of_names(classes: Sequence[str]) -> Iterator[Finding]:
             "examples of the classes in its name",
             "If they are several labels, join them by “;” in the table",
         )
-    if pairs := look_alikes([name for name in classes if name not in joined]):
+    if pairs := similar_names([name for name in classes if name not in joined]):
         yield Finding(
             "similar class names",
             listed(f"“{one}” and “{other}”" for one, other in pairs),
@@ -122,7 +123,7 @@ def _of_names(classes: Sequence[str]) -> Iterator[Finding]:
         )
 
 
-def _of_counts(classes: Sequence[str], overview: Overview) -> Iterator[Finding]:
+def _count_findings(classes: Sequence[str], overview: Overview) -> Iterator[Finding]:
     train, val = (overview.of_class[split].tolist() for split in ("train", "val"))
     counted = {name: count for name, count in zip(classes, train, strict=True) if count}
     if never := [name for name in classes if name not in counted]:
@@ -156,14 +157,14 @@ def _of_counts(classes: Sequence[str], overview: Overview) -> Iterator[Finding]:
         )
 
 
-def _of_cooccurrence(classes: Sequence[str], overview: Overview) -> Iterator[Finding]:
+def _cooccurrence_findings(classes: Sequence[str], overview: Overview) -> Iterator[Finding]:
     images, counts = overview.images["train"], overview.of_class["train"]
-    everywhere = counts > EVERYWHERE * images
-    if everywhere.any():
+    ubiquitous = counts > UBIQUITOUS * images
+    if ubiquitous.any():
         yield Finding(
             "classes on nearly every image",
             listed(
-                f"{classes[k]} ({counts[k]} of {images})" for k in everywhere.nonzero()[0].tolist()
+                f"{classes[k]} ({counts[k]} of {images})" for k in ubiquitous.nonzero()[0].tolist()
             ),
             "Without negative examples, a classifier can be right without using the object",
             "Add images without the class; leave the labels of images without any class empty",
@@ -177,8 +178,8 @@ def _of_cooccurrence(classes: Sequence[str], overview: Overview) -> Iterator[Fin
             "Check that no labels were lost; otherwise leave out most of these images",
         )
     # A class on nearly every image occurs with every other class, and is reported above.
-    apart = overview.together * ~np.eye(len(classes), dtype=bool) * ~everywhere
-    always = (apart == counts[:, None]) & (counts > 0)[:, None]
+    others = overview.cooccurrence * ~np.eye(len(classes), dtype=bool) * ~ubiquitous
+    always = (others == counts[:, None]) & (counts > 0)[:, None]
     # Report two classes that always occur together once.
     pairs = [(a, b) for a, b in np.argwhere(always).tolist() if a < b or not always[b, a]]
     if pairs:
@@ -190,7 +191,7 @@ def _of_cooccurrence(classes: Sequence[str], overview: Overview) -> Iterator[Fin
         )
 
 
-def _of_sizes(records: Sequence[Record]) -> Iterator[Finding]:
+def _size_findings(records: Sequence[Record]) -> Iterator[Finding]:
     if small := [record for record in records if min(record.width, record.height) < SMALL]:
         yield Finding(
             f"images with a side below {SMALL} pixels",
@@ -214,7 +215,7 @@ def _of_sizes(records: Sequence[Record]) -> Iterator[Finding]:
         )
 
 
-def of_depth(dim: Sequence[tuple[Record, int]], images: int) -> Iterator[Finding]:
+def depth_findings(dim: Sequence[tuple[Record, int]], images: int) -> Iterator[Finding]:
     """Yield a finding if images with 16 bits per channel use little of the value range.
 
     Parameters
@@ -242,7 +243,7 @@ def _listed_sizes(records: Sequence[Record]) -> str:
     return listed(f"{record.id} ({record.width} x {record.height})" for record in records)
 
 
-def _equals(group: Sequence[Record], key: Callable[[Record], object]) -> str:
+def _first_difference(group: Sequence[Record], key: Callable[[Record], object]) -> str:
     """Return the first record of a group and the first that differs from it, as text."""
     other = next(record for record in group if key(record) != key(group[0]))
     texts = (f"{r.id} ({r.split}: {', '.join(r.labels) or 'no label'})" for r in (group[0], other))
@@ -252,8 +253,8 @@ def _equals(group: Sequence[Record], key: Callable[[Record], object]) -> str:
 def listed(items: Iterable[str]) -> str:
     """Join the first few items, and count the others."""
     names = list(items)
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    more = f" and {len(names) - MAX_EXAMPLES} more" if len(names) > MAX_EXAMPLES else ""
+    return ", ".join(names[:MAX_EXAMPLES]) + more
 
 
 def write_findings(path: Path, found: Sequence[Finding]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.datasets.masks import SUFFIX, find_masks, mask_of, read_mask_values
 from pipeline.datasets.source import Candidate, Source
 from pipeline.datasets.tables import LabelTable, read_box_table, read_label_table
-from pipeline.io.user_files import file_problem, files_below, is_litter
+from pipeline.io.user_files import file_problem, files_below, is_system_name
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 
@@ -163,7 +163,7 @@ def _hint(image: str, root: Path, lowered: Mapping[str, Path]) -> str:
     parts = Path(image).parts
     if not os.path.lexists(root / image) or ".." in parts or Path(image).is_absolute():
         return f", expected a file of that name below {root}"
-    if any(map(is_litter, parts)):
+    if any(map(is_system_name, parts)):
         return ": hidden files and system files are not read: rename it"
     if problem := file_problem(root / image, "image"):
         return f": {problem}"

@@ -53,14 +53,14 @@ class Mask:
             return stored
         unknown = sorted(set(np.unique(stored).tolist()) - self.values.keys())
         if unknown:
-            raise UserError(f"{self.path}: {unnamed(unknown, self.values)}")
+            raise UserError(f"{self.path}: {unknown_values(unknown, self.values)}")
         table = np.zeros(256, np.uint8)
         for value, number in self.values.items():
             table[value] = number
         return table[stored]
 
 
-def unnamed(values: list[int], known: Mapping[int, int]) -> str:
+def unknown_values(values: list[int], known: Mapping[int, int]) -> str:
     """Return the error text for values that ``mask_values`` does not name."""
     expected = ", ".join(map(str, sorted(known)))
     return f"mask has the values {values}, expected those of `mask_values`, 0 and 255: {expected}"

@@ -7,17 +7,17 @@ from pathlib import Path
 from pipeline.errors import CONTROL
 
 #: Maximum number of bytes of a file name, and of a path, on Linux.
-MOST_BYTES, MOST_PATH_BYTES = 255, 4095
+MAX_NAME_BYTES, MAX_PATH_BYTES = 255, 4095
 #: The longest file name that a stage derives from an id: soft labels while they are written.
 LONGEST_NAME = ".{}.safetensors.partial"
 #: Maximum number of bytes of an id.
-MOST_ID_BYTES = MOST_BYTES - len(LONGEST_NAME.format(""))
+MAX_ID_BYTES = MAX_NAME_BYTES - len(LONGEST_NAME.format(""))
 #: Maximum number of characters of a class name, for legends and tables.
-MOST_CLASS_CHARACTERS = 200
-#: Zero-width characters that join or part the letters of some scripts, and pictures.
+MAX_CLASS_CHARACTERS = 200
+#: Zero-width characters that join or separate the letters of some scripts, and emoji.
 JOINERS = "\u200c\u200d"
-#: The scripts, by the first word of the Unicode names of their letters.
-JOINED = frozenset(
+#: Scripts with joiners, by the first word of the Unicode names of their letters.
+JOINING_SCRIPTS = frozenset(
     [
         "ARABIC",
         "SYRIAC",
@@ -38,8 +38,8 @@ JOINED = frozenset(
         "TIBETAN",
     ]
 )
-#: Letters and marks without a shape: fillers of Hangul, a blank of Braille, the joiner of marks.
-BLANK = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
+#: Letters and marks without a shape: Hangul fillers, the Braille blank, the grapheme joiner.
+INVISIBLE = "\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0"
 
 
 def text_problem(name: str) -> str | None:
@@ -60,18 +60,18 @@ def text_problem(name: str) -> str | None:
 
 
 def _is_invisible(name: str, at: int) -> bool:
-    """Return whether a character of a name has no shape, and no effect on those beside it."""
+    """Return whether a character of a name has no shape, and no effect on its neighbors."""
     if name[at] in JOINERS:
         return not (0 < at < len(name) - 1 and _joins(name[at - 1]) and _joins(name[at + 1]))
-    return name[at] in BLANK or unicodedata.category(name[at]) == "Cf"
+    return name[at] in INVISIBLE or unicodedata.category(name[at]) == "Cf"
 
 
 def _joins(character: str) -> bool:
-    """Return whether a joiner beside a character can be meant: a letter, or a part of a picture."""
+    """Return whether a joiner beside a character is intended: a letter, or a part of an emoji."""
     kind = unicodedata.category(character)
-    if kind[0] in "LM" and unicodedata.name(character, "").partition(" ")[0] in JOINED:
+    if kind[0] in "LM" and unicodedata.name(character, "").partition(" ")[0] in JOINING_SCRIPTS:
         return True
-    # A picture, its color of skin, or the sign that it is drawn in color.
+    # An emoji, its skin tone, or the selector of its color form.
     return kind in {"So", "Sk"} or character in "\ufe0f\u2640\u2642"
 
 
@@ -80,23 +80,24 @@ def image_problem(image_id: str, path: Path) -> str | None:
     if problem := text_problem(image_id):
         return problem
     length = len(os.fsencode(image_id))
-    if length > MOST_ID_BYTES:
+    if length > MAX_ID_BYTES:
         return (
             f"its name (folders included, joined by __) has {length} bytes, expected at most "
-            f"{MOST_ID_BYTES}, since names of result files are "
-            f"{MOST_BYTES - MOST_ID_BYTES} bytes longer and the limit is {MOST_BYTES}: shorten it"
+            f"{MAX_ID_BYTES}, since names of result files are "
+            f"{MAX_NAME_BYTES - MAX_ID_BYTES} bytes longer and the limit is {MAX_NAME_BYTES}: "
+            "shorten it"
         )
     whole = len(os.fsencode(path.absolute()))
-    if whole > MOST_PATH_BYTES:
-        return f"its full path has {whole} bytes, expected at most {MOST_PATH_BYTES}: shorten it"
+    if whole > MAX_PATH_BYTES:
+        return f"its full path has {whole} bytes, expected at most {MAX_PATH_BYTES}: shorten it"
     return None
 
 
 def class_problem(name: str) -> str | None:
     """Return an error text if a class name is invalid, otherwise None."""
-    if len(name) > MOST_CLASS_CHARACTERS:
+    if len(name) > MAX_CLASS_CHARACTERS:
         return (
-            f"its name has {len(name)} characters, expected at most {MOST_CLASS_CHARACTERS}: "
+            f"its name has {len(name)} characters, expected at most {MAX_CLASS_CHARACTERS}: "
             "shorten it"
         )
     return text_problem(name)

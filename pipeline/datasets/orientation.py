@@ -10,7 +10,7 @@ from PIL import ExifTags, Image
 
 from pipeline.datasets.manifest import Record
 from pipeline.io.files import replacing
-from pipeline.io.images import PHOTOGRAPHS, UnreadableImageError, open_image, read_rgb
+from pipeline.io.images import IMAGE_FORMATS, UnreadableImageError, open_image, read_rgb
 from pipeline.runtime.parallel import map_images
 
 #: Orientation of a photograph that is stored upright.
@@ -32,7 +32,7 @@ _INVERSE = {
 def exif_orientation(path: Path) -> int:
     """Return the EXIF orientation of an image file, 1 (upright) to 8; 1 if it has none."""
     try:
-        with open_image(path, PHOTOGRAPHS) as image:
+        with open_image(path, IMAGE_FORMATS) as image:
             found = image.getexif().get(ExifTags.Base.Orientation, UPRIGHT)
     except UnreadableImageError:
         return UPRIGHT  # the error is reported when the image is decoded

@@ -18,7 +18,7 @@ from pipeline.io.images import deep_maximum
 from pipeline.runtime.parallel import map_images
 
 #: Words with at least this similarity (difflib's ratio) may be misspellings of each other.
-NEAR = 0.8
+MIN_SIMILARITY = 0.8
 #: Largest value of a 16-bit image that uses a quarter of the range (14 bits).
 DIM = 2**14 - 1
 
@@ -35,7 +35,7 @@ class Overview:
         Number of images of each class by split.
     with_labels : dict of str to (K + 1,) int64 array
         Number of images with 0, 1, ... K labels by split; K is the maximum over all images.
-    together : (C, C) int64 array
+    cooccurrence : (C, C) int64 array
         Number of train images that show both classes; symmetric. The diagonal counts all images
         of a class.
     alone : (C,) int64 array
@@ -45,7 +45,7 @@ class Overview:
     images: dict[str, int]
     of_class: dict[str, NDArray[np.int64]]
     with_labels: dict[str, NDArray[np.int64]]
-    together: NDArray[np.int64]
+    cooccurrence: NDArray[np.int64]
     alone: NDArray[np.int64]
 
 
@@ -53,9 +53,9 @@ class Overview:
 class Range:
     """Minimum, median and maximum of a measure of images."""
 
-    least: float
+    minimum: float
     median: float
-    most: float
+    maximum: float
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def summarize(manifest: Manifest) -> Overview:
             split: np.bincount(counts, minlength=most + 1).astype(np.int64)
             for split, counts in per_image.items()
         },
-        together=(train.T @ train).astype(np.int64),
+        cooccurrence=(train.T @ train).astype(np.int64),
         alone=train[per_image["train"] == 1].sum(axis=0).astype(np.int64),
     )
 
@@ -119,8 +119,8 @@ def elongation(record: Record) -> float:
     return max(record.width, record.height) / min(record.width, record.height)
 
 
-def examples_of_classes(
-    manifest: Manifest, count: int, most: int
+def class_examples(
+    manifest: Manifest, count: int, limit: int
 ) -> tuple[dict[str, list[Record]], list[Record]]:
     """Select example images of each class, and of the images without a label.
 
@@ -131,7 +131,7 @@ def examples_of_classes(
     manifest : Manifest
     count : int
         Images per class.
-    most : int
+    limit : int
         Maximum total number of images. With many classes, each has fewer, but at least one.
 
     Returns
@@ -141,7 +141,7 @@ def examples_of_classes(
     list of Record
         Examples without a label.
     """
-    count = min(count, max(1, most // (len(manifest.classes) + 1)))
+    count = min(count, max(1, limit // (len(manifest.classes) + 1)))
     groups: dict[str, dict[str, list[Record]]] = {
         name: {"train": [], "val": []} for name in ("", *manifest.classes)
     }
@@ -215,9 +215,9 @@ def dim_images(records: Sequence[Record], workers: int) -> list[tuple[Record, in
     return [(record, most) for record, most in pairs if most is not None and most <= DIM]
 
 
-def look_alikes(names: Sequence[str]) -> list[tuple[str, str]]:
+def similar_names(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs of names that differ only in spelling: case, spaces, plural, a typo."""
-    return [(one, other) for one, other in combinations(names, 2) if _alike(one, other)]
+    return [(one, other) for one, other in combinations(names, 2) if _are_similar(one, other)]
 
 
 def joined_names(names: Sequence[str]) -> list[str]:
@@ -227,15 +227,15 @@ def joined_names(names: Sequence[str]) -> list[str]:
     space, a slash, "&" or "+".
     """
     known = set(names)
-    apart = {name: [part for part in re.split(r"[\s/&+]+", name) if part] for name in names}
+    parts = {name: [part for part in re.split(r"[\s/&+]+", name) if part] for name in names}
     return [
         name
         for name in names
-        if re.search("[,|]", name) or (len(apart[name]) > 1 and known.issuperset(apart[name]))
+        if re.search("[,|]", name) or (len(parts[name]) > 1 and known.issuperset(parts[name]))
     ]
 
 
-def _alike(one: str, other: str) -> bool:
+def _are_similar(one: str, other: str) -> bool:
     # Names with different numbers ("type 1", "type 2", WordNet's "n02085620") differ on purpose.
     if re.findall(r"\d+", one) != re.findall(r"\d+", other):
         return False
@@ -254,7 +254,7 @@ def _same_word(one: str, other: str) -> bool:
     short, long = sorted((one, other), key=lambda word: (len(word), word))
     plurals = (f"{short}s", f"{short}es", f"{short.removesuffix('y')}ies")
     matcher = difflib.SequenceMatcher(None, short, long, autojunk=False)
-    return short == long or long in plurals or matcher.ratio() >= NEAR
+    return short == long or long in plurals or matcher.ratio() >= MIN_SIMILARITY
 
 
 def _range(values: Sequence[float]) -> Range:

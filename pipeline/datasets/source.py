@@ -11,9 +11,9 @@ from pipeline.errors import did_you_mean, shortened
 from pipeline.io.arrays import BACKGROUND, IGNORE
 
 #: Number of label values, without those of background and ignored pixels.
-MOST_CLASSES = IGNORE - BACKGROUND - 1
+MAX_CLASSES = IGNORE - BACKGROUND - 1
 #: Maximum number of characters of a name, and of names, in a message.
-SHOWN, LISTED = 80, 20
+MAX_NAME_LENGTH, MAX_NAMES = 80, 20
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Source:
                     "expected a plain name"
                 )
             elif problem := class_problem(name):
-                self.problems.append(f"class {shortened(name, SHOWN)!r}: {problem}")
+                self.problems.append(f"class {shortened(name, MAX_NAME_LENGTH)!r}: {problem}")
         for name in (name for name, count in Counter(self.classes).items() if count > 1):
             self.problems.append(f"class {name!r} is listed twice, expected distinct names")
         for name in {name for name in self.classes if name.casefold() == "background"}:
@@ -93,9 +93,9 @@ class Source:
                 f"class {name!r}: the background has the value 0 and is not a class: leave it "
                 "out; images without any class have no label"
             )
-        if len(self.classes) > MOST_CLASSES:
+        if len(self.classes) > MAX_CLASSES:
             self.problems.append(
-                f"there are {len(self.classes)} classes, expected at most {MOST_CLASSES}: label "
+                f"there are {len(self.classes)} classes, expected at most {MAX_CLASSES}: label "
                 "images have one byte per pixel"
             )
         if not self.classes:
@@ -104,7 +104,8 @@ class Source:
 
 def unknown_label(where: str, name: str, classes: Sequence[str]) -> str:
     """Return the error text for a label that is not a class, with the nearest class name."""
-    more = f" or {len(classes) - LISTED} more" if len(classes) > LISTED else ""
-    expected = ", ".join(shortened(known, SHOWN) for known in classes[:LISTED]) + more
+    more = f" or {len(classes) - MAX_NAMES} more" if len(classes) > MAX_NAMES else ""
+    expected = ", ".join(shortened(known, MAX_NAME_LENGTH) for known in classes[:MAX_NAMES]) + more
     hint = did_you_mean(name, classes)
-    return f"{where}: unknown label {shortened(name, SHOWN)!r}, expected one of {expected}{hint}"
+    got = shortened(name, MAX_NAME_LENGTH)
+    return f"{where}: unknown label {got!r}, expected one of {expected}{hint}"

@@ -8,17 +8,19 @@ from itertools import zip_longest
 from pathlib import Path
 
 from pipeline.datasets.manifest import BOX_COLUMNS, SEPARATOR, Box
-from pipeline.datasets.source import MOST_CLASSES, SHOWN, Source, unknown_label
+from pipeline.datasets.source import MAX_CLASSES, MAX_NAME_LENGTH, Source, unknown_label
 from pipeline.errors import UserError, shortened
 from pipeline.io.user_files import read_user_text
 
 SPLITS = ("train", "val")
 #: Lower-case names that users give to the column of labels by mistake.
-MEANT = frozenset({"label", "labels", "class", "classes", "category", "categories", "tags"})
+MISNAMED_LABELS = frozenset(
+    {"label", "labels", "class", "classes", "category", "categories", "tags"}
+)
 #: Larger numbers cannot be numbers of pixels.
-MOST_PIXELS = 1e9
+MAX_PIXELS = 1e9
 #: Maximum number of columns of a table: one per class, and some other columns.
-MOST_COLUMNS = 1000
+MAX_COLUMNS = 1000
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def read_label_table(path: Path, classes: Sequence[str] | None = None) -> LabelT
     names = [name for name in header if name not in ("image", "labels", "split")]
     one_hot = "labels" not in header
     for name in names if one_hot else ():
-        if name.lower() in MEANT and {row[name] for _, row in rows} - {"0", "1"}:
+        if name.lower() in MISNAMED_LABELS and {row[name] for _, row in rows} - {"0", "1"}:
             raise UserError(f"{path}: its header has {name!r}, expected 'labels' for that column")
     table = LabelTable(tuple(classes or ()), {}, {}, one_hot, problems)
     known = tuple(classes or (names if one_hot else ()))
@@ -93,7 +95,7 @@ def read_label_table(path: Path, classes: Sequence[str] | None = None) -> LabelT
         table.labels[image] = cells(row, names, where, table.problems)
         if "split" in header:
             if row["split"] not in SPLITS:
-                got = shortened(row["split"], SHOWN)
+                got = shortened(row["split"], MAX_NAME_LENGTH)
                 table.problems.append(f"{where}: split is {got!r}, expected train or val")
             table.splits[image] = row["split"]
     if not known:
@@ -148,7 +150,7 @@ def read_box_table(
             source.problems.append(unknown_label(where, row["label"], source.classes))
         cells = {name: row[name] for name in BOX_COLUMNS[1:]}
         edges = read_pixels(where, cells, source.problems)
-        box = box_between(where, row["label"], edges, source.problems) if edges else None
+        box = box_from_edges(where, row["label"], edges, source.problems) if edges else None
         if key is not None and box is not None:
             boxes.setdefault(key, []).append(box)
     return {key: tuple(found) for key, found in boxes.items()}
@@ -162,14 +164,16 @@ def read_pixels(where: str, cells: Mapping[str, str], problems: list[str]) -> li
             number = float(cell)
         except ValueError:
             number = float("nan")
-        if abs(number) < MOST_PIXELS:
+        if abs(number) < MAX_PIXELS:
             numbers.append(number)
         else:
             problems.append(f"{where}: column {name} is {cell!r}, expected a number of pixels")
     return numbers if len(numbers) == len(cells) else []
 
 
-def box_between(where: str, label: str, edges: Sequence[float], problems: list[str]) -> Box | None:
+def box_from_edges(
+    where: str, label: str, edges: Sequence[float], problems: list[str]
+) -> Box | None:
     """Return the box with the given left, top, right and bottom edges; None if it has no area."""
     left, top, right, bottom = edges
     if right > left and bottom > top:
@@ -182,7 +186,7 @@ def box_between(where: str, label: str, edges: Sequence[float], problems: list[s
 
 
 def _read_rows(
-    path: Path, what: str, needed: Sequence[str], expected: str, problems: list[str]
+    path: Path, what: str, required: Sequence[str], expected: str, problems: list[str]
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Return the named columns, and every nonempty row with the number of its (last) line.
 
@@ -192,15 +196,15 @@ def _read_rows(
     lines = _read_cells(path, what)
     header = lines[0][1] if lines else []
     named = [name for name in header if name]
-    if not set(needed) <= set(named) or len(named) < 2:
+    if not set(required) <= set(named) or len(named) < 2:
         found = ", ".join(named) or "empty"
         separators = [repr(mark) for mark in (";", "\t") if mark in found]
         hint = f": columns must be separated by commas, not {separators[0]}" if separators else ""
         raise UserError(f"{path}: its header is {found}, expected {expected}{hint}")
-    if len(named) > MOST_COLUMNS:
+    if len(named) > MAX_COLUMNS:
         raise UserError(
-            f"{path}: its header has {len(named)} columns, expected at most {MOST_COLUMNS}: a "
-            f"table may have a column per class, and there are at most {MOST_CLASSES} classes"
+            f"{path}: its header has {len(named)} columns, expected at most {MAX_COLUMNS}: a "
+            f"table may have a column per class, and there are at most {MAX_CLASSES} classes"
         )
     if len(set(named)) < len(named):
         raise UserError(f"{path}: its header names a column twice: {', '.join(named)}")
@@ -209,7 +213,7 @@ def _read_rows(
         pairs = list(zip_longest(header, cells[: len(header)], fillvalue=""))
         nameless = [cell for name, cell in pairs if not name] + cells[len(header) :]
         if any(nameless):
-            got = shortened(", ".join(cell for cell in nameless if cell), SHOWN)
+            got = shortened(", ".join(cell for cell in nameless if cell), MAX_NAME_LENGTH)
             problems.append(
                 f"{path}, line {number}: {got} is in a column without a name, expected "
                 f"{', '.join(named)}: several labels are joined by {SEPARATOR!r}"
@@ -242,6 +246,6 @@ def _one_hot_labels(
     wrong = [name for name in names if row[name] not in ("0", "1")]
     if wrong:
         more = f" (and {len(wrong) - 1} more columns)" if len(wrong) > 1 else ""
-        got = shortened(row[wrong[0]], SHOWN)
+        got = shortened(row[wrong[0]], MAX_NAME_LENGTH)
         problems.append(f"{where}: column {wrong[0]} is {got!r}, expected 0 or 1{more}")
     return tuple(name for name in names if row[name] == "1")

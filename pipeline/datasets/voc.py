@@ -13,9 +13,9 @@ from pipeline.datasets.manifest import Box
 from pipeline.datasets.masks import find_masks, mask_of, read_mask_values
 from pipeline.datasets.paths import in_dataset
 from pipeline.datasets.source import Candidate, Source, unknown_label
-from pipeline.datasets.tables import MOST_PIXELS, LabelTable, read_box_table, read_label_table
+from pipeline.datasets.tables import MAX_PIXELS, LabelTable, read_box_table, read_label_table
 from pipeline.errors import UserError
-from pipeline.io.user_files import is_litter, read_user_bytes, read_user_text
+from pipeline.io.user_files import is_system_name, read_user_bytes, read_user_text
 
 CLASSES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -63,7 +63,7 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
     classes = tuple(dataset["classes"] or CLASSES)
     source = Source(classes=classes)
     source.check_names()
-    files = find_photographs(root)
+    files = find_voc_images(root)
     rows: dict[str, tuple[str, ...]] | None = None
     if dataset["image_labels"]:
         table = read_label_table(in_dataset(root, dataset["image_labels"]), classes)
@@ -80,7 +80,7 @@ def read_voc(dataset: Mapping[str, Any]) -> Source:
         masks = find_masks(mask_folder, source.problems)
         source.mask_values = read_mask_values(dataset.get("mask_values"), classes, source.problems)
     for split, image_id in _listed(dataset, files):
-        image = _photograph(root, image_id, files, dataset[f"{split}_list"], source)
+        image = _listed_image(root, image_id, files, dataset[f"{split}_list"], source)
         if image is None:
             continue
         boxes: tuple[Box, ...] = ()
@@ -127,11 +127,11 @@ def _keep_scored(source: Source, path: Path, listed: Mapping[str, None], masks: 
     ]
 
 
-def find_photographs(root: Path) -> dict[str, list[Path]]:
+def find_voc_images(root: Path) -> dict[str, list[Path]]:
     """Return the images of a devkit by id: ``JPEGImages/ID`` with any of :data:`SUFFIXES`."""
     files: dict[str, list[Path]] = {}
     for path in sorted((root / "JPEGImages").glob("*")):
-        if path.suffix.lower() in SUFFIXES and not is_litter(path.name):
+        if path.suffix.lower() in SUFFIXES and not is_system_name(path.name):
             files.setdefault(path.stem, []).append(path)
     return files
 
@@ -179,7 +179,7 @@ def _known_id(text: str, known: Container[str]) -> str | None:
     return next((candidate for candidate in candidates if candidate in known), None)
 
 
-def _photograph(
+def _listed_image(
     root: Path, image_id: str, files: Mapping[str, list[Path]], listed_in: str, source: Source
 ) -> Path | None:
     paths = files.get(image_id, [])
@@ -289,7 +289,7 @@ def _box(name: str, node: ElementTree.Element) -> Box:
     """Read the box of one object; VOC counts pixels from 1 and includes the last one."""
     corners = ("xmin", "ymin", "xmax", "ymax")
     edges = [float(node.findtext(f"bndbox/{corner}") or "") for corner in corners]
-    if not all(isfinite(edge) and abs(edge) < MOST_PIXELS for edge in edges):
+    if not all(isfinite(edge) and abs(edge) < MAX_PIXELS for edge in edges):
         raise ValueError(f"its edges are {edges}, expected numbers of pixels")
     left, top, right, bottom = edges
     if right < left or bottom < top:

@@ -78,7 +78,7 @@ def data_card(
         "scores": {split: _score(documents.get(split)) for split in splits},
         "settings": provenance.settings,
         "options": options,
-        "photographs_written_anew": sum(one.rewritten for one in done),
+        "rewritten_images": sum(one.rewritten for one in done),
         "versions": versions(),
     }
 
@@ -140,7 +140,7 @@ def readme(card: Mapping[str, Any], loading: str, readers: str) -> str:
         f"# {kind} of {card['method']}, format {card['format']}",
         "",
         f"Images: {counts}. Note: {card['origin']}.",
-        *_photographs(card),
+        *_inclusion(card),
         "",
         *(_scored(split, score) for split, score in card["scores"].items()),
         "",
@@ -164,11 +164,11 @@ def readme(card: Mapping[str, Any], loading: str, readers: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _photographs(card: Mapping[str, Any]) -> list[str]:
+def _inclusion(card: Mapping[str, Any]) -> list[str]:
     if card["options"].get("images", "none") == "none":
         return ["Images are not included."]
     return [
-        f"Images: {card['options']['images']}; {card['photographs_written_anew']} of them were "
+        f"Images: {card['options']['images']}; {card['rewritten_images']} of them were "
         "rewritten as upright 8-bit JPEGs, because readers decode the originals differently."
     ]
 

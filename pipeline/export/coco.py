@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as run_lengths  # type: ignore[import-untyped, unused-ignore]
 
 from pipeline.export.files import write_text
+from pipeline.export.images import export_image
 from pipeline.export.job import (
     Exported,
     ExportItem,
@@ -21,7 +22,6 @@ from pipeline.export.job import (
     present_classes,
     read_item,
 )
-from pipeline.export.photographs import place_photograph
 from pipeline.export.polygons import polygons
 from pipeline.io.arrays import IGNORE
 
@@ -101,8 +101,8 @@ def _image_entry(image_id: int, item: ExportItem) -> dict[str, Any]:
 
 def _annotate(item: ExportItem, target: Target) -> _Annotated:
     label = read_item(item, target)
-    photograph = target.root / f"images/{item.record.split}/{item.record.id}.jpg"
-    rewritten = place_photograph(item.record, photograph, target.options.images)
+    path = target.root / f"images/{item.record.split}/{item.record.id}.jpg"
+    rewritten = export_image(item.record, path, target.options.images)
     annotations = [
         _annotation(label == number, number, target.options) for number in present_classes(label)
     ]

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.export.images import link_target
 from pipeline.export.job import Exported, ExportItem, Target, export_each
-from pipeline.export.photographs import link_target
 from pipeline.io.arrays import BACKGROUND, IGNORE
 from pipeline.io.files import replacing, sha256_of
-from pipeline.io.tables import write_scores, write_table
+from pipeline.io.tables import write_json, write_table
 
 CHECKSUMS = "checksums.sha256"
 
@@ -32,7 +32,7 @@ def write_gray(path: Path, values: NDArray[np.uint8]) -> None:
 def write_class_values(path: Path, classes: Sequence[str]) -> None:
     """Write the name of every label value as a JSON object, background and ignore included."""
     names = {BACKGROUND: "background"} | dict(enumerate(classes, start=1)) | {IGNORE: "ignore"}
-    write_scores(path, {str(value): name for value, name in names.items()})
+    write_json(path, {str(value): name for value, name in names.items()})
 
 
 def write_image_table(

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.export.files import write_text
+from pipeline.export.images import export_image
 from pipeline.export.job import (
     Exported,
     ExportItem,
@@ -14,10 +15,9 @@ from pipeline.export.job import (
     exported,
     read_item,
 )
-from pipeline.export.photographs import place_photograph
 from pipeline.io.arrays import BACKGROUND, IGNORE, write_label
 from pipeline.io.palette import voc_palette
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 
 DEVKIT = "VOCdevkit/VOC2012"
 
@@ -69,7 +69,7 @@ def _write_label_map(devkit: Path, names: Sequence[str]) -> None:
     write_text(devkit / "labelmap.txt", _lines(["# label:color_rgb:parts:actions", *rows]))
     label_map = {str(position): name for position, name in enumerate(names)}
     meta = {"labels": names, "label_map": label_map, "segmentation_colors": colors}
-    write_scores(devkit / "dataset_meta.json", meta)
+    write_json(devkit / "dataset_meta.json", meta)
 
 
 def _without_colons(names: Sequence[str]) -> list[str]:
@@ -92,8 +92,8 @@ def _write_image(item: ExportItem, target: Target) -> Exported:
     label = read_item(item, target)
     devkit, name = target.root / DEVKIT, item.record.id
     write_label(devkit / f"SegmentationClass/{name}.png", label)
-    photograph = devkit / f"JPEGImages/{name}.jpg"
-    return exported(item, label, place_photograph(item.record, photograph, target.options.images))
+    path = devkit / f"JPEGImages/{name}.jpg"
+    return exported(item, label, export_image(item.record, path, target.options.images))
 
 
 def _lines(texts: Sequence[str]) -> str:

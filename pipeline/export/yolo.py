@@ -7,6 +7,7 @@ import yaml
 from numpy.typing import NDArray
 
 from pipeline.export.files import write_text
+from pipeline.export.images import export_image
 from pipeline.export.job import (
     Exported,
     ExportItem,
@@ -17,7 +18,6 @@ from pipeline.export.job import (
     present_classes,
     read_item,
 )
-from pipeline.export.photographs import place_photograph
 from pipeline.export.polygons import polygons
 
 LOADING = """\
@@ -63,8 +63,8 @@ def _write_image(item: ExportItem, target: Target) -> Exported:
     place = f"{item.record.split}/{item.record.id}"
     lines = _lines(label, target.options.tolerance)
     write_text(target.root / f"labels/{place}.txt", "".join(f"{line}\n" for line in lines))
-    photograph = target.root / f"images/{place}.jpg"
-    return exported(item, label, place_photograph(item.record, photograph, target.options.images))
+    path = target.root / f"images/{place}.jpg"
+    return exported(item, label, export_image(item.record, path, target.options.images))
 
 
 def _lines(label: NDArray[np.uint8], tolerance: float) -> Iterator[str]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pipeline.errors import UserError
 from pipeline.io.files import damaged, replacing
-from pipeline.io.images import LABEL_IMAGES, UnreadableImageError, cell_side, open_image
+from pipeline.io.images import LABEL_FORMATS, UnreadableImageError, cell_side, open_image
 from pipeline.io.palette import voc_palette
 from pipeline.io.tensors import TensorFile, write_arrays, write_tensors
 
@@ -132,26 +132,26 @@ class MapShard:
         return ((image_id, self[image_id]) for image_id in self.ids)
 
 
-def maps_by_id(paths: Iterable[Path], wanted: Sequence[str] = ()) -> dict[str, MapShard]:
+def maps_by_id(paths: Iterable[Path], required: Sequence[str] = ()) -> dict[str, MapShard]:
     """Return the shard of each image by image id.
 
     Parameters
     ----------
     paths : iterable of Path
         Files of the shards.
-    wanted : sequence of str, optional
+    required : sequence of str, optional
         Ids of images that must have maps.
 
     Raises
     ------
     UserError
-        If a wanted image is in no shard.
+        If a required image is in no shard.
     """
     shards = {image_id: shard for shard in map(MapShard, paths) for image_id in shard.ids}
-    lacking = [image_id for image_id in wanted if image_id not in shards]
-    if lacking:
+    missing = [image_id for image_id in required if image_id not in shards]
+    if missing:
         raise UserError(
-            f"{len(lacking)} of {len(wanted)} images have no maps, first {lacking[0]}: "
+            f"{len(missing)} of {len(required)} images have no maps, first {missing[0]}: "
             "make the shards again, all with the same `shards`"
         )
     return shards
@@ -192,7 +192,7 @@ def read_label(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
 
 
 def _decoded(path: Path, max_pixels: int | None = None) -> NDArray[np.uint8]:
-    with open_image(path, LABEL_IMAGES, what="mask", max_pixels=max_pixels) as image:
+    with open_image(path, LABEL_FORMATS, what="mask", max_pixels=max_pixels) as image:
         _check_chunks(path.read_bytes())
         _check_pixel_type(image)
         return np.array(image, dtype=np.uint8)
@@ -209,9 +209,9 @@ def _check_chunks(content: bytes) -> None:
         length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
         end = at + 8 + length
         if end + 4 > len(content):
-            raise ValueError("it ends early")
+            raise ValueError("the file is truncated")
         if zlib.crc32(content[at + 4 : end]) != int.from_bytes(content[end : end + 4], "big"):
-            raise ValueError("a checksum of it is wrong")
+            raise ValueError("a checksum does not match")
         at = end + 4
 
 
@@ -355,10 +355,10 @@ def read_network(path: Path, keys: Sequence[str]) -> tuple[dict[str, "Tensor"], 
         If the file is damaged, or belongs to another kind of network.
     """
     tensors, description = read_weights(path)
-    lacking = [key for key in keys if key not in description]
-    if lacking:
+    missing = [key for key in keys if key not in description]
+    if missing:
         raise UserError(
-            f"{path}: a weights file without {', '.join(lacking)}, expected "
+            f"{path}: a weights file without {', '.join(missing)}, expected "
             f"{', '.join(keys)}: it may belong to another kind of network; delete it and run again"
         )
     return tensors, description

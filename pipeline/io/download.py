@@ -18,7 +18,7 @@ from urllib3.exceptions import MaxRetryError
 
 from pipeline.errors import UserError
 from pipeline.io.files import locked
-from pipeline.io.tables import read_scores, write_scores
+from pipeline.io.tables import read_document, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -27,12 +27,14 @@ CHUNK = 1 << 20
 #: Seconds to wait for a connection, and for data.
 TIMEOUT = (10, 60)
 #: Seconds before each further attempt; the list starts again after a chunk has arrived.
-PAUSES = (1, 2, 4, 8, 16)
+RETRY_DELAYS = (1, 2, 4, 8, 16)
 #: Statuses below 500 that are retried: timeout, too many requests.
-PASSING = frozenset({408, 429})
+TRANSIENT = frozenset({408, 429})
 DIGITS = {"md5": 32, "sha256": 64}
 
-_ELSE = "give the `url` of a mirror under `downloads`, or place the data and set `dataset.root`"
+_ALTERNATIVES = (
+    "set the `url` of a mirror under `downloads`, or place the data and set `dataset.root`"
+)
 
 
 #: Function that yields the chunks it gets, and reports how many of a number have arrived.
@@ -69,19 +71,19 @@ def download(url: str, path: Path, *, checksum: str, watch: Watch | None = None)
         If the disk fills up during the download; the downloaded bytes are kept.
     """
     algorithm, expected = _parse_checksum(checksum)
-    _check_address(url)
+    _check_url(url)
     with locked(path):
         if path.is_file() and _digest(path, algorithm) == expected:
             logger.info("%s is already there", path)
             return
         part = _Partial(url, path, watch)
-        _fetch_patiently(part)
+        _fetch_with_retries(part)
         got = _digest(part.file, algorithm)
         if got != expected:
             part.discard()
             raise UserError(
                 f"{url}: its {algorithm} is {got}, expected {expected}: the download was deleted; "
-                f"the file was changed or damaged: {_ELSE}"
+                f"the file was changed or damaged: {_ALTERNATIVES}"
             )
         part.move_into_place()
 
@@ -107,14 +109,14 @@ class _Partial:
     def validator(self) -> str:
         """Entity tag or date of the remote file; empty if neither is known."""
         try:
-            note = read_scores(self.note, {"url": str, "validator": str})
+            note = read_document(self.note, {"url": str, "validator": str})
         except (FileNotFoundError, UserError):
             return ""  # absent or damaged: the download starts again
         return str(note["validator"]) if note["url"] == self.url else ""
 
     def begin(self, validator: str) -> None:
         self.discard()
-        write_scores(self.note, {"url": self.url, "validator": validator})
+        write_json(self.note, {"url": self.url, "validator": validator})
 
     def append(self, chunks: Iterable[bytes]) -> None:
         try:
@@ -143,9 +145,9 @@ def _digest(path: Path, algorithm: str) -> str:
         return hashlib.file_digest(file, new).hexdigest()
 
 
-def _fetch_patiently(part: _Partial) -> None:
+def _fetch_with_retries(part: _Partial) -> None:
     """Download the missing bytes, in several attempts if the connection fails."""
-    pauses = list(PAUSES)
+    delays = list(RETRY_DELAYS)
     while True:
         before = part.size
         try:
@@ -153,36 +155,36 @@ def _fetch_patiently(part: _Partial) -> None:
             return
         except (requests.RequestException, TransportError) as error:
             if part.size >= before + CHUNK:
-                pauses = list(PAUSES)
+                delays = list(RETRY_DELAYS)
             reason = _reason(error)
-            if not pauses:
+            if not delays:
                 raise UserError(
                     f"{part.url}: cannot be downloaded ({reason}), {_megabytes(part.size)} are "
-                    f"here: run again with a network connection to continue, or {_ELSE}"
+                    f"here: run again with a network connection to continue, or {_ALTERNATIVES}"
                 ) from error
-            pause = pauses.pop(0)
-            logger.warning("%s: %s: trying again in %d s", part.url, reason, pause)
-        time.sleep(pause)
+            delay = delays.pop(0)
+            logger.warning("%s: %s: trying again in %d s", part.url, reason, delay)
+        time.sleep(delay)
 
 
 def _fetch(part: _Partial) -> None:
     """Request the missing bytes once, and append the response."""
     # A compressed transfer cannot be resumed: its length differs from that of the file.
     headers = {"Accept-Encoding": "identity"}
-    have, validator = part.size, part.validator
-    resuming = have > 0 and bool(validator)
+    offset, validator = part.size, part.validator
+    resuming = offset > 0 and bool(validator)
     if resuming:
-        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+        headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
     with requests.get(part.url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if resuming and response.status_code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            if response.headers.get("Content-Range") == f"bytes */{have}":
+            if response.headers.get("Content-Range") == f"bytes */{offset}":
                 return
         elif not resuming or response.status_code != HTTPStatus.PARTIAL_CONTENT:
             _check_status(response)
             part.begin(_validator(response))
             _receive(response, part)
             return
-        elif _continues(response, have, validator):
+        elif _continues(response, offset, validator):
             _receive(response, part)
             return
     logger.warning("%s: the server cannot resume this download: starting again", part.url)
@@ -192,12 +194,12 @@ def _fetch(part: _Partial) -> None:
 
 def _check_status(response: requests.Response) -> None:
     status = response.status_code
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in PASSING:
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in TRANSIENT:
         raise requests.HTTPError(f"the server answers {status} {response.reason}")
     if status != HTTPStatus.OK:
         raise UserError(
             f"{response.url}: the server answers {status} {response.reason}, expected the file: "
-            f"{_ELSE}"
+            f"{_ALTERNATIVES}"
         )
 
 
@@ -208,14 +210,14 @@ def _validator(response: requests.Response) -> str:
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified", "")
 
 
-def _continues(response: requests.Response, have: int, validator: str) -> bool:
+def _continues(response: requests.Response, offset: int, validator: str) -> bool:
     """Return whether a partial response starts at the right byte of the same file.
 
     Some servers ignore If-Range.
     """
     known = {response.headers.get(name) for name in ("ETag", "Last-Modified")} - {None}
     start = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
-    return start is not None and int(start[1]) == have and (not known or validator in known)
+    return start is not None and int(start[1]) == offset and (not known or validator in known)
 
 
 def _receive(response: requests.Response, part: _Partial) -> None:
@@ -259,7 +261,7 @@ def _parse_checksum(checksum: str) -> tuple[str, str]:
     return algorithm, digits.lower()
 
 
-def _check_address(url: str) -> None:
+def _check_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname)

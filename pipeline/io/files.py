@@ -51,12 +51,12 @@ def locked(path: Path) -> Iterator[None]:
     beside ``path``. The kernel frees it when the process ends, for whatever reason.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.lock")
-    file = _lock(beside)
+    lock_path = path.with_name(f".{path.name}.lock")
+    file = _lock(lock_path)
     try:
         yield
     finally:
-        beside.unlink(missing_ok=True)
+        lock_path.unlink(missing_ok=True)
         file.close()
 
 
@@ -95,4 +95,4 @@ REPLACE = "replace the file, or delete it if the workflow downloaded it, and run
 
 def damaged(path: Path, what: str, error: Exception | str, advice: str = MAKE_AGAIN) -> UserError:
     """Return the error for a damaged file, by default one that a job has made."""
-    return UserError(f"{path}: not a whole {what} ({error}): {advice}")
+    return UserError(f"{path}: not a complete {what} ({error}): {advice}")

@@ -12,16 +12,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import UserError
-from pipeline.io.mending import how_to_mend
+from pipeline.io.repair import repair_advice
 from pipeline.io.user_files import file_problem, with_article
 
 #: Formats of images. Pillow decides by the content, not the name. Other formats are never tried:
 #: some run programs (PostScript: Ghostscript), and many have rarely used decoders.
-PHOTOGRAPHS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
+IMAGE_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")
 #: Formats of label images.
-LABEL_IMAGES = ("PNG",)
+LABEL_FORMATS = ("PNG",)
 #: Default maximum number of pixels of an image: 300 MB as RGB.
-MOST_PIXELS = 100_000_000
+MAX_PIXELS = 100_000_000
 # Pillow's own limit is switched off: users cannot set it, and its message cannot be changed.
 Image.MAX_IMAGE_PIXELS = None
 
@@ -35,7 +35,7 @@ DEEP_MODES = frozenset({"I;16", "I;16L", "I;16B", "I;16N"})
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FILTER = "bicubic"
 #: Maximum side of a map's cell in pixels.
-MOST_SIDE = 32
+MAX_CELL_SIDE = 32
 #: Pillow's raw modes of files with 16 bits per channel, gray or color.
 _DEEP_STORAGE = re.compile(r"\b(I|LA?|RGB[AX]?);16")
 
@@ -79,11 +79,13 @@ def open_image(
         raise UnreadableImageError(
             f"not {with_article(what)} of a known format, expected content in the format "
             f"{' or '.join(formats)}, whatever the file name: "
-            f"{how_to_mend(path, 'convert or replace the file')}"
+            f"{repair_advice(path, 'convert or replace the file')}"
         ) from error
     except Exception as error:  # decoders raise any error for damaged files
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"cannot be decoded ({reason}): {how_to_mend(path)}") from error
+        raise UnreadableImageError(
+            f"cannot be decoded ({reason}): {repair_advice(path)}"
+        ) from error
 
 
 def _check_pixels(size: tuple[int, int], what: str, limit: int | None) -> None:
@@ -107,7 +109,7 @@ def read_rgb(
     Parameters
     ----------
     path : Path
-        A file in one of the formats :data:`PHOTOGRAPHS`.
+        A file in one of the formats :data:`IMAGE_FORMATS`.
     size : (int, int), optional
         Height and width that the image had in earlier stages.
     max_pixels : int, optional
@@ -124,7 +126,7 @@ def read_rgb(
         pixel type without a defined range (32-bit integers, floating point).
     """
     try:
-        with open_image(path, PHOTOGRAPHS, max_pixels=max_pixels) as image:
+        with open_image(path, IMAGE_FORMATS, max_pixels=max_pixels) as image:
             image.load()
             pixels = np.asarray(_to_rgb(ImageOps.exif_transpose(image)))
     except UnreadableImageError as error:
@@ -149,7 +151,7 @@ def deep_maximum(path: Path) -> int | None:
         If the file cannot be read.
     """
     try:
-        with open_image(path, PHOTOGRAPHS) as image:
+        with open_image(path, IMAGE_FORMATS) as image:
             if not any(_DEEP_STORAGE.search(str(tile[3])) for tile in getattr(image, "tile", ())):
                 return None
             if image.mode in DEEP_MODES:
@@ -234,11 +236,11 @@ def cell_side(size: tuple[int, int], cells: tuple[int, int]) -> int:
     UserError
         If no stride fits the number of cells.
     """
-    fitting = [side for side in range(1, MOST_SIDE + 1) if strided_size(size, side) == cells]
+    fitting = [side for side in range(1, MAX_CELL_SIDE + 1) if strided_size(size, side) == cells]
     if not fitting:
         raise UserError(
             f"maps are {cells}, expected one cell for each k pixels of the image {size}, rounded "
-            f"up, for a k of 1 to {MOST_SIDE}"
+            f"up, for a k of 1 to {MAX_CELL_SIDE}"
         )
     return next((side for side in fitting if side & (side - 1) == 0), fitting[-1])
 

@@ -23,7 +23,7 @@ _NAMES = {str: "a string", dict: "an object", list: "a list", NoneType: "null",
           int: "an integer", float: "a number", bool: "true or false"}  # fmt: skip
 
 
-def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
+def write_json(path: Path, scores: Mapping[str, Any]) -> None:
     """Write a JSON document; numbers that are not finite are written as null."""
     with replacing(path) as partial:
         partial.write_text(
@@ -31,8 +31,8 @@ def write_scores(path: Path, scores: Mapping[str, Any]) -> None:
         )
 
 
-def read_scores(path: Path, fields: Fields | None = None) -> dict[str, Any]:
-    """Read a JSON document that :func:`write_scores` wrote.
+def read_document(path: Path, fields: Fields | None = None) -> dict[str, Any]:
+    """Read a JSON document that :func:`write_json` wrote.
 
     Parameters
     ----------

@@ -23,8 +23,8 @@ from pipeline.io.files import MAKE_AGAIN, REPLACE, damaged, replacing
 if TYPE_CHECKING:  # the label stages run without torch, whose import takes seconds in each job
     from torch import Tensor
 
-KEY = "description"
-MARK = "crc32:"
+METADATA_KEY = "description"
+CHECKSUM_PREFIX = "crc32:"
 
 
 class TensorFile:
@@ -66,7 +66,7 @@ class TensorFile:
                 metadata = file.metadata() or {}
             self.description, self._checksums = _parse_description(metadata, foreign=foreign)
             if self._checksums is not None and self._checksums.keys() != self.names:
-                raise ValueError("its tensors are not those that were written")
+                raise ValueError("its description lists other tensors")
         except (SafetensorError, ValueError) as error:
             raise damaged(path, what, error, self._advice) from error
 
@@ -83,7 +83,7 @@ class TensorFile:
                 tensors = {name: file.get_tensor(name) for name in names}
             for name, tensor in tensors.items():
                 if self._checksums is not None and _crc32(tensor) != self._checksums[name]:
-                    raise ValueError(f"{name} is not what was written")
+                    raise ValueError(f"{name} does not match its checksum")
         except (SafetensorError, ValueError) as error:
             raise damaged(self.path, self._what, error, self._advice) from error
         return tensors
@@ -111,19 +111,22 @@ def write_tensors(
 def _metadata(tensors: Mapping[str, Any], description: Mapping[str, Any]) -> dict[str, str]:
     checksums = {name: _crc32(tensor) for name, tensor in tensors.items()}
     text = json.dumps({**description, "crc32": checksums})
-    return {KEY: f"{MARK}{zlib.crc32(text.encode()):08x} {text}"}
+    return {METADATA_KEY: f"{CHECKSUM_PREFIX}{zlib.crc32(text.encode()):08x} {text}"}
 
 
 def _parse_description(
     metadata: Mapping[str, str], *, foreign: bool
 ) -> tuple[dict[str, Any], dict[str, int] | None]:
     """Return the description of a file, and the checksums of its tensors if it has them."""
-    marked = [value for value in metadata.values() if value.startswith(MARK)]
+    marked = [value for value in metadata.values() if value.startswith(CHECKSUM_PREFIX)]
     if not marked:
-        return {} if foreign else _json_object(metadata.get(KEY, "{}")), None
+        return {} if foreign else _json_object(metadata.get(METADATA_KEY, "{}")), None
     beginning, _, text = marked[0].partition(" ")
-    if metadata.keys() != {KEY} or beginning != f"{MARK}{zlib.crc32(text.encode()):08x}":
-        raise ValueError("its description is not what was written")
+    if (
+        metadata.keys() != {METADATA_KEY}
+        or beginning != f"{CHECKSUM_PREFIX}{zlib.crc32(text.encode()):08x}"
+    ):
+        raise ValueError("its description is damaged")
     description = _json_object(text)
     checksums = description.pop("crc32", None)
     if not isinstance(checksums, dict):

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 
-#: Folders and files that systems, file managers and servers leave among images. Hidden ones, which
-#: begin with a dot, count too.
-LITTER = frozenset(
+#: Folders and files that systems, file managers and servers leave among images, in lower case.
+#: Hidden files, whose names begin with a dot, are skipped as well.
+SYSTEM_NAMES = frozenset(
     {
         "__macosx", "@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin",
         "system volume information", "lost+found", "thumbs.db", "ehthumbs.db", "desktop.ini",
     }
 )  # fmt: skip
-#: Maximum number of links to one folder; more are a tangle of links.
-MOST_VISITS = 100
+#: Maximum number of links to one folder; more indicate a loop of links.
+MAX_VISITS = 100
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -29,14 +29,14 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
 )
 _REASONS = {
-    errno.ELOOP: "its symbolic links lead in a circle",
-    errno.EACCES: "no permission to look at it",
+    errno.ELOOP: "its symbolic links form a loop",
+    errno.EACCES: "no permission to access it",
     errno.ENAMETOOLONG: "the name or the path is longer than this system allows",
 }
 
 
 @dataclass(frozen=True)
-class Found:
+class FolderContents:
     """Contents of a folder and its subfolders.
 
     Attributes
@@ -47,7 +47,7 @@ class Found:
         Folders that cannot be searched, and links that lead to no file and no folder, one line
         each.
     skipped : tuple of Path
-        Litter, and links to a folder above them; sorted.
+        Hidden and system files, and links to a folder above them; sorted.
     """
 
     files: tuple[Path, ...]
@@ -80,7 +80,7 @@ def _problem(path: Path, what: str, *, folder: bool) -> str | None:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         return _absence(path, what, error)
-    kind = next((words for is_kind, words in _KINDS if is_kind(mode)), "a file")
+    kind = next((name for is_kind, name in _KINDS if is_kind(mode)), "a file")
     if kind != ("a folder" if folder else "a file"):
         return f"{kind}, expected {with_article(what)}"
     if not os.access(path, os.R_OK | os.X_OK if folder else os.R_OK):
@@ -149,10 +149,10 @@ def read_user_text(path: Path, what: str = "file", expected: str = "") -> str:
         raise UserError(f"{path}: not UTF-8 text ({error}): save the {what} as UTF-8") from error
 
 
-def files_below(root: Path, suffixes: Collection[str]) -> Found:
+def files_below(root: Path, suffixes: Collection[str]) -> FolderContents:
     """Find files with given suffixes in a folder and its subfolders.
 
-    Symbolic links to folders are followed, except to a folder above them. Litter is skipped.
+    Symbolic links to folders are followed, except to a folder above them. System files are skipped.
     Everything that is not a folder counts as a file; its reader refuses pipes, devices and links
     with a given suffix that lead nowhere.
 
@@ -176,12 +176,12 @@ def files_below(root: Path, suffixes: Collection[str]) -> Found:
                 skipped.append(folder)
                 continue
             visits[key] += 1
-            if visits[key] == MOST_VISITS + 1:
+            if visits[key] == MAX_VISITS + 1:
                 problems.append(
-                    f"{folder}: links lead to this folder from more than {MOST_VISITS} places, "
+                    f"{folder}: links lead to this folder from more than {MAX_VISITS} places, "
                     "expected a few: delete some"
                 )
-            if visits[key] > MOST_VISITS:
+            if visits[key] > MAX_VISITS:
                 continue
             with os.scandir(folder) as found:
                 entries = list(found)
@@ -190,7 +190,7 @@ def files_below(root: Path, suffixes: Collection[str]) -> Found:
             continue
         for entry in entries:
             path = folder / entry.name
-            if is_litter(entry.name):
+            if is_system_name(entry.name):
                 skipped.append(path)
             elif _is_folder(entry):
                 waiting.append((path, above | {key}))
@@ -198,12 +198,12 @@ def files_below(root: Path, suffixes: Collection[str]) -> Found:
                 files.append(path)
             elif entry.is_symlink() and (problem := _link_problem(path)):
                 problems.append(problem)
-    return Found(tuple(sorted(files)), tuple(problems), tuple(sorted(skipped)))
+    return FolderContents(tuple(sorted(files)), tuple(problems), tuple(sorted(skipped)))
 
 
-def is_litter(name: str) -> bool:
+def is_system_name(name: str) -> bool:
     """Return whether a name is that of a system file or folder, not of a data set."""
-    return name.startswith(".") or name.casefold() in LITTER
+    return name.startswith(".") or name.casefold() in SYSTEM_NAMES
 
 
 def with_article(what: str) -> str:
@@ -214,17 +214,17 @@ def with_article(what: str) -> str:
 def _is_folder(entry: "os.DirEntry[str]") -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # links that form a circle
+    except OSError:  # links that form a loop
         return False
 
 
 def _link_problem(path: Path) -> str | None:
-    """Return why a link leads nowhere: a folder may be meant, with all that is in it."""
+    """Return why a link leads nowhere; its target may be a folder of images."""
     try:
         path.stat()
     except OSError as error:
         absence = _absence(path, "file or folder", error)
-        return f"{path}: {absence}: mend the link, or delete it"
+        return f"{path}: {absence}: repair the link, or delete it"
     return None
 
 

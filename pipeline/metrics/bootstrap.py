@@ -95,7 +95,10 @@ def estimates(
     resampled = _resampled(runs, samples, seed)
     ends = np.cumsum([len(method) for method in methods])
     slices = [slice(end - len(method), end) for end, method in zip(ends, methods, strict=True)]
-    return [Estimate(float(whole[own].mean()), resampled[own].mean(axis=0)) for own in slices]
+    return [
+        Estimate(float(whole[runs_of_method].mean()), resampled[runs_of_method].mean(axis=0))
+        for runs_of_method in slices
+    ]
 
 
 def difference(a: Estimate, b: Estimate) -> Difference:

@@ -37,8 +37,8 @@ def true_boxes(
         number = classes.index(name) + 1
         if known is not None:
             edges = [(box.left, box.top, box.right, box.bottom) for box in known]
-            own = [box.label == name for box in known]
-            boxes = np.array(edges, np.float64).reshape(-1, 4)[np.array(own, bool)]
+            of_class = [box.label == name for box in known]
+            boxes = np.array(edges, np.float64).reshape(-1, 4)[np.array(of_class, bool)]
         elif mask is not None:
             boxes = component_boxes(mask == number)
         else:

@@ -188,7 +188,7 @@ def label_ranks(scores: NDArray[np.floating], labels: Sequence[int]) -> NDArray[
     return np.array([1 + (others >= scores[label]).sum() for label in labels], np.int64)
 
 
-def guess_overlap(overlaps: Mapping[str, float], rank: int) -> float:
+def top5_overlap(overlaps: Mapping[str, float], rank: int) -> float:
     """Return the best overlap for one class among the five boxes of top-5 localization.
 
     Zhou et al. 2016, section 3.2: the five boxes are a tight and a loose box of each of the first

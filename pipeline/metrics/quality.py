@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 from scipy.stats import rankdata, spearmanr
 
 #: Smallest number of images for a rank correlation.
-FEWEST = 3
+MIN_IMAGES = 3
 
 
 def doubts(figures: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -49,6 +49,6 @@ def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) ->
     """
     pairs = np.array([first, second], np.float64)
     pairs = pairs[:, np.isfinite(pairs).all(axis=0)]
-    if pairs.shape[1] < FEWEST or (pairs == pairs[:, :1]).all(axis=1).any():
+    if pairs.shape[1] < MIN_IMAGES or (pairs == pairs[:, :1]).all(axis=1).any():
         return None
     return float(spearmanr(*pairs).statistic)

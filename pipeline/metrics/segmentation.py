@@ -72,7 +72,7 @@ def scores_of(confusion: Counts, names: Sequence[str]) -> dict[str, Any]:
         ``miou``, ``pixel_accuracy``, the mean ``false_positive_share`` and
         ``false_negative_share`` (shares of the union of each class, by which Puzzle-CAM reports
         over- and under-activation), ``classes``, ``absent_classes``, ``confusion`` and
-        ``unsure_pixels``. Shares are in [0, 1]; None if a denominator is 0.
+        ``uncertain_pixels``. Shares are in [0, 1]; None if a denominator is 0.
     """
     square, uncertain = confusion[:, :-1], confusion[:, -1]
     true_positive = np.diag(square)
@@ -100,7 +100,7 @@ def scores_of(confusion: Counts, names: Sequence[str]) -> dict[str, Any]:
         "classes": rows,
         "absent_classes": [name for name, here in zip(names, present, strict=True) if not here],
         "confusion": square.tolist(),
-        "unsure_pixels": int(uncertain.sum()),
+        "uncertain_pixels": int(uncertain.sum()),
     }
 
 

@@ -14,15 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.metrics.localization import (
-    guess_overlap,
     max_box_accuracy,
     pixel_average_precision,
+    top5_overlap,
 )
 
 #: Number of bins in histograms of map values.
 BINS = 1000
 #: Intersection over union from which an object is localized.
-FOUND = 0.5
+MIN_IOU = 0.5
 #: Intersections over union that MaxBoxAccV2 averages over.
 OVERLAPS = (0.3, 0.5, 0.7)
 
@@ -83,10 +83,10 @@ def localization_scores(
     if not pairs:
         return {"pairs": 0, "pxap": pxap} | dict.fromkeys(MEASURES)
     ranks = np.array([pair.rank for pair in pairs])
-    known = np.array([pair.overlap for pair in pairs]) >= FOUND
+    known = np.array([pair.overlap for pair in pairs]) >= MIN_IOU
     largest = np.stack([pair.largest for pair in pairs])
     any_box = np.stack([pair.any_box for pair in pairs])
-    best, at = max_box_accuracy(largest, FOUND)
+    best, at = max_box_accuracy(largest, MIN_IOU)
     return {
         "pairs": len(pairs),
         "top1_cls_error": float((ranks > 1).mean()),
@@ -100,7 +100,7 @@ def localization_scores(
         "pxap": pxap,
         "curve": [
             {"threshold": float(threshold), "share": float(share)}
-            for threshold, share in zip(thresholds, (largest >= FOUND).mean(axis=0), strict=True)
+            for threshold, share in zip(thresholds, (largest >= MIN_IOU).mean(axis=0), strict=True)
         ],
         "classes": _by_class(pairs, known),
     }
@@ -119,8 +119,8 @@ def _found_in_five(
     ranks = np.array([pair.rank for pair in pairs])
     if settings["five_boxes"] is None:
         return (ranks <= 5) & known
-    guesses = [guess_overlap({"tight": p.tight, "loose": p.loose}, p.rank) for p in pairs]
-    return np.array(guesses) >= FOUND
+    overlaps = [top5_overlap({"tight": p.tight, "loose": p.loose}, p.rank) for p in pairs]
+    return np.array(overlaps) >= MIN_IOU
 
 
 def _by_class(
@@ -130,6 +130,6 @@ def _by_class(
     names = sorted({pair.label for pair in pairs})
     chosen = {name: np.array([pair.label == name for pair in pairs]) for name in names}
     return {
-        name: {"pairs": int(own.sum()), "gt_known_loc": float(known[own].mean())}
-        for name, own in chosen.items()
+        name: {"pairs": int(of_class.sum()), "gt_known_loc": float(known[of_class].mean())}
+        for name, of_class in chosen.items()
     }

@@ -228,7 +228,7 @@ def _require_known(name: str) -> None:
 
 
 def _create(name: str, stride: int | None) -> nn.Module:
-    """Create a timm network with an output stride, or with its own where that is None."""
+    """Create a timm network with an output stride, or with its default stride if that is None."""
     try:
         # timm does not pass arguments that are None to the network.
         backbone: nn.Module = timm.create_model(

@@ -22,8 +22,8 @@ STRIDE = 4
 CHANNELS = 32
 #: Settings of a classifier that its backbone is rebuilt from.
 SHAPE = ("backbone", "output_stride", "dilation", "last_layer")
-#: Settings of the training images: the side of a crop and the resizing filter.
-SEEN = ("crop", "interpolation")
+#: Settings of the training images: side of a crop and the resizing filter.
+TRAINING_IMAGES = ("crop", "interpolation")
 CROP = 512
 GROUPS = 4
 
@@ -160,7 +160,7 @@ def save_boundary_network(
 
 def load_boundary_network(path: Path) -> BoundaryNetwork:
     """Read a network that :func:`save_boundary_network` wrote, in evaluation mode."""
-    state, description = read_network(path, (*SHAPE, *SEEN))
+    state, description = read_network(path, (*SHAPE, *TRAINING_IMAGES))
     model = BoundaryNetwork(
         _backbone(description),
         crop=description["crop"],

@@ -124,8 +124,8 @@ def _download(backbone: str, repository: str, file: str) -> tuple[Path, str]:
         raise _refused_pickle(backbone, f"{repository} has no {file}") from error
     except RepositoryNotFoundError as error:
         raise UserError(
-            f"{what}: {constants.ENDPOINT} has no such repository, or not for you: set HF_TOKEN "
-            f"if it is not public, or {_own_file(backbone)}"
+            f"{what}: {constants.ENDPOINT} has no such repository, or you have no access to it: "
+            f"set HF_TOKEN if it is not public, or {_own_file(backbone)}"
         ) from error
     except Exception as error:
         # The class of a connection error depends on the transport of the library.
@@ -158,7 +158,7 @@ def _check_names(response: Any) -> None:
         if value is not None and not _NAME.fullmatch(value.removeprefix("W/").strip('"')):
             raise UserError(
                 f"{response.request.url.host}: its answer has {header} {value[:80]!r}, expected "
-                "letters and digits, since a file of the cache is named by it: set HF_ENDPOINT to "
+                "letters and digits, since a cache file is named after it: set HF_ENDPOINT to "
                 "a server that you trust"
             )
 
@@ -182,14 +182,14 @@ def _verify(backbone: str, cached: Path, etag: str) -> None:
     if not _SHA256.fullmatch(etag):
         raise UserError(
             f"{cached}: its ETag is {etag!r}, expected a SHA-256 to verify it by: set HF_ENDPOINT "
-            f"to a server that states one, or {_own_file(backbone)}"
+            f"to a server that provides one, or {_own_file(backbone)}"
         )
     digest = sha256_of(cached)
     if digest != etag:
         cached.resolve().unlink()
         raise UserError(
-            f"{cached}: its SHA-256 is {digest}, expected {etag}: damaged on the way or on disk, "
-            "and removed: run again to download it anew"
+            f"{cached}: its SHA-256 is {digest}, expected {etag}: damaged in transit or on disk, "
+            "and removed: run again to download it again"
         )
 
 

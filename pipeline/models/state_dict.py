@@ -32,7 +32,7 @@ _OLD_DENSENET = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read the weights of a network, in timm's naming where it can be told.
+    """Read the weights of a network, with timm's names where they can be recognized.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def check_values(path: Path, name: str, tensor: Tensor) -> None:
     """
     if tensor.is_meta:
         raise UserError(
-            f"{path}: {name} has a shape and no values (device meta), expected values: save the "
+            f"{path}: {name} has a shape but no values (device meta), expected values: save the "
             "network's `state_dict()` after its weights are loaded"
         )
     if tensor.layout != torch.strided:
@@ -115,12 +115,12 @@ def check_values(path: Path, name: str, tensor: Tensor) -> None:
     if bad := tensor.numel() - int(torch.isfinite(tensor.float()).sum()):
         raise UserError(
             f"{path}: {name} has {bad} of {tensor.numel()} values that are NaN or infinite, "
-            "expected finite numbers: take another file, of a training that did not diverge"
+            "expected finite numbers: use a file from a training that did not diverge"
         )
     if name.endswith(VARIANCE) and (bad := int((tensor < 0).sum())):
         raise UserError(
             f"{path}: {name} has {bad} of {tensor.numel()} values below 0, expected variances: "
-            "take another file, of a whole training"
+            "use a file from a complete training"
         )
 
 
@@ -141,13 +141,13 @@ def _read_pickle(path: Path) -> Any:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path}: not a file of tensors alone ({_first_sentence(error)}), and loading anything "
-            "else runs its code: if you trust it, load it by the program that wrote it and save "
-            "the network's `state_dict()` as safetensors"
+            f"{path}: a file with more than tensors ({_first_sentence(error)}), and loading "
+            "anything else runs its code: if you trust it, load it with the program that wrote it "
+            "and save the network's `state_dict()` as safetensors"
         ) from error
     except Exception as error:  # of a damaged file, torch and its unpickler raise of every kind
         raise UserError(
-            f"{path}: not a whole weights file ({type(error).__name__}: "
+            f"{path}: not a complete weights file ({type(error).__name__}: "
             f"{_first_sentence(error)}), expected safetensors or a state dict of PyTorch: {REPLACE}"
         ) from error
     return found
@@ -159,7 +159,7 @@ def _first_sentence(error: BaseException) -> str:
 
 
 def _unwrapped(found: Any) -> dict[str, Tensor]:
-    """Take the weights from where a training script keeps them."""
+    """Return the weights from their entry in a training script's checkpoint."""
     for key in (*NESTED, *NESTED):
         if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
             found = found[key]

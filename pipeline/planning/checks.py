@@ -8,30 +8,29 @@ from typing import Any
 
 from snakemake.exceptions import WorkflowError
 
-from pipeline.config.resolve import refuse_repeated_keys, resolve
+from pipeline.config.resolve import refuse_duplicate_keys, resolve
 from pipeline.errors import UserError, readable
 from pipeline.planning import preflight
 from pipeline.planning.network_check import check_networks
-from pipeline.planning.plan import Plan, use_own_package
-from pipeline.runtime.copies import mend_times
+from pipeline.planning.plan import Plan, import_from_checkout
+from pipeline.runtime.copies import restore_times
 
-#: Snakemake's own, which shows on the terminal: this is called while the Snakefile is read.
+#: Snakemake's logger, which prints to the terminal while the Snakefile is read.
 logger = logging.getLogger("snakemake.logging")
-#: Notes of the configurations whose networks could be built.
+#: Digests of the configurations whose networks could be built.
 NETWORKS = Path(".snakemake/wsss-networks")
 
 
 def checked_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:
     """Check the configuration, this machine and the working folder, and return the plan.
 
-    Jobs are processes of their own, which read the Snakefile again: they check the configuration
-    alone.
+    Jobs are separate processes that read the Snakefile again. They check only the configuration.
 
     Parameters
     ----------
     workflow : snakemake.workflow.Workflow
     config : mapping
-        The configuration as it was given.
+        The configuration as the user wrote it.
 
     Returns
     -------
@@ -42,11 +41,11 @@ def checked_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:
     WorkflowError
         With a message for the user.
     """
-    use_own_package()
+    import_from_checkout()
     preflight.use_utf8()
     preflight.quote_interpreter()
     try:
-        refuse_repeated_keys(workflow.configfiles)
+        refuse_duplicate_keys(workflow.configfiles)
         plan = Plan(resolve(config))
         if workflow.is_main_process:
             _check_surroundings(plan, workflow.current_basedir)
@@ -57,12 +56,12 @@ def checked_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:
 
 
 def _check_surroundings(plan: Plan, checkout: Any) -> None:
-    """Check the paths, the user's files and the locks, and mend the times in a copy."""
+    """Check paths, user files and locks, and restore the times of results in a copy."""
     surroundings = [sys.executable, checkout, Path.cwd()]
     if problems := list(preflight.problems(plan, surroundings)):
         raise WorkflowError(readable("; ".join(problems)))
     if locked := preflight.announce_run(plan.home):
         logger.warning(locked)
-    mend_times()
+    restore_times()
     if problems := list(preflight.future_results(plan)):
         raise WorkflowError(readable("; ".join(problems)))

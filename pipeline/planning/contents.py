@@ -28,7 +28,7 @@ THREADS = 8
 Stamp = list[int]
 
 
-def state_of(paths: Iterable[Path]) -> str:
+def contents_digest(paths: Iterable[Path]) -> str:
     """Return a digest of the names and contents of files; absent files are skipped.
 
     Times do not count: touching a file, or copying it without its time, keeps the digest.

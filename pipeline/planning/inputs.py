@@ -15,11 +15,11 @@ from pipeline.datasets.folder import find_images
 from pipeline.datasets.masks import find_masks
 from pipeline.datasets.paths import in_dataset
 from pipeline.datasets.source import Source
-from pipeline.datasets.voc import find_photographs, read_list
+from pipeline.datasets.voc import find_voc_images, read_list
 from pipeline.errors import UserError
-from pipeline.io.mending import MADE
+from pipeline.io.repair import FOLDER_TIMESTAMP
 from pipeline.io.user_files import file_problem, folder_problem
-from pipeline.planning.contents import state_of
+from pipeline.planning.contents import contents_digest
 from pipeline.planning.plan import Plan, unique
 
 Config = Mapping[str, Any]
@@ -50,7 +50,7 @@ def dataset_section(plan: Plan) -> dict[str, Any]:
     }
 
 
-def photographs_section(plan: Plan) -> dict[str, Any]:
+def dataset_without_ground_truth(plan: Plan) -> dict[str, Any]:
     """Return the data set section without masks and boxes, which no training uses."""
     section = dataset_section(plan)
     hidden = ("masks", "mask_values", "boxes", "score_list")
@@ -70,7 +70,7 @@ def dataset_sources(plan: Plan) -> list[str]:
     return _as_ancient(_tables(plan))
 
 
-def truth_sources(plan: Plan) -> list[str]:
+def ground_truth_sources(plan: Plan) -> list[str]:
     """Return the input files of the ground-truth lists; the masks count by their digest instead."""
     return (
         dataset_sources(plan) if is_made(plan.config) else _as_ancient(_ground_truth_tables(plan))
@@ -84,7 +84,7 @@ def given_files(plan: Plan) -> list[str]:
 
 
 def named_paths(config: Config) -> dict[str, str]:
-    """Return the paths that a configuration gives, by the keys that name them."""
+    """Return the paths in a configuration by key."""
     dataset = config["dataset"]
     named = {f"dataset.{key}": dataset[key] for key in PATHS if dataset.get(key)}
     folders = {f"folders.{name}.images": item["images"] for name, item in config["folders"].items()}
@@ -93,9 +93,9 @@ def named_paths(config: Config) -> dict[str, str]:
 
 
 def downloaded_files(plan: Plan) -> list[str]:
-    """Return what is in the folder of downloads, by rule or by hand, that is an input of a rule.
+    """Return the existing downloads, by a rule or by hand, that are inputs of rules.
 
-    A folder that a rule made stands for itself by the file that Snakemake takes its time from.
+    A folder made by a rule is represented by the file that Snakemake takes its time from.
     """
     config = plan.config
     folder = Path(config["downloads"]["folder"])
@@ -104,7 +104,7 @@ def downloaded_files(plan: Plan) -> list[str]:
     paths = [folder / f"weights/{name}.safetensors" for name in names]
     if is_downloaded(config):
         archives = [f"{folder}/archives/voc2012", *sbd_archive(config)]
-        paths += [*map(Path, archives), Path(devkit(config), MADE)]
+        paths += [*map(Path, archives), Path(devkit(config), FOLDER_TIMESTAMP)]
     return [str(path) for path in paths if path.is_file()]
 
 
@@ -112,10 +112,10 @@ def made_files(plan: Plan) -> Iterator[str]:
     """Yield the results of an experiment that may be inputs of a rule.
 
     Of a folder that a rule made, only the file that Snakemake takes its time from: it may hold
-    one label image for each photograph.
+    one label image per image.
     """
     for folder, below, names in os.walk(plan.home):
-        stamps = {name: f"{folder}/{name}/{MADE}" for name in sorted(below)}
+        stamps = {name: f"{folder}/{name}/{FOLDER_TIMESTAMP}" for name in sorted(below)}
         made = [name for name, stamp in stamps.items() if Path(stamp).is_file()]
         yield from (stamps[name] for name in made)
         # A folder that a rule made is not even listed.
@@ -161,11 +161,11 @@ def _folders(plan: Plan) -> list[str]:
     return [str(root / name) for name in ("JPEGImages", *annotations, *masks)]
 
 
-def state_of_photographs(plan: Plan) -> str:
+def images_digest(plan: Plan) -> str:
     """Return a digest of the names and contents of the user's images and tables."""
     if is_made(plan.config):
         return ""
-    return state_of([*map(Path, _tables(plan)), *_images(dataset_section(plan))])
+    return contents_digest([*map(Path, _tables(plan)), *_images(dataset_section(plan))])
 
 
 def _images(dataset: Mapping[str, Any]) -> list[Path]:
@@ -174,7 +174,7 @@ def _images(dataset: Mapping[str, Any]) -> list[Path]:
         folder = Path(dataset.get("images") or Path(dataset["root"], "images"))
         return list(find_images(folder, Source()).values())
     root = Path(dataset["root"])
-    images = find_photographs(root)
+    images = find_voc_images(root)
     wanted = _listed_ids(dataset, images)
     paths = [path for stem in wanted for path in images.get(stem, [])]
     if not dataset["image_labels"]:
@@ -182,11 +182,11 @@ def _images(dataset: Mapping[str, Any]) -> list[Path]:
     return paths
 
 
-def state_of_truth(plan: Plan) -> str:
+def ground_truth_digest(plan: Plan) -> str:
     """Return a digest of the names and contents of the user's masks and boxes."""
     if is_made(plan.config):
         return ""
-    return state_of([*map(Path, _ground_truth_tables(plan)), *_masks(dataset_section(plan))])
+    return contents_digest([*map(Path, _ground_truth_tables(plan)), *_masks(dataset_section(plan))])
 
 
 def _masks(dataset: Mapping[str, Any]) -> list[Path]:
@@ -195,20 +195,20 @@ def _masks(dataset: Mapping[str, Any]) -> list[Path]:
         return []
     found = find_masks(Path(dataset.get("root", "")) / dataset["masks"], [])
     if dataset["kind"] == "voc":
-        wanted = _listed_ids(dataset, find_photographs(Path(dataset["root"])))
+        wanted = _listed_ids(dataset, find_voc_images(Path(dataset["root"])))
         found = {stem: found[stem] for stem in wanted & found.keys()}
     return [path for paths in found.values() for path in paths]
 
 
-def state_of_folder(folder: Path) -> str:
+def folder_digest(folder: Path) -> str:
     """Return a digest of the names and contents of all images below a folder."""
-    return state_of(find_images(folder, Source()).values())
+    return contents_digest(find_images(folder, Source()).values())
 
 
 def place_of_links(plan: Plan) -> str:
     """Return the working folder if links to images depend on it, otherwise an empty string.
 
-    Relative links survive a move of the project (:func:`pipeline.export.photographs.link_target`).
+    Relative links survive a move of the project (:func:`pipeline.export.images.link_target`).
     They are absolute if results are on another disk, or images outside the project.
     """
     dataset = dataset_section(plan)
@@ -261,13 +261,13 @@ def pretrained(config: Config, settings: Mapping[str, Any]) -> list[str]:
     return [f"{config['downloads']['folder']}/weights/{name}.safetensors"]
 
 
-def state_of_weights(paths: Iterable[str]) -> str:
+def weights_digest(paths: Iterable[str]) -> str:
     """Return a digest of the user files among weights files.
 
     Downloads are identified by their checksum, outputs of rules by their time.
     """
     own = [Path(path) for path in paths if is_flagged(path, "ancient")]
-    return state_of(own) if own else ""
+    return contents_digest(own) if own else ""
 
 
 def classifier_weights(plan: Plan, classifier: str) -> list[str]:

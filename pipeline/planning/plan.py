@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-def use_own_package() -> None:
+def import_from_checkout() -> None:
     """Make scripts import the package next to the Snakefile, even if another one is installed.
 
     An environment imports the checkout that it was installed from. In a second checkout, scripts
@@ -20,7 +20,7 @@ def use_own_package() -> None:
 
 
 class Plan:
-    """The files that one configuration leads to.
+    """Paths and targets of one configuration.
 
     A configuration with several seeds has a run for each seed. All runs share the data set; all
     other files are in a folder for each seed. If ``seed`` is not given, the paths of such a

@@ -70,12 +70,12 @@ def path_problems(paths: Iterable[Path | str]) -> Iterator[str]:
 
 
 def named_path_problems(named: Mapping[str, str]) -> Iterator[str]:
-    """Find braces in the paths that a configuration gives, by key: one line for all of them."""
+    """Yield one problem that lists all configured paths with braces."""
     braced = [f"{path} ({key})" for key, path in named.items() if set("{}") & set(path)]
     if braced:
         yield (
-            f"{', '.join(braced)}: got a brace, which Snakemake takes for a wildcard, in a path of "
-            "the configuration, expected a path without: rename or move the file or folder"
+            f"{', '.join(braced)}: a path in the configuration with a brace, which Snakemake takes "
+            "for a wildcard, expected one without: rename or move the file or folder"
         )
 
 
@@ -97,8 +97,8 @@ def locale_problems(config: Mapping[str, Any], paths: Iterable[Path | str]) -> I
     named = [*_strings(config), *map(str, paths)]
     if foreign := next((name for name in named if not name.isascii()), None):
         yield (
-            f"{foreign!a}: a name beyond ASCII, while file names are {encoding} in this "
-            "locale: expected UTF-8, set LC_ALL=C.UTF-8 in front of snakemake"
+            f"{foreign!a}: a name with non-ASCII characters, while file names are {encoding} in "
+            "this locale: expected UTF-8, set LC_ALL=C.UTF-8 in front of snakemake"
         )
 
 
@@ -123,7 +123,7 @@ def future_problems(paths: Iterable[str]) -> Iterator[str]:
 
 
 def future_results(plan: Plan) -> Iterator[str]:
-    """Find results that are dated in the future: one problem, which names the first.
+    """Yield one problem that names the first result dated in the future.
 
     A project that was copied from a machine whose clock is ahead has such results. All of them
     get one time: of two results, neither is newer.
@@ -167,7 +167,7 @@ def announce_run(home: str) -> str | None:
     str or None
         A line for the user; None if no file of the experiment is locked.
     """
-    holder = _take(STATE / "wsss-run")
+    holder = _lock_for_process(STATE / "wsss-run")
     if not _is_locked(home):
         return None
     if holder is not None:
@@ -176,12 +176,12 @@ def announce_run(home: str) -> str | None:
             "stop it. For a parallel run use another `experiment` or another working folder"
         )
     return (
-        f"{home} is locked by a run that was killed: unlock it by the same command with "
+        f"{home} is locked by a run that was killed: unlock it with the same command and "
         "`--unlock` in front of --configfile, then run again"
     )
 
 
-def _take(path: Path) -> str | None:
+def _lock_for_process(path: Path) -> str | None:
     """Lock a file until this process ends, or return the process that has locked it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

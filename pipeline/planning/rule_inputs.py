@@ -13,11 +13,11 @@ InputFunction = Callable[[Any], list[str]]
 
 
 class RuleInputs:
-    """What the jobs of a plan read.
+    """Inputs and parameters of the jobs of a plan.
 
-    Each method takes the wildcards of a job, as Snakemake passes them to a function that stands
-    in the place of input files or of a parameter. Files are those of the run that the job is
-    part of: the wildcard ``seed`` selects it, where a configuration has several seeds.
+    Snakemake calls each method with the wildcards of a job to determine its input files or a
+    parameter. Files are those of the job's run, which the wildcard ``seed`` selects if the
+    configuration has several seeds.
 
     Parameters
     ----------
@@ -36,11 +36,11 @@ class RuleInputs:
         return self.plan.at(wildcards).manifest(wildcards.split)
 
     def labeled_manifest(self, wildcards: Any) -> str:
-        """Return the manifest of a split with the labels that maps are made of."""
+        """Return the manifest of a split with the labels that maps are made for."""
         return self.plan.at(wildcards).manifest(wildcards.split, wildcards.classifier)
 
     def folder_manifest(self, wildcards: Any) -> str:
-        """Return the manifest that the results of a folder are made with."""
+        """Return the manifest that is used for the results of a folder."""
         run = self.plan.at(wildcards)
         return run.folder_manifest(wildcards.folder, wildcards.kind, wildcards.classifier)
 
@@ -51,7 +51,7 @@ class RuleInputs:
         return inputs.classifier_weights(self.plan.at(wildcards), wildcards.classifier)
 
     def probe_weights(self, wildcards: Any) -> list[str]:
-        """Return the pretrained weights behind a linear probe."""
+        """Return the pretrained weights of a linear probe's backbone."""
         return inputs.pretrained(self.config, self.config["classifiers"][wildcards.classifier])
 
     def affinity_weights(self, wildcards: Any) -> list[str]:
@@ -95,7 +95,7 @@ class RuleInputs:
         return self.plan.at(wildcards).affinity_shards(method)
 
     def threshold(self, wildcards: Any) -> list[str]:
-        """Return the file of the background threshold, where a rule chooses it."""
+        """Return the file of the background threshold, if a label-free rule chooses it."""
         return self.plan.at(wildcards).threshold(labels_path(wildcards))
 
     def training_labels(self, wildcards: Any) -> list[str]:
@@ -125,7 +125,7 @@ class RuleInputs:
         return self.plan.at(wildcards).label_agreement(wildcards.split)
 
     def label_image_scores(self, wildcards: Any) -> list[str]:
-        """Return the scores per image of the pseudo-labels on a split, where there are masks."""
+        """Return the per-image scores of the pseudo-labels on a split, if there are masks."""
         run = self.plan.at(wildcards)
         return run.label_image_scores(labels_path(wildcards), wildcards.split)
 
@@ -137,11 +137,11 @@ class RuleInputs:
         return run.kind_shards(wildcards.kind, labels_path(wildcards), wildcards.folder)
 
     def exported_labels(self, wildcards: Any) -> list[str]:
-        """Return the label images of an export; none where it is of probabilities."""
+        """Return the label images of an export; empty for an export of probabilities."""
         return self._exported(wildcards)["labels"]
 
     def exported_probabilities(self, wildcards: Any) -> list[str]:
-        """Return the probabilities of an export; none where it is of label images."""
+        """Return the probabilities of an export; empty for an export of label images."""
         return self._exported(wildcards)["soft"]
 
     def exported_scores(self, wildcards: Any) -> list[str]:
@@ -163,11 +163,11 @@ class RuleInputs:
         return settings.affinity_training(self.config)
 
     def segmentation_training(self, _wildcards: Any) -> dict[str, Any]:
-        """Return the settings of the training of a segmentation network."""
+        """Return the settings of a segmentation network's training."""
         return settings.segmentation_training(self.config)
 
     def map_precision(self, wildcards: Any) -> str:
-        """Return the arithmetic of the network that makes maps."""
+        """Return the precision of the network that makes maps."""
         return settings.map_precision(self.config, wildcards.classifier, wildcards.attribution)
 
     def background(self, wildcards: Any) -> dict[str, Any]:
@@ -202,26 +202,26 @@ class RuleInputs:
         """Return the scores of the run, with the jobs behind each."""
         return jobs.scored_results(self.plan.at(wildcards))
 
-    # States: what reruns a rule though none of its input files is newer --------------------
+    # Digests of user files, which rerun a rule although no input file is newer ----------------
 
-    def state_of_photographs(self, _wildcards: Any) -> str:
-        """Digest the photographs and tables of the user's data set."""
-        return inputs.state_of_photographs(self.plan)
+    def images_digest(self, _wildcards: Any) -> str:
+        """Digest the images and tables of the user's data set."""
+        return inputs.images_digest(self.plan)
 
-    def state_of_truth(self, _wildcards: Any) -> str:
+    def ground_truth_digest(self, _wildcards: Any) -> str:
         """Digest the masks and boxes of the user's data set."""
-        return inputs.state_of_truth(self.plan)
+        return inputs.ground_truth_digest(self.plan)
 
-    def state_of_folder(self, wildcards: Any) -> str:
+    def folder_digest(self, wildcards: Any) -> str:
         """Digest the images of a folder."""
-        return inputs.state_of_folder(Path(self.config["folders"][wildcards.folder]["images"]))
+        return inputs.folder_digest(Path(self.config["folders"][wildcards.folder]["images"]))
 
-    def state_of_records(self, _wildcards: Any) -> list[str]:
+    def records_digest(self, _wildcards: Any) -> list[str]:
         """Digest the records of other experiments."""
-        return known_records(Path("results"), besides=self.config["experiment"])
+        return known_records(Path("results"), exclude=self.config["experiment"])
 
 
-def state_of_weights(weights: InputFunction) -> Callable[[Any], str]:
+def weights_digest(weights: InputFunction) -> Callable[[Any], str]:
     """Return the params function that digests the user's files among a rule's weights.
 
     Parameters
@@ -229,4 +229,4 @@ def state_of_weights(weights: InputFunction) -> Callable[[Any], str]:
     weights : callable
         The input function of the weights.
     """
-    return lambda wildcards: inputs.state_of_weights(weights(wildcards))
+    return lambda wildcards: inputs.weights_digest(weights(wildcards))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pipeline.errors import UserError
 from pipeline.io.arrays import ClassMaps
 from pipeline.io.files import damaged
-from pipeline.io.tables import NUMBER, read_scores
+from pipeline.io.tables import NUMBER, read_document
 
 #: Number of bins of the histogram over [0, 1], finer than thresholds need to be.
 BINS = 1000
@@ -67,7 +67,7 @@ def choose_thresholds(maps: Iterable[ClassMaps]) -> dict[str, float]:
             places = np.minimum((strongest * BINS).astype(np.intp), BINS - 1)
             histogram += np.bincount(places, minlength=BINS) / places.size
     if not histogram.any():
-        raise UserError("no image has a label, so that no background threshold can be chosen")
+        raise UserError("no image has a label, so no background threshold can be chosen")
     if highest <= 0:
         raise UserError(
             "the class maps of all images are 0 everywhere, expected some above 0: the network "
@@ -84,7 +84,7 @@ def chosen_threshold(path: Path, rule: str) -> float:
     UserError
         If the file is damaged, or has no threshold in [0, 1] of this rule.
     """
-    thresholds = read_scores(path, {"thresholds": dict})["thresholds"]
+    thresholds = read_document(path, {"thresholds": dict})["thresholds"]
     value = thresholds.get(rule)
     if not isinstance(value, NUMBER) or not 0 <= value <= 1:
         reason = f"the threshold of {rule} is {value!r}, expected a number in [0, 1]"

@@ -33,10 +33,10 @@ function rows(shown, order) {
 
 function row(name, values) {
   const item = document.createElement("li");
-  const word = document.createElement("span");
-  word.className = "name";
-  word.textContent = name;
-  item.append(word);
+  const label = document.createElement("span");
+  label.className = "name";
+  label.textContent = name;
+  item.append(label);
   for (const [kind, value] of values) {
     const bar = document.createElement("span");
     bar.className = `bar ${kind}`;

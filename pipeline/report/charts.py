@@ -17,11 +17,11 @@ INK = "#010203"
 #: Okabe and Ito's colors: distinguishable with any color vision, legible on white and black.
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8c8c8c")
 #: Number of lines up to which the legend fits inside the chart.
-FEW = 6
+MAX_INSIDE_LEGEND = 6
 #: Height of the legend of a training curve, as a share of the range of the curves.
 LEGEND = 0.45
 #: Maximum number of characters of a class name on an axis.
-LONGEST = 20
+MAX_NAME_LENGTH = 20
 
 STYLE: Any = {
     "svg.fonttype": "none",
@@ -70,7 +70,9 @@ def threshold_chart(
     """
     rules = rules or {}
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(9 if len(curves) > FEW else 7, 3.2), layout="constrained")
+        figure = Figure(
+            figsize=(9 if len(curves) > MAX_INSIDE_LEGEND else 7, 3.2), layout="constrained"
+        )
         axes = figure.subplots()
         for method, points in curves.items():
             thresholds = [point["threshold"] for point in points]
@@ -83,7 +85,7 @@ def threshold_chart(
                 place = rules[method]["value"], 100 * rules[method][value]
                 axes.plot(*place, "o", color=color, markerfacecolor="none", markersize=8)
         axes.set(xlabel=xlabel, ylabel=f"{ylabel} in %", xlim=(0, 1), ylim=(0, None))
-        if len(curves) > FEW:
+        if len(curves) > MAX_INSIDE_LEGEND:
             figure.legend(loc="outside right upper", fontsize=8)
         else:
             axes.legend()
@@ -134,7 +136,10 @@ def confusion_chart(confusion: Sequence[Sequence[int]], names: Sequence[str], ti
         axes = figure.subplots()
         mesh = axes.pcolormesh(100 * shares, cmap="viridis", vmin=0, vmax=100)
         ticks = np.arange(len(names)) + 0.5
-        shown = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+        shown = [
+            name if len(name) <= MAX_NAME_LENGTH else f"{name[: MAX_NAME_LENGTH - 1]}…"
+            for name in names
+        ]
         axes.set_xticks(ticks, shown, rotation=90, fontsize=8)
         axes.set_yticks(ticks, shown, fontsize=8)
         axes.invert_yaxis()

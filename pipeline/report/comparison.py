@@ -14,7 +14,7 @@ from pipeline.io.images import read_rgb
 from pipeline.metrics.ground_truth_boxes import true_boxes
 from pipeline.metrics.localization import Boxes, map_boxes
 from pipeline.refinement.labels import upsampled
-from pipeline.report.pictures import Picture, data_url, thumbnail, with_boxes, with_map
+from pipeline.report.drawing import RgbImage, data_url, thumbnail, with_boxes, with_map
 
 #: Columns of the table: name in the file, heading, factor (100 for shares), higher is better.
 COLUMNS = (
@@ -137,7 +137,7 @@ def comparison_rows(
     return rows
 
 
-def _map_with_box(image: Picture, maps: ClassMaps, number: int, threshold: float) -> Picture:
+def _map_with_box(image: RgbImage, maps: ClassMaps, number: int, threshold: float) -> RgbImage:
     own = maps.classes == number
     full = None if maps.full is None else maps.full[own]
     single = ClassMaps(maps.classes[own], maps.values[own], maps.size, full=full)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pipeline.datasets.manifest import Manifest
+from pipeline.report.drawing import palette_colors
 from pipeline.report.gallery import Card, Split
 from pipeline.report.inputs import KINDS, ImageScore
-from pipeline.report.pictures import palette_colors
 
 #: Decimal places kept for shares; the page shows three.
 DIGITS = 4
@@ -33,7 +33,7 @@ def page_data(
     -------
     dict
         ``classes`` (name and color, without the background), ``scores`` (``miou`` and
-        ``classes``, with the background), ``splits`` (methods, and ``pictures`` whose ``scores``
+        ``classes``, with the background), ``splits`` (methods, and ``images`` whose ``scores``
         and ``doubts`` are in the order of ``labels``).
     """
     return {
@@ -71,18 +71,18 @@ def _split(split: Split, cards: Sequence[Card]) -> dict[str, Any]:
         "maps": list(split.maps),
         "labels": methods,
         "best": split.best,
-        "pictures": [_picture(card, split, methods) for card in cards],
+        "images": [_image_data(card, split, methods) for card in cards],
     }
 
 
-def _picture(card: Card, split: Split, methods: Sequence[str]) -> dict[str, Any]:
+def _image_data(card: Card, split: Split, methods: Sequence[str]) -> dict[str, Any]:
     doubts = (split.doubts.get(method, {}).get(card.image_id) for method in methods)
     scores = (split.scores.get(method, {}).get(card.image_id) for method in methods)
     return {
         "id": card.image_id,
         "labels": card.labels,
         "groups": card.groups,
-        "photograph": card.photograph,
+        "url": card.image,
         "layers": [vars(layer) for layer in card.layers],
         "scores": [_image_score(score) for score in scores],
         "doubts": [_rounded(doubt) for doubt in doubts],

@@ -15,15 +15,15 @@ from pipeline.datasets.overview import Overview, measure
 from pipeline.report.html import render
 
 #: Maximum number of classes in the co-occurrence matrix.
-MATRIX = 40
+MAX_MATRIX_CLASSES = 40
 #: Images with this many labels or more share one bar of the histogram.
-MANY = 8
+MANY_LABELS = 8
 #: Side of the chart of sizes, and its resolution: sizes are rounded to 1/16 octave.
 SIDE, PER_OCTAVE = 320, 16
 
 
 @dataclass(frozen=True)
-class Shot:
+class Thumbnail:
     """One thumbnail of the contact sheet."""
 
     record: Record
@@ -34,8 +34,8 @@ def render_check(
     manifest: Manifest,
     overview: Overview,
     found: Sequence[Finding],
-    sheet: Mapping[str, Sequence[Shot]],
-    unlabeled: Sequence[Shot],
+    sheet: Mapping[str, Sequence[Thumbnail]],
+    unlabeled: Sequence[Thumbnail],
 ) -> str:
     """Return the HTML document. Equal arguments give identical bytes.
 
@@ -45,9 +45,9 @@ def render_check(
         At least one record.
     overview : Overview
     found : sequence of Finding
-    sheet : mapping of str to sequence of Shot
+    sheet : mapping of str to sequence of Thumbnail
         Thumbnails by class.
-    unlabeled : sequence of Shot
+    unlabeled : sequence of Thumbnail
         Thumbnails of images without a label.
     """
     return render(
@@ -59,7 +59,7 @@ def render_check(
         unlabeled=unlabeled,
         classes=_class_rows(manifest.classes, overview),
         histogram=_histogram(overview),
-        matrix=_matrix(overview.together),
+        matrix=_matrix(overview.cooccurrence),
         sizes=measure(manifest.records),
         scatter=_scatter(manifest.records),
         rare=RARE,
@@ -68,12 +68,12 @@ def render_check(
 
 def _class_rows(classes: Sequence[str], overview: Overview) -> list[dict[str, Any]]:
     """Return the figures of each class; its companion is the class most often seen with it."""
-    apart = overview.together * ~np.eye(len(classes), dtype=bool)
+    others = overview.cooccurrence * ~np.eye(len(classes), dtype=bool)
     rows = []
     for k, name in enumerate(classes):
         train, val = (int(overview.of_class[split][k]) for split in ("train", "val"))
-        partner = int(apart[k].argmax())
-        shared = int(apart[k, partner])
+        partner = int(others[k].argmax())
+        shared = int(others[k, partner])
         rows.append(
             {
                 "name": name,
@@ -93,10 +93,14 @@ def _class_rows(classes: Sequence[str], overview: Overview) -> list[dict[str, An
 def _histogram(overview: Overview) -> list[tuple[str, int, float]]:
     """Count images by their number of labels: text, count, and share of the highest count."""
     counts = np.sum(list(overview.with_labels.values()), axis=0).tolist()
-    shown = [*counts[:MANY], sum(counts[MANY:])] if len(counts) > MANY + 1 else counts
+    shown = (
+        [*counts[:MANY_LABELS], sum(counts[MANY_LABELS:])]
+        if len(counts) > MANY_LABELS + 1
+        else counts
+    )
     texts = ["no label", "1 label", *(f"{k} labels" for k in range(2, len(shown)))][: len(shown)]
-    if len(counts) > MANY + 1:
-        texts[-1] = f"{MANY} or more"
+    if len(counts) > MANY_LABELS + 1:
+        texts[-1] = f"{MANY_LABELS} or more"
     top = max(*shown, 1)
     return [(text, count, count / top) for text, count in zip(texts, shown, strict=True)]
 
@@ -105,7 +109,7 @@ def _matrix(together: NDArray[np.int64]) -> list[int]:
     """Select the classes of the matrix: those that occur most with others, in their order."""
     with_others = together.sum(axis=1) - together.diagonal()
     ranked = sorted(range(len(with_others)), key=lambda k: -with_others[k])
-    return sorted(k for k in ranked[:MATRIX] if with_others[k])
+    return sorted(k for k in ranked[:MAX_MATRIX_CLASSES] if with_others[k])
 
 
 def _scatter(records: Sequence[Record]) -> dict[str, Any]:

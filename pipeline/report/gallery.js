@@ -5,7 +5,7 @@ const PAGE = 24;
 const BRIGHTNESS = { image: 1, map: 1, label: 0.6, ground_truth: 0.6 };
 // Names of kinds of layers, and their short forms below the slider.
 const NAMES = { ground_truth: "ground truth" };
-const SHORT_NAMES = { ground_truth: "truth" };
+const SHORT_NAMES = { ground_truth: "GT" };
 const gallery = document.getElementById("gallery");
 if (gallery) start();
 
@@ -20,7 +20,7 @@ function start() {
 
   function showMore() {
     const next = found.slice(shown, shown + PAGE);
-    gallery.querySelector(".cards").append(...next.map((picture, offset) => card(picture, shown + offset)));
+    gallery.querySelector(".cards").append(...next.map((image, offset) => card(image, shown + offset)));
     shown += next.length;
     gallery.querySelector(".count").textContent = `${shown} of ${found.length} images`;
     gallery.querySelector(".more").hidden = shown === found.length;
@@ -29,26 +29,26 @@ function start() {
   function draw() {
     const wanted = controls.search.value.trim().toLowerCase();
     const name = controls.class.value;
-    found = split().pictures.filter(
-      (picture) => picture.id.toLowerCase().includes(wanted) && (!name || picture.labels.includes(name)),
+    found = split().images.filter(
+      (image) => image.id.toLowerCase().includes(wanted) && (!name || image.labels.includes(name)),
     );
-    found = sorted(found, controls.sort.value, (picture) => figureOf(picture, controls.sort.value));
+    found = sorted(found, controls.sort.value, (image) => figureOf(image, controls.sort.value));
     shown = 0;
     gallery.querySelector(".cards").replaceChildren();
     showMore();
   }
 
   // Return the value to sort by: the IoU of the selected class, the mean IoU, or the doubt.
-  function figureOf(picture, sort) {
-    if (sort === "doubt") return picture.doubts[method()] ?? null;
-    const score = picture.scores[method()];
+  function figureOf(image, sort) {
+    if (sort === "doubt") return image.doubts[method()] ?? null;
+    const score = image.scores[method()];
     return (controls.class.value ? score?.ious[controls.class.value] : score?.miou) ?? null;
   }
 
   function fillControls() {
-    const { maps, labels, best, pictures } = split();
-    const scored = pictures.some(({ scores }) => scores.some(Boolean));
-    const doubted = pictures.some(({ doubts }) => doubts.some((doubt) => doubt !== null));
+    const { maps, labels, best, images } = split();
+    const scored = images.some(({ scores }) => scores.some(Boolean));
+    const doubted = images.some(({ doubts }) => doubts.some((doubt) => doubt !== null));
     const orders = [
       ...(scored ? [["best", "IoU, best first"], ["worst", "IoU, worst first"], ["median", "IoU, median first"]] : []),
       ...(doubted ? [["doubt", "worth a look first"]] : []),
@@ -58,55 +58,55 @@ function start() {
     fill(controls.label, labels.map((name) => [name, name]), best ?? labels[0]);
     const ofLabel = controls.label.value.split("/").slice(0, 2).join("/");
     fill(controls.map, maps.map((name) => [name, name]), maps.includes(ofLabel) ? ofLabel : maps[0]);
-    const kinds = ["image", ...["map", "label", "ground_truth"].filter((kind) => pictures.some(({ layers }) => layers.some((layer) => layer.kind === kind)))];
+    const kinds = ["image", ...["map", "label", "ground_truth"].filter((kind) => images.some(({ layers }) => layers.some((layer) => layer.kind === kind)))];
     fill(controls.show, kinds.map((kind) => [kind, nameOf(kind)]), kinds.includes("label") ? "label" : "image");
     controls.map.closest("label").hidden = maps.length === 0;
   }
 
   const nameOf = (kind) => (kind === "label" && controls.split.value === "val" ? "prediction" : (NAMES[kind] ?? kind));
 
-  function stopsOf(picture) {
+  function stopsOf(image) {
     const chosen = { map: controls.map.value, label: controls.label.value, ground_truth: "" };
     const layers = ["map", "label", "ground_truth"]
-      .map((kind) => picture.layers.find((layer) => layer.kind === kind && layer.method === chosen[kind]))
+      .map((kind) => image.layers.find((layer) => layer.kind === kind && layer.method === chosen[kind]))
       .filter(Boolean);
-    return [{ kind: "image", url: picture.photograph }, ...layers];
+    return [{ kind: "image", url: image.url }, ...layers];
   }
 
-  function card(picture, place) {
+  function card(image, place) {
     const element = document.createElement("li");
     element.className = "card";
-    element.dataset.id = picture.id;
-    const stops = stopsOf(picture);
+    element.dataset.id = image.id;
+    const stops = stopsOf(image);
     const open = document.createElement("button");
     open.type = "button";
     open.className = "stack";
-    open.setAttribute("aria-label", `All layers of ${picture.id}`);
-    open.append(...stops.map(({ url }) => image(url)));
+    open.setAttribute("aria-label", `All layers of ${image.id}`);
+    open.append(...stops.map(({ url }) => imageElement(url)));
     open.addEventListener("click", () => view(found, place, split()));
-    element.append(open, facts(picture), slider(picture, stops, open));
+    element.append(open, facts(image), slider(image, stops, open));
     return element;
   }
 
-  function facts(picture) {
+  function facts(image) {
     const element = document.createElement("div");
     element.className = "facts";
-    const value = figureOf(picture, "iou");
-    const doubt = picture.doubts[method()];
+    const value = figureOf(image, "iou");
+    const doubt = image.doubts[method()];
     const names = text("span", "", "soft");
-    names.append(...picture.labels.map(named));
-    names.append([picture.labels.length ? "" : "no label", doubt == null ? "" : `doubt ${percent(doubt)}`].join(" "));
-    element.append(text("b", picture.id), text("span", value == null ? "" : percent(value), "iou"), names);
+    names.append(...image.labels.map(named));
+    names.append([image.labels.length ? "" : "no label", doubt == null ? "" : `doubt ${percent(doubt)}`].join(" "));
+    element.append(text("b", image.id), text("span", value == null ? "" : percent(value), "iou"), names);
     element.querySelector(".iou").title = `${controls.class.value || "mean"} IoU in %`;
     return element;
   }
 
-  function slider(picture, stops, stack) {
+  function slider(image, stops, stack) {
     const label = document.createElement("label");
     label.className = "fade";
     const input = document.createElement("input");
     Object.assign(input, { type: "range", min: 0, max: stops.length - 1, step: 0.25 });
-    input.setAttribute("aria-label", `Layer of ${picture.id}`);
+    input.setAttribute("aria-label", `Layer of ${image.id}`);
     const names = text("span", "", "stops");
     names.setAttribute("aria-hidden", "true");
     names.append(...stops.map(({ kind }) => text("span", SHORT_NAMES[kind] ?? nameOf(kind))));
@@ -143,15 +143,15 @@ function start() {
 }
 
 // Images without a value come last. "Median first" sorts by distance from the median.
-function sorted(pictures, sort, figure) {
-  if (sort === "id") return [...pictures].sort((a, b) => a.id.localeCompare(b.id, undefined, { numeric: true }));
-  const known = pictures.filter((picture) => figure(picture) !== null);
+function sorted(images, sort, figure) {
+  if (sort === "id") return [...images].sort((a, b) => a.id.localeCompare(b.id, undefined, { numeric: true }));
+  const known = images.filter((image) => figure(image) !== null);
   known.sort((a, b) => (sort === "worst" ? 1 : -1) * (figure(a) - figure(b)) || a.id.localeCompare(b.id));
   if (sort === "median") {
     const middle = known.length ? figure(known[Math.floor(known.length / 2)]) : 0;
     known.sort((a, b) => Math.abs(figure(a) - middle) - Math.abs(figure(b) - middle));
   }
-  return [...known, ...pictures.filter((picture) => figure(picture) === null)];
+  return [...known, ...images.filter((image) => figure(image) === null)];
 }
 
 // Between two stops the upper layer fades in and the lower one fades out, over the image.
@@ -167,16 +167,16 @@ function fadeTo(position, stops, stack) {
 // Add thumbnails to a list of images worth a look, and a placeholder for images that the gallery lacks.
 function linkThumbnails(list) {
   const split = data.splits[list.dataset.split];
-  const items = [...list.children].map((item) => [item, split?.pictures.find(({ id }) => id === item.dataset.id)]);
-  const known = items.filter(([, picture]) => picture);
-  for (const [item, picture] of items) if (!picture) item.prepend(text("span", "not in the gallery", "absent"));
-  known.forEach(([item, picture], place) => {
+  const items = [...list.children].map((item) => [item, split?.images.find(({ id }) => id === item.dataset.id)]);
+  const known = items.filter(([, image]) => image);
+  for (const [item, image] of items) if (!image) item.prepend(text("span", "not in the gallery", "absent"));
+  known.forEach(([item, image], place) => {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "stack";
-    button.setAttribute("aria-label", `All layers of ${picture.id}`);
-    const label = picture.layers.find(({ kind, method }) => kind === "label" && method === list.dataset.method);
-    button.append(image(picture.photograph), ...(label ? [image(label.url)] : []));
+    button.setAttribute("aria-label", `All layers of ${image.id}`);
+    const label = image.layers.find(({ kind, method }) => kind === "label" && method === list.dataset.method);
+    button.append(imageElement(image.url), ...(label ? [imageElement(label.url)] : []));
     button.style.setProperty("--brightness", label ? BRIGHTNESS.label : 1);
     button.addEventListener("click", () => view(known.map(([, other]) => other), place, split));
     item.prepend(button);
@@ -192,8 +192,8 @@ function named(name) {
   return element;
 }
 
-function view(pictures, index, { labels }) {
-  const detail = { pictures: pictures.map((picture) => ({ picture, labels })), index };
+function view(images, index, { labels }) {
+  const detail = { images: images.map((image) => ({ image, labels })), index };
   document.dispatchEvent(new CustomEvent("view", { detail }));
 }
 
@@ -202,16 +202,16 @@ function fill(select, options, chosen) {
   if (options.length) select.value = chosen;
 }
 
-function image(url) {
+function imageElement(url) {
   const element = document.createElement("img");
   element.src = url;
   element.alt = "";
   return element;
 }
 
-function text(tag, words, name = "") {
+function text(tag, content, name = "") {
   const element = document.createElement(tag);
-  element.textContent = words;
+  element.textContent = content;
   element.className = name;
   return element;
 }

@@ -10,9 +10,9 @@ from pipeline.io.arrays import ClassMaps, MapShard, maps_by_id, read_made_label
 from pipeline.io.images import read_rgb
 from pipeline.refinement.graph_cut import GraphCutSettings, tag_pixels
 from pipeline.refinement.labels import upsampled
+from pipeline.report.drawing import data_url, thumbnail
 from pipeline.report.inputs import ImageScore
 from pipeline.report.layers import label_layer, map_layer, tag_layer
-from pipeline.report.pictures import data_url, thumbnail
 from pipeline.report.selection import Choice, image_groups, in_order
 from pipeline.runtime.progress import progress
 
@@ -48,18 +48,18 @@ class Card:
     image_id: str
     labels: tuple[str, ...]
     groups: tuple[str, ...]
-    photograph: str
+    image: str
     layers: tuple[Layer, ...]
 
     @property
     def size(self) -> int:
         """Number of characters of its data URLs in the page's data."""
-        return len(self.photograph) + sum(len(layer.url) for layer in self.layers)
+        return len(self.image) + sum(len(layer.url) for layer in self.layers)
 
     @property
     def row_size(self) -> int:
         """Number of characters of its data URLs as a row, which repeats the image per layer."""
-        return self.size + len(self.layers) * len(self.photograph)
+        return self.size + len(self.layers) * len(self.image)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-HERE = Path(__file__).parent
+ASSETS = Path(__file__).parent
 #: Display text of the settings in score files; other keys are shown unchanged.
 SETTINGS = {
     "score_list": "train images that are scored",
@@ -32,7 +32,7 @@ def render(template: str, **context: Any) -> str:
         The template's variables. A missing variable is an error.
     """
     environment = Environment(
-        loader=FileSystemLoader(HERE),
+        loader=FileSystemLoader(ASSETS),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -86,4 +86,4 @@ def embedded(document: Any) -> Markup:
 
 
 def _asset(name: str) -> Markup:
-    return Markup((HERE / name).read_text(encoding="utf-8"))  # noqa: S704 - our own
+    return Markup((ASSETS / name).read_text(encoding="utf-8"))  # noqa: S704 - our own

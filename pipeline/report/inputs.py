@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.io.files import damaged
-from pipeline.io.tables import NUMBER, Fields, read_columns, read_scores, read_table
+from pipeline.io.tables import NUMBER, Fields, read_columns, read_document, read_table
 
 logger = logging.getLogger(__name__)
 
@@ -149,7 +149,7 @@ def read_score(path: Path) -> dict[str, Any]:
     UserError
         If the file is damaged or not a score.
     """
-    score = read_scores(path, SCORE)
+    score = read_document(path, SCORE)
     if score["kind"] not in KINDS:
         reason = f"'kind' is {score['kind']!r}, expected one of {', '.join(KINDS)}"
         raise damaged(path, "score", reason)
@@ -182,7 +182,7 @@ def read_quality(tables: Sequence[Path], documents: Sequence[Path]) -> list[Qual
             score["worth_a_look"],
             doubts.get((score["method"], score["split"]), {}),
         )
-        for score in (read_scores(path, QUALITY) for path in documents)
+        for score in (read_document(path, QUALITY) for path in documents)
     ]
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.io.arrays import BACKGROUND, IGNORE, ClassMaps
-from pipeline.report.pictures import TAG_COLORS, VOID, label_edges, palette_colors
+from pipeline.report.drawing import TAG_COLORS, VOID, label_edges, palette_colors
 
 #: Opacity of labels and color samples over the image.
 OPACITY = 0.65

@@ -17,7 +17,7 @@ from pipeline.report.data import class_colors, page_data
 from pipeline.report.gallery import ROWS, Card, Split
 from pipeline.report.html import render
 from pipeline.report.inputs import KINDS, History, Quality, StageTime
-from pipeline.report.selection import LISTED
+from pipeline.report.selection import MAX_LISTED
 
 PACKAGES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "pydensecrf2",
             "opencv-python-headless", "numpy", "snakemake")  # fmt: skip
@@ -76,7 +76,7 @@ def render_page(content: Content) -> str:
         "page.html.j2",
         content=content,
         kinds=KINDS,
-        listed=LISTED,
+        listed=MAX_LISTED,
         rows=ROWS,
         charts=_charts(content),
         best=best_scores(content.scores),

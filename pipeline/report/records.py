@@ -10,14 +10,14 @@ from typing import Any
 
 from pipeline.errors import UserError
 from pipeline.io.arrays import read_counts
-from pipeline.io.tables import read_scores
+from pipeline.io.tables import read_document
 from pipeline.metrics.segmentation import Counts, mean_iou
 from pipeline.report.inputs import KINDS, read_benchmark
 
 #: Patterns of records below the folder of all results: of a single run, and of each seed.
-PLACES = ("*/experiment.json", "*/seed-*/experiment.json")
+RECORD_PATTERNS = ("*/experiment.json", "*/seed-*/experiment.json")
 #: Errors that reading a file of another program can raise.
-FOREIGN = (OSError, ValueError, LookupError, TypeError, AttributeError)
+READ_ERRORS = (OSError, ValueError, LookupError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,10 @@ class Result:
 
 def find_records(root: Path) -> list[Path]:
     """Return the records below the folder of all results, sorted by path."""
-    return sorted(path for place in PLACES for path in root.glob(place))
+    return sorted(path for pattern in RECORD_PATTERNS for path in root.glob(pattern))
 
 
-def known_records(root: Path, *, besides: str | None = None) -> list[str]:
+def known_records(root: Path, *, exclude: str | None = None) -> list[str]:
     """Return one line per record that changes when the record or one of its scores changes.
 
     The Snakefile calls this function at each parsing. To be fast, it does not read scores: they
@@ -122,7 +122,7 @@ def known_records(root: Path, *, besides: str | None = None) -> list[str]:
     ----------
     root : Path
         The folder of all results; it need not exist.
-    besides : str, optional
+    exclude : str, optional
         An experiment to leave out: the current one, whose records are separate inputs.
 
     Returns
@@ -133,7 +133,7 @@ def known_records(root: Path, *, besides: str | None = None) -> list[str]:
     lines = []
     for record in find_records(root):
         path = record.relative_to(root)
-        if path.parts[0] == besides:
+        if path.parts[0] == exclude:
             continue
         digest = hashlib.sha256(record.read_bytes())
         for score in sorted((record.parent / "scores").rglob("*")):
@@ -161,7 +161,7 @@ def read_run(record: Path, root: Path) -> Run:
     """
     folder = record.parent.relative_to(root)
     try:
-        document = read_scores(record)
+        document = read_document(record)
         if not isinstance(document["config"], Mapping):
             raise TypeError(f"config is a {type(document['config']).__name__}")
         return Run(
@@ -171,7 +171,7 @@ def read_run(record: Path, root: Path) -> Run:
             config=document["config"],
             scores=tuple(_score_files(record.parent, item) for item in document["scores"]),
         )
-    except FOREIGN as error:
+    except READ_ERRORS as error:
         raise UserError(
             f"{record}: not a record of an experiment ({type(error).__name__}: {error}), expected "
             "what the rule record_experiment writes: delete it and run the experiment again"
@@ -247,7 +247,7 @@ def _read_result(run: Run, files: ScoreFiles) -> Result:
         return _result_of(run, files)
     except UserError:
         raise
-    except FOREIGN as error:
+    except READ_ERRORS as error:
         raise UserError(
             f"{files.document}: not a score of this configuration ({type(error).__name__}: "
             f"{error}), expected what the scoring rules write: delete it and make it again"
@@ -255,7 +255,7 @@ def _read_result(run: Run, files: ScoreFiles) -> Result:
 
 
 def _result_of(run: Run, files: ScoreFiles) -> Result:
-    document = read_scores(files.document)
+    document = read_document(files.document)
     kind, method, settings = document["kind"], document["method"], document["settings"]
     if kind not in KINDS:
         raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")

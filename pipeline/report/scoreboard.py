@@ -18,12 +18,12 @@ from pipeline.report.records import Result, Run, find_records, read_results, rea
 logger = logging.getLogger(__name__)
 
 #: Maximum number of methods in a group for which all pairs are compared.
-MOST_PAIRED = 30
+MAX_PAIRED = 30
 #: Minimum number of resamples of a group, and number per comparison. Holm's correction multiplies
 #: the smallest p, 2 / (samples + 1), by the number of comparisons; it stays at most 0.02.
 SAMPLES, SAMPLES_PER_COMPARISON = 2000, 100
 #: Settings that may differ between the runs of one experiment.
-OF_A_RUN = frozenset({"experiment", "report", "seed", "seeds", "shards"})
+PER_RUN_KEYS = frozenset({"experiment", "report", "seed", "seeds", "shards"})
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Group:
         Every other entry compared with the best; p is corrected over these comparisons.
     pairs : tuple of Pair
         Every entry compared with all lower ones; p is corrected over these comparisons. Empty
-        for more than :data:`MOST_PAIRED` entries.
+        for more than :data:`MAX_PAIRED` entries.
     samples : int
         Number of resamples.
     """
@@ -130,7 +130,7 @@ def collect(root: Path, records: Sequence[Path]) -> Board:
     """
     own = {record.parent.relative_to(root).as_posix() for record in records}
     runs, notes = _read_runs(root, records)
-    notes += _unlike_settings(runs)
+    notes += _differing_settings(runs)
     by_method: dict[tuple[str, ...], list[Result]] = defaultdict(list)
     for run in runs:
         results, problems = read_results(run, whole=run.folder in own)
@@ -176,17 +176,17 @@ def _read_runs(root: Path, records: Sequence[Path]) -> tuple[list[Run], list[str
     return [runs[key] for key in sorted(runs)], notes
 
 
-def _unlike_settings(runs: Sequence[Run]) -> list[str]:
+def _differing_settings(runs: Sequence[Run]) -> list[str]:
     """Return a note for every experiment whose seeds were run with different settings."""
     notes = []
     for experiment in dict.fromkeys(run.experiment for run in runs):
         configs = [run.config for run in runs if run.experiment == experiment]
-        keys = sorted(set().union(*configs) - OF_A_RUN)
-        unlike = [key for key in keys if any(c.get(key) != configs[0].get(key) for c in configs)]
-        if unlike:
+        keys = sorted(set().union(*configs) - PER_RUN_KEYS)
+        differing = [key for key in keys if any(c.get(key) != configs[0].get(key) for c in configs)]
+        if differing:
             notes.append(
                 f"the seeds of {experiment} were run with different settings "
-                f"({', '.join(unlike)}): their mean mixes methods; run all seeds again"
+                f"({', '.join(differing)}): their mean mixes methods; run all seeds again"
             )
     return notes
 
@@ -194,7 +194,7 @@ def _unlike_settings(runs: Sequence[Run]) -> list[str]:
 def _compare(entries: Sequence[Entry]) -> Group:
     """Compare entries of one kind on the same images."""
     ranked = sorted(entries, key=lambda entry: (-entry.miou, entry.name))
-    paired = list(combinations(range(len(ranked)), 2)) if len(ranked) <= MOST_PAIRED else []
+    paired = list(combinations(range(len(ranked)), 2)) if len(ranked) <= MAX_PAIRED else []
     samples = max(SAMPLES, SAMPLES_PER_COMPARISON * max(len(paired), len(ranked) - 1))
     if len(ranked) == 1:
         return Group(tuple(ranked), (), (), samples)
@@ -203,7 +203,7 @@ def _compare(entries: Sequence[Entry]) -> Group:
     counts = [[sorted_counts(result.counts)[1] for result in entry.results] for entry in ranked]
     found = estimates(counts, samples=samples)
 
-    def family(pairs: Sequence[tuple[int, int]]) -> tuple[Pair, ...]:
+    def corrected_pairs(pairs: Sequence[tuple[int, int]]) -> tuple[Pair, ...]:
         differences = [difference(found[a], found[b]) for a, b in pairs]
         corrected = holm([item.p for item in differences])
         return tuple(
@@ -211,5 +211,5 @@ def _compare(entries: Sequence[Entry]) -> Group:
             for (a, b), item, p in zip(pairs, differences, corrected, strict=True)
         )
 
-    to_best = family([(k, 0) for k in range(1, len(ranked))])
-    return Group(tuple(ranked), to_best, family(paired), samples)
+    to_best = corrected_pairs([(k, 0) for k in range(1, len(ranked))])
+    return Group(tuple(ranked), to_best, corrected_pairs(paired), samples)

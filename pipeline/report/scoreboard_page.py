@@ -10,10 +10,10 @@ from pipeline.metrics.bootstrap import Difference
 from pipeline.report.html import render
 from pipeline.report.inputs import KINDS
 from pipeline.report.records import Result
-from pipeline.report.scoreboard import MOST_PAIRED, Board, Entry, Group
+from pipeline.report.scoreboard import MAX_PAIRED, Board, Entry, Group
 
 #: Possible steps of an axis in %, and the maximum number of steps.
-STEPS, MOST_STEPS = (1, 2, 5, 10, 20), 6
+STEPS, MAX_STEPS = (1, 2, 5, 10, 20), 6
 MINUS = "\N{MINUS SIGN}"
 #: Width of a strip of dots, and the margin on either side for half a dot.
 WIDTH, MARGIN = 150, 6
@@ -34,7 +34,7 @@ class Axis:
         """Create an axis that covers the given shares and at least one step."""
         known = [100 * value for value in values if not isnan(value)]
         low, high = min(known), max(known)
-        step = next((s for s in STEPS if high - low <= MOST_STEPS * s), STEPS[-1])
+        step = next((s for s in STEPS if high - low <= MAX_STEPS * s), STEPS[-1])
         first, last = floor(low / step), ceil(high / step)
         return cls(tuple(step * k for k in range(first, max(last, first + 1) + 1)))
 
@@ -72,7 +72,7 @@ class Line:
     p: float | None
 
     @property
-    def is_told_apart(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether the difference to the best is significant."""
         return self.p is not None and self.p < LEVEL
 
@@ -147,7 +147,7 @@ def render_scoreboard(board: Board, *, table: str, differences: str) -> str:
         experiments=sorted({e.experiment for group in board.groups for e in group.entries}),
         files={"table": table, "differences": differences},
         few_images=FEW_IMAGES,
-        most_paired=MOST_PAIRED,
+        max_paired=MAX_PAIRED,
         level=LEVEL,
         width=WIDTH,
         signed=_signed,

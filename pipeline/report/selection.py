@@ -12,7 +12,7 @@ Item = TypeVar("Item")
 
 WORTH_A_LOOK = "worth a look"
 #: Number of doubtful images that the page lists for each method.
-LISTED = 20
+MAX_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def image_groups(
     doubtful : sequence of sequence of str
         Image ids of each method, most doubtful first.
     count : int
-        Images per group; a class has two groups. Unless it is 0, the first :data:`LISTED`
+        Images per group; a class has two groups. Unless it is 0, the first :data:`MAX_LISTED`
         doubtful images of each method are added.
 
     Returns
@@ -67,7 +67,7 @@ def image_groups(
         groups = {"first": [record.id for record in records][: 3 * count]}
         groups |= {f"first {name}": ids[: 2 * count] for name, ids in of_class.items()}
     known = {record.id for record in records}
-    listed = [ids[:LISTED] for ids in doubtful] if count else []
+    listed = [ids[:MAX_LISTED] for ids in doubtful] if count else []
     turns = (image_id for image_id in _in_turn(listed) if image_id in known)
     groups[WORTH_A_LOOK] = list(dict.fromkeys(turns))
     return {group: ids for group, ids in groups.items() if ids}

@@ -1,12 +1,12 @@
 // The dialog that shows all layers of an image side by side. The gallery opens it with an event
-// "view" whose detail is {pictures, index}; the arrow keys move through these images.
+// "view" whose detail is {images, index}; the arrow keys move through these images.
 const dialog = document.querySelector("dialog.viewer");
-let pictures = [];
+let images = [];
 let index = 0;
 
 if (dialog) {
   document.addEventListener("view", ({ detail }) => {
-    ({ pictures, index } = detail);
+    ({ images, index } = detail);
     show();
     dialog.showModal();
     dialog.querySelector("h3").focus();
@@ -25,33 +25,33 @@ if (dialog) {
 }
 
 function step(by) {
-  index = (index + by + pictures.length) % pictures.length;
+  index = (index + by + images.length) % images.length;
   show();
 }
 
 function show() {
-  const { picture, labels } = pictures[index];
-  dialog.querySelector("h3").textContent = picture.id;
-  dialog.querySelector(".facts").textContent = [picture.labels.join(", ") || "no label", ...picture.groups].join(" · ");
-  dialog.querySelector(".place").textContent = `${index + 1} of ${pictures.length}`;
-  const score = (layer) => (layer.kind === "label" ? picture.scores[labels.indexOf(layer.method)] : null);
+  const { image, labels } = images[index];
+  dialog.querySelector("h3").textContent = image.id;
+  dialog.querySelector(".facts").textContent = [image.labels.join(", ") || "no label", ...image.groups].join(" · ");
+  dialog.querySelector(".place").textContent = `${index + 1} of ${images.length}`;
+  const score = (layer) => (layer.kind === "label" ? image.scores[labels.indexOf(layer.method)] : null);
   dialog.querySelector(".cells").replaceChildren(
-    figure(picture, null, "image"),
-    ...picture.layers.map((layer) => {
+    figure(image, null, "image"),
+    ...image.layers.map((layer) => {
       const miou = score(layer)?.miou;
-      return figure(picture, layer, miou == null ? layer.caption : `${layer.caption}: mIoU ${(100 * miou).toFixed(1)} %`);
+      return figure(image, layer, miou == null ? layer.caption : `${layer.caption}: mIoU ${(100 * miou).toFixed(1)} %`);
     }),
   );
 }
 
-function figure(picture, layer, caption) {
+function figure(image, layer, caption) {
   const element = document.createElement("figure");
   const stack = document.createElement("span");
   stack.className = "stack";
-  stack.append(image(picture.photograph, `${caption} of ${picture.id}`));
+  stack.append(imageElement(image.url, `${caption} of ${image.id}`));
   if (layer) {
     if (layer.kind !== "map") stack.firstChild.className = "dimmed";
-    stack.append(image(layer.url, ""));
+    stack.append(imageElement(layer.url, ""));
   }
   const words = document.createElement("figcaption");
   words.textContent = caption;
@@ -59,7 +59,7 @@ function figure(picture, layer, caption) {
   return element;
 }
 
-function image(source, description) {
+function imageElement(source, description) {
   const element = document.createElement("img");
   element.src = source;
   element.alt = description;

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.io.files import content_digest, replacing
+from pipeline.io.repair import FOLDER_TIMESTAMP
 
 #: Snakemake's logger, which prints to the terminal while the Snakefile is read.
 logger = logging.getLogger("snakemake.logging")
@@ -18,13 +19,11 @@ logger = logging.getLogger("snakemake.logging")
 #: Folder of notes: one file for each result, with its digest and the time it was made.
 NOTES = Path(".snakemake/wsss-made")
 #: Note of the folder's location, by which a copy of the folder is recognized.
-PLACE = Path(".snakemake/wsss-place")
-#: File whose time Snakemake uses as the time of a folder.
-FOLDER_TIME = ".snakemake_timestamp"
+LOCATION = Path(".snakemake/wsss-place")
 
 
-def note_made(outputs: Iterable[Path]) -> None:
-    """Write notes of a job's outputs and their time, for :func:`mend_times`.
+def record_outputs(outputs: Iterable[Path]) -> None:
+    """Write notes of a job's outputs and their time, for :func:`restore_times`.
 
     Parameters
     ----------
@@ -34,12 +33,12 @@ def note_made(outputs: Iterable[Path]) -> None:
     now = time.time_ns()
     for path in outputs:
         if path.exists():
-            note = {"path": str(path), "digest": digest_of(path), "time": now}
+            note = {"path": str(path), "digest": output_digest(path), "time": now}
             with replacing(NOTES / f"{_key(path)}.json") as partial:
                 partial.write_text(json.dumps(note), encoding="utf-8")
 
 
-def mend_times() -> None:
+def restore_times() -> None:
     """Restore the times of results in a copy of a project, if their contents are unchanged.
 
     After ``cp -r``, or ``rsync`` without ``-t``, times follow the order of copying. Snakemake
@@ -47,7 +46,7 @@ def mend_times() -> None:
     Changed results keep their time, so that results that depend on them are made again. A time in
     the future, noted by a machine whose clock is ahead, counts as now.
     """
-    if _place() == _read(PLACE):
+    if _location() == _read(LOCATION):
         return
     notes = [note for path in NOTES.glob("*.json") if (note := _note(path))]
     if notes:
@@ -59,17 +58,17 @@ def mend_times() -> None:
     for note in notes:
         made = min(note["time"], now)
         path = Path(note["path"])
-        if path.exists() and digest_of(path) == note["digest"]:
-            stamp = path / FOLDER_TIME if path.is_dir() else path
+        if path.exists() and output_digest(path) == note["digest"]:
+            stamp = path / FOLDER_TIMESTAMP if path.is_dir() else path
             with suppress(OSError):
                 os.utime(stamp if stamp.exists() else path, ns=(made, made))
     with suppress(OSError):  # the folder is not writable, which Snakemake reports
-        PLACE.parent.mkdir(parents=True, exist_ok=True)
-        PLACE.touch()
-        PLACE.write_text(_place(), encoding="utf-8")
+        LOCATION.parent.mkdir(parents=True, exist_ok=True)
+        LOCATION.touch()
+        LOCATION.write_text(_location(), encoding="utf-8")
 
 
-def digest_of(path: Path) -> str:
+def output_digest(path: Path) -> str:
     """Return a digest of the bytes of a file, or of names and bytes of all files in a folder.
 
     Links count by their target path, since an export has one link for each image.
@@ -82,7 +81,7 @@ def digest_of(path: Path) -> str:
 
 def _files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or (path.is_file() and path.name != FOLDER_TIME):
+        if path.is_symlink() or (path.is_file() and path.name != FOLDER_TIMESTAMP):
             yield path
 
 
@@ -94,9 +93,9 @@ def _key(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()[:32]
 
 
-def _place() -> str:
+def _location() -> str:
     """Return inode and location of the note; a copied note has another inode."""
-    number = PLACE.stat().st_ino if PLACE.exists() else 0
+    number = LOCATION.stat().st_ino if LOCATION.exists() else 0
     return f"{number} {Path.cwd()}"
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import UserError, printable
-from pipeline.runtime.copies import note_made
+from pipeline.runtime.copies import record_outputs
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def run_stage(function: Callable[..., None], snakemake: Any) -> None:
     with stage_log(Path(snakemake.log[0]), snakemake.rule):
         function(**stage_arguments(function, snakemake))
         if is_first_process():
-            note_made(Path(path) for path in snakemake.output)
+            record_outputs(Path(path) for path in snakemake.output)
 
 
 def stage_arguments(function: Callable[..., None], snakemake: Any) -> dict[str, Any]:

@@ -11,15 +11,15 @@ from pipeline.datasets.findings import findings as list_findings
 from pipeline.datasets.manifest import Manifest, Record, read_manifest
 from pipeline.datasets.overview import (
     Overview,
+    class_examples,
     dim_images,
-    examples_of_classes,
     identical_files,
     summarize,
 )
 from pipeline.io.files import replacing
 from pipeline.io.images import read_rgb
-from pipeline.report.dataset_check import Shot, render_check
-from pipeline.report.pictures import data_url, thumbnail
+from pipeline.report.dataset_check import Thumbnail, render_check
+from pipeline.report.drawing import data_url, thumbnail
 from pipeline.runtime.parallel import map_images
 from pipeline.runtime.stage import run_stage
 
@@ -29,11 +29,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 #: Maximum number of images on the page; they take 5 to 10 kB each.
-MOST_IMAGES = 600
+MAX_IMAGES = 600
 
 
 def check_dataset(
-    *, manifest: Path, classes: Path, findings: Path, pictures: int, page: Path, threads: int
+    *,
+    manifest: Path,
+    classes: Path,
+    findings: Path,
+    images_per_class: int,
+    page: Path,
+    threads: int,
 ) -> None:
     """Write a page about a data set, and log its counts and findings.
 
@@ -43,7 +49,7 @@ def check_dataset(
         Images and class names.
     findings : Path
         Findings about masks and boxes, from the rule ``list_ground_truth``.
-    pictures : int
+    images_per_class : int
         Number of images per class; fewer if there are very many classes.
     page : Path
         Output.
@@ -57,27 +63,27 @@ def check_dataset(
     """
     data = read_manifest(manifest, classes)
     overview = summarize(data)
-    twins, dim = identical_files(data.records, threads), dim_images(data.records, threads)
-    found = [*read_findings(findings), *list_findings(data, overview, twins, dim)]
-    chosen, unlabeled = examples_of_classes(data, pictures, MOST_IMAGES)
-    shots = _shots([*chain(*chosen.values()), *unlabeled], threads)
-    sheet = {name: [shots[record.id] for record in group] for name, group in chosen.items()}
-    rest = [shots[record.id] for record in unlabeled]
+    duplicates, dim = identical_files(data.records, threads), dim_images(data.records, threads)
+    found = [*read_findings(findings), *list_findings(data, overview, duplicates, dim)]
+    chosen, unlabeled = class_examples(data, images_per_class, MAX_IMAGES)
+    thumbnails = _thumbnails([*chain(*chosen.values()), *unlabeled], threads)
+    sheet = {name: [thumbnails[record.id] for record in group] for name, group in chosen.items()}
+    rest = [thumbnails[record.id] for record in unlabeled]
     with replacing(page) as partial:
         partial.write_text(render_check(data, overview, found, sheet, rest), encoding="utf-8")
     _log(data, overview, found)
     logger.info("see %s for example images and all counts", page)
 
 
-def _shots(records: Iterable[Record], workers: int) -> dict[str, Shot]:
+def _thumbnails(records: Iterable[Record], workers: int) -> dict[str, Thumbnail]:
     """Draw the thumbnail of each record once, and return the thumbnails by id."""
     distinct = list({record.id: record for record in records}.values())
-    shots = map_images(_shot, distinct, workers=workers, what="thumbnails drawn")
-    return {shot.record.id: shot for shot in shots}
+    thumbnails = map_images(_thumbnail, distinct, workers=workers, what="thumbnails drawn")
+    return {item.record.id: item for item in thumbnails}
 
 
-def _shot(record: Record) -> Shot:
-    return Shot(record, data_url(thumbnail(read_rgb(record.image))))
+def _thumbnail(record: Record) -> Thumbnail:
+    return Thumbnail(record, data_url(thumbnail(read_rgb(record.image))))
 
 
 def _log(data: Manifest, overview: Overview, found: Sequence[Finding]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.io.arrays import ClassMaps, MapShard
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.refinement.thresholds import choose_thresholds
 from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage
@@ -35,7 +35,7 @@ def choose_threshold(*, maps: list[Path], method: str, thresholds: Path) -> None
     count = sum(len(shard.ids) for shard in shards)
     items: Iterator[ClassMaps] = (item for shard in shards for _, item in shard)
     every = progress(items, total=count, what=f"values of {method}")
-    write_scores(thresholds, {"method": method, "thresholds": choose_thresholds(every)})
+    write_json(thresholds, {"method": method, "thresholds": choose_thresholds(every)})
 
 
 if __name__ == "__main__":

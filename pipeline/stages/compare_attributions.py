@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.datasets.manifest import read_manifest
-from pipeline.io.tables import read_scores, read_table, write_table
+from pipeline.io.tables import read_document, read_table, write_table
 from pipeline.metrics.faithfulness import drops, win_shares
 from pipeline.report.inputs import read_benchmark, read_score
 from pipeline.runtime.stage import run_stage
@@ -65,7 +65,7 @@ def compare_attributions(
         threshold = score["threshold"]["value"]
         rows[score["method"]] |= {"miou": score["miou"], "threshold": threshold}
     for columns, files in ((LOCALIZATION, localization), (FAITHFULNESS, faithfulness)):
-        for score in (read_scores(path, {"method": str}) for path in files):
+        for score in (read_document(path, {"method": str}) for path in files):
             rows[score["method"]] |= {name: score.get(name) for name in columns}
     for name, share in _wins(dict(zip(methods, pairs, strict=True))).items():
         rows[name]["win"] = share

@@ -11,7 +11,7 @@ from pipeline.datasets.manifest import files_by_id, read_manifest, read_masks
 from pipeline.datasets.masks import Mask
 from pipeline.errors import UserError
 from pipeline.io.arrays import read_made_label, write_counts
-from pipeline.io.tables import write_scores, write_table
+from pipeline.io.tables import write_json, write_table
 from pipeline.metrics.segmentation import Counts, confusion_matrix, image_counts, scores_of
 from pipeline.refinement.thresholds import chosen_threshold
 from pipeline.runtime.parallel import map_images
@@ -92,7 +92,7 @@ def evaluate(
         "settings": settings,
         "threshold": _threshold(settings.get("background"), threshold),
     }
-    write_scores(scores, head | scores_of(total, names))
+    write_json(scores, head | scores_of(total, names))
 
 
 def scored_masks(ids: Sequence[str], masks: Path) -> dict[str, Mask]:

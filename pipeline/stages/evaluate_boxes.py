@@ -14,7 +14,7 @@ from pipeline.datasets.manifest import (
 )
 from pipeline.datasets.masks import Mask
 from pipeline.io.arrays import read_made_label
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.metrics.ground_truth_boxes import true_boxes
 from pipeline.metrics.localization import best_overlap, localization_errors
 from pipeline.runtime.parallel import map_images
@@ -87,7 +87,7 @@ def evaluate_boxes(
             name: localization_errors(values, OVERLAPS) for name, values in by_class.items()
         },
     }
-    write_scores(scores, document)
+    write_json(scores, document)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from pipeline.attribution.faithfulness import FaithfulnessEvaluator, Faithfulnes
 from pipeline.datasets.manifest import evenly_spaced, read_manifest
 from pipeline.io.arrays import maps_by_id
 from pipeline.io.images import read_rgb
-from pipeline.io.tables import write_scores, write_table
+from pipeline.io.tables import write_json, write_table
 from pipeline.metrics.faithfulness import drops, increase_share
 from pipeline.models.classifier import load_classifier
 from pipeline.runtime.device import make_fabric, on_device
@@ -68,13 +68,13 @@ def evaluate_faithfulness(
     shards = maps_by_id(maps, [record.id for record in records])
     fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_classifier(weights))
-    judge = FaithfulnessEvaluator(model, settings["confidence"], settings["steps"], max_size)
+    evaluator = FaithfulnessEvaluator(model, settings["confidence"], settings["steps"], max_size)
     found: list[FaithfulnessPair] = []
     for record in progress(records, total=len(records), what=f"faithfulness of {method}"):
-        image, own = read_rgb(record.image), shards[record.id][record.id]
-        found += judge(record.id, image, own, data.classes)
+        image, image_maps = read_rgb(record.image), shards[record.id][record.id]
+        found += evaluator(record.id, image, image_maps, data.classes)
     head = {"method": method, "split": split, "images": len(records), "settings": settings}
-    write_scores(scores, head | _scores(found))
+    write_json(scores, head | _scores(found))
     write_table(pairs, list(FaithfulnessPair.__dataclass_fields__), map(astuple, found))
 
 

@@ -10,7 +10,7 @@ from pipeline.export import FORMATS
 from pipeline.export.card import Provenance, data_card, readme
 from pipeline.export.files import write_checksums, write_text
 from pipeline.export.job import ExportOptions, Target, export_items
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.report.inputs import read_score
 from pipeline.runtime.stage import run_stage
 
@@ -79,7 +79,7 @@ def export_labels(
     used = {name: getattr(target.options, name) for name in chosen.options}
     provenance = Provenance(kind, method, settings, [read_score(path) for path in scores])
     card = data_card(format, provenance, used, data.classes, done)
-    write_scores(export / "data_card.json", card)
+    write_json(export / "data_card.json", card)
     write_text(export / "README.md", readme(card, chosen.loading, chosen.readers))
     write_checksums(export)
 

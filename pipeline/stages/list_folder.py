@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.checks import checked_records
-from pipeline.datasets.findings import of_depth
+from pipeline.datasets.findings import depth_findings
 from pipeline.datasets.folder import find_images, image_id
 from pipeline.datasets.manifest import write_manifest
 from pipeline.datasets.overview import dim_images
 from pipeline.datasets.source import Candidate, Source
-from pipeline.io.images import MOST_PIXELS
+from pipeline.io.images import MAX_PIXELS
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 def list_folder(
-    *, images: str, folder: str, manifest: Path, threads: int, max_pixels: int = MOST_PIXELS
+    *, images: str, folder: str, manifest: Path, threads: int, max_pixels: int = MAX_PIXELS
 ) -> None:
     """Write the manifest of a folder as a separate split, without labels.
 
@@ -46,7 +46,7 @@ def list_folder(
     for stem, path in find_images(Path(images), source).items():
         source.candidates.append(Candidate(image_id(stem), path, folder, (), None))
     records = checked_records(source, threads, (folder,), max_pixels)
-    for finding in of_depth(dim_images(records, threads), len(records)):
+    for finding in depth_findings(dim_images(records, threads), len(records)):
         logger.warning("worth checking: %s", finding)
     write_manifest(manifest, records)
 

@@ -8,7 +8,7 @@ from pipeline.datasets.checks import check_ground_truth
 from pipeline.datasets.findings import write_findings
 from pipeline.datasets.manifest import read_manifest, write_boxes, write_masks
 from pipeline.datasets.readers import read_dataset
-from pipeline.io.images import MOST_PIXELS
+from pipeline.io.images import MAX_PIXELS
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def list_ground_truth(
     source = read_dataset(dataset, seed)
     records = read_manifest(manifest, classes).records
     scored = dataset["scored_splits"] if dataset.get("masks") else []
-    limit = dataset.get("max_pixels", MOST_PIXELS)
+    limit = dataset.get("max_pixels", MAX_PIXELS)
     ground_truth = check_ground_truth(source, records, scored, threads, max_pixels=limit)
     write_masks(masks, ground_truth.masks, source.mask_values)
     write_boxes(boxes, ground_truth.boxes)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.manifest import Box, Record, read_boxes, read_manifest, read_masks
 from pipeline.datasets.masks import Mask
 from pipeline.io.arrays import IGNORE, MapShard, maps_by_id
-from pipeline.io.tables import read_class_scores, write_scores, write_table
+from pipeline.io.tables import read_class_scores, write_json, write_table
 from pipeline.metrics.ground_truth_boxes import true_boxes
 from pipeline.metrics.localization import label_ranks, pixel_histograms, threshold_overlaps
 from pipeline.metrics.wsol import BINS, LocalizedPair, localization_scores
@@ -82,8 +82,10 @@ def localize(
     work = _Localization(data.classes, settings, levels)
     found: list[LocalizedPair] = []
     pixels = np.zeros((2, BINS), np.int64)
-    for own, histograms in map_images(work, items, workers=threads, what=f"boxes of {method}"):
-        found += own
+    for image_pairs, histograms in map_images(
+        work, items, workers=threads, what=f"boxes of {method}"
+    ):
+        found += image_pairs
         pixels += histograms
     head = {
         "method": method,
@@ -92,7 +94,7 @@ def localize(
         "images_with_known_boxes": sum(record.id in known for record in scored),
         "settings": settings,
     }
-    write_scores(scores, head | localization_scores(found, pixels, levels, settings))
+    write_json(scores, head | localization_scores(found, pixels, levels, settings))
     columns = [field.name for field in fields(LocalizedPair)][:-2]
     write_table(pairs, columns, ([getattr(pair, name) for name in columns] for pair in found))
 
@@ -130,9 +132,9 @@ class _Localization:
     def _pair(
         self, image_id: str, label: str, rank: int, values: NDArray[np.float32], true: Any
     ) -> LocalizedPair:
-        own = self.settings["threshold"]
-        guesses = self.settings["five_boxes"] or {"tight": own, "loose": own}
-        levels = [*self.levels, own, guesses["tight"], guesses["loose"]]
+        threshold = self.settings["threshold"]
+        guesses = self.settings["five_boxes"] or {"tight": threshold, "loose": threshold}
+        levels = [*self.levels, threshold, guesses["tight"], guesses["loose"]]
         largest, any_box = threshold_overlaps(values, true, levels)
         chosen = largest if self.settings["components"] == "largest" else any_box
         return LocalizedPair(

@@ -14,8 +14,8 @@ from pipeline.io.arrays import read_made_label
 from pipeline.io.files import replacing
 from pipeline.io.images import read_rgb
 from pipeline.io.tables import write_table
+from pipeline.report.drawing import captioned_grid, framed, thumbnail
 from pipeline.report.overlay import with_label
-from pipeline.report.pictures import captioned_grid, framed, thumbnail
 from pipeline.runtime.parallel import map_images
 from pipeline.runtime.stage import run_stage
 
@@ -90,13 +90,13 @@ class _Shares:
 
 def _overview(records: Sequence[Record], files: Mapping[str, Path]) -> Image.Image:
     """Draw evenly spaced images, each next to its mask."""
-    pictures, captions = [], []
+    tiles, captions = [], []
     for record in evenly_spaced(records, SHOWN):
         image = thumbnail(read_rgb(record.image))
         masked = with_label(image, read_made_label(files[record.id]))
-        pictures += [framed(image, SIDE), framed(masked, SIDE)]
+        tiles += [framed(image, SIDE), framed(masked, SIDE)]
         captions += [record.image.name[:CAPTION], ", ".join(record.labels)[:CAPTION]]
-    return Image.fromarray(captioned_grid(pictures, captions, columns=6))
+    return Image.fromarray(captioned_grid(tiles, captions, columns=6))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pipeline.datasets.checks import checked_records
 from pipeline.datasets.manifest import write_classes, write_manifest
 from pipeline.datasets.orientation import without_orientation
 from pipeline.datasets.readers import read_dataset
-from pipeline.io.images import MOST_PIXELS
+from pipeline.io.images import MAX_PIXELS
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def prepare_dataset(
     seed: int,
     manifest: Path,
     classes: Path,
-    photographs: Path,
+    images: Path,
     threads: int,
 ) -> None:
     """Write the manifest and class names, the inputs of training.
@@ -39,7 +39,7 @@ def prepare_dataset(
         Seed of the split, if the data set has none.
     manifest, classes : Path
         Outputs.
-    photographs : Path
+    images : Path
         Output: folder of the images that ``exif: ignore`` rewrites without their EXIF rotation.
     threads : int
         Number of files decoded at the same time.
@@ -51,11 +51,11 @@ def prepare_dataset(
     """
     del sources
     source = read_dataset(dataset, seed)
-    limit = dataset.get("max_pixels", MOST_PIXELS)
+    limit = dataset.get("max_pixels", MAX_PIXELS)
     records = checked_records(source, threads, max_pixels=limit)
-    photographs.mkdir(parents=True, exist_ok=True)
+    images.mkdir(parents=True, exist_ok=True)
     if dataset.get("exif") == "ignore":
-        records = without_orientation(records, photographs, workers=threads)
+        records = without_orientation(records, images, workers=threads)
     write_manifest(manifest, records)
     write_classes(classes, source.classes)
 

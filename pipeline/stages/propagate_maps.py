@@ -77,22 +77,24 @@ def propagate_maps(
         tolerance=settings["tolerance"],
     )
 
-    def walked(group: Sequence[Record]) -> Iterator[tuple[str, ClassMaps]]:
+    def propagated(group: Sequence[Record]) -> Iterator[tuple[str, ClassMaps]]:
         items = [shard.of_size(r.id, (r.height, r.width)) for r in group]
         values = [torch.from_numpy(item.values).float().to(fabric.device) for item in items]
-        barriers = [
+        boundary_maps = [
             boundaries(read_rgb(record.image, item.size), item.values.shape[1:])
             for record, item in zip(group, items, strict=True)
         ]
         starts = [confident_markers(value, **markers) for value in values] if markers else values
-        spread = map(class_probabilities if markers else _to_unit_maximum, walk(starts, barriers))
+        spread = map(
+            class_probabilities if markers else _to_unit_maximum, walk(starts, boundary_maps)
+        )
         for record, item, value in zip(group, items, spread, strict=True):
             yield record.id, ClassMaps(item.classes, _stored(value), item.size)
 
     size = GPU_BATCH if fabric.device.type == "cuda" else 1
     wanted = [records[image_id] for image_id in shard.ids]
     groups = [wanted[start : start + size] for start in range(0, len(wanted), size)]
-    images = (image for group in groups for image in walked(group))
+    images = (image for group in groups for image in propagated(group))
     write_maps(maps, progress(images, total=len(wanted), what=f"random walk in {source}"))
 
 

@@ -7,7 +7,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def record_experiment(
     """
     del scores
     listed = [{key: item[key] for key in ("file", "counts", "times")} for item in results]
-    write_scores(
+    write_json(
         record,
         {
             "experiment": experiment,

@@ -15,9 +15,10 @@ from pipeline.datasets.manifest import (
 from pipeline.datasets.masks import Mask
 from pipeline.io.files import replacing
 from pipeline.io.images import read_rgb
-from pipeline.io.tables import read_scores
+from pipeline.io.tables import read_document
 from pipeline.refinement.graph_cut import GraphCutSettings
 from pipeline.report.comparison import Comparison, comparison_rows, read_table
+from pipeline.report.drawing import data_url
 from pipeline.report.gallery import Split, gallery_cards, gallery_choices
 from pipeline.report.inputs import (
     BOXES,
@@ -32,14 +33,13 @@ from pipeline.report.inputs import (
     read_times,
 )
 from pipeline.report.page import Content, best_scores, render_page
-from pipeline.report.pictures import data_url
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
     snakemake: Any
 
 #: Maximum number of characters of the page's images; with its text, it stays below 20 MB.
-PICTURE_BUDGET = 16_000_000
+IMAGE_BUDGET = 16_000_000
 #: Kind of the scored labels that the gallery shows, by split.
 SHOWN = {"train": "pseudo_labels", "val": "predictions"}
 
@@ -122,9 +122,9 @@ def report(
     content = Content(
         manifest=data,
         scores=documents,
-        boxes=[read_scores(path, BOXES) for path in boxes],
+        boxes=[read_document(path, BOXES) for path in boxes],
         comparison=compared,
-        localization=[read_scores(path, LOCALIZATION) for path in localization],
+        localization=[read_document(path, LOCALIZATION) for path in localization],
         class_models=sheets[0],
         units=sheets[1],
         histories=[read_history(path) for path in histories],
@@ -135,7 +135,7 @@ def report(
             ground_truth,
             splits,
             gallery_choices(data, splits, gallery),
-            PICTURE_BUDGET - _spent(compared, *sheets),
+            IMAGE_BUDGET - _spent(compared, *sheets),
         ),
         quality=qualities,
         findings=read_findings(findings),

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.manifest import read_manifest
-from pipeline.io.tables import read_table, write_scores
+from pipeline.io.tables import read_table, write_json
 from pipeline.metrics.quality import rank_correlation
 from pipeline.runtime.stage import run_stage
 
@@ -25,7 +25,7 @@ TITLES = {
     "doubt": "Doubt: from agreement of methods and confident pixels, lower is better",
 }
 #: Number of listed images that a person should look at first.
-WORTH_A_LOOK = 50
+MAX_LISTED = 50
 
 
 def summarize_quality(
@@ -84,7 +84,7 @@ def summarize_quality(
                 "title": title,
                 "mean": _mean(columns[name]),
                 "classes": dict(
-                    zip(data.classes, _of_classes(columns[name], targets), strict=True)
+                    zip(data.classes, _class_means(columns[name], targets), strict=True)
                 ),
                 "correlation": (
                     _correlations(columns[name], targets, *true_scores) if true_scores else None
@@ -92,9 +92,9 @@ def summarize_quality(
             }
             for name, title in TITLES.items()
         ],
-        "worth_a_look": [ids[index] for index in order[:WORTH_A_LOOK]],
+        "worth_a_look": [ids[index] for index in order[:MAX_LISTED]],
     }
-    write_scores(summary, document)
+    write_json(summary, document)
 
 
 def _true_scores(
@@ -103,7 +103,7 @@ def _true_scores(
     """Return the mIoU of every image, and the mean IoU of every class over its labeled images."""
     miou = _numbers([row.get("miou", "") for row in scored])
     shares = [_numbers([row.get(f"iou:{name}", "") for row in scored]) for name in classes]
-    means = [_mean(values[own]) for values, own in zip(shares, targets.T, strict=True)]
+    means = [_mean(values[labeled]) for values, labeled in zip(shares, targets.T, strict=True)]
     return miou, np.array(means, np.float64)
 
 
@@ -111,19 +111,19 @@ def _correlations(
     values: NDArray[np.float64],
     targets: NDArray[np.bool_],
     miou: NDArray[np.float64],
-    of_classes: NDArray[np.float64],
+    class_ious: NDArray[np.float64],
 ) -> dict[str, float | None]:
     """Compute the correlation of a figure with the mIoU of images and the mean IoU of classes."""
-    means = np.array(_of_classes(values, targets), np.float64)
+    means = np.array(_class_means(values, targets), np.float64)
     return {
         "images": rank_correlation(values, miou),
-        "classes": rank_correlation(means, of_classes),
+        "classes": rank_correlation(means, class_ious),
     }
 
 
-def _of_classes(values: NDArray[np.float64], targets: NDArray[np.bool_]) -> list[float]:
+def _class_means(values: NDArray[np.float64], targets: NDArray[np.bool_]) -> list[float]:
     """Return the mean of a figure over the images of each class."""
-    return [_mean(values[own]) for own in targets.T]
+    return [_mean(values[labeled]) for labeled in targets.T]
 
 
 def _numbers(cells: list[str]) -> NDArray[np.float64]:

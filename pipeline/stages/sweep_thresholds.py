@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.manifest import read_manifest
 from pipeline.datasets.masks import Mask
 from pipeline.io.arrays import MapShard, maps_by_id, write_counts
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.metrics.segmentation import Counts, image_counts, scores_of, threshold_counts
 from pipeline.refinement.labels import upsampled
 from pipeline.refinement.thresholds import chosen_threshold
@@ -113,7 +113,7 @@ def sweep_thresholds(
             for level, row in zip(levels, rows, strict=True)
         ],
     }
-    write_scores(scores, head | rows[best])
+    write_json(scores, head | rows[best])
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pipeline.attribution.class_model import class_models
 from pipeline.datasets.manifest import read_classes
 from pipeline.io.files import replacing
 from pipeline.models.classifier import load_classifier
-from pipeline.report.pictures import captioned_grid
+from pipeline.report.drawing import captioned_grid
 from pipeline.runtime.device import make_fabric, on_device
 from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage
@@ -57,12 +57,12 @@ def visualize_classes(
     fabric = make_fabric(precision, threads, gpu)
     model = on_device(fabric, load_classifier(weights))
     batches = torch.arange(len(names), device=fabric.device).split(BATCH)  # type: ignore[no-untyped-call]
-    pictures: list[NDArray[np.uint8]] = []
+    images: list[NDArray[np.uint8]] = []
     for batch in progress(batches, total=len(batches), what="class models", unit="batches"):
         found = class_models(model, batch, seed=seed, **settings)
-        pictures += list((found.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy())
+        images += list((found.permute(0, 2, 3, 1) * 255).round().byte().cpu().numpy())
     with replacing(grid) as partial:
-        Image.fromarray(captioned_grid(pictures, names)).save(partial, format="PNG")
+        Image.fromarray(captioned_grid(images, names)).save(partial, format="PNG")
 
 
 if __name__ == "__main__":

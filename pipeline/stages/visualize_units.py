@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from pipeline.attribution.units import class_units, most_exciting, unit_maps
+from pipeline.attribution.units import class_units, most_active_images, unit_maps
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.io.files import replacing
 from pipeline.io.images import network_stride, read_rgb
 from pipeline.models.classifier import CamClassifier, load_classifier
 from pipeline.models.views import Views
 from pipeline.refinement.labels import enlarged
-from pipeline.report.pictures import Picture, captioned_grid, framed, with_region
+from pipeline.report.drawing import RgbImage, captioned_grid, framed, with_region
 from pipeline.runtime.device import channels_last, make_fabric, on_device
 from pipeline.runtime.progress import progress
 from pipeline.runtime.stage import run_stage
@@ -63,13 +63,13 @@ def visualize_units(
     drawing = _UnitDrawing(model, Views.from_settings(settings))
     work = progress(records, total=len(records), what="units of train")
     means = (drawing.maps(record, wanted).mean(dim=(1, 2)) for record in work)
-    chosen = dict(zip(wanted.tolist(), most_exciting(means, settings["images"]), strict=True))
+    chosen = dict(zip(wanted.tolist(), most_active_images(means, settings["images"]), strict=True))
     strips, captions = [], []
     names = progress(data.classes, total=len(data.classes), what="images of units", unit="classes")
     for name, own, values in zip(names, units.tolist(), strengths.tolist(), strict=True):
         for unit, strength in zip(own, values, strict=True):
-            pictures = [drawing.region(records[i], unit, settings["region"]) for i in chosen[unit]]
-            strips.append(np.concatenate(pictures, axis=1))
+            images = [drawing.region(records[i], unit, settings["region"]) for i in chosen[unit]]
+            strips.append(np.concatenate(images, axis=1))
             captions.append(f"{name}: unit {unit}, weight {strength:.2g}")
     sheet = captioned_grid(strips, captions, columns=units.shape[1])
     with replacing(grid) as partial:
@@ -86,7 +86,7 @@ class _UnitDrawing:
     def maps(self, record: Record, units: Tensor) -> Tensor:
         return self._maps(read_rgb(record.image), units)
 
-    def region(self, record: Record, unit: int, share: float) -> Picture:
+    def region(self, record: Record, unit: int, share: float) -> RgbImage:
         """Draw an image, bright where a unit is above a share of its maximum."""
         image = read_rgb(record.image)
         activation = self._maps(image, torch.tensor([unit])).clamp(min=0).numpy()

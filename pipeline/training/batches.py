@@ -175,8 +175,8 @@ def free_shared_memory() -> int:
 def _announce() -> None:
     """Log once that batches are sent through pipes."""
     logger.info(
-        "%s has %.0f MB free, too few for the batches that are loaded ahead: they go through "
-        "pipes, a little slower (docker run --shm-size=8g avoids that)",
+        "%s has %.0f MB free, too little for the batches that are loaded ahead: they are sent "
+        "through pipes, which is slightly slower (docker run --shm-size=8g avoids that)",
         SHARED_MEMORY, free_shared_memory() / 1e6,
     )  # fmt: skip
 

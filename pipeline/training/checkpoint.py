@@ -99,7 +99,9 @@ def restore_checkpoint(
         return Progress()
     tensors, description = read_weights(path)
     if description.get("fingerprint") != fingerprint:
-        logger.info("the checkpoint is of other settings or data: the training starts anew")
+        logger.info(
+            "the checkpoint belongs to other settings or data: training starts from the beginning"
+        )
         return Progress()
     model.load_state_dict(_below(tensors, "model/"))
     state: dict[int, dict[str, Tensor]] = {}
@@ -110,7 +112,7 @@ def restore_checkpoint(
     fabric.strategy.precision.load_state_dict(description["precision"])
     best = _below(tensors, "best/") or None
     score = description["best_score"]
-    logger.info("going on after epoch %d, from the checkpoint", description["epoch"])
+    logger.info("continuing after epoch %d, from the checkpoint", description["epoch"])
     return Progress(
         epoch=description["epoch"],
         history=description["history"],

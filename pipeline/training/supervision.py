@@ -111,7 +111,7 @@ def require_pairs(
             return
     missing = "pairs with different labels" if found.any() else "pairs"
     raise UserError(
-        f"the {count} confident labels have no {missing} closer than {radius} cells, so that no "
+        f"the {count} confident labels have no {missing} closer than {radius} cells, so no "
         "boundary can be learned: lower affinity.confident_labels.foreground, raise "
         "affinity.confident_labels.background or affinity.radius, or train the classifier longer"
     )

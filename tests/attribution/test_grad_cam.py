@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pipeline.attribution.cam import cam
-from pipeline.attribution.grad_cam import captured, grad_cam, grad_cam_pp
+from pipeline.attribution.grad_cam import captured_output, grad_cam, grad_cam_pp
 from pipeline.errors import UserError
 from pipeline.models.classifier import create_classifier
 
@@ -114,7 +114,7 @@ def test_a_class_without_gradient_has_a_map_of_zeros(images):
 
 
 def test_hooks_and_grad_mode_are_restored_after_an_error(network):
-    with torch.no_grad(), pytest.raises(ZeroDivisionError), captured(network, "layer1"):
+    with torch.no_grad(), pytest.raises(ZeroDivisionError), captured_output(network, "layer1"):
         network(torch.zeros(1, 3, 32, 32))
         _ = 1 / 0
     assert torch.is_grad_enabled()

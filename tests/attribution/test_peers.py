@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pipeline.attribution.cam import cam
-from pipeline.attribution.grad_cam import captured, grad_cam, grad_cam_pp
+from pipeline.attribution.grad_cam import captured_output, grad_cam, grad_cam_pp
 from pipeline.models.classifier import create_classifier
 
 CLASSES = torch.tensor([5, 0, 1])  # of the network below: each has a positive part everywhere
@@ -66,7 +66,7 @@ def of_torchcam(method, network, images, layer, *arguments, **settings):
 
 def by_hand(weights, network, images, layer):
     """Return maps whose channels' weights are a formula of activations and gradients."""
-    with captured(network, layer) as seen:
+    with captured_output(network, layer) as seen:
         logits = network(images).logits
     maps = []
     for number in CLASSES.tolist():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from pipeline.attribution.units import class_units, most_exciting, unit_maps
+from pipeline.attribution.units import class_units, most_active_images, unit_maps
 from pipeline.models.classifier import create_classifier
 
 
@@ -42,5 +42,5 @@ def test_maps_are_channels_of_the_features(network):
 
 def test_the_most_exciting_pictures_come_first():
     means = [torch.tensor([1.0, 5.0]), torch.tensor([3.0, 5.0]), torch.tensor([2.0, 9.0])]
-    assert most_exciting(iter(means), 2).tolist() == [[1, 2], [2, 0]]
-    assert most_exciting(iter(means), 9).shape == (2, 3)
+    assert most_active_images(iter(means), 2).tolist() == [[1, 2], [2, 0]]
+    assert most_active_images(iter(means), 9).shape == (2, 3)

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from pipeline.attribution import METHODS
 from pipeline.config.problems import schema_problems
-from pipeline.config.resolve import PRESETS, SCHEMA, refuse_repeated_keys, resolve
+from pipeline.config.resolve import PRESETS, SCHEMA, refuse_duplicate_keys, resolve
 from pipeline.errors import UserError
 from tests.conftest import REPOSITORY
 
@@ -236,7 +236,7 @@ def test_a_section_that_is_null_is_taken_back(demo):
     assert resolve(demo | {"export": None}) == resolve(demo)
     with pytest.raises(UserError, match="lacks 'classifiers'") as caught:
         resolve(demo | {"classifiers": None, "attributions": None})
-    assert str(caught.value).count("lacks") == 2  # once, and in the way to mend it
+    assert str(caught.value).count("lacks") == 2  # once, and in the fix
     assert "--configfile experiments/own-folder.yaml mine.yaml" in str(caught.value)
 
 
@@ -528,7 +528,7 @@ def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path):
     text = "seed: 1\ndataset:\n  kind: voc\n  masks: a\n  masks: b\nlabels: []\nseed: 2\n"
     path = write(tmp_path / "mine.yaml", text)
     with pytest.raises(UserError) as caught:
-        refuse_repeated_keys([path, str(path)])
+        refuse_duplicate_keys([path, str(path)])
     said = str(caught.value)
     assert f"{path}: the top level has the key 'seed' twice, in lines 1 and 7" in said
     assert f"{path}: dataset has the key 'masks' twice, in lines 4 and 5, expected once" in said
@@ -549,7 +549,7 @@ def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path):
 )
 def test_keys_that_stand_twice_are_found_wherever_they_are(tmp_path, text):
     with pytest.raises(UserError) as caught:
-        refuse_repeated_keys([write(tmp_path / "x", text)])
+        refuse_duplicate_keys([write(tmp_path / "x", text)])
     assert str(caught.value).count("' twice, in") == 1
 
 
@@ -559,7 +559,7 @@ def test_keys_that_stand_twice_are_found_wherever_they_are(tmp_path, text):
      "1: a\n'1': b", "a: !unknown {b: 1}", "a: [", "\t{}", "a: &a [*a]"],
 )  # fmt: skip
 def test_what_has_no_key_twice_is_left_to_others(tmp_path, text):
-    refuse_repeated_keys([write(tmp_path / "x", text), tmp_path / "none", tmp_path])
+    refuse_duplicate_keys([write(tmp_path / "x", text), tmp_path / "none", tmp_path])
 
 
 @pytest.mark.parametrize(
@@ -583,18 +583,18 @@ def test_what_has_no_key_twice_is_left_to_others(tmp_path, text):
 def test_keys_that_are_the_same_as_values_and_deep_files_are_refused(tmp_path, text, words):
     path = write(tmp_path / "x", text)
     with pytest.raises(UserError, match=re.escape(words)) as caught:
-        refuse_repeated_keys([path])
+        refuse_duplicate_keys([path])
     assert f"{path}: " in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_no_shipped_file_has_a_key_twice():
-    refuse_repeated_keys([SCHEMA, PRESETS, *CONFIGURATIONS])
+    refuse_duplicate_keys([SCHEMA, PRESETS, *CONFIGURATIONS])
 
 
 def test_keys_that_stand_twice_are_found_in_time_linear_in_aliases(tmp_path):
     lines = ["a0: &a0 {x: 1}"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]
-    refuse_repeated_keys([write(tmp_path / "bomb.yaml", "\n".join(lines))])
+    refuse_duplicate_keys([write(tmp_path / "bomb.yaml", "\n".join(lines))])
 
 
 def own_folder(demo, **dataset):

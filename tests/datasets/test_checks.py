@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets.checks import SHOWN, check_ground_truth, checked_records
+from pipeline.datasets.checks import MAX_PROBLEMS, check_ground_truth, checked_records
 from pipeline.datasets.findings import read_findings, write_findings
 from pipeline.datasets.manifest import Box, Record
 from pipeline.datasets.source import Candidate, Source
@@ -32,7 +32,7 @@ def problems(source):
 
 
 def compare(source, splits=("train", "val")):
-    """Check the truth of pictures of 4x3 pixels."""
+    """Check the ground truth of images of 4x3 pixels."""
     records = [Record(c.id, c.image, 4, 3, c.split, c.labels) for c in source.candidates]
     return check_ground_truth(source, records, splits, threads=2)
 
@@ -121,11 +121,11 @@ def test_empty_splits_and_missing_labels_are_problems(source):
 
 
 def test_many_problems_are_cut_and_counted(source):
-    source.problems += [f"problem {number}" for number in range(SHOWN + 7)]
+    source.problems += [f"problem {number}" for number in range(MAX_PROBLEMS + 7)]
     text = problems(source)
-    assert f"{SHOWN + 7} problems" in text
+    assert f"{MAX_PROBLEMS + 7} problems" in text
     assert "... and 7 more" in text
-    assert text.count("\n") == SHOWN + 1
+    assert text.count("\n") == MAX_PROBLEMS + 1
 
 
 def test_masks_of_no_image_are_worth_a_warning_where_images_lack_one(source, tmp_path, caplog):
@@ -218,9 +218,9 @@ def test_boxes_that_labels_do_not_need_are_left_out_and_named(source):
     with pytest.raises(UserError, match="completely outside the image"):
         compare(source)
     source.unusable_boxes = ["b.xml: said before"]
-    truth = compare(source)
-    assert truth.boxes == {"a": (), "b": ()}
-    (finding,) = truth.findings
+    ground_truth = compare(source)
+    assert ground_truth.boxes == {"a": (), "b": ()}
+    (finding,) = ground_truth.findings
     assert finding.got == "2, the first in b.xml: said before"
 
 

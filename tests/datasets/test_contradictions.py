@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.datasets.contradictions import (
-    Seen,
+    MaskContents,
     contradiction_findings,
-    meaningless,
+    mask_problems,
     suggested_values,
 )
 from pipeline.datasets.manifest import Record
@@ -16,7 +16,7 @@ CLASSES = ("cat", "dog")
 def seen(*masks, split="train"):
     """Masks of (stored values, labels, shown classes)."""
     return [
-        Seen(
+        MaskContents(
             Record(f"{split}{k}", Path("x"), 4, 3, split, tuple(labels)),
             frozenset(stored),
             frozenset(shown),
@@ -69,23 +69,23 @@ def test_what_values_must_mean_for_masks_to_agree_with_the_labels(masks, classes
 
 
 def test_masks_that_never_show_their_labels_are_refused_with_values_and_fix():
-    (problem,) = meaningless(BINARY, ["train"], ["cat"], mapped=False)
+    (problem,) = mask_problems(BINARY, ["train"], ["cat"], mapped=False)
     assert problem == (
         "none of the 3 masks of labeled train images shows a class that its image is labeled "
         "with: their values are 0, 255 (0 is the background, 255 is ignored), expected the "
         "class numbers: save cat as 1, or set `mask_values: {255: cat}` in the "
         "configuration's dataset if the values mean that"
     )
-    assert list(meaningless(BINARY, ["val"], ["cat"], mapped=False)) == []
-    (mapped,) = meaningless(BINARY, ["train"], ["cat"], mapped=True)
+    assert list(mask_problems(BINARY, ["val"], ["cat"], mapped=False)) == []
+    (mapped,) = mask_problems(BINARY, ["train"], ["cat"], mapped=True)
     assert mapped.endswith("values are 0, 255, expected values that `mask_values` assigns to cat")
 
 
 def test_one_mask_that_shows_its_label_is_enough_and_each_split_counts():
     right = seen(({0, 1}, ["cat"], ["cat"]), ({0}, ["cat"], []))
-    assert list(meaningless(right, ["train"], CLASSES, mapped=False)) == []
+    assert list(mask_problems(right, ["train"], CLASSES, mapped=False)) == []
     empty = seen(*[({0}, ["dog"], [])] * 2, split="val")
-    (problem,) = meaningless([*right, *empty], ["train", "val"], CLASSES, mapped=False)
+    (problem,) = mask_problems([*right, *empty], ["train", "val"], CLASSES, mapped=False)
     assert problem.startswith("none of the 2 masks of labeled val images")
     assert "their only value is 0 (0 is the background), expected" in problem
     assert problem.endswith("save dog as 2")
@@ -94,14 +94,14 @@ def test_one_mask_that_shows_its_label_is_enough_and_each_split_counts():
 def test_masks_of_images_without_a_label_alone_are_refused():
     bare = seen(({0}, [], []), ({0}, [], []), split="val")
     right = seen(({0, 1}, ["cat"], ["cat"]))
-    (problem,) = meaningless([*right, *bare], ["train", "val"], CLASSES, mapped=False)
+    (problem,) = mask_problems([*right, *bare], ["train", "val"], CLASSES, mapped=False)
     assert problem.startswith(
-        "none of the val images that have a mask has a label, such as val0 (2 in all), so that "
-        "scores tell of the background alone, expected masks of labelled images too"
+        "none of the val images that have a mask has a label, such as val0 (2 in all), so "
+        "scores would measure only the background, expected masks of labeled images too"
     )
     # Not scored, or without any mask, which is a problem of its own.
-    assert list(meaningless([*right, *bare], ["train"], CLASSES, mapped=False)) == []
-    assert list(meaningless(right, ["train", "val"], CLASSES, mapped=False)) == []
+    assert list(mask_problems([*right, *bare], ["train"], CLASSES, mapped=False)) == []
+    assert list(mask_problems(right, ["train", "val"], CLASSES, mapped=False)) == []
 
 
 def test_contradictions_are_counted_with_examples():

@@ -66,7 +66,7 @@ def test_what_the_values_of_masks_mean_is_read_back(tmp_path):
         (tmp_path / "masks.csv").write_text(
             text.replace("255=1 0=0 7=255", wrong), encoding="utf-8"
         )
-        with pytest.raises(UserError, match=r"masks\.csv: not a whole list of masks"):
+        with pytest.raises(UserError, match=r"masks\.csv: not a complete list of masks"):
             read_masks(tmp_path / "masks.csv")
 
 
@@ -128,5 +128,5 @@ def test_damaged_files_are_named(small_dataset, name, content, words):
 def test_a_damaged_table_of_boxes_is_named(tmp_path):
     path = tmp_path / "boxes.csv"
     path.write_text("id,label,left,top,right,bottom\na,cat,1,2,x,4\n", encoding="utf-8")
-    with pytest.raises(UserError, match=r"boxes\.csv: not a whole table of boxes"):
+    with pytest.raises(UserError, match=r"boxes\.csv: not a complete table of boxes"):
         read_boxes(path)

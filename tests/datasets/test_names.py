@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from pipeline.datasets.names import (
     LONGEST_NAME,
-    MOST_BYTES,
-    MOST_ID_BYTES,
+    MAX_ID_BYTES,
+    MAX_NAME_BYTES,
     class_problem,
     image_problem,
     text_problem,
@@ -61,16 +61,16 @@ def test_long_names_are_refused_with_the_limit():
     assert class_problem("x" * 201) == (
         "its name has 201 characters, expected at most 200: shorten it"
     )
-    assert image_problem("x" * MOST_ID_BYTES, HERE) is None
-    problem = image_problem("é" * MOST_ID_BYTES, HERE)
+    assert image_problem("x" * MAX_ID_BYTES, HERE) is None
+    problem = image_problem("é" * MAX_ID_BYTES, HERE)
     assert problem is not None
-    assert f"has {2 * MOST_ID_BYTES} bytes, expected at most {MOST_ID_BYTES}" in problem
+    assert f"has {2 * MAX_ID_BYTES} bytes, expected at most {MAX_ID_BYTES}" in problem
     assert "4095" in (image_problem("a", Path("/".join(["x" * 200] * 21), "a.jpg")) or "")
 
 
 def test_the_longest_id_is_the_longest_that_every_file_of_results_can_have(tmp_path):
-    name = "x" * MOST_ID_BYTES
-    assert len(LONGEST_NAME.format(name)) == MOST_BYTES
+    name = "x" * MAX_ID_BYTES
+    assert len(LONGEST_NAME.format(name)) == MAX_NAME_BYTES
     write_label(tmp_path / f"{name}.png", np.zeros((2, 2), np.uint8))
     soft = np.array([0]), np.ones((1, 2, 2), np.float32)
     write_soft_label(tmp_path / f"{name}.safetensors", *soft)

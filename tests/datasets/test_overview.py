@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import (
     Range,
+    class_examples,
     evenly_spaced,
-    examples_of_classes,
     identical_files,
     joined_names,
-    look_alikes,
     measure,
+    similar_names,
     summarize,
 )
 from pipeline.datasets.voc import CLASSES as VOC
@@ -46,7 +46,7 @@ def test_counts_by_hand():
     assert numbers.of_class["val"].tolist() == [0, 1, 0]
     assert numbers.with_labels["train"].tolist() == [1, 1, 2]
     assert numbers.with_labels["val"].tolist() == [0, 1, 0]
-    assert numbers.together.tolist() == [[3, 2, 0], [2, 2, 0], [0, 0, 0]]
+    assert numbers.cooccurrence.tolist() == [[3, 2, 0], [2, 2, 0], [0, 0, 0]]
     assert numbers.alone.tolist() == [1, 0, 0]
 
 
@@ -58,13 +58,13 @@ def test_counts_agree_with_one_another_and_with_a_count_one_by_one(manifest):
         histogram = numbers.with_labels[split]
         assert histogram.sum() == images
         assert (histogram * np.arange(len(histogram))).sum() == numbers.of_class[split].sum()
-    assert (numbers.together == numbers.together.T).all()
-    assert (numbers.together.diagonal() == numbers.of_class["train"]).all()
+    assert (numbers.cooccurrence == numbers.cooccurrence.T).all()
+    assert (numbers.cooccurrence.diagonal() == numbers.of_class["train"]).all()
     assert numbers.alone.sum() == sum(numbers.with_labels["train"][1:2])
     train = manifest.of_split("train")
     for (a, one), (b, other) in product(enumerate(CLASSES), repeat=2):
         both = sum({one, other} <= set(item.labels) for item in train)
-        assert numbers.together[a, b] == both
+        assert numbers.cooccurrence[a, b] == both
 
 
 @given(manifests(), st.randoms(use_true_random=False))
@@ -76,7 +76,7 @@ def test_the_order_of_the_records_changes_no_count(manifest, random):
     for split in ("train", "val"):
         assert (one.of_class[split] == other.of_class[split]).all()
         assert (one.with_labels[split] == other.with_labels[split]).all()
-    assert (one.together == other.together).all()
+    assert (one.cooccurrence == other.cooccurrence).all()
     assert (one.alone == other.alone).all()
 
 
@@ -101,7 +101,7 @@ def test_pictures_of_a_class_are_of_train_and_then_of_val():
     records = [record("a", ["cat"]), record("b", ["cat"], "val"), record("c", ["cat"], "val")]
     records += [record("d", ["dog"]), record("e", ["dog"]), record("f", ["dog"], "val")]
     records += [record("g")]
-    chosen, unlabeled = examples_of_classes(Manifest(CLASSES, tuple(records)), 2, 99)
+    chosen, unlabeled = class_examples(Manifest(CLASSES, tuple(records)), 2, 99)
     ids = {name: [item.id for item in group] for name, group in chosen.items()}
     assert ids == {"cat": ["a", "b"], "dog": ["d", "e"], "bird": []}
     assert [item.id for item in unlabeled] == ["g"]
@@ -109,7 +109,7 @@ def test_pictures_of_a_class_are_of_train_and_then_of_val():
 
 @given(manifests(), st.integers(0, 8), st.integers(4, 40))
 def test_pictures_are_no_more_than_allowed_and_show_their_class(manifest, count, most):
-    chosen, unlabeled = examples_of_classes(manifest, count, most)
+    chosen, unlabeled = class_examples(manifest, count, most)
     assert list(chosen) == list(CLASSES)
     groups = [*chosen.values(), unlabeled]
     assert sum(map(len, groups)) <= most
@@ -146,8 +146,8 @@ def test_a_file_that_is_gone_is_named():
     ],
 )  # fmt: skip
 def test_names_that_differ_in_spelling_only_are_near(one, other):
-    assert look_alikes([one, other]) == [(one, other)]
-    assert look_alikes([other, one]) == [(other, one)]
+    assert similar_names([one, other]) == [(one, other)]
+    assert similar_names([other, one]) == [(other, one)]
 
 
 @pytest.mark.parametrize(
@@ -158,11 +158,11 @@ def test_names_that_differ_in_spelling_only_are_near(one, other):
     ],
 )  # fmt: skip
 def test_names_of_different_things_are_not_near(one, other):
-    assert look_alikes([one, other]) == []
+    assert similar_names([one, other]) == []
 
 
 def test_the_classes_of_voc_are_told_apart():
-    assert look_alikes(VOC) == []
+    assert similar_names(VOC) == []
 
 
 @pytest.mark.parametrize("name", ["cat dog", "dog, cat", "cat|dog", "cat/dog", "cat & dog", "a,b"])
@@ -178,5 +178,5 @@ def test_a_name_of_several_words_is_one(name):
 
 @given(st.text(min_size=1), st.text(min_size=1))
 def test_nearness_has_no_direction_and_ignores_case(one, other):
-    assert len(look_alikes([one, other])) == len(look_alikes([other, one]))
-    assert look_alikes([one, one.casefold()])
+    assert len(similar_names([one, other])) == len(similar_names([other, one]))
+    assert similar_names([one, one.casefold()])

@@ -313,7 +313,7 @@ def test_real_photographs_are_read(voc_subset):
     [
         (os.mkfifo, "a named pipe"),
         (lambda path: path.symlink_to("/dev/zero"), "a device"),
-        (lambda path: path.symlink_to(path), "its symbolic links lead in a circle"),
+        (lambda path: path.symlink_to(path), "its symbolic links form a loop"),
         (Path.mkdir, "a folder"),
     ],
 )

@@ -12,7 +12,7 @@ def card(name, settings=None):
         "origin": "machine-made",
         "splits": {"train": {"images": 2, "ignored_share": 0.0, "classes": [row]}},
         "scores": {"train": {"miou": None, "classes": None}},
-        "settings": settings or {}, "options": {}, "versions": {}, "photographs_written_anew": 0,
+        "settings": settings or {}, "options": {}, "versions": {}, "rewritten_images": 0,
     }  # fmt: skip
 
 

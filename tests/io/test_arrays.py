@@ -34,10 +34,10 @@ from pipeline.io.arrays import (
 from pipeline.io.files import replacing
 from pipeline.io.tables import (
     read_class_scores,
-    read_scores,
+    read_json,
     read_table,
     write_class_scores,
-    write_scores,
+    write_json,
     write_table,
 )
 
@@ -191,7 +191,7 @@ def test_masks_in_color_are_refused(tmp_path):
 def test_damaged_files_are_named(tmp_path, reader):
     path = tmp_path / "x.bin"
     path.write_bytes(b"\x00\x01damaged")
-    with pytest.raises(UserError, match=r"x\.bin: not a whole .*delete it"):
+    with pytest.raises(UserError, match=r"x\.bin: not a complete .*delete it"):
         reader(path)
 
 
@@ -230,13 +230,13 @@ def test_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, error):
 
 def test_scores_are_plain_json_without_nan(tmp_path):
     scores = {"a": np.float64(0.5), "b": float("nan"), "c": [np.int64(3), (1.0, None)]}
-    write_scores(tmp_path / "s.json", scores)
+    write_json(tmp_path / "s.json", scores)
     assert json.loads((tmp_path / "s.json").read_text(encoding="utf-8")) == {
         "a": 0.5,
         "b": None,
         "c": [3, [1.0, None]],
     }
-    assert read_scores(tmp_path / "s.json")["c"] == [3, [1.0, None]]
+    assert read_json(tmp_path / "s.json")["c"] == [3, [1.0, None]]
 
 
 def test_a_damaged_label_of_the_users_is_to_be_replaced(tmp_path):
@@ -384,7 +384,7 @@ def test_the_tensor_that_is_damaged_is_named(tmp_path):
     content = bytearray(path.read_bytes())
     content[-100] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"w is not what was written.*delete it"):
+    with pytest.raises(UserError, match=r"w does not match its checksum.*delete it"):
         read_weights(path)
 
 

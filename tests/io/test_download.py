@@ -140,7 +140,7 @@ def server(running):
 @pytest.fixture(scope="module", autouse=True)
 def _impatient():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(downloading, "PAUSES", (0, 0))
+        patch.setattr(downloading, "RETRY_DELAYS", (0, 0))
         patch.setenv("NO_PROXY", "*")
         yield
 

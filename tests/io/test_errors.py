@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from pipeline.errors import (
     CONTROL,
-    LONGEST,
-    MOST_LINES,
+    MAX_LENGTH,
+    MAX_LINES,
     UserError,
     did_you_mean,
     printable,
@@ -37,14 +37,14 @@ def test_any_message_is_safe_and_bounded(text):
     message = str(UserError(text))
     message.encode("utf-8")
     assert not CONTROL.search(message.replace("\n", "").replace("\t", ""))
-    assert len(message.split("\n")) <= MOST_LINES
-    assert max(map(len, message.split("\n"))) <= LONGEST
+    assert len(message.split("\n")) <= MAX_LINES
+    assert max(map(len, message.split("\n"))) <= MAX_LENGTH
 
 
 def test_a_long_line_keeps_its_start_and_its_end():
     line = "/data/x.csv: " + "n" * 10_000_000 + ", expected a name"
     message = str(UserError(line))
-    assert len(message) == LONGEST
+    assert len(message) == MAX_LENGTH
     assert message.startswith("/data/x.csv: nnn") and message.endswith("nnn, expected a name")
     assert shortened("short") == "short"
     assert shortened("x" * 11, 10) == "xx ... xxx"

@@ -17,7 +17,7 @@ from pipeline.io.arrays import read_label
 from pipeline.io.images import (
     FILTER,
     FILTERS,
-    MOST_PIXELS,
+    MAX_PIXELS,
     cell_side,
     deep_maximum,
     fitted_size,
@@ -29,7 +29,7 @@ from pipeline.io.images import (
     scaled_size,
     strided_size,
 )
-from pipeline.io.mending import how_to_mend
+from pipeline.io.repair import repair_advice
 from tests.conftest import REPOSITORY
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
@@ -203,7 +203,7 @@ def test_too_many_pixels_are_refused_by_the_header(tmp_path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for read, what in ((read_rgb, "image"), (read_label, "mask")):
         with pytest.raises(UserError) as caught:
-            read(path, max_pixels=MOST_PIXELS)
+            read(path, max_pixels=MAX_PIXELS)
         assert str(caught.value) == (
             f"{path}: the {what} has 13300 x 13300 = 176890000 pixels, expected at most "
             "100000000: shrink it, or raise the configuration's max_pixels"
@@ -361,13 +361,13 @@ def test_a_damaged_file_of_the_workflows_own_is_not_for_the_user_to_replace(tmp_
     image = tmp_path / "demo/JPEGImages/a.jpg"
     image.parent.mkdir(parents=True)
     image.write_bytes(b"\xff\xd8\xff")
-    assert how_to_mend(image) == "replace the file"
+    assert repair_advice(image) == "replace the file"
     (tmp_path / "demo/.snakemake_timestamp").touch()
     expected = f"delete the folder {tmp_path / 'demo'}, which the workflow makes again, and run"
-    assert how_to_mend(image).startswith(expected)
+    assert repair_advice(image).startswith(expected)
     with pytest.raises(UserError, match=f"a.jpg: .* whatever the file name: {expected}"):
         read_rgb(image)
-    assert how_to_mend(tmp_path / "a.jpg") == "replace the file"
+    assert repair_advice(tmp_path / "a.jpg") == "replace the file"
 
 
 def test_the_configuration_has_the_same_default_filter():

@@ -12,9 +12,9 @@ from pipeline.io.tables import (
     NUMBER,
     read_class_scores,
     read_columns,
-    read_scores,
+    read_document,
     read_table,
-    write_scores,
+    write_json,
     write_table,
 )
 from pipeline.refinement.thresholds import chosen_threshold
@@ -52,20 +52,20 @@ def test_a_document_without_its_fields_is_refused(tmp_path, content, reason):
     path.write_text(json.dumps(content), encoding="utf-8")
     fields = {"share": NUMBER | None, "rows": list}
     expected = f"JSON document ({reason}): delete it and make it again"
-    assert refusal(lambda file: read_scores(file, fields), path) == expected
+    assert refusal(lambda file: read_document(file, fields), path) == expected
 
 
 @pytest.mark.parametrize("share", [0, 0.5, None])
 def test_a_document_with_its_fields_is_read(tmp_path, share):
-    write_scores(tmp_path / "s.json", {"share": share, "rows": [], "more": 1})
-    found = read_scores(tmp_path / "s.json", {"share": NUMBER | None, "rows": list})
+    write_json(tmp_path / "s.json", {"share": share, "rows": [], "more": 1})
+    found = read_document(tmp_path / "s.json", {"share": NUMBER | None, "rows": list})
     assert found == {"share": share, "rows": [], "more": 1}
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"a": 1} x', "[" * 100_000])
 def test_what_is_no_json_is_refused(tmp_path, text):
     (tmp_path / "s.json").write_text(text, encoding="utf-8")
-    assert refusal(read_scores, tmp_path / "s.json").startswith("JSON document (")
+    assert refusal(read_document, tmp_path / "s.json").startswith("JSON document (")
 
 
 @given(JSON, st.sampled_from([read_score, read_findings, lambda p: chosen_threshold(p, "otsu")]))
@@ -80,7 +80,7 @@ def test_any_json_is_read_or_refused_in_one_line(tmp_path_factory, value, reader
 
 @pytest.mark.parametrize("value", [None, "0.5", 1.5, -0.1])
 def test_a_threshold_is_a_number_from_0_to_1(tmp_path, value):
-    write_scores(tmp_path / "t.json", {"thresholds": {"mean": 0.5, "otsu": value}})
+    write_json(tmp_path / "t.json", {"thresholds": {"mean": 0.5, "otsu": value}})
     assert chosen_threshold(tmp_path / "t.json", "mean") == 0.5
     words = refusal(lambda path: chosen_threshold(path, "otsu"), tmp_path / "t.json")
     assert f"the threshold of otsu is {value!r}, expected a number in [0, 1]" in words
@@ -90,11 +90,11 @@ def test_a_score_of_an_unknown_kind_is_refused(tmp_path):
     score = {name: 1 if kind == NUMBER | None else {} for name, kind in SCORE.items()}
     score |= dict.fromkeys(("method", "split"), "x") | {"images": 1}
     score |= {"classes": [], "absent_classes": [], "confusion": []}
-    write_scores(tmp_path / "s.json", score | {"kind": "labels"})
+    write_json(tmp_path / "s.json", score | {"kind": "labels"})
     assert "'kind' is 'labels', expected one of maps, pseudo_labels, predictions" in refusal(
         read_score, tmp_path / "s.json"
     )
-    write_scores(tmp_path / "s.json", score | {"kind": "maps"})
+    write_json(tmp_path / "s.json", score | {"kind": "maps"})
     assert read_score(tmp_path / "s.json")["kind"] == "maps"
 
 

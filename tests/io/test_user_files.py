@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.io.user_files import (
-    MOST_VISITS,
+    MAX_VISITS,
     file_problem,
     files_below,
     folder_problem,
@@ -46,7 +46,7 @@ def odd(tmp_path):
         ("folder", "a folder, expected an image"),
         ("device", "a device, expected an image"),
         ("socket", "a socket, expected an image"),
-        ("circle", "its symbolic links lead in a circle, expected an image"),
+        ("circle", "its symbolic links form a loop, expected an image"),
         ("broken", "its link leads to nowhere, where there is no image"),
         ("absent", "no such image"),
         ("x" * 300, "the name or the path is longer than this system allows, expected an image"),
@@ -121,8 +121,8 @@ def test_links_back_to_a_folder_above_end(tmp_path):
         "a/across/across", "a/up", "b/across/across", "b/across/up",
     ]  # fmt: skip
     assert found.problems == (
-        f"{tmp_path}/root/self: its symbolic links lead in a circle, expected a file or folder: "
-        "mend the link, or delete it",
+        f"{tmp_path}/root/self: its symbolic links form a loop, expected a file or folder: "
+        "repair the link, or delete it",
     )
 
 
@@ -133,8 +133,8 @@ def test_a_link_that_may_mean_a_folder_and_leads_nowhere_is_a_problem(tmp_path):
     (tmp_path / "text").symlink_to("b.txt")
     found = files_below(tmp_path, {".png"})
     assert found.problems == (
-        f"{tmp_path}/sub: its link leads to gone, where there is no file or folder: mend the link, "
-        "or delete it",
+        f"{tmp_path}/sub: its link leads to gone, where there is no file or folder: "
+        "repair the link, or delete it",
     )
 
 
@@ -147,7 +147,7 @@ def test_a_net_of_links_is_searched_a_bounded_number_of_times(tmp_path):
         for k, other in enumerate(folders):
             (folder / f"to{k}").symlink_to(other)
     found = files_below(tmp_path / "root", {".png"})
-    assert len(found.files) <= 12 * MOST_VISITS
+    assert len(found.files) <= 12 * MAX_VISITS
     assert 1 <= len(found.problems) <= 12
     assert "links lead to this folder from more than 100 places" in found.problems[0]
 
@@ -183,6 +183,6 @@ def test_a_folder_that_cannot_be_searched_is_a_problem(tmp_path, monkeypatch):
     found = files_below(tmp_path, {".png"})
     assert names(found.files, tmp_path) == ["b/y.png"]
     assert found.problems == (
-        f"{tmp_path / 'a'}: the folder cannot be searched: no permission to look at it",
+        f"{tmp_path / 'a'}: the folder cannot be searched: no permission to access it",
     )
     assert files_below(tmp_path / "absent", {".png"}).problems

@@ -19,23 +19,25 @@ NAMES = ("background", "cat", "dog")
 
 def labels(rng, images, wrong):
     """Return ground truths, and predictions with a share of random pixels."""
-    truths = rng.integers(0, 3, (images, 6, 6)).astype(np.uint8)
-    spoiled = rng.random(truths.shape) < wrong
-    predictions = np.where(spoiled, rng.integers(0, 3, truths.shape), truths).astype(np.uint8)
-    return truths, predictions
+    ground_truths = rng.integers(0, 3, (images, 6, 6)).astype(np.uint8)
+    spoiled = rng.random(ground_truths.shape) < wrong
+    predictions = np.where(spoiled, rng.integers(0, 3, ground_truths.shape), ground_truths).astype(
+        np.uint8
+    )
+    return ground_truths, predictions
 
 
-def matrices(truths, predictions):
-    return [confusion_matrix(t, p, 3) for t, p in zip(truths, predictions, strict=True)]
+def matrices(ground_truths, predictions):
+    return [confusion_matrix(t, p, 3) for t, p in zip(ground_truths, predictions, strict=True)]
 
 
 @pytest.fixture
 def methods():
     """Confusion matrices by run and image of two methods, one with two runs, one with one."""
     rng = np.random.default_rng(0)
-    truths, good = labels(rng, 7, 0.3)
-    spoil = [np.where(rng.random(truths.shape) < share, 0, good) for share in (0.1, 0.4)]
-    runs = [matrices(truths, p.astype(np.uint8)) for p in (good, *spoil)]
+    ground_truths, good = labels(rng, 7, 0.3)
+    spoil = [np.where(rng.random(ground_truths.shape) < share, 0, good) for share in (0.1, 0.4)]
+    runs = [matrices(ground_truths, p.astype(np.uint8)) for p in (good, *spoil)]
     return runs[:2], runs[2:]
 
 
@@ -111,19 +113,19 @@ def test_the_smallest_p_is_of_the_number_of_resamples():
 
 
 def test_one_image_tells_nothing_of_others():
-    truths, predictions = labels(np.random.default_rng(1), 1, 0.5)
-    a, b = (counted([matrices(truths, p)]) for p in (truths, predictions))
+    ground_truths, predictions = labels(np.random.default_rng(1), 1, 0.5)
+    a, b = (counted([matrices(ground_truths, p)]) for p in (ground_truths, predictions))
     found = paired(a, b, 10)
     assert found.difference == pytest.approx(
-        1 - scores_of(matrices(truths, predictions)[0], NAMES)["miou"]
+        1 - scores_of(matrices(ground_truths, predictions)[0], NAMES)["miou"]
     )
     assert np.isnan([found.low, found.high, found.p]).all()
 
 
 def test_resamples_without_a_scored_pixel_are_left_out():
-    truths, predictions = labels(np.random.default_rng(2), 2, 0.5)
-    truths[1] = 255
-    a, b = (counted([matrices(truths, p)]) for p in (truths, predictions))
+    ground_truths, predictions = labels(np.random.default_rng(2), 2, 0.5)
+    ground_truths[1] = 255
+    a, b = (counted([matrices(ground_truths, p)]) for p in (ground_truths, predictions))
     found = paired(a, b, 100)
     # What is left holds image 0 once or twice, and no other pixel: nothing varies.
     assert found.low == found.high == found.difference > 0

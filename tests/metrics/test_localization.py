@@ -12,7 +12,6 @@ from pipeline.metrics.localization import (
     best_overlap,
     box_overlaps,
     component_boxes,
-    guess_overlap,
     label_ranks,
     localization_errors,
     map_boxes,
@@ -20,6 +19,7 @@ from pipeline.metrics.localization import (
     pixel_average_precision,
     pixel_histograms,
     threshold_overlaps,
+    top5_overlap,
 )
 from tests.photographs import NAMES, photograph
 
@@ -164,15 +164,15 @@ def test_the_rank_of_a_single_label_is_its_place_among_all(scores, label):
 
 @pytest.mark.parametrize(("rank", "best"), [(1, 0.6), (2, 0.6), (3, 0.4), (4, 0.0), (9, 0.0)])
 def test_five_boxes_are_two_two_and_one(rank, best):
-    assert guess_overlap({"tight": 0.6, "loose": 0.4}, rank) == best
+    assert top5_overlap({"tight": 0.6, "loose": 0.4}, rank) == best
 
 
 PERFECT = np.array([[1, 1, 0], [1, 0, 0]], bool)
 
 
-def precision_of(values, truth, scored=None):
-    everywhere = np.ones(truth.shape, bool) if scored is None else scored
-    return pixel_average_precision(pixel_histograms(values, truth, everywhere, 1000))
+def precision_of(values, ground_truth, scored=None):
+    everywhere = np.ones(ground_truth.shape, bool) if scored is None else scored
+    return pixel_average_precision(pixel_histograms(values, ground_truth, everywhere, 1000))
 
 
 def test_pixel_precision_of_known_maps():
@@ -199,19 +199,20 @@ def test_pixels_that_do_not_count_do_not():
     hnp.arrays(np.int64, (5, 6), elements=st.integers(0, 999)),
     hnp.arrays(bool, (5, 6)).filter(np.any),
 )
-def test_pixel_precision_is_average_precision(levels, truth):
+def test_pixel_precision_is_average_precision(levels, ground_truth):
     values = (levels + 0.5) / 1000  # inside a bin each, so that counting in bins loses nothing
-    expected = average_precision_score(truth.ravel(), values.ravel())
-    assert precision_of(values, truth) == pytest.approx(expected)
+    expected = average_precision_score(ground_truth.ravel(), values.ravel())
+    assert precision_of(values, ground_truth) == pytest.approx(expected)
 
 
 def test_histograms_add_up():
     draw = np.random.default_rng(0)
-    values, truth = draw.random((8, 9)), draw.random((8, 9)) < 0.3
+    values, ground_truth = draw.random((8, 9)), draw.random((8, 9)) < 0.3
     everywhere = np.ones((8, 9), bool)
-    whole = pixel_histograms(values, truth, everywhere, 50)
+    whole = pixel_histograms(values, ground_truth, everywhere, 50)
     parts = [
-        pixel_histograms(values[r], truth[r], everywhere[r], 50) for r in (slice(3), slice(3, 8))
+        pixel_histograms(values[r], ground_truth[r], everywhere[r], 50)
+        for r in (slice(3), slice(3, 8))
     ]
     assert np.array_equal(whole, sum(parts))
-    assert whole.sum() == 72 and whole[1].sum() == truth.sum()
+    assert whole.sum() == 72 and whole[1].sum() == ground_truth.sum()

@@ -18,8 +18,10 @@ from pipeline.metrics.segmentation import (
 NAMES = ["background", "a", "b"]
 
 
-def scores(truth, predicted, names=NAMES):
-    counts = confusion_matrix(np.array(truth, np.uint8), np.array(predicted, np.uint8), len(names))
+def scores(ground_truth, predicted, names=NAMES):
+    counts = confusion_matrix(
+        np.array(ground_truth, np.uint8), np.array(predicted, np.uint8), len(names)
+    )
     return scores_of(counts, names)
 
 
@@ -67,64 +69,65 @@ def test_an_unsure_prediction_is_a_miss_of_the_true_class():
     assert result["classes"][1]["iou"] == 0.5
     assert result["classes"][1]["precision"] == 1
     assert result["pixel_accuracy"] == 0.5
-    assert result["unsure_pixels"] == 1
+    assert result["uncertain_pixels"] == 1
 
 
 @pytest.mark.parametrize(
-    ("truth", "predicted", "message"),
+    ("ground_truth", "predicted", "message"),
     [
         ([[0, 1]], [[0], [1]], r"prediction is \(2, 1\), expected \(1, 2\)"),
         ([[0, 9]], [[0, 1]], "ground truth has the value 9, expected 0 to 2"),
         ([[0, 1]], [[0, 9]], "prediction has the value 9, expected 0 to 2"),
     ],
 )
-def test_other_sizes_and_values_are_refused(truth, predicted, message):
+def test_other_sizes_and_values_are_refused(ground_truth, predicted, message):
     with pytest.raises(ValueError, match=message):
-        scores(truth, predicted)
+        scores(ground_truth, predicted)
 
 
 LABELS = hnp.arrays(np.uint8, (5, 6), elements=st.sampled_from([0, 1, 2, 255]))
 SURE = hnp.arrays(np.uint8, (5, 6), elements=st.sampled_from([0, 1, 2]))
 
 
-@given(truth=LABELS, predicted=SURE)
-def test_iou_equals_torchmetrics(truth, predicted):
+@given(ground_truth=LABELS, predicted=SURE)
+def test_iou_equals_torchmetrics(ground_truth, predicted):
     metric = MulticlassJaccardIndex(3, average="none", ignore_index=255, validate_args=False)
     expected = metric(
-        torch.from_numpy(predicted.astype(np.int64)), torch.from_numpy(truth.astype(np.int64))
+        torch.from_numpy(predicted.astype(np.int64)),
+        torch.from_numpy(ground_truth.astype(np.int64)),
     )
-    got = [row["iou"] or 0.0 for row in scores(truth, predicted)["classes"]]
+    got = [row["iou"] or 0.0 for row in scores(ground_truth, predicted)["classes"]]
     assert got == pytest.approx(expected.tolist(), abs=1e-6)
 
 
-@given(truth=LABELS, predicted=LABELS)
-def test_counts_of_parts_add_up_and_mirroring_changes_nothing(truth, predicted):
-    whole = confusion_matrix(truth, predicted, 3)
-    parts = confusion_matrix(truth[:2], predicted[:2], 3) + confusion_matrix(
-        truth[2:], predicted[2:], 3
+@given(ground_truth=LABELS, predicted=LABELS)
+def test_counts_of_parts_add_up_and_mirroring_changes_nothing(ground_truth, predicted):
+    whole = confusion_matrix(ground_truth, predicted, 3)
+    parts = confusion_matrix(ground_truth[:2], predicted[:2], 3) + confusion_matrix(
+        ground_truth[2:], predicted[2:], 3
     )
     assert np.array_equal(whole, parts)
-    assert np.array_equal(whole, confusion_matrix(truth[:, ::-1], predicted[:, ::-1], 3))
-    assert whole.sum() == (truth != 255).sum()
+    assert np.array_equal(whole, confusion_matrix(ground_truth[:, ::-1], predicted[:, ::-1], 3))
+    assert whole.sum() == (ground_truth != 255).sum()
 
 
 @given(
-    truth=LABELS,
+    ground_truth=LABELS,
     maps=hnp.arrays(np.float32, (2, 5, 6), elements=st.sampled_from(np.linspace(0, 1, 9).tolist())),
 )
-def test_the_sweep_equals_brute_force_at_every_threshold(truth, maps):
+def test_the_sweep_equals_brute_force_at_every_threshold(ground_truth, maps):
     thresholds = np.array([0.125, 0.25, 0.3, 0.75, 0.999])  # some are values of the maps: ties
     numbers = np.array([1, 2])
-    counts = threshold_counts(truth, maps, numbers, thresholds, 3)
+    counts = threshold_counts(ground_truth, maps, numbers, thresholds, 3)
     for threshold, got in zip(thresholds, counts, strict=True):
         label = np.where(maps.max(axis=0) > threshold, numbers[maps.argmax(axis=0)], 0)
-        assert np.array_equal(got, confusion_matrix(truth, label.astype(np.uint8), 3))
+        assert np.array_equal(got, confusion_matrix(ground_truth, label.astype(np.uint8), 3))
 
 
 def test_the_sweep_of_an_image_without_labels_is_all_background():
-    truth = np.array([[0, 1, 255]], np.uint8)
+    ground_truth = np.array([[0, 1, 255]], np.uint8)
     counts = threshold_counts(
-        truth, np.zeros((0, 1, 3), np.float32), np.array([], np.int64), np.array([0.5]), 3
+        ground_truth, np.zeros((0, 1, 3), np.float32), np.array([], np.int64), np.array([0.5]), 3
     )
     assert counts[0, :, 0].tolist() == [1, 1, 0]
     assert counts.sum() == 2

@@ -322,7 +322,7 @@ def test_missing_and_damaged_weights_are_named(tmp_path):
     with pytest.raises(UserError, match="no such weights file"):
         load_backbone(tiny(0), tmp_path / "absent.safetensors")
     (tmp_path / "bad.safetensors").write_bytes(b"not tensors at all")
-    with pytest.raises(UserError, match=r"bad.safetensors: not a whole safetensors"):
+    with pytest.raises(UserError, match=r"bad.safetensors: not a complete safetensors"):
         load_backbone(tiny(0), tmp_path / "bad.safetensors")
 
 

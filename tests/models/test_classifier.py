@@ -126,7 +126,7 @@ def test_weights_of_another_network_are_named(model, tmp_path):
     with pytest.raises(UserError, match="without decoder, atrous_rates, decoder_norm"):
         load_segmentation_network(path)
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(UserError, match="not a whole safetensors"):
+    with pytest.raises(UserError, match="not a complete safetensors"):
         load_boundary_network(path)
 
 

@@ -4,7 +4,7 @@ import shutil
 import pytest
 
 from pipeline.planning import contents
-from pipeline.planning.contents import state_of
+from pipeline.planning.contents import contents_digest
 
 
 @pytest.fixture(autouse=True)
@@ -25,66 +25,68 @@ def files(tmp_path):
 
 
 def test_a_time_changes_nothing(files, tmp_path):
-    state = state_of(files)
+    state = contents_digest(files)
     os.utime(files[0], (0, 0))
     os.utime(files[1], (4e9, 4e9))  # in the future
-    assert state_of(reversed(files)) == state
+    assert contents_digest(reversed(files)) == state
     folder = files[0].parent
     shutil.copytree(folder, tmp_path / "copy", copy_function=shutil.copyfile)
     shutil.rmtree(folder)
     (tmp_path / "copy").rename(folder)
-    assert state_of(files) == state
+    assert contents_digest(files) == state
 
 
 def test_other_bytes_of_the_same_size_and_time_are_seen(files):
-    state, before = state_of(files), files[0].stat()
+    state, before = contents_digest(files), files[0].stat()
     files[0].write_bytes(b"other" + b"." * 4)
     os.utime(files[0], ns=(before.st_atime_ns, before.st_mtime_ns))
     assert files[0].stat().st_size == before.st_size
-    assert state_of(files) != state
+    assert contents_digest(files) != state
 
 
 def test_names_count(files):
-    state = state_of(files)
+    state = contents_digest(files)
     files[0].rename(files[0].with_name("b.jpg"))
-    assert state_of([files[0].with_name("b.jpg"), *files[1:]]) != state
-    assert state_of(files) == state_of(files[1:]) != state  # what is absent is left out
+    assert contents_digest([files[0].with_name("b.jpg"), *files[1:]]) != state
+    assert (
+        contents_digest(files) == contents_digest(files[1:]) != state
+    )  # what is absent is left out
 
 
 def test_a_file_that_was_not_touched_is_read_once(files, monkeypatch):
-    state = state_of(files)
+    state = contents_digest(files)
     read = []
     digest = contents.content_digest
     monkeypatch.setattr(contents, "content_digest", lambda path: read.append(path) or digest(path))
-    assert state_of(files) == state and read == []
+    assert contents_digest(files) == state and read == []
     files[1].touch()
-    assert state_of(files) == state and read == [files[1]]
+    assert contents_digest(files) == state and read == [files[1]]
 
 
 def test_a_file_of_this_moment_is_read_again(files, memory, monkeypatch):
     # It could change once more without another time.
     monkeypatch.setattr(contents, "SETTLED", 2)
-    state = state_of(files)
+    state = contents_digest(files)
     assert not memory.exists()
-    assert state_of(files) == state
+    assert contents_digest(files) == state
 
 
 @pytest.mark.parametrize("text", [b"\xff", b"[1]", b'{"a": 3}', b"{", b'{"a": [1, 2, 3]}'])
 def test_a_damaged_memory_is_made_again(files, memory, text):
-    state = state_of(files)
+    state = contents_digest(files)
     memory.write_bytes(text)
-    assert state_of(files) == state
+    assert contents_digest(files) == state
 
 
 def test_what_is_no_file_is_left_out(files):
     fifo = files[0].with_name("fifo.jpg")
     os.mkfifo(fifo)
-    assert state_of([*files, fifo, files[0].parent]) == state_of(files)
+    assert contents_digest([*files, fifo, files[0].parent]) == contents_digest(files)
 
 
 def test_much_to_read_is_announced(files, monkeypatch, caplog):
     monkeypatch.setattr(contents, "QUIET", 20)
-    state_of(files)
+    contents_digest(files)
     assert len(caplog.messages) == 1 and "in 3 files" in caplog.messages[0]
-    state_of(files)
+    contents_digest(files)
     assert len(caplog.messages) == 1

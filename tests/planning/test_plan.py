@@ -206,16 +206,16 @@ def test_the_users_weights_count_by_their_bytes_and_a_download_does_not(
     file.write_bytes(b"one")
     network = {"backbone": "resnet50", "pretrained": True}
     given = inputs.pretrained({"weights": {"resnet50": str(file)}}, network)
-    state = inputs.state_of_weights(given)
+    state = inputs.weights_digest(given)
     os.utime(file, (0, 0))
-    assert given == [str(file)] and inputs.state_of_weights(given) == state != ""
+    assert given == [str(file)] and inputs.weights_digest(given) == state != ""
     file.write_bytes(b"two")
-    assert inputs.state_of_weights(given) != state
+    assert inputs.weights_digest(given) != state
     fetched = inputs.pretrained({"weights": {}, "downloads": {"folder": str(tmp_path)}}, network)
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/resnet50.safetensors").write_bytes(b"one")
     assert fetched == [str(tmp_path / "weights/resnet50.safetensors")]
-    assert inputs.state_of_weights(fetched) == inputs.state_of_weights([]) == ""
+    assert inputs.weights_digest(fetched) == inputs.weights_digest([]) == ""
 
 
 @pytest.mark.parametrize(
@@ -320,17 +320,17 @@ def test_states_follow_links_and_survive_what_is_no_file(plan_of, tmp_path):
     (root / "circle.jpg").symlink_to("circle.jpg")
     os.mkfifo(root / "pipe.jpg")
     (root / os.fsdecode(b"caf\xe9.jpg")).touch()
-    before = inputs.state_of_folder(root)
+    before = inputs.folder_digest(root)
     (outside / "new.jpg").touch()
-    after = inputs.state_of_folder(root)
+    after = inputs.folder_digest(root)
     assert before != after
     (root / "._new.jpg").touch()
-    assert inputs.state_of_folder(root) == after
+    assert inputs.folder_digest(root) == after
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
-    [(os.mkfifo, "a named pipe"), (lambda path: path.symlink_to(path), "its symbolic links lead")],
+    [(os.mkfifo, "a named pipe"), (lambda path: path.symlink_to(path), "its symbolic links form")],
 )
 def test_a_table_that_is_no_file_is_refused_before_any_job(plan_of, tmp_path, make, words):
     make(tmp_path / "labels.csv")

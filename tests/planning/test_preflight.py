@@ -28,7 +28,7 @@ def test_paths_of_the_configuration_with_a_brace_are_refused_in_one_line(demo_co
     assert problem.startswith(
         "/d/{s}/labels.csv (dataset.image_labels), {n} (folders.new.images), "
         "w}.pt (weights.resnet18), d{} (downloads.folder): "
-        "got a brace, which Snakemake takes for a wildcard"
+        "a path in the configuration with a brace, which Snakemake takes for a wildcard"
     )
     assert preflight.problems(Plan(demo_config), ["/fine"]) == []
 

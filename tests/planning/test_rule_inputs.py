@@ -6,9 +6,9 @@ import pytest
 from snakemake.io import ancient
 
 from pipeline.config.resolve import resolve
-from pipeline.planning.contents import state_of
+from pipeline.planning.contents import contents_digest
 from pipeline.planning.plan import Plan
-from pipeline.planning.rule_inputs import RuleInputs, state_of_weights
+from pipeline.planning.rule_inputs import RuleInputs, weights_digest
 
 WILDCARDS = {
     "seed": "7", "classifier": "puzzle", "attribution": "cam", "maps": "cam+rw",
@@ -74,10 +74,10 @@ def test_an_export_is_of_label_images_or_of_probabilities(demo_config, wildcards
 def test_the_users_weights_are_known_by_content_and_downloads_are_not(tmp_path, wildcards):
     path = tmp_path / "mine.safetensors"
     path.write_bytes(b"weights")
-    given = state_of_weights(lambda _wildcards: [ancient(str(path))])
+    given = weights_digest(lambda _wildcards: [ancient(str(path))])
     before = given(wildcards)
-    assert before == state_of([path]) != ""
+    assert before == contents_digest([path]) != ""
     path.write_bytes(b"other weights")
     assert given(wildcards) not in ("", before)
-    assert state_of_weights(lambda _wildcards: [str(path)])(wildcards) == ""
-    assert state_of_weights(lambda _wildcards: [])(wildcards) == ""
+    assert weights_digest(lambda _wildcards: [str(path)])(wildcards) == ""
+    assert weights_digest(lambda _wildcards: [])(wildcards) == ""

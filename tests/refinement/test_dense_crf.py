@@ -13,9 +13,11 @@ def scene(height=12, width=16):
     rng = np.random.default_rng(0)
     image = np.full((height, width, 3), 40, np.uint8)
     image[:, width // 2 :] = 200
-    truth = (image[..., 0] > 100).astype(np.float32)
-    foreground = np.clip(truth * 0.4 + 0.3 + rng.uniform(-0.35, 0.35, truth.shape), 0.01, 0.99)
-    return image, np.stack([1 - foreground, foreground]).astype(np.float32), truth
+    ground_truth = (image[..., 0] > 100).astype(np.float32)
+    foreground = np.clip(
+        ground_truth * 0.4 + 0.3 + rng.uniform(-0.35, 0.35, ground_truth.shape), 0.01, 0.99
+    )
+    return image, np.stack([1 - foreground, foreground]).astype(np.float32), ground_truth
 
 
 def mean_field(image, probabilities, settings):
@@ -59,9 +61,9 @@ def test_posterior_is_that_of_exact_mean_field_within_the_lattices_error():
 
 
 def test_a_noisy_label_snaps_to_the_picture():
-    image, probabilities, truth = scene(40, 40)
-    before = (probabilities.argmax(axis=0) == truth).mean()
-    after = (dense_crf(image, probabilities, SETTINGS).argmax(axis=0) == truth).mean()
+    image, probabilities, ground_truth = scene(40, 40)
+    before = (probabilities.argmax(axis=0) == ground_truth).mean()
+    after = (dense_crf(image, probabilities, SETTINGS).argmax(axis=0) == ground_truth).mean()
     assert before < 0.9
     assert after == 1
 

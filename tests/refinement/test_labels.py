@@ -125,15 +125,15 @@ def test_pixels_that_are_not_confident_become_255():
 def test_the_crf_snaps_coarse_maps_to_the_picture(unary):
     image = np.full((32, 32, 3), 30, np.uint8)
     image[8:24, 8:24] = (220, 180, 40)
-    truth = (image[..., 0] > 100).astype(np.uint8) * 4
+    ground_truth = (image[..., 0] > 100).astype(np.uint8) * 4
     coarse = np.zeros((1, 8, 8), np.float16)
     coarse[0, 2:6, 2:6] = 0.6
     coarse[0, 3:5, 3:5] = 1.0
     item = maps(coarse, [4], (32, 32))
     crf = CrfSettings(unary=unary)
     refined = label_by_scores(item, image, background=THRESHOLD, crf=crf).label_image(None)
-    assert (plain(item) != truth).sum() > 0
-    assert np.array_equal(refined, truth)
+    assert (plain(item) != ground_truth).sum() > 0
+    assert np.array_equal(refined, ground_truth)
 
 
 def test_what_a_crf_decides_against_the_maps_is_unsure_however_sure_it_is():

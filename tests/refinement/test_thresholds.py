@@ -8,7 +8,7 @@ from skimage.filters import threshold_otsu
 
 from pipeline.errors import UserError
 from pipeline.io.arrays import ClassMaps
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.refinement.thresholds import (
     BINS,
     CENTERS,
@@ -85,7 +85,7 @@ def test_maps_of_no_labeled_image_are_refused():
 
 def test_a_rules_name_becomes_its_number(tmp_path):
     file = tmp_path / "t.json"
-    write_scores(file, {"method": "a/b", "thresholds": {"mean": 0.25, "otsu": 0.5}})
+    write_json(file, {"method": "a/b", "thresholds": {"mean": 0.25, "otsu": 0.5}})
     assert chosen_threshold(file, "otsu") == 0.5
     background = {"rule": "threshold", "value": "mean"}
     assert resolved_background(background, [file]) == {"rule": "threshold", "value": 0.25}

@@ -19,14 +19,14 @@ from pipeline.datasets.manifest import (
     write_masks,
 )
 from pipeline.io.arrays import ClassMaps, write_label, write_maps
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.metrics.segmentation import confusion_matrix, scores_of
 
 METHOD = "plain/cam/crf"
 
 
-def score(kind, method, names, truth, predicted) -> dict[str, Any]:
-    counts = confusion_matrix(truth, predicted, len(names))
+def score(kind, method, names, ground_truth, predicted) -> dict[str, Any]:
+    counts = confusion_matrix(ground_truth, predicted, len(names))
     given = {
         "kind": kind,
         "method": method,
@@ -75,15 +75,17 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
     write_findings(root / "dataset/findings.json", [])
     write_boxes(root / "dataset/boxes.csv", {"i1": [Box(classes[0], 3, 4, 21, 16)]})
     write_maps(root / "maps/plain/cam/train/0.safetensors", maps)
-    truth = rng.integers(0, 2, (9, 9)).astype(np.uint8)
+    ground_truth = rng.integers(0, 2, (9, 9)).astype(np.uint8)
     predicted = rng.integers(0, 2, (9, 9)).astype(np.uint8)
     files = {
-        "maps/plain/cam/train": score("maps", "plain/cam", names, truth, predicted),
-        f"pseudo_labels/{METHOD}/train": score("pseudo_labels", METHOD, names, truth, truth),
-        f"predictions/{METHOD}/val": score("predictions", METHOD, names, truth, predicted),
+        "maps/plain/cam/train": score("maps", "plain/cam", names, ground_truth, predicted),
+        f"pseudo_labels/{METHOD}/train": score(
+            "pseudo_labels", METHOD, names, ground_truth, ground_truth
+        ),
+        f"predictions/{METHOD}/val": score("predictions", METHOD, names, ground_truth, predicted),
     }
     for stem, document in files.items():
-        write_scores(root / f"scores/{stem}.json", document)
+        write_json(root / f"scores/{stem}.json", document)
     for kind, split, first in (("pseudo_labels", "train", 0), ("predictions", "val", 3)):
         ious = [f"iou:{name}" for name in names]
         with (root / f"scores/{kind}/{METHOD}/{split}.csv").open(
@@ -99,12 +101,12 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
         "method": METHOD, "split": "train", "images": 3, "pairs": 2,
         "images_with_known_boxes": 1, "error": errors, "classes": {},
     }  # fmt: skip
-    write_scores(root / f"scores/boxes/{METHOD}/train.json", document)
+    write_json(root / f"scores/boxes/{METHOD}/train.json", document)
     table = root / f"quality/{METHOD}/train.csv"
     table.parent.mkdir(parents=True)
     table.write_text("id,certainty,doubt\ni0,0.5,0.25\ni1,0.25,0.75\ni2,,\n", encoding="utf-8")
     figure = {"name": "certainty", "title": "Certainty of the maps", "mean": 0.375, "classes": {}}
-    write_scores(
+    write_json(
         table.with_suffix(".json"),
         {
             "kind": "quality", "method": METHOD, "split": "train", "images": 3,

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pipeline.io.arrays import write_label
-from pipeline.io.tables import read_scores, write_scores
+from pipeline.io.tables import read_json, write_json
 from pipeline.stages.report import report
 from tests.report.conftest import METHOD, build
 
@@ -49,7 +49,7 @@ def widen(tree):
     """Return the train split 30 images and a second method of labels."""
     root, arguments = tree.root, tree.arguments
     manifest, masks = arguments["manifest"], arguments["masks"]
-    rows, truths = (
+    rows, ground_truths = (
         manifest.read_text(encoding="utf-8").splitlines(),
         masks.read_text(encoding="utf-8").splitlines(),
     )
@@ -63,17 +63,17 @@ def widen(tree):
         for method in (METHOD, OTHER):
             write_label(root / f"pseudo_labels/{method}/train/0/more{k}.png", label)
         rows.append(f"more{k},{image},30,20,train,dog,")
-        truths.append(f"more{k},{root / f'masks/more{k}.png'},,")
+        ground_truths.append(f"more{k},{root / f'masks/more{k}.png'},,")
         lines.append(f"more{k},{0.21 + 0.02 * k:.2f},0.5,0.9,,{0.9 - 0.03 * k:.2f}")
     manifest.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    masks.write_text("\n".join(truths) + "\n", encoding="utf-8")
+    masks.write_text("\n".join(ground_truths) + "\n", encoding="utf-8")
     table = arguments["image_scores"][0]
     table.write_text(table.read_text(encoding="utf-8") + "\n".join(lines) + "\n", encoding="utf-8")
     score = next(p for p in arguments["scores"] if "pseudo_labels" in p.parts)
     other = root / f"scores/pseudo_labels/{OTHER}/train.json"
-    document = read_scores(score) | {"method": OTHER, "miou": 0.1}
+    document = read_json(score) | {"method": OTHER, "miou": 0.1}
     document["classes"][0]["iou"] = 0.25
-    write_scores(other, document)
+    write_json(other, document)
     arguments["scores"].append(other)
     arguments["labels"].append(root / f"pseudo_labels/{OTHER}/train/0")
     arguments["gallery"] = 8
@@ -210,7 +210,7 @@ def test_splits_have_their_own_pictures_and_methods(page):
     assert ids(page) == ["i5", "i4", "i3"]
     assert page.locator("#gallery [name=map]").is_hidden()
     assert page.locator(".card .stops").first.locator("span").all_text_contents() == [
-        "image", "prediction", "truth",
+        "image", "prediction", "GT",
     ]  # fmt: skip
     gallery(page, split="train")
     assert page.locator("#gallery [name=map]").is_visible()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.datasets.findings import findings
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import summarize
-from pipeline.report.dataset_check import MATRIX, Shot, render_check
+from pipeline.report.dataset_check import MAX_MATRIX_CLASSES, Thumbnail, render_check
 from tests.report.test_page import Page
 
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
@@ -38,8 +38,10 @@ def found(items, classes=("cat", "dog"), twins=()):
 def page(items, classes=("cat", "dog"), twins=()):
     manifest = Manifest(tuple(classes), tuple(items))
     overview = summarize(manifest)
-    sheet = {name: [Shot(r, PICTURE) for r in items if name in r.labels][:2] for name in classes}
-    rest = [Shot(r, PICTURE) for r in items if not r.labels]
+    sheet = {
+        name: [Thumbnail(r, PICTURE) for r in items if name in r.labels][:2] for name in classes
+    }
+    rest = [Thumbnail(r, PICTURE) for r in items if not r.labels]
     worth = findings(manifest, overview, twins)
     return render_check(manifest, overview, worth, sheet, rest)
 
@@ -203,13 +205,13 @@ def test_many_labels_are_counted_together():
 
 
 def test_the_matrix_shows_the_classes_that_are_most_in_company():
-    names = [f"n{k}" for k in range(MATRIX + 20)]
+    names = [f"n{k}" for k in range(MAX_MATRIX_CLASSES + 20)]
     alone = [(name, "train", 1) for name in names[:5]]
     together = [(f"{one} {other}", "train", 1) for one, other in pairwise(names[5:])]
     html = page(records(*alone, *together), names)
     headings = re.findall(r'<th scope="col" title="(n\d+)">', html)
     # The last of the chain has one neighbor, all others have two.
-    assert headings == names[6 : 6 + MATRIX]
+    assert headings == names[6 : 6 + MAX_MATRIX_CLASSES]
     assert "No train image shows two classes" in page(records(*alone), names)
 
 

@@ -84,8 +84,8 @@ def test_a_budget_of_nothing_shows_nothing(many):
 def test_a_size_is_that_of_all_pictures(many):
     card = cards_of(many, 10**9)[1]["train"][0]
     assert [layer.kind for layer in card.layers] == ["label"]
-    assert card.size == len(card.photograph + card.layers[0].url)
-    assert card.row_size == len(card.photograph + card.photograph + card.layers[0].url)
+    assert card.size == len(card.image + card.layers[0].url)
+    assert card.row_size == len(card.image + card.image + card.layers[0].url)
 
 
 def test_an_image_without_files_has_its_photograph(many):

@@ -9,8 +9,8 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 from pipeline.io.arrays import ClassMaps
+from pipeline.report.drawing import TAG_COLORS, VOID, palette_colors
 from pipeline.report.layers import MAP_SIDE, label_layer, map_layer, tag_layer
-from pipeline.report.pictures import TAG_COLORS, VOID, palette_colors
 
 OPACITY = 166  # 65 %
 

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 from pipeline.datasets.findings import Finding, write_findings
 from pipeline.datasets.manifest import write_masks
-from pipeline.io.tables import read_scores, write_scores, write_table
+from pipeline.io.tables import read_document, write_json, write_table
 from pipeline.report.html import duration, percent, plain
 from pipeline.stages.compare_attributions import COLUMNS
 from pipeline.stages.report import report
@@ -63,7 +63,7 @@ def test_the_page_shows_every_score_as_it_is(tree):
     html, page = rendered(tree)
     text = " ".join(page.text)
     for path in tree.arguments["scores"]:
-        score = read_scores(path)
+        score = read_document(path)
         assert score["method"] in text
         assert f'<span class="value">{100 * score["miou"]:.1f}</span>' in html
         assert f'<td class="number">{100 * score["pixel_accuracy"]:.1f}</td>' in html
@@ -79,7 +79,7 @@ def data_of(html):
 def test_the_gallery_has_every_layer_of_every_group(tree):
     html, _ = rendered(tree)
     splits = data_of(html)["splits"]
-    train, val = splits["train"]["pictures"], splits["val"]["pictures"]
+    train, val = splits["train"]["images"], splits["val"]["images"]
     assert [(picture["id"], picture["groups"]) for picture in train] == [
         ("i2", ["best", "worst cat"]),
         ("i1", ["median", "best cat", "worth a look"]),
@@ -118,15 +118,15 @@ def test_a_rule_without_masks_is_compared_with_the_sweep(tree):
     html, _ = rendered(tree)
     start = html.index("Background threshold without ground truth")
     section = html[start : html.index('id="classes"')]
-    maps = read_scores(tree.arguments["scores"][0])
+    maps = read_document(tree.arguments["scores"][0])
     cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", section[section.index("<tbody>") :])
     assert cells == [
         "plain/cam", "0.35", f"{100 * maps['miou']:.1f}", "otsu", "0.20", "10.0", "15.0",
     ]  # fmt: skip
-    write_scores(tree.arguments["scores"][0], maps | {"label_free": None})
+    write_json(tree.arguments["scores"][0], maps | {"label_free": None})
     bare, _ = rendered(tree)
     assert "Background threshold without ground truth" not in bare and "Hollow dots" not in bare
-    write_scores(tree.arguments["scores"][0], {k: v for k, v in maps.items() if k != "label_free"})
+    write_json(tree.arguments["scores"][0], {k: v for k, v in maps.items() if k != "label_free"})
     assert rendered(tree)[0] == bare
 
 
@@ -145,9 +145,9 @@ def test_quality_without_ground_truth_has_its_figures_and_what_is_worth_a_look(t
 
 def test_quality_without_masks_has_no_correlation(tree):
     (path,) = tree.arguments["quality_scores"]
-    document = read_scores(path)
+    document = read_document(path)
     document["figures"][0]["correlation"] = None
-    write_scores(path, document)
+    write_json(path, document)
     html, _ = rendered(tree)
     section = html[html.index('id="quality"') : html.index('id="gallery"')]
     assert "Certainty of the maps" in section and "over images" not in section
@@ -188,7 +188,7 @@ def test_compared_maps_are_a_table_a_chart_and_pictures(tree):
     rows = [[method, *map(row.get, COLUMNS[1:])] for method, row in TABLE.items()]
     write_table(root / "comparison.csv", COLUMNS, rows)
     curve = [{"threshold": 0.0, "share": 0.2}, {"threshold": 0.5, "share": 0.6}]
-    write_scores(root / "l.json", {"method": "plain/cam", "curve": curve})
+    write_json(root / "l.json", {"method": "plain/cam", "curve": curve})
     comparison = {
         "split": "train",
         "gallery": 5,
@@ -252,18 +252,18 @@ def test_without_masks_the_page_says_so_and_shows_pictures(tree):
     assert "ground truth" not in re.findall(r"<figcaption>(.*?)</figcaption>", html)
     nothing = {name: [] for name in ("scores", "image_scores", "quality", "quality_scores")}
     bare, _ = rendered(tree, **nothing)
-    pictures = data_of(bare)["splits"]["train"]["pictures"]
-    assert [p["groups"] for p in pictures] == [
+    images = data_of(bare)["splits"]["train"]["images"]
+    assert [p["groups"] for p in images] == [
         ["first"],
         ["first", "first cat"],
         ["first", "first cat"],
     ]
-    assert all(p["scores"] == p["doubts"] == [None] for p in pictures)
+    assert all(p["scores"] == p["doubts"] == [None] for p in images)
 
 
 def test_a_gallery_of_none_has_no_pictures(tree):
     html, page = rendered(tree, gallery=0)
-    assert "No images." in page.text and data_of(html)["splits"]["train"]["pictures"] == []
+    assert "No images." in page.text and data_of(html)["splits"]["train"]["images"] == []
 
 
 def test_without_a_segmentation_there_is_no_validation_gallery(tree):
@@ -281,7 +281,7 @@ def test_words_for_values():
 
 def test_a_score_of_a_part_of_its_split_says_so(tree):
     place = next(path for path in tree.arguments["scores"] if "pseudo_labels" in path.parts)
-    write_scores(place, read_scores(place) | {"images": 2})
+    write_json(place, read_document(place) | {"images": 2})
     html, _ = rendered(tree)
     assert '<td class="number" data-value="2">2 of 3</td>' in html
     assert '<td class="number" data-value="3">3</td>' in html

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UserError
 from pipeline.io.arrays import write_counts
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.metrics.bootstrap import difference, estimates, holm
 from pipeline.metrics.segmentation import confusion_matrix, image_counts, scores_of
 from pipeline.report import scoreboard as board_module
@@ -27,7 +27,7 @@ from pipeline.stages.record_experiment import record_experiment
 
 NAMES = ("background", "cat", "dog")
 IDS = [f"i{k:02d}" for k in range(12)]
-TRUTH = np.random.default_rng(0).integers(0, 3, (12, 8, 8)).astype(np.uint8)
+GROUND_TRUTH = np.random.default_rng(0).integers(0, 3, (12, 8, 8)).astype(np.uint8)
 CONFIG = {
     "dataset": {"kind": "folder"},
     "classifiers": {"plain": {"backbone": "resnet50"}},
@@ -45,11 +45,16 @@ SETTINGS = {
 CAM, CRF = "plain/cam", "plain/cam/crf"
 
 
-def confusions(share, seed=0, truth=TRUTH):
+def confusions(share, seed=0, ground_truth=GROUND_TRUTH):
     """Confusion matrices of predictions of which a share is drawn anew."""
     rng = np.random.default_rng([seed, 1])
-    spoiled = np.where(rng.random(truth.shape) < share, rng.integers(0, 3, truth.shape), truth)
-    return [confusion_matrix(t, p.astype(np.uint8), 3) for t, p in zip(truth, spoiled, strict=True)]
+    spoiled = np.where(
+        rng.random(ground_truth.shape) < share, rng.integers(0, 3, ground_truth.shape), ground_truth
+    )
+    return [
+        confusion_matrix(t, p.astype(np.uint8), 3)
+        for t, p in zip(ground_truth, spoiled, strict=True)
+    ]
 
 
 def write_score(folder, kind, method, counts, ids=IDS, chosen="by hand"):
@@ -61,7 +66,7 @@ def write_score(folder, kind, method, counts, ids=IDS, chosen="by hand"):
         "kind": kind, "method": method, "split": split, "images": len(ids),
         "settings": SETTINGS[kind], "threshold": threshold,
     }  # fmt: skip
-    write_scores(folder / f"{stem}.json", head | scores_of(sum(counts), NAMES))
+    write_json(folder / f"{stem}.json", head | scores_of(sum(counts), NAMES))
     write_counts(folder / f"{stem}.counts.safetensors", ids, image_counts(counts))
     times = [f"benchmarks/{job}.tsv" for job in ("train_classifier/plain", "make_maps/plain/cam/0")]
     for seconds, name in zip((3600, 1800), times, strict=True):
@@ -114,7 +119,7 @@ def test_a_record_is_known_anew_when_it_or_a_score_changes(tmp_path):
     assert after[0] != before[0] and after[1] == before[1]
     make_run(tmp_path, "two", [("pseudo_labels", CRF, None)], seed=1)
     assert known_records(tmp_path)[1] != before[1]
-    assert known_records(tmp_path, besides="one") == known_records(tmp_path)[1:]
+    assert known_records(tmp_path, exclude="one") == known_records(tmp_path)[1:]
     assert known_records(tmp_path / "absent") == []
 
 
@@ -205,7 +210,11 @@ def test_counts_are_paired_by_image_and_not_by_place(tmp_path):
 def test_scores_are_comparable_only_on_the_same_images_and_masks(tmp_path):
     make_run(tmp_path, "a", [("pseudo_labels", CRF, confusions(0.2))])
     make_run(tmp_path, "b", [("pseudo_labels", CRF, confusions(0.4))])
-    make_run(tmp_path, "masks", [("pseudo_labels", CRF, confusions(0.2, truth=TRUTH[::-1]))])
+    make_run(
+        tmp_path,
+        "masks",
+        [("pseudo_labels", CRF, confusions(0.2, ground_truth=GROUND_TRUTH[::-1]))],
+    )
     renamed = make_run(tmp_path, "names", [("pseudo_labels", CRF, confusions(0.2))])
     write_score(renamed.parent, "pseudo_labels", CRF, confusions(0.2), [f"j{k}" for k in range(12)])
     groups = collect(tmp_path, []).groups
@@ -233,7 +242,7 @@ def test_a_score_of_other_counts_is_left_out(tmp_path):
     board = collect(tmp_path, [])
     assert board.groups == () and "the files are from different runs" in board.notes[0]
     counts.write_bytes(counts.read_bytes()[:-8])
-    assert "not a whole safetensors file" in collect(tmp_path, []).notes[0]
+    assert "not a complete safetensors file" in collect(tmp_path, []).notes[0]
     write_counts(counts, IDS[:3], image_counts(confusions(0.2)))
     assert "expected (N, 3, C)" in collect(tmp_path, []).notes[0]
 
@@ -283,7 +292,7 @@ def test_every_method_is_compared_with_the_best_and_with_every_other(tmp_path, m
             assert [pair.a.experiment + pair.b.experiment for pair in family] == names
             assert [pair.p_holm for pair in family] == holm([pair.found.p for pair in family])
         assert all(pair.found.difference <= 0 for pair in group.to_best)
-    monkeypatch.setattr(board_module, "MOST_PAIRED", 2)
+    monkeypatch.setattr(board_module, "MAX_PAIRED", 2)
     assert [len(group.pairs) for group in collect(tmp_path, []).groups] == [0, 0]
 
 
@@ -298,7 +307,12 @@ def test_resamples_are_enough_for_the_correction(tmp_path, monkeypatch):
 
 def test_seeds_on_different_images_have_no_mean(tmp_path):
     make_run(tmp_path, "a/seed-0", [("pseudo_labels", CRF, confusions(0.2))])
-    make_run(tmp_path, "a/seed-1", [("pseudo_labels", CRF, confusions(0.2, truth=TRUTH[::-1]))], 1)
+    make_run(
+        tmp_path,
+        "a/seed-1",
+        [("pseudo_labels", CRF, confusions(0.2, ground_truth=GROUND_TRUTH[::-1]))],
+        1,
+    )
     board = collect(tmp_path, [])
     assert board.groups == () and "pseudo-labels plain/cam/crf of a (train)" in board.notes[0]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pipeline.datasets.manifest import Record
 from pipeline.report.inputs import ImageScore
-from pipeline.report.selection import LISTED, Choice, image_groups, in_order
+from pipeline.report.selection import MAX_LISTED, Choice, image_groups, in_order
 
 CLASSES = ("cat", "dog")
 
@@ -56,7 +56,7 @@ def test_there_are_never_more_than_the_limit(images, count, scored):
     ious = {n: ImageScore(k / 60, {CLASSES[k % 2]: k / 60}) for k, n in enumerate(names)}
     groups = image_groups(records, CLASSES, ious if scored else {}, [names[::-1]], count)
     choices = in_order({"train": groups})
-    doubted = LISTED if count else 0
+    doubted = MAX_LISTED if count else 0
     assert len(choices) <= min(images, count * (3 + 2 * len(CLASSES)) + doubted)
     assert len({choice.image_id for choice in choices}) == len(choices)
 

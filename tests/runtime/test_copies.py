@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.copies import FOLDER_TIME, digest_of, mend_times, note_made
+from pipeline.io.repair import FOLDER_TIMESTAMP
+from pipeline.runtime.copies import output_digest, record_outputs, restore_times
 
 
 @pytest.fixture
@@ -14,15 +15,15 @@ def project(tmp_path, monkeypatch):
     root = tmp_path / "project"
     root.mkdir()
     monkeypatch.chdir(root)
-    mend_times()
+    restore_times()
     Path("table.csv").write_text("a", encoding="utf-8")
-    note_made([Path("table.csv"), Path("absent")])
+    record_outputs([Path("table.csv"), Path("absent")])
     time.sleep(0.01)
     Path("labels/0").mkdir(parents=True)
     Path("labels/0/é.png").write_text("b", encoding="utf-8")
     Path("labels/link.jpg").symlink_to("nowhere")
-    note_made([Path("labels")])
-    Path("labels", FOLDER_TIME).touch()
+    record_outputs([Path("labels")])
+    Path("labels", FOLDER_TIMESTAMP).touch()
     return root
 
 
@@ -37,28 +38,28 @@ def copied(project, monkeypatch):
 
 
 def times():
-    return Path("table.csv").stat().st_mtime, Path("labels", FOLDER_TIME).stat().st_mtime
+    return Path("table.csv").stat().st_mtime, Path("labels", FOLDER_TIMESTAMP).stat().st_mtime
 
 
 def test_results_in_a_copy_get_the_times_that_they_were_made_at(project, monkeypatch, caplog):
     copied(project, monkeypatch)
     table, labels = times()
     assert table > labels
-    mend_times()
+    restore_times()
     table, labels = times()
     assert table < labels < time.time()
     assert len(caplog.messages) == 1 and "2 results are read" in caplog.messages[0]
-    mend_times()
+    restore_times()
     assert len(caplog.messages) == 1
 
 
 def test_no_result_gets_a_time_in_the_future(project, monkeypatch):
     clock = time.time_ns
     monkeypatch.setattr(time, "time_ns", lambda: clock() + 3600 * 10**9)
-    note_made([Path("table.csv"), Path("labels")])
+    record_outputs([Path("table.csv"), Path("labels")])
     monkeypatch.setattr(time, "time_ns", clock)
     copied(project, monkeypatch)
-    mend_times()
+    restore_times()
     table, labels = times()
     assert table == labels <= time.time()
 
@@ -67,13 +68,13 @@ def test_a_result_of_other_bytes_keeps_its_time(project, monkeypatch):
     copied(project, monkeypatch)
     Path("table.csv").write_text("c", encoding="utf-8")
     os.utime("table.csv", (4e9, 4e9))
-    mend_times()
+    restore_times()
     assert times()[0] == 4e9
 
 
 def test_where_nothing_was_copied_no_time_changes(project, caplog):
     os.utime("table.csv", (4e9, 4e9))
-    mend_times()
+    restore_times()
     assert times()[0] == 4e9 and not caplog.messages
 
 
@@ -82,18 +83,18 @@ def test_damaged_notes_are_left_out(project, monkeypatch):
     for path in Path(".snakemake/wsss-made").iterdir():
         path.write_bytes(b"\xff{")
     before = times()
-    mend_times()
+    restore_times()
     assert times() == before
 
 
 def test_a_folder_is_known_by_its_names_bytes_and_links(project):
-    states = [digest_of(Path("labels"))]
+    states = [output_digest(Path("labels"))]
     Path("labels/link.jpg").unlink()
     Path("labels/link.jpg").symlink_to("elsewhere")
-    states.append(digest_of(Path("labels")))
+    states.append(output_digest(Path("labels")))
     Path("labels/0/é.png").rename("labels/0/f.png")
-    states.append(digest_of(Path("labels")))
+    states.append(output_digest(Path("labels")))
     Path("labels/0/f.png").write_text("d", encoding="utf-8")
-    states.append(digest_of(Path("labels")))
-    Path("labels", FOLDER_TIME).unlink()
-    assert len(set(states)) == 4 and digest_of(Path("labels")) == states[-1]
+    states.append(output_digest(Path("labels")))
+    Path("labels", FOLDER_TIMESTAMP).unlink()
+    assert len(set(states)) == 4 and output_digest(Path("labels")) == states[-1]

@@ -18,9 +18,11 @@ def check(small_dataset, tmp_path):
     page, found = tmp_path / "dataset/check.html", tmp_path / "dataset/findings.json"
     write_findings(found, FINDINGS)
 
-    def run(pictures=6, threads=1):
+    def run(images_per_class=6, threads=1):
         paths = {name: small_dataset[name] for name in ("manifest", "classes")}
-        check_dataset(**paths, findings=found, pictures=pictures, page=page, threads=threads)
+        check_dataset(
+            **paths, findings=found, images_per_class=images_per_class, page=page, threads=threads
+        )
         return page.read_text(encoding="utf-8")
 
     return run
@@ -34,7 +36,7 @@ def test_the_page_shows_pictures_of_every_class(check):
     assert captions(check()) == [
         "cat: 0", "cat: 2", "cat: 5", "dog: 1", "dog: 2", "dog: 4", "no label: 3",
     ]  # fmt: skip
-    assert captions(check(pictures=1)) == ["cat: 0", "dog: 1", "no label: 3"]
+    assert captions(check(images_per_class=1)) == ["cat: 0", "dog: 1", "no label: 3"]
 
 
 def test_findings_about_masks_are_on_the_page(check):
@@ -43,7 +45,7 @@ def test_findings_about_masks_are_on_the_page(check):
 
 
 def test_without_pictures_there_are_none(check):
-    assert captions(check(pictures=0)) == []
+    assert captions(check(images_per_class=0)) == []
 
 
 def test_the_number_of_processes_changes_nothing(processes, check):
@@ -77,7 +79,7 @@ def test_a_copy_in_val_of_a_train_image_is_found(tmp_path, caplog):
     write_findings(tmp_path / "f.json", [])
     files = {"manifest": "m.csv", "classes": "c.json", "findings": "f.json"}
     paths = {name: tmp_path / file for name, file in files.items()}
-    check_dataset(**paths, pictures=2, page=tmp_path / "check.html", threads=1)
+    check_dataset(**paths, images_per_class=2, page=tmp_path / "check.html", threads=1)
     assert "same image in train and val: a (train: cat) = b (val: cat)." in caplog.text
 
 
@@ -98,11 +100,11 @@ def test_real_photographs_make_a_page_of_bounded_size(voc_subset, tmp_path):
         (tmp_path / name).write_text("\n".join(ids), encoding="utf-8")
     dataset = {"kind": "voc", "root": voc_subset, "image_labels": "labels.csv", "masks": None}
     dataset |= {"classes": None} | {name: tmp_path / name for name in lists}
-    made = {"photographs": tmp_path / "photographs"}
+    made = {"images": tmp_path / "images"}
     prepare_dataset(sources=[], dataset=dataset, seed=0, threads=1, **paths, **made)
     write_findings(tmp_path / "f.json", [])
     page = tmp_path / "check.html"
-    check_dataset(**paths, findings=tmp_path / "f.json", pictures=6, page=page, threads=1)
+    check_dataset(**paths, findings=tmp_path / "f.json", images_per_class=6, page=page, threads=1)
     shown = captions(page.read_text(encoding="utf-8"))
     assert len(shown) >= 20
     assert page.stat().st_size < 60_000 + 20_000 * len(shown)
@@ -121,7 +123,7 @@ def test_deep_pictures_that_are_almost_black_are_found(tmp_path, caplog):
     write_findings(tmp_path / "f.json", [])
     files = {"manifest": "m.csv", "classes": "c.json", "findings": "f.json"}
     paths = {name: tmp_path / file for name, file in files.items()}
-    check_dataset(**paths, pictures=2, page=tmp_path / "check.html", threads=1)
+    check_dataset(**paths, images_per_class=2, page=tmp_path / "check.html", threads=1)
     line = (
         "16-bit images that are almost black: 2 of 4: a (largest value 4095), b (largest value "
         "1000). In every file, 0 is read as black and 65535 as white, so 4095 becomes 15 of 255. "

@@ -7,11 +7,16 @@ from pipeline.datasets.demo import CLASSES
 from pipeline.datasets.findings import read_findings
 from pipeline.datasets.manifest import Box, read_boxes, read_manifest, read_masks
 from pipeline.errors import UserError
-from pipeline.export.photographs import place_photograph
+from pipeline.export.images import export_image
 from pipeline.io.arrays import read_label, write_label
 from pipeline.io.images import read_rgb
-from pipeline.io.tables import read_scores, read_table
-from pipeline.planning.inputs import dataset_sources, missing, photographs_section, truth_sources
+from pipeline.io.tables import read_json, read_table
+from pipeline.planning.inputs import (
+    dataset_sources,
+    dataset_without_ground_truth,
+    ground_truth_sources,
+    missing,
+)
 from pipeline.planning.plan import Plan
 from pipeline.planning.settings import label_settings
 from pipeline.stages.evaluate import evaluate
@@ -23,18 +28,18 @@ from pipeline.stages.prepare_dataset import prepare_dataset
 def prepare(out, dataset):
     seen = {name: out / name for name in ("manifest", "classes")}
     bare = dataset | {key: None for key in ("masks", "mask_values", "boxes") if key in dataset}
-    made = {"photographs": out / "photographs"}
+    made = {"images": out / "images"}
     prepare_dataset(sources=[], dataset=bare, seed=0, threads=2, **seen, **made)
-    truth = {name: out / name for name in ("masks", "boxes", "findings")}
+    ground_truth = {name: out / name for name in ("masks", "boxes", "findings")}
     list_ground_truth(
         sources=[],
         dataset={"scored_splits": ["train", "val"]} | dataset,
         seed=0,
         threads=2,
         **seen,
-        **truth,
+        **ground_truth,
     )
-    return seen | truth
+    return seen | ground_truth
 
 
 def voc(root, **changes):
@@ -72,9 +77,9 @@ def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
     (demo / "scored.txt").write_text("train_00003\ntrain_00001\n", encoding="utf-8")
     paths = prepare(tmp_path / "out", voc(demo, score_list="scored.txt"))
     assert paths["manifest"].read_bytes() == whole["manifest"].read_bytes()
-    truth = read_masks(paths["masks"])
-    assert list(truth) == ["train_00001", "train_00003", "val_00000", "val_00001"]
-    write_label(tmp_path / "labels/train_00001.png", read_label(truth["train_00001"].path))
+    ground_truth = read_masks(paths["masks"])
+    assert list(ground_truth) == ["train_00001", "train_00003", "val_00000", "val_00001"]
+    write_label(tmp_path / "labels/train_00001.png", read_label(ground_truth["train_00001"].path))
     for index in (0, 2, 3):  # wrong, but only the last of them is scored
         blank = np.zeros((32, 32), np.uint8)
         write_label(tmp_path / f"labels/train_0000{index}.png", blank)
@@ -84,12 +89,12 @@ def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
         labels=[tmp_path / "labels"], split="train", kind="pseudo_labels", method="a/b/c",
         settings={}, threshold=[], threads=1, **out,
     )  # fmt: skip
-    scores = read_scores(out["scores"])
+    scores = read_json(out["scores"])
     assert (scores["images"], scores["images_in_split"]) == (2, 4)
     rows = read_table(out["images"])
     assert [row["id"] for row in rows] == ["train_00001", "train_00003"]
     assert float(rows[0]["miou"]) == 1 > float(rows[1]["miou"])
-    confusion = np.array([read_label(truth[name].path) for name in list(truth)[:2]])
+    confusion = np.array([read_label(ground_truth[name].path) for name in list(ground_truth)[:2]])
     shown = read_label(tmp_path / "labels/train_00001.png"), np.zeros((32, 32), np.uint8)
     assert scores["pixel_accuracy"] == (confusion == np.array(shown)).mean()
 
@@ -106,10 +111,10 @@ def test_a_list_to_score_on_is_named_and_no_training_depends_on_it(demo, demo_co
     )
     (demo / "scored.txt").write_text("train_00003\n", encoding="utf-8")
     assert list(missing(plan)) == []
-    assert str(demo / "scored.txt") in truth_sources(plan)
+    assert str(demo / "scored.txt") in ground_truth_sources(plan)
     assert str(demo / "scored.txt") not in dataset_sources(plan)
     other = planned(score_list=None)
-    assert photographs_section(plan) == photographs_section(other)
+    assert dataset_without_ground_truth(plan) == dataset_without_ground_truth(other)
     settings = label_settings(plan.config, "cam", "crf")
     assert settings["score_list"] == "scored.txt"
     assert label_settings(other.config, "cam", "crf") == {
@@ -264,7 +269,7 @@ def test_a_table_of_boxes_is_a_source_and_is_scored_against(demo, demo_config, k
     path = demo / "boxes.csv"
     boxed = bare | {"boxes": str(path) if kind == "folder" else "boxes.csv"}
     without, given = (Plan(resolve(demo_config | {"dataset": part})) for part in (bare, boxed))
-    assert truth_sources(given) == [str(path)] and truth_sources(without) == []
+    assert ground_truth_sources(given) == [str(path)] and ground_truth_sources(without) == []
     assert dataset_sources(given) == dataset_sources(without)
     assert given.box_scores() and without.box_scores() == [] == given.scores()
     assert [line.split(": ")[0] for line in missing(given)] == [str(path)]
@@ -326,8 +331,8 @@ def test_what_masks_and_boxes_are_like_is_no_matter_of_the_photographs(demo, dem
     values = {255: "redcap"}
     masks = str(demo / "SegmentationClass")
     given = folder(demo, masks=masks, mask_values=values, classes=list(CLASSES))
-    section = photographs_section(Plan(resolve(demo_config | {"dataset": given})))
-    assert section == photographs_section(bare) | {"classes": list(CLASSES)}
+    section = dataset_without_ground_truth(Plan(resolve(demo_config | {"dataset": given})))
+    assert section == dataset_without_ground_truth(bare) | {"classes": list(CLASSES)}
 
 
 def test_bad_boxes_of_annotations_refuse_neither_the_labels_nor_the_truth(demo, tmp_path):
@@ -361,10 +366,10 @@ def test_a_photograph_is_used_as_stored_where_the_data_set_says_so(demo, tmp_pat
         prepare(tmp_path / "out", voc(demo))
     paths = prepare(tmp_path / "out", voc(demo, exif="ignore"))
     records = read_manifest(paths["manifest"], paths["classes"]).records
-    (record,) = [record for record in records if record.image.parent.name == "photographs"]
+    (record,) = [record for record in records if record.image.parent.name == "images"]
     assert (record.id, record.width, record.height) == ("train_00001", 20, 32)
     assert np.array_equal(read_rgb(record.image), stored)
-    place_photograph(record, tmp_path / "export.jpg", "link")  # of the size that labels have
+    export_image(record, tmp_path / "export.jpg", "link")  # of the size that labels have
     with Image.open(tmp_path / "export.jpg") as image:
         assert image.size == (20, 32) and not image.getexif()
     # What an export or another program does with the manifest's file changes nothing.

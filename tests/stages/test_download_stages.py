@@ -12,7 +12,7 @@ from tests.io.test_download import FileServer, md5, serving
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(downloading, "PAUSES", ())
+    monkeypatch.setattr(downloading, "RETRY_DELAYS", ())
     monkeypatch.setenv("NO_PROXY", "*")
     with serving(FileServer()) as running:
         yield running

@@ -21,7 +21,7 @@ from pipeline.errors import UserError
 from pipeline.export import FORMATS
 from pipeline.export.card import NOT_SCORED
 from pipeline.io.arrays import read_label, read_soft_label, write_label, write_soft_label
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.stages.export_labels import export_labels
 from tests.conftest import REPOSITORY
 
@@ -140,7 +140,7 @@ def test_the_card_counts_images_pixels_and_ignored_pixels(export, small_dataset,
 def test_the_card_and_the_readme_count_photographs_written_anew(export):
     folder = export(format="voc")
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
-    assert card["photographs_written_anew"] == 6  # all of them are PNGs
+    assert card["rewritten_images"] == 6  # all of them are PNGs
     assert card["options"] == {"images": "link"}
     readme = (folder / "README.md").read_text(encoding="utf-8")
     assert "6 of them were rewritten as upright" in readme and "4 of train, 2 of val" in readme
@@ -156,7 +156,7 @@ def test_scores_of_a_split_are_on_the_card_and_a_lack_of_them_is_said(export, tm
     score |= {"settings": SETTINGS, "threshold": threshold, "miou": 0.5, "classes": rows}
     score |= dict.fromkeys(("pixel_accuracy", "false_positive_share", "false_negative_share"), 0.5)
     score |= {"absent_classes": ["dog"], "confusion": []}
-    write_scores(tmp_path / "scores.json", score)
+    write_json(tmp_path / "scores.json", score)
     folder = export(scores=[tmp_path / "scores.json"])
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
     assert card["scores"]["train"] == {

@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.datasets.manifest import Box, read_manifest, read_masks, write_boxes, write_masks
 from pipeline.errors import UserError
 from pipeline.io.arrays import ClassMaps, read_label, write_label, write_maps
-from pipeline.io.tables import write_scores
+from pipeline.io.tables import write_json
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.evaluate_boxes import evaluate_boxes
 from pipeline.stages.make_labels import make_labels
@@ -183,7 +183,7 @@ def swept(small_dataset, maps, tmp_path, **changes):
         "counts": tmp_path / "sweep.counts.safetensors",
         "threads": 1,
     }
-    write_scores(tmp_path / "thresholds.json", {"thresholds": {"mean": 0.55}})
+    write_json(tmp_path / "thresholds.json", {"thresholds": {"mean": 0.55}})
     sweep_thresholds(**(arguments | changes))
     return json.loads((tmp_path / "sweep.json").read_text(encoding="utf-8"))
 
@@ -239,9 +239,9 @@ def boxed(small_dataset, folders, tmp_path, boxes=None):
 
 
 def test_boxes_around_masks_are_found_by_the_masks_themselves(small_dataset, tmp_path):
-    truth = read_masks(small_dataset["masks"])
+    ground_truth = read_masks(small_dataset["masks"])
     for image_id in ("0", "1", "2", "3"):
-        write_label(tmp_path / f"copy/{image_id}.png", truth[image_id].read())
+        write_label(tmp_path / f"copy/{image_id}.png", ground_truth[image_id].read())
     document = boxed(small_dataset, [tmp_path / "copy"], tmp_path)
     # Labels 1 + 1 + 2 + 0; the largest region of a label is one of the mask's own.
     assert (document["images"], document["pairs"]) == (4, 4)

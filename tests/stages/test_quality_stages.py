@@ -8,7 +8,7 @@ import pytest
 from pipeline.datasets.manifest import read_manifest
 from pipeline.errors import UserError
 from pipeline.io.arrays import ClassMaps, read_label, read_soft_label, write_label, write_maps
-from pipeline.io.tables import read_scores, read_table, write_class_scores, write_table
+from pipeline.io.tables import read_json, read_table, write_class_scores, write_table
 from pipeline.stages.assess_labels import assess_labels
 from pipeline.stages.choose_threshold import choose_threshold
 from pipeline.stages.compare_labels import compare_labels
@@ -75,7 +75,7 @@ def test_a_refinement_that_changes_much_keeps_little(small_dataset, maps, tmp_pa
 
 def test_a_threshold_can_be_a_rules(small_dataset, maps, tmp_path):
     choose_threshold(maps=[maps], method="plain/cam", thresholds=tmp_path / "t.json")
-    chosen = read_scores(tmp_path / "t.json")
+    chosen = read_json(tmp_path / "t.json")
     assert chosen["method"] == "plain/cam"
     assert chosen["thresholds"]["mean"] == pytest.approx(0.5, abs=0.01)
     by_rule = {"rule": "threshold", "value": "otsu"}

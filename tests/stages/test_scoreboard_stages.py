@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline.io.tables import read_scores, write_scores
+from pipeline.io.tables import read_json, write_json
 from pipeline.report.scoreboard import collect
 from pipeline.stages import record_experiment as recording
 from pipeline.stages.record_experiment import record_experiment
@@ -69,7 +69,7 @@ def test_a_record_says_what_a_run_was_made_with(tmp_path, monkeypatch):
     record_experiment(
         scores=[], experiment="one", seed=2, config=CONFIG, results=[score], record=record
     )
-    document = read_scores(record)
+    document = read_json(record)
     versions = document.pop("versions")
     assert document == {"experiment": "one", "seed": 2, "config": CONFIG, "scores": [score]}
     assert versions["python"] == platform.python_version()
@@ -167,7 +167,7 @@ def test_dots_stand_where_their_figures_are(results):
     ]
     dots = places[:3]  # the seeds of the best, which is the first row
     mious = [
-        read_scores(results / f"long/seed-{k}/scores/pseudo_labels/{CRF}/train.json")["miou"]
+        read_json(results / f"long/seed-{k}/scores/pseudo_labels/{CRF}/train.json")["miou"]
         for k in range(3)
     ]
     assert dots == pytest.approx(
@@ -176,12 +176,12 @@ def test_dots_stand_where_their_figures_are(results):
 
 
 def test_one_image_has_scores_and_no_interval(tmp_path):
-    truth = confusions(0.4)[:1]
-    for name, counts in (("a", truth), ("b", confusions(0.9)[:1])):
+    ground_truth = confusions(0.4)[:1]
+    for name, counts in (("a", ground_truth), ("b", confusions(0.9)[:1])):
         record = make_run(tmp_path, name, [("maps", CAM, None)])
-        document = read_scores(record)
+        document = read_json(record)
         document["scores"] = [write_score(record.parent, "maps", CAM, counts, ["i0"])]
-        write_scores(record, document)
+        write_json(record, document)
     page = made(tmp_path)
     other = rows(page.table)[1]
     assert float(other["difference"]) < 0
@@ -200,7 +200,7 @@ def test_names_and_settings_of_others_cannot_break_the_page(tmp_path):
     config = CONFIG | {"dataset": {"kind": hostile}}
     record = make_run(tmp_path, "a b", [("pseudo_labels", CRF, confusions(0.2))], config=config)
     path = record.parent / f"scores/pseudo_labels/{CRF}/train.json"
-    document = read_scores(path)
+    document = read_json(path)
     document["split"] = hostile
     document["threshold"] = {"value": 0.3, "threshold_source": hostile}
     document["settings"] = {"image_labels_given": hostile}

@@ -132,7 +132,7 @@ def test_batches_are_the_same_through_shared_memory_and_through_pipes(monkeypatc
     )
     assert shared == piped and len(shared) == 3
     assert len(caplog.messages) == 1
-    assert "has 0 MB free, too few for the batches" in caplog.messages[0]
+    assert "has 0 MB free, too little for the batches" in caplog.messages[0]
 
 
 def test_workers_load_in_a_container_of_dockers_64_mb():

@@ -11,8 +11,7 @@ from skimage.color import label2rgb
 from skimage.segmentation import find_boundaries
 
 from pipeline.io.arrays import ClassMaps
-from pipeline.report.overlay import with_label
-from pipeline.report.pictures import (
+from pipeline.report.drawing import (
     CAPTION,
     GAP,
     SIDE,
@@ -23,6 +22,7 @@ from pipeline.report.pictures import (
     thumbnail,
     with_map,
 )
+from pipeline.report.overlay import with_label
 from tests.photographs import NAMES, photograph
 
 LABELS = st.sampled_from([0, 1, 2, 255])

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-#: File that Snakemake writes into each output folder.
-MADE = ".snakemake_timestamp"
+#: File that Snakemake writes into each output folder, and whose time counts as that of the folder.
+FOLDER_TIMESTAMP = ".snakemake_timestamp"
 
 
-def how_to_mend(path: Path, otherwise: str = "replace the file") -> str:
+def repair_advice(path: Path, otherwise: str = "replace the file") -> str:
     """Return advice on a damaged file, as the end of a sentence.
 
     Parameters
@@ -15,9 +15,9 @@ def how_to_mend(path: Path, otherwise: str = "replace the file") -> str:
         The damaged file. In an output folder of a rule (the demo, a downloaded devkit), only that
         rule can replace it.
     otherwise : str
-        The advice on a file of the user's.
+        Advice for a file that is not an output.
     """
     for folder in path.parents:
-        if (folder / MADE).is_file():
+        if (folder / FOLDER_TIMESTAMP).is_file():
             return f"delete the folder {folder}, which the workflow makes again, and run again"
     return otherwise

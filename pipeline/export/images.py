@@ -9,13 +9,13 @@ from PIL import ExifTags, Image
 
 from pipeline.datasets.manifest import Record
 from pipeline.io.files import replacing
-from pipeline.io.images import PHOTOGRAPHS, UnreadableImageError, open_image, read_rgb
+from pipeline.io.images import IMAGE_FORMATS, UnreadableImageError, open_image, read_rgb
 
 #: JPEG quality of images that are rewritten.
 JPEG_QUALITY = 95
 
 
-def place_photograph(record: Record, path: Path, how: str) -> bool:
+def export_image(record: Record, path: Path, how: str) -> bool:
     """Add a record's image to an export, as a JPEG that all readers decode alike.
 
     Many readers ignore the EXIF orientation, and they differ on transparency, CMYK and 16 bits.
@@ -41,12 +41,12 @@ def place_photograph(record: Record, path: Path, how: str) -> bool:
     UserError
         If the file is missing, cannot be decoded or no longer has the record's size.
     """
-    place = PLACES[how]
-    if place is None:
+    include = INCLUSIONS[how]
+    if include is None:
         return False
     if _is_plain(record):
         with replacing(path) as partial:
-            place(record.image, partial)
+            include(record.image, partial)
         return False
     pixels = read_rgb(record.image, (record.height, record.width))
     with replacing(path) as partial:
@@ -56,7 +56,7 @@ def place_photograph(record: Record, path: Path, how: str) -> bool:
 
 def _is_plain(record: Record) -> bool:
     try:
-        with open_image(record.image, PHOTOGRAPHS) as image:
+        with open_image(record.image, IMAGE_FORMATS) as image:
             return (
                 image.format == "JPEG"
                 and image.mode in {"L", "RGB"}
@@ -101,7 +101,7 @@ def _copy(source: Path, path: Path) -> None:
 
 
 #: How a plain JPEG is added, by its name in the configuration.
-PLACES: dict[str, Callable[[Path, Path], None] | None] = {
+INCLUSIONS: dict[str, Callable[[Path, Path], None] | None] = {
     "link": _link,
     "copy": _copy,
     "none": None,

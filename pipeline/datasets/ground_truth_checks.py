@@ -5,46 +5,46 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.datasets.contradictions import Seen
+from pipeline.datasets.contradictions import MaskContents
 from pipeline.datasets.findings import Finding, listed
 from pipeline.datasets.manifest import Box, Record
-from pipeline.datasets.masks import unnamed
+from pipeline.datasets.masks import unknown_values
 from pipeline.datasets.orientation import SIDEWAYS, UPRIGHT, exif_orientation
 from pipeline.datasets.source import Candidate, Source
 from pipeline.errors import UserError
 from pipeline.io.arrays import BACKGROUND, IGNORE, read_label
-from pipeline.io.images import MOST_PIXELS
+from pipeline.io.images import MAX_PIXELS
 
 
 @dataclass(frozen=True)
-class Compared:
+class GroundTruthCheck:
     """Result of the checks of one image's mask and boxes.
 
     Attributes
     ----------
     problems : tuple of str
         One line per problem.
-    seen : Seen or None
-        Contents of the mask; None if there is no mask or it cannot be a mask of the image.
+    mask : MaskContents or None
+        Contents of the mask; None if there is no mask, or it does not fit the image.
     boxes : tuple of Box
         Valid boxes.
-    unusable : tuple of str
+    unusable_boxes : tuple of str
         One line per box that is left out.
-    doubtful_orientation : int or None
-        EXIF orientation of the photograph, if the size of the mask does not show whether the
-        mask was rotated too.
+    ambiguous_orientation : int or None
+        EXIF orientation of the image, if the size of the mask does not show whether the mask was
+        rotated too.
     """
 
     problems: tuple[str, ...] = ()
-    seen: Seen | None = None
+    mask: MaskContents | None = None
     boxes: tuple[Box, ...] = ()
-    unusable: tuple[str, ...] = ()
-    doubtful_orientation: int | None = None
+    unusable_boxes: tuple[str, ...] = ()
+    ambiguous_orientation: int | None = None
 
 
-def compare(
-    candidate: Candidate, record: Record, source: Source, max_pixels: int = MOST_PIXELS
-) -> Compared:
+def check_mask_and_boxes(
+    candidate: Candidate, record: Record, source: Source, max_pixels: int = MAX_PIXELS
+) -> GroundTruthCheck:
     """Decode the mask of an image, and compare mask and boxes with the image's size and labels.
 
     A mask has at most ``max_pixels`` pixels, like an image.
@@ -53,32 +53,32 @@ def compare(
     strict = source.unusable_boxes is None
     problems = outside if strict else ()
     boxes = candidate.boxes if not outside else ()
-    unusable = () if strict else outside
+    unusable_boxes = () if strict else outside
     if candidate.mask is None:
-        return Compared(problems, None, boxes, unusable)
+        return GroundTruthCheck(problems, None, boxes, unusable_boxes)
     try:
         stored = _stored_values(candidate, record, max_pixels)
     except UserError as error:
-        return Compared((*problems, str(error)), None, boxes, unusable)
-    shown, problem = _shown(stored, source)
+        return GroundTruthCheck((*problems, str(error)), None, boxes, unusable_boxes)
+    classes, problem = _classes_of(stored, source)
     if problem:
         problems = (*problems, f"{candidate.mask}: {problem}")
-    seen = Seen(record, stored, shown)
-    return Compared(problems, seen, boxes, unusable, _doubtful_orientation(record))
+    mask = MaskContents(record, stored, classes)
+    return GroundTruthCheck(problems, mask, boxes, unusable_boxes, _doubtful_orientation(record))
 
 
-def orientation_findings(compared: Sequence[Compared]) -> Iterator[Finding]:
-    """Yield a finding about masks of photographs with an EXIF rotation."""
-    turned = [item for item in compared if item.seen and item.doubtful_orientation]
-    if turned:
+def orientation_findings(checks: Sequence[GroundTruthCheck]) -> Iterator[Finding]:
+    """Yield a finding about masks of images with an EXIF rotation."""
+    rotated = [item for item in checks if item.mask and item.ambiguous_orientation]
+    if rotated:
         names = (
-            f"{item.seen.record.id} (orientation {item.doubtful_orientation})"
-            for item in turned
-            if item.seen
+            f"{item.mask.record.id} (orientation {item.ambiguous_orientation})"
+            for item in rotated
+            if item.mask
         )
         yield Finding(
             "masks of images with an EXIF rotation",
-            f"{len(turned)} with a size that fits both orientations, such as {listed(names)}",
+            f"{len(rotated)} with a size that fits both orientations, such as {listed(names)}",
             "Masks must match the upright image",
             "Compare a mask with its image, and set `exif: ignore` in the configuration's dataset "
             "if the masks match the pixels as stored",
@@ -118,17 +118,17 @@ def _reason(shape: Sequence[int], candidate: Candidate, record: Record) -> str:
 def _doubtful_orientation(record: Record) -> int | None:
     """Return the EXIF orientation if the size of a mask does not show it, otherwise None."""
     orientation = exif_orientation(record.image)
-    told = orientation in SIDEWAYS and record.width != record.height
-    return None if told or orientation == UPRIGHT else orientation
+    decided = orientation in SIDEWAYS and record.width != record.height
+    return None if decided or orientation == UPRIGHT else orientation
 
 
-def _shown(stored: frozenset[int], source: Source) -> tuple[frozenset[str] | None, str]:
+def _classes_of(stored: frozenset[int], source: Source) -> tuple[frozenset[str] | None, str]:
     """Return the classes of stored values, or None and the reason why a value has no class."""
     number = len(source.classes)
     if source.mask_values is not None:
         unknown = sorted(stored - source.mask_values.keys())
         if unknown:
-            return None, unnamed(unknown, source.mask_values)
+            return None, unknown_values(unknown, source.mask_values)
         values = {source.mask_values[value] for value in stored}
     else:
         values = set(stored)

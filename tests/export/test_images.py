@@ -6,7 +6,7 @@ from PIL import Image
 
 from pipeline.datasets.manifest import Record
 from pipeline.errors import UserError
-from pipeline.export.photographs import PLACES, link_target, place_photograph
+from pipeline.export.images import INCLUSIONS, export_image, link_target
 from pipeline.io.images import read_rgb
 from tests.photographs import photograph
 
@@ -29,7 +29,7 @@ def rotation(orientation):
 @pytest.mark.parametrize("how", ["link", "copy"])
 def test_a_plain_jpeg_is_taken_as_it_is(tmp_path, how, mode):
     record = saved(tmp_path, mode=mode, exif=rotation(1))
-    assert not place_photograph(record, tmp_path / "out/y.jpg", how)
+    assert not export_image(record, tmp_path / "out/y.jpg", how)
     assert (tmp_path / "out/y.jpg").read_bytes() == record.image.read_bytes()
     assert (tmp_path / "out/y.jpg").is_symlink() == (how == "link")
 
@@ -41,7 +41,7 @@ def test_a_plain_jpeg_is_taken_as_it_is(tmp_path, how, mode):
 @pytest.mark.parametrize("how", ["link", "copy"])
 def test_what_readers_differ_on_is_written_anew_upright(tmp_path, how, name, mode, orientation):
     record = saved(tmp_path, name, mode, exif=rotation(orientation))
-    assert place_photograph(record, tmp_path / "y.jpg", how)
+    assert export_image(record, tmp_path / "y.jpg", how)
     with Image.open(tmp_path / "y.jpg") as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (24, 16))
         assert dict(image.getexif()) == {}
@@ -53,23 +53,23 @@ def test_what_readers_differ_on_is_written_anew_upright(tmp_path, how, name, mod
 def test_the_same_photograph_is_written_as_the_same_bytes(tmp_path):
     record = saved(tmp_path, "x.png")
     for name in ("one.jpg", "two.jpg"):
-        place_photograph(record, tmp_path / name, "link")
+        export_image(record, tmp_path / name, "link")
     assert (tmp_path / "one.jpg").read_bytes() == (tmp_path / "two.jpg").read_bytes()
 
 
 def test_without_photographs_nothing_is_even_opened(tmp_path):
     absent = Record("x", tmp_path / "absent.jpg", 24, 16, "train", ())
-    assert not place_photograph(absent, tmp_path / "y.jpg", "none")
+    assert not export_image(absent, tmp_path / "y.jpg", "none")
     assert not (tmp_path / "y.jpg").exists()
 
 
-@pytest.mark.parametrize("how", [how for how, place in PLACES.items() if place])
+@pytest.mark.parametrize("how", [how for how, include in INCLUSIONS.items() if include])
 def test_an_absent_or_changed_photograph_is_an_error(tmp_path, how):
     with pytest.raises(UserError, match=r"image is \(16, 24\), expected \(17, 24\)"):
-        place_photograph(saved(tmp_path, size=(24, 17)), tmp_path / "y.jpg", how)
+        export_image(saved(tmp_path, size=(24, 17)), tmp_path / "y.jpg", how)
     absent = Record("x", tmp_path / "absent.jpg", 24, 16, "train", ())
     with pytest.raises(UserError, match="no such image"):
-        place_photograph(absent, tmp_path / "y.jpg", how)
+        export_image(absent, tmp_path / "y.jpg", how)
 
 
 @pytest.mark.parametrize("source", ["data/x.jpg", "data/../data/x.jpg", "{project}/data/x.jpg"])
@@ -79,7 +79,7 @@ def test_a_link_leads_to_its_photograph_after_the_project_was_moved(tmp_path, mo
     record = saved(project / "data")
     monkeypatch.chdir(project)
     path = Path(source.format(project=project))
-    place_photograph(
+    export_image(
         Record("x", path, 24, 16, "train", ()), Path("results/export/images/y.jpg"), "link"
     )
     project.rename(tmp_path / "moved")

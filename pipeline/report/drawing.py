@@ -29,55 +29,55 @@ CAPTION, GAP = 18, 8
 #: Colors of tagged pixels, by tag.
 TAG_COLORS = {0: (60, 110, 230), 1: (245, 140, 20)}
 
-Picture = NDArray[np.uint8]
+RgbImage = NDArray[np.uint8]
 
 
-def thumbnail(image: Picture) -> Picture:
-    """Resize an (H, W, 3) photograph to a long side of :data:`SIDE`."""
+def thumbnail(image: RgbImage) -> RgbImage:
+    """Resize an (H, W, 3) image to a long side of :data:`SIDE`."""
     height, width = image.shape[:2]
     scale = SIDE / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
 
 
-def with_map(photograph: Picture, maps: ClassMaps) -> Picture:
+def with_map(image: RgbImage, maps: ClassMaps) -> RgbImage:
     """Draw the maximum over the class maps on a thumbnail as a heat map."""
-    height, width = photograph.shape[:2]
+    height, width = image.shape[:2]
     strongest = upsampled(maps).max(axis=0, initial=0.0)
     heat = cv2.resize(strongest, (width, height), interpolation=cv2.INTER_AREA)
     colors = mpl.colormaps["inferno"](heat)[..., :3] * 255
     weight = 0.35 + 0.45 * heat[..., None]
-    mixed: Picture = (photograph * (1 - weight) + colors * weight).astype(np.uint8)
+    mixed: RgbImage = (image * (1 - weight) + colors * weight).astype(np.uint8)
     return mixed
 
 
-def with_region(photograph: Picture, values: NDArray[np.floating], share: float) -> Picture:
-    """Darken an (H, W, 3) photograph where an (h, w) map is at most a share of its maximum."""
-    height, width = photograph.shape[:2]
+def with_region(image: RgbImage, values: NDArray[np.floating], share: float) -> RgbImage:
+    """Darken an (H, W, 3) image where an (h, w) map is at most a share of its maximum."""
+    height, width = image.shape[:2]
     full = cv2.resize(values.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
     inside = full > share * full.max()
-    return np.where(inside[..., None], photograph, photograph // 4)
+    return np.where(inside[..., None], image, image // 4)
 
 
 def with_boxes(
-    photograph: Picture,
+    image: RgbImage,
     boxes: NDArray[np.float64],
     size: tuple[int, int],
     color: tuple[int, int, int],
-) -> Picture:
+) -> RgbImage:
     """Draw boxes on a thumbnail.
 
     Parameters
     ----------
-    photograph : (h, w, 3) uint8 array
+    image : (h, w, 3) uint8 array
     boxes : (N, 4) float64 array
-        Left, top, right and bottom edges in pixels of the full-size photograph.
+        Left, top, right and bottom edges in pixels of the full-size image.
     size : (int, int)
-        Height and width of the full-size photograph.
+        Height and width of the full-size image.
     color : (int, int, int)
     """
-    scale = np.array([photograph.shape[1] / size[1], photograph.shape[0] / size[0]] * 2)
-    drawn = photograph.copy()
+    scale = np.array([image.shape[1] / size[1], image.shape[0] / size[0]] * 2)
+    drawn = image.copy()
     for left, top, right, bottom in np.round(boxes * scale).astype(int).tolist():
         corner = (max(left, right - 1), max(top, bottom - 1))
         cv2.rectangle(drawn, (left, top), corner, (0, 0, 0), 4)
@@ -85,40 +85,40 @@ def with_boxes(
     return drawn
 
 
-def framed(photograph: Picture, side: int) -> Picture:
-    """Resize a photograph to fit into a white (side, side, 3) square."""
-    scale = side / max(photograph.shape[:2])
-    height, width = (max(1, round(length * scale)) for length in photograph.shape[:2])
+def framed(image: RgbImage, side: int) -> RgbImage:
+    """Resize an image to fit into a white (side, side, 3) square."""
+    scale = side / max(image.shape[:2])
+    height, width = (max(1, round(length * scale)) for length in image.shape[:2])
     square = np.full((side, side, 3), 255, np.uint8)
     top, left = (side - height) // 2, (side - width) // 2
-    small = Image.fromarray(photograph).resize((width, height), Image.Resampling.BILINEAR)
+    small = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
     square[top : top + height, left : left + width] = np.asarray(small)
     return square
 
 
 def captioned_grid(
-    pictures: Sequence[Picture], captions: Sequence[str], columns: int | None = None
-) -> Picture:
+    images: Sequence[RgbImage], captions: Sequence[str], columns: int | None = None
+) -> RgbImage:
     """Arrange (S, T, 3) images in a grid, each below its caption.
 
     By default, there are about as many columns as rows.
     """
-    columns = columns or ceil(sqrt(len(pictures)))
-    shape = (ceil(len(pictures) / columns), columns)
+    columns = columns or ceil(sqrt(len(images)))
+    shape = (ceil(len(images) / columns), columns)
     above = ((0, 0), (CAPTION, 0), (0, 0), (0, 0))
-    cells = np.pad(np.stack(pictures), above, constant_values=255)
+    cells = np.pad(np.stack(images), above, constant_values=255)
     grid = montage(cells, WHITE, grid_shape=shape, padding_width=GAP, channel_axis=-1)
     sheet = Image.fromarray(grid[GAP:-GAP, GAP:-GAP])
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.truetype(Path(mpl.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", 12)
     height, width = cells.shape[1:3]
-    for index, (_, caption) in enumerate(zip(pictures, captions, strict=True)):
+    for index, (_, caption) in enumerate(zip(images, captions, strict=True)):
         left, top = index % columns * (width + GAP), index // columns * (height + GAP)
         draw.text((left, top + 1), caption, fill="black", font=font)
     return np.asarray(sheet)
 
 
-def data_url(image: Picture) -> str:
+def data_url(image: RgbImage) -> str:
     """Encode an (H, W, 3) image as a JPEG data URL."""
     buffer = BytesIO()
     Image.fromarray(image).save(buffer, format="JPEG", quality=82)
