@@ -11,7 +11,8 @@ from pipeline.config.resolve import resolve
 from pipeline.errors import UserError
 from pipeline.planning import inputs
 from pipeline.planning.plan import Plan
-from pipeline.resources.networks import Network, memory_of
+from pipeline.resources.network import Network
+from pipeline.resources.networks import memory_of
 from pipeline.resources.sizes import TRAINING_FACTOR
 from tests.conftest import REPOSITORY
 

@@ -3,7 +3,8 @@
 from pipeline.io.images import fitted_size, scaled_size
 from pipeline.resources.inferences import Inference
 from pipeline.resources.jobs import Settings
-from pipeline.resources.networks import BACK, memory_of
+from pipeline.resources.network import BACK
+from pipeline.resources.networks import memory_of
 from pipeline.resources.sizes import TRAINING_FACTOR, WEIGHT_BYTES
 
 #: Pixels in a forward pass of faithfulness metrics.

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from pipeline.io.images import fitted_size
 from pipeline.resources.jobs import RequestedCost, Settings, Work
-from pipeline.resources.networks import Network, memory_of
+from pipeline.resources.network import Network
+from pipeline.resources.networks import memory_of
 from pipeline.resources.sizes import INFERENCE_FACTOR, MEBIBYTE, WITH_CUDA, WITH_TORCH
 
 #: MiB of kernels that oneDNN caches for images of many sizes. Shards of 200 photographs took

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.resources.dataset import Dataset
-from pipeline.resources.networks import Network, Operations, operations_of
+from pipeline.resources.network import Network, Operations
+from pipeline.resources.networks import operations_of
 
 Config = Mapping[str, Any]
 Settings = Mapping[str, Any]

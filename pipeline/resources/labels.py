@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.resources.inferences import Inference
 from pipeline.resources.jobs import RequestedCost, Settings, Work
-from pipeline.resources.networks import Network
+from pipeline.resources.network import Network
 from pipeline.resources.sizes import (
     MEBIBYTE,
     WITHOUT_TORCH,

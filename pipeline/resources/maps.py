@@ -5,7 +5,8 @@ from math import ceil, pi, sqrt
 from pipeline.io.images import at_least
 from pipeline.resources.inferences import Inference
 from pipeline.resources.jobs import Job, Settings
-from pipeline.resources.networks import BACK, Network, memory_of
+from pipeline.resources.network import BACK, Network
+from pipeline.resources.networks import memory_of
 from pipeline.resources.sizes import CELL, TRAINING_FACTOR, map_bytes, pixels
 
 #: Pixels in a backward pass of saliency.

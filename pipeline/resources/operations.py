@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.models.backbone import create_backbone, end_at, find_module
 from pipeline.models.segmentation_network import SegmentationNetwork
-from pipeline.resources.networks import Network, Operations
+from pipeline.resources.network import Network, Operations
 
 #: Side of the square that operations are counted on.
 PROBE = 256

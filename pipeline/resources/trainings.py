@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from math import pi
 
 from pipeline.resources.jobs import RequestedCost, Settings, Work
-from pipeline.resources.networks import Memory, Network, memory_of
+from pipeline.resources.network import Network
+from pipeline.resources.networks import Memory, memory_of
 from pipeline.resources.sizes import (
     CELL,
     INFERENCE_FACTOR,

@@ -26,8 +26,10 @@ OTHER_MEANING = {
     "_SynchronizedAct.momentum",
     "CamClassifier.bias",  # of the class layer, not of a probe
     "_absent.folder",  # whether a folder is meant
-    "DatasetSize.classes",  # their number
-    "DatasetSize.size",  # height and width of an image
+    "Dataset.classes",  # number of classes
+    "Dataset.size",  # height and width of an image
+    "Job.gpus",  # of one job
+    "Views.flip",  # the image itself
     "_LogFile.mode",  # of opening a file
 }
 

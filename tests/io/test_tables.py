@@ -32,8 +32,8 @@ def refusal(reader, path):
     with pytest.raises(UserError) as caught:
         reader(path)
     message = str(caught.value)
-    assert message.startswith(f"{path}: not a whole ") and "\n" not in message
-    return message.removeprefix(f"{path}: not a whole ")
+    assert message.startswith(f"{path}: not a complete ") and "\n" not in message
+    return message.removeprefix(f"{path}: not a complete ")
 
 
 @pytest.mark.parametrize(

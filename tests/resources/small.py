@@ -3,7 +3,7 @@
 from pipeline.config.resolve import resolve
 from pipeline.resources.dataset import Dataset
 from pipeline.resources.jobs import Job
-from pipeline.resources.networks import Network
+from pipeline.resources.network import Network
 from pipeline.resources.operations import count
 from pipeline.resources.rules import work_of
 

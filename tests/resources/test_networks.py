@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from pipeline.resources.networks import Network, kept_share, memory_of, operations_of, table
+from pipeline.resources.network import Network
+from pipeline.resources.networks import kept_share, memory_of, operations_of, table
 from pipeline.resources.operations import count, parts_of
 from tests.conftest import REPOSITORY
 

@@ -1,7 +1,7 @@
 import pytest
 
 from pipeline.models.segmentation_network import SegmentationNetwork
-from pipeline.resources.networks import Network
+from pipeline.resources.network import Network
 from pipeline.resources.operations import count
 
 

@@ -1,0 +1,79 @@
+"""A network as the cost of jobs sees it: its settings, and its operations."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Operations of the backward pass through trained layers, relative to the forward pass.
+BACK = 2
+
+
+@dataclass(frozen=True)
+class Network:
+    """All settings that the cost of a network depends on.
+
+    Attributes
+    ----------
+    backbone : str
+        A timm model name.
+    output_stride : int
+    decoder : {"separable", "full"}, optional
+        Decoder of :class:`pipeline.models.segmentation_network.SegmentationNetwork`. None: the
+        network is a classifier.
+    last_layer : str, optional
+        Last layer of the backbone, see :func:`pipeline.models.backbone.end_at`.
+    frozen : tuple of str
+        Frozen modules. They have to be the first ones, so that no gradient passes them.
+    """
+
+    backbone: str
+    output_stride: int = 16
+    decoder: str | None = None
+    last_layer: str | None = None
+    frozen: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Network":
+        """Return the network of a section of the configuration.
+
+        Parameters
+        ----------
+        settings : mapping
+            An entry of ``classifiers``, or the section ``segmentation``, which has a decoder.
+        """
+        return cls(
+            settings["backbone"],
+            settings["output_stride"],
+            settings.get("decoder"),
+            settings.get("last_layer"),
+            tuple(settings.get("frozen", ())),
+        )
+
+    @property
+    def name(self) -> str:
+        """The backbone without the tag of its weights: resnet50 of resnet50.tv_in1k."""
+        return self.backbone.split(".")[0]
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Operations of a network for each pixel of its input. They are twice the multiply-adds.
+
+    Attributes
+    ----------
+    forward : float
+        Operations of a forward pass of the whole network.
+    learning : float
+        Operations of those modules that are not frozen.
+    parameters : int
+        Number of parameters of the whole network.
+    """
+
+    forward: float
+    learning: float
+    parameters: int
+
+    @property
+    def step(self) -> float:
+        """Operations of a training step: forward, and backward through trained modules."""
+        return self.forward + BACK * self.learning
