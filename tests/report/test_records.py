@@ -155,7 +155,7 @@ def test_what_is_no_record_is_named(tmp_path, text):
     record = tmp_path / "one/experiment.json"
     record.parent.mkdir()
     record.write_text(text, errors="surrogateescape", encoding="utf-8")
-    with pytest.raises(UserError, match=r"experiment\.json: not a (record|whole) .* delete it"):
+    with pytest.raises(UserError, match=r"experiment\.json: not a (record|complete) .* delete it"):
         read_run(record, tmp_path)
     board = collect(tmp_path, [])
     assert board.groups == () and len(board.notes) == 1
