@@ -64,7 +64,7 @@ def test_void_truth_is_never_scored():
     assert result["absent_classes"] == NAMES
 
 
-def test_an_unsure_prediction_is_a_miss_of_the_true_class():
+def test_an_uncertain_prediction_is_a_miss_of_the_true_class():
     result = scores([[1, 1]], [[1, 255]])
     assert result["classes"][1]["iou"] == 0.5
     assert result["classes"][1]["precision"] == 1

@@ -178,7 +178,7 @@ def test_two_colors_are_parted_perfectly_from_few_seeds(mode):
     assert (cut_class(image, strength, seeds).foreground == disc).all()
 
 
-def test_tags_are_the_quantiles_and_the_rest_is_unsure():
+def test_tags_are_the_quantiles_and_the_rest_is_uncertain():
     strength = np.arange(100, dtype=np.float32).reshape(10, 10)
     tags = tag_pixels(strength, GraphCutSettings())
     assert (tags == 1).sum() == 5 and (tags == 0).sum() == 30
@@ -289,7 +289,7 @@ def cut_label(maps, image, uncertain_below):
     return labeling.label_image(uncertain_below)
 
 
-def test_labels_have_the_classes_numbers_and_unsure_pixels():
+def test_labels_have_the_classes_numbers_and_uncertain_pixels():
     image, strength, disc = two_colors()
     values = np.stack([strength, strength[::-1, ::-1]]).astype(np.float16)
     maps = ClassMaps(np.array([3, 9]), values, image.shape[:2])
@@ -298,8 +298,8 @@ def test_labels_have_the_classes_numbers_and_unsure_pixels():
     assert label.dtype == np.uint8 and (label == np.where(disc, 3, 0)).all()
     both = cut_label(maps, image, uncertain_below=None)
     assert both[18, 30] == 3 and set(np.unique(both).tolist()) <= {0, 3, 9}
-    unsure = cut_label(first, image, uncertain_below=1.0)
-    assert set(np.unique(unsure).tolist()) <= {0, 3, 255}
+    uncertain = cut_label(first, image, uncertain_below=1.0)
+    assert set(np.unique(uncertain).tolist()) <= {0, 3, 255}
 
 
 def test_an_image_without_labels_is_all_background():

@@ -136,7 +136,7 @@ def test_the_crf_snaps_coarse_maps_to_the_picture(unary):
     assert np.array_equal(refined, ground_truth)
 
 
-def test_what_a_crf_decides_against_the_maps_is_unsure_however_sure_it_is():
+def test_what_a_crf_decides_against_the_maps_is_uncertain_however_sure_it_is():
     image = np.full((32, 32, 3), 30, np.uint8)
     image[8:24, 8:24] = (220, 180, 40)
     coarse = np.zeros((1, 8, 8), np.float16)

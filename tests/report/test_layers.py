@@ -89,7 +89,7 @@ def test_an_image_without_labels_has_a_dark_map():
     assert (pixels[..., 3] == 89).all() and pixels[..., :3].max() < 10
 
 
-def test_tags_are_colored_and_unsure_pixels_are_clear():
+def test_tags_are_colored_and_uncertain_pixels_are_clear():
     tags = np.full((8, 8), 255, np.uint8)
     tags[:4, :4], tags[4:, 4:] = 1, 0
     pixels = decoded(tag_layer(tags, (4, 4)))

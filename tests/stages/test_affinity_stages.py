@@ -56,7 +56,7 @@ def settings(demo_config):
     section = {
         key: value for key, value in demo_config["affinity"].items() if key != "confident_labels"
     }
-    # Further than the unsure pixels between foreground and background are wide.
+    # Further than the uncertain pixels between foreground and background are wide.
     section |= {"epochs": 8, "batch_size": 4, "radius": 6}
     section["augmentation"] |= {"resize": [40, 40], "crop": 32}
     return section
@@ -109,7 +109,7 @@ def propagated(small_dataset, source, weights, path, settings=WALK):
     return MapShard(path)
 
 
-def test_labels_are_sure_at_both_ends_and_unsure_between(small_dataset, maps, tmp_path):
+def test_labels_are_sure_at_both_ends_and_uncertain_between(small_dataset, maps, tmp_path):
     folder = labeled(small_dataset, maps, tmp_path / "labels")
     dog = read_label(folder / "1.png")
     assert dog.shape == (37, 40)
@@ -155,7 +155,7 @@ def test_an_image_without_a_label_stops_the_training(
     ("changes", "radius", "lacking"),
     [
         ({"foreground": 0.999, "background": 1e-6}, 6, "no pairs with different labels"),
-        ({}, 2, "no pairs with different labels"),  # nearer than the unsure pixels are wide
+        ({}, 2, "no pairs with different labels"),  # nearer than the uncertain pixels are wide
     ],
 )
 def test_labels_without_pairs_to_learn_from_stop_the_training(

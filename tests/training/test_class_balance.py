@@ -9,7 +9,7 @@ from pipeline.training.class_balance import class_weights, count_pixels
 COUNTS = arrays(np.int64, st.integers(2, 6), elements=st.integers(0, 10**9))
 
 
-def test_pixels_are_counted_and_unsure_ones_are_not():
+def test_pixels_are_counted_and_uncertain_ones_are_not():
     labels = [np.array([[0, 0, 2], [255, 2, 1]], np.uint8), np.array([[2, 255]], np.uint8)]
     assert count_pixels(labels, 4).tolist() == [2, 1, 3, 0]
 
