@@ -47,8 +47,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline.io.arrays import read_label, read_weights, write_label
 from pipeline.io.tables import read_table
-from tests.conftest import REPOSITORY
-from tests.test_workflow import TRAINING, command
+from tests.helpers import REPOSITORY
+from tests.helpers.workflow import TRAINING, command
 
 EPOCHS = {"epochs": 4}
 NETWORK = TRAINING | EPOCHS

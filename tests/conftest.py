@@ -15,7 +15,8 @@ from PIL import Image
 
 from pipeline.config.resolve import resolve
 from pipeline.datasets.manifest import Record, write_classes, write_manifest, write_masks
-from tests.workflow_api import read_workflow
+from tests.helpers.workflow import TINY
+from tests.helpers.workflow_api import read_workflow
 
 REPOSITORY = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -55,8 +56,6 @@ def browser():
 @pytest.fixture(scope="session")
 def workflow(tmp_path_factory) -> dict[str, Any]:
     """Read the rules, and the jobs of a configuration with every kind of score."""
-    from tests.test_workflow import TINY
-
     return read_workflow(tmp_path_factory.mktemp("rules"), TINY | {"seeds": [0]})
 
 

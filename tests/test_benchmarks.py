@@ -21,7 +21,7 @@ from benchmarks.turns import Measured, image_files, peak_memory, print_table
 from pipeline.training.augmentation import training_transform
 from pipeline.training.losses import classification_step
 from pipeline.training.samples import LabeledImages
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 TINY = ["--count", "2", "--seconds", "0", "--threads", "1"]
 NETWORK = ["--backbone", "test_resnet", "--side", "64"]

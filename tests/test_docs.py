@@ -33,7 +33,7 @@ from pipeline.io.arrays import ClassMaps
 from pipeline.io.tables import read_table, write_table
 from pipeline.planning.plan import Plan
 from pipeline.refinement.labels import BACKGROUND_RULES
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 PAGES = [
     REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md",

@@ -14,7 +14,7 @@ from pipeline.planning import inputs
 from pipeline.planning.plan import Plan
 from pipeline.resources.jobs import DatasetSize, Job
 from pipeline.resources.requests import TRAINING_FACTOR
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 OWN_FOLDER = REPOSITORY / "experiments/own-folder.yaml"
 METHOD = "plain/cam+rw/crf"

@@ -11,7 +11,7 @@ import yaml
 
 from pipeline.resources.requests import INFERENCE, PER_IMAGE, TRAINING
 from pipeline.runtime.stage import TRIGGERS
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 

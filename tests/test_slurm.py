@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from pipeline.resources.requests import INFERENCE, PER_IMAGE, TRAINING
-from tests.conftest import REPOSITORY
-from tests.test_workflow import TINY, command
+from tests.helpers import REPOSITORY
+from tests.helpers.workflow import TINY, command
 
 SCRIPTS = REPOSITORY / "tests/slurm"
 #: Exit code of tests/slurm/up where a machine cannot have a SLURM of ours.

@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from pipeline.io.tables import read_table
-from tests.datasets.test_devkit import (
+from tests.helpers.devkit import (
     TRAIN,
     TRAIN_AUG,
     VAL,
@@ -14,8 +14,8 @@ from tests.datasets.test_devkit import (
     voc_files,
     write_archive,
 )
-from tests.io.test_download import FileServer, md5, serving
-from tests.test_workflow import TINY, planned, snakemake
+from tests.helpers.file_server import FileServer, md5, serving
+from tests.helpers.workflow import TINY, planned, snakemake
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pipeline.attribution import METHODS
 from pipeline.config.problems import schema_problems
 from pipeline.config.resolve import PRESETS, SCHEMA, refuse_repeated_keys, resolve
 from pipeline.errors import UserError
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 CONFIGURATIONS = [REPOSITORY / "config.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
 

@@ -7,7 +7,7 @@ from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection
 
 from pipeline.export.coco import write_coco
-from tests.export.conftest import CLASSES, GRAY
+from tests.helpers.export_items import CLASSES, GRAY
 
 # pycocotools 2.0.11 decodes in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.export.png import write_png
-from tests.export.conftest import CLASSES
+from tests.helpers.export_items import CLASSES
 
 
 def test_masks_are_gray_and_listed_with_their_photographs(case):

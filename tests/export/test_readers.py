@@ -15,8 +15,8 @@ import pytest
 from pipeline.export.coco import write_coco
 from pipeline.export.voc import DEVKIT, write_voc
 from pipeline.export.yolo import write_yolo
-from tests.conftest import REPOSITORY
-from tests.export.conftest import CLASSES, SPLITS
+from tests.helpers import REPOSITORY
+from tests.helpers.export_items import CLASSES, SPLITS
 
 SCRIPT = Path(__file__).with_name("read_by_others.py")
 

@@ -14,7 +14,7 @@ from pipeline.export.voc import _without_colons, write_voc
 from pipeline.io.arrays import read_label
 from pipeline.io.images import read_rgb
 from pipeline.io.palette import voc_palette
-from tests.export.conftest import CLASSES, CLEAR, GRAY, PLAIN, ROTATED
+from tests.helpers.export_items import CLASSES, CLEAR, GRAY, PLAIN, ROTATED
 
 
 def test_torchvision_reads_photographs_and_masks(case):

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.export.yolo import write_yolo
-from tests.export.conftest import CLASSES, CLEAR, GRAY, PLAIN, ROTATED
+from tests.helpers.export_items import CLASSES, CLEAR, GRAY, PLAIN, ROTATED
 
 #: Drawn so much larger, an outline's width hardly counts.
 SCALE = 8

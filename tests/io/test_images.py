@@ -30,7 +30,7 @@ from pipeline.io.images import (
     strided_size,
 )
 from pipeline.io.mending import how_to_mend
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 #: EXIF orientation n is undone by these steps (TIFF 6.0, tag 274).

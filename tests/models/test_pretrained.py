@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.models import pretrained
 from pipeline.models.backbone import create_backbone, load_backbone
 from pipeline.models.pretrained import fetch_pretrained
-from tests.models.hub import COMMIT, REPOSITORY, serving
+from tests.helpers.hub import COMMIT, REPOSITORY, serving
 
 FILE = "model.safetensors"
 OWN_FILE = r"`weights: \{test_resnet: FILE\.safetensors\}`$"

@@ -9,7 +9,7 @@ import pytest
 from pipeline.config.resolve import resolve
 from pipeline.planning import preflight
 from pipeline.planning.plan import Plan
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 
 def test_a_path_with_a_brace_is_refused():

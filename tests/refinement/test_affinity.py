@@ -11,7 +11,7 @@ from pipeline.refinement.affinity import (
     path_maxima,
     path_rows,
 )
-from tests.grids import affinity_matrix, pairs, path
+from tests.helpers.grids import affinity_matrix, pairs, path
 
 
 def test_neighbors_of_radius_five_are_the_34_of_the_published_code():

@@ -15,7 +15,7 @@ from pipeline.refinement.random_walk import (
     confident_markers,
     random_walk,
 )
-from tests.grids import dense_walk, transition_matrix
+from tests.helpers.grids import dense_walk, transition_matrix
 
 WALK = {"radius": 5, "beta": 10.0, "steps": 256, "tolerance": 1e-4}
 

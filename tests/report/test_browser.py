@@ -7,7 +7,7 @@ from PIL import Image
 from pipeline.io.arrays import write_label
 from pipeline.io.tables import read_scores, write_scores
 from pipeline.stages.report import report
-from tests.report.conftest import METHOD, build
+from tests.helpers.report_tree import METHOD, build
 
 OTHER = "plain/saliency/crf"
 

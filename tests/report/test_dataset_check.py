@@ -10,7 +10,7 @@ from pipeline.datasets.findings import findings
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import summarize
 from pipeline.report.dataset_check import MATRIX, Shot, render_check
-from tests.report.test_page import Page
+from tests.helpers.pages import Page
 
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
 

@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 from pipeline.models.segmentation_network import SegmentationNetwork
 from pipeline.resources.estimate import estimate, gpu_hours, known_images, planned_jobs, table
 from pipeline.resources.operations import VOC_AUG, Images, counted, work_of
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 IMAGES = Images(train=100, val=20, size=(300, 400), labels=1.5)
 RATES = {

@@ -20,7 +20,7 @@ from pipeline.resources import requests as resources
 from pipeline.resources.jobs import DECODERS, DatasetSize, dataset_size
 from pipeline.resources.requests import INFERENCE, PER_IMAGE, TRAINING, gpus, memory, runtime
 from pipeline.training import losses
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 ALL = sorted(TRAINING | INFERENCE | PER_IMAGE)
 GIBIBYTE = 1024  # in MiB

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.runtime import device, gpus
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 JOB = """
 import sys, time

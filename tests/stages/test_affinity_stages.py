@@ -16,7 +16,7 @@ from pipeline.models.classifier import create_classifier, save_classifier
 from pipeline.stages.make_affinity_labels import make_affinity_labels
 from pipeline.stages.propagate_maps import propagate_maps
 from pipeline.stages.train_affinity import train_affinity
-from tests.grids import dense_walk
+from tests.helpers.grids import dense_walk
 
 WALK = {
     "radius": 3, "beta": 4.0, "steps": 16, "tolerance": 1e-5, "flip": True, "max_size": None,

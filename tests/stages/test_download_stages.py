@@ -6,8 +6,8 @@ from pipeline.io import download as downloading
 from pipeline.runtime.stage import run_stage
 from pipeline.stages.assemble_devkit import assemble_devkit
 from pipeline.stages.download_archive import download_archive
-from tests.datasets.test_devkit import assert_assembled, sbd_files, voc_files, write_archive
-from tests.io.test_download import FileServer, md5, serving
+from tests.helpers.devkit import assert_assembled, sbd_files, voc_files, write_archive
+from tests.helpers.file_server import FileServer, md5, serving
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from pipeline.export.card import NOT_SCORED
 from pipeline.io.arrays import read_label, read_soft_label, write_label, write_soft_label
 from pipeline.io.tables import write_scores
 from pipeline.stages.export_labels import export_labels
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 # pycocotools 2.0.11 decodes in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

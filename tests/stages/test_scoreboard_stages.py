@@ -15,8 +15,8 @@ from pipeline.report.scoreboard import collect
 from pipeline.stages import record_experiment as recording
 from pipeline.stages.record_experiment import record_experiment
 from pipeline.stages.scoreboard import COLUMNS, PAIR_COLUMNS, scoreboard
-from tests.report.test_page import Page
-from tests.report.test_records import CAM, CONFIG, CRF, confusions, make_run, write_score
+from tests.helpers.pages import Page
+from tests.helpers.records import CAM, CONFIG, CRF, confusions, make_run, write_score
 
 
 def made(root, records=()):

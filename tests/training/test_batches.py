@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.runtime.device import make_fabric
 from pipeline.training import batches
 from pipeline.training.batches import batches_of_epoch, divide, seed_of
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 counts = st.integers(1, 60)
 shares = st.integers(1, 4)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 SCRIPT = """
 import os, sys, time

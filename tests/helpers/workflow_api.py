@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-SNAKEFILE = Path(__file__).parents[1] / "Snakefile"
+SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
 
 
 def read_workflow(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
