@@ -74,8 +74,6 @@ def test_classes_do_not_mix(network):
     torch.testing.assert_close(together[1:2], alone, atol=1e-3, rtol=0)
 
 
-# On some processors, sums of several threads depend on where memory lies.
-@pytest.mark.usefixtures("one_thread")
 def test_jitter_is_seeded_and_blur_smooths(network):
     first, second, other = (
         class_models(network, torch.tensor([0]), **SETTINGS, jitter=3, seed=seed)

@@ -9,8 +9,6 @@ from pipeline.models.classifier import CamClassifier
 from pipeline.models.segmentation_network import SegmentationNetwork
 from pipeline.runtime.folding import fold_batch_norm, use_onednn
 
-pytestmark = pytest.mark.usefixtures("one_thread")  # as most jobs of the workflow do
-
 
 def with_statistics(model):
     """Set nontrivial statistics and parameters of batch norms, as after training."""
