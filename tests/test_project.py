@@ -38,7 +38,7 @@ def test_uv_is_held_to_the_same_versions():
 
 def test_conda_environments_hold_the_same_pins():
     environments = list((REPOSITORY / "envs").glob("*.yaml"))
-    assert environments
+    assert [path.name for path in environments] == ["pipeline.yaml"]
     for path in environments:
         dependencies = yaml.safe_load(path.read_text(encoding="utf-8"))["dependencies"]
         pip = next(item["pip"] for item in dependencies if isinstance(item, dict))

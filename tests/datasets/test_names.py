@@ -62,8 +62,7 @@ def test_long_names_are_refused_with_the_limit():
         "its name has 201 characters, expected at most 200: shorten it"
     )
     assert image_problem("x" * MOST_ID_BYTES, HERE) is None
-    problem = image_problem("é" * MOST_ID_BYTES, HERE)
-    assert problem is not None
+    problem = image_problem("é" * MOST_ID_BYTES, HERE) or ""
     assert f"has {2 * MOST_ID_BYTES} bytes, expected at most {MOST_ID_BYTES}" in problem
     assert "4095" in (image_problem("a", Path("/".join(["x" * 200] * 21), "a.jpg")) or "")
 

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import jaccard_score
 
 from pipeline.datasets.manifest import Box, read_manifest, read_masks, write_boxes, write_masks
 from pipeline.errors import UserError
@@ -146,7 +147,12 @@ def test_processes_give_the_same_scores(processes, small_dataset, maps, tmp_path
     folders = labeled(small_dataset, maps, tmp_path / "labels")
     one = scored(small_dataset, folders, tmp_path)
     assert one == scored(small_dataset, folders, tmp_path, threads=2)
-    assert 0 < one[0]["miou"] < 1
+    masks = read_masks(small_dataset["masks"])
+    found = {path.stem: read_label(path) for folder in folders for path in folder.iterdir()}
+    ground_truth = np.concatenate([masks[name].read().ravel() for name in found])
+    predicted = np.concatenate([label.ravel() for label in found.values()])
+    expected = jaccard_score(ground_truth, predicted, average="macro")
+    assert one[0]["miou"] == pytest.approx(expected)
 
 
 def test_a_missing_prediction_is_an_error(small_dataset, copies, tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from sklearn.metrics import jaccard_score
 
 from pipeline.datasets.manifest import read_manifest
 from pipeline.errors import UserError
@@ -69,8 +70,13 @@ def test_labels_say_how_sure_they_are(small_dataset, maps, data, tmp_path):
 
 
 def test_a_refinement_that_changes_much_keeps_little(small_dataset, maps, tmp_path):
+    made(small_dataset, maps, tmp_path)
+    before = read_label(tmp_path / "labels/0.png").ravel()
     figures = made(small_dataset, maps, tmp_path, crf={"iterations": 10, "bilateral_compat": 50})
-    assert 0 < float(figures["0"]["refinement_agreement"]) < 1
+    after = read_label(tmp_path / "labels/0.png").ravel()
+    expected = jaccard_score(before, after, average="macro")
+    assert expected < 0.9
+    assert float(figures["0"]["refinement_agreement"]) == pytest.approx(expected)
 
 
 def test_a_threshold_can_be_a_rules(small_dataset, maps, tmp_path):
