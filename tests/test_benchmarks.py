@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 import time
 from types import SimpleNamespace
 
@@ -15,7 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from benchmarks import crf_labels, evaluation, full_size, inference, loading, machine, training
+from benchmarks import (
+    attribution,
+    crf_labels,
+    evaluation,
+    full_size,
+    inference,
+    loading,
+    machine,
+    random_walk,
+    training,
+)
 from benchmarks.published import PublishedImages, manifest_of, our_images
 from benchmarks.turns import Measured, image_files, peak_memory, print_table
 from pipeline.training.augmentation import training_transform
@@ -67,13 +75,11 @@ def rates(text):
 
 
 @pytest.mark.parametrize("method", ["dense", "products", "polynomial"])
-def test_every_way_to_walk_gives_the_same(method):
+def test_every_way_to_walk_gives_the_same(method, monkeypatch, capsys):
     case = json.dumps([method, 13, 17, 1])
-    script = REPOSITORY / "benchmarks/random_walk.py"
-    done = subprocess.run(
-        [sys.executable, script, "--case", case], stdout=subprocess.PIPE, check=True
-    )
-    assert json.loads(done.stdout)["error"] < 1e-4
+    monkeypatch.setattr("sys.argv", ["random_walk.py", "--case", case])
+    random_walk.main()
+    assert json.loads(capsys.readouterr().out)["error"] < 1e-4
 
 
 @pytest.mark.parametrize(
@@ -86,13 +92,12 @@ def test_every_way_to_walk_gives_the_same(method):
         ("pytorch-grad-cam, best", "grad-cam-pp"),
     ],
 )
-def test_every_tool_gives_the_same_maps(tool, method):
+def test_every_tool_gives_the_same_maps(tool, method, monkeypatch, capsys):
     case = json.dumps([tool, method, 2, 3])
-    script = REPOSITORY / "benchmarks/attribution.py"
     small = ["--backbone", "test_resnet", "--size", "64", "48", "--device", "cpu", "--seconds", "0"]
-    command = [sys.executable, script, *small, "--case", case]
-    done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    assert json.loads(done.stdout)["difference"] < 1e-3
+    monkeypatch.setattr("sys.argv", ["attribution.py", *small, "--case", case])
+    attribution.main()
+    assert json.loads(capsys.readouterr().out)["difference"] < 1e-3
 
 
 def test_the_published_puzzle_step_has_our_loss_and_gradients():

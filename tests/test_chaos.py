@@ -50,6 +50,7 @@ def reference(tmp_path_factory):
     return Reference(Folder(tmp_path_factory.mktemp("chaos") / "reference", CONFIG, TARGETS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "rule", "seed"),
     [

@@ -1,5 +1,6 @@
 """The workflow on a tiny demo, run by its own command line."""
 
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from typing import Any
 import yaml
 
 from tests.helpers import REPOSITORY
+
+DRY_RUNS = Path(__file__).with_name("dry_runs.py")
 
 TRAINING = {
     "backbone": "test_resnet",
@@ -76,16 +79,19 @@ def command(
     *arguments: str,
     snakefile: Path = REPOSITORY / "Snakefile",
     python: Path = Path(sys.executable),
+    file: str = "over.yaml",
 ) -> list[str]:
-    (folder / "over.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    """Return the command that runs a configuration in a folder."""
+    (folder / file).write_text(yaml.safe_dump(config), encoding="utf-8")
     return [
         str(python), "-m", "snakemake", "-s", str(snakefile),
         "--directory", str(folder), *arguments, "--max-threads", "1",
-        "--cores", "2", "--configfile", str(folder / "over.yaml"),
+        "--cores", "2", "--configfile", str(folder / file),
     ]  # fmt: skip
 
 
 def snakemake(folder, config, *arguments, check=True, **paths) -> str:
+    """Run a configuration in a folder, and return what is printed."""
     done = subprocess.run(
         command(folder, config, *arguments, **paths),
         stdout=subprocess.PIPE,
@@ -99,6 +105,27 @@ def snakemake(folder, config, *arguments, check=True, **paths) -> str:
 
 def planned(folder, config, *arguments) -> dict[str, int]:
     """Return the jobs that would run, by rule, without the target rule."""
-    text = snakemake(folder, config, "--dry-run", *arguments)
-    jobs = dict(re.findall(r"^(\w+) +(\d+)$", text, flags=re.MULTILINE))
+    return counted(snakemake(folder, config, "--dry-run", *arguments))
+
+
+def planned_each(folder, configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return what `planned` does for each of several configurations, from one process."""
+    commands = [
+        command(folder, config, "--dry-run", file=f"over-{number}.yaml")
+        for number, config in enumerate(configs.values())
+    ]
+    done = subprocess.run(
+        [sys.executable, str(DRY_RUNS)],
+        input=json.dumps([words[3:] for words in commands]),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(zip(configs, map(counted, json.loads(done.stdout)), strict=True))
+
+
+def counted(printed: str) -> dict[str, int]:
+    """Read the table of jobs that Snakemake prints."""
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", printed, flags=re.MULTILINE))
     return {rule: int(count) for rule, count in jobs.items() if rule not in ("total", "all")}
