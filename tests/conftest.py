@@ -74,7 +74,7 @@ def browser():
 @pytest.fixture(scope="session")
 def workflow(tmp_path_factory) -> dict[str, Any]:
     """Read the rules, and the jobs of a configuration with every kind of score."""
-    return read_workflow(tmp_path_factory.mktemp("rules"), TINY | {"seeds": [0]})
+    return read_workflow(tmp_path_factory.mktemp("rules"), TINY | {"seeds": [0, 1]})
 
 
 @pytest.fixture

@@ -39,7 +39,6 @@ PAGES = [
     REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md",
     *sorted((REPOSITORY / "docs").rglob("*.md")),
 ]  # fmt: skip
-RULES = [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "rules").glob("*.smk"))]
 #: Files that the documentation asks its reader to write.
 WRITTEN = {"mine.yaml", "my-paths.yaml", "long-walk.yaml", "seeds.yaml"}
 
@@ -188,25 +187,19 @@ def commands(start):
     return found
 
 
-def rules():
-    """Return the names of all rules: each has a stage, and two share one."""
-    stages = {path.stem for path in (REPOSITORY / "pipeline/stages").glob("[!_]*.py")}
-    return stages - {"evaluate"} | {"all", "evaluate_labels", "evaluate_predictions"}
-
-
-def test_the_overview_of_the_steps_names_every_rule():
+def test_the_overview_of_the_steps_names_every_rule(workflow):
     text = (REPOSITORY / "docs/concepts.md").read_text(encoding="utf-8")
     (overview,) = [b.text for _, b in fenced(text) if b.language == "text"]
-    assert set(re.findall(r"[a-z]+(?:_[a-z]+)*", overview)) >= rules() - {"all"}
+    assert set(re.findall(r"[a-z]+(?:_[a-z]+)*", overview)) >= workflow["rules"].keys() - {"all"}
 
 
 @pytest.mark.parametrize("words", commands("snakemake"))
-def test_snakemake_knows_the_arguments_rules_and_files_of_a_command(words, demo_config):
+def test_snakemake_knows_the_arguments_rules_and_files_of_a_command(words, demo_config, workflow):
     arguments = get_argument_parser().parse_args(words)
     plan = Plan(demo_config)
     results = {*plan.targets(), *plan.scores(), *plan.histories()}
     for target in arguments.targets:
-        assert target in rules() | results
+        assert target in workflow["rules"].keys() | results
     for path in [*(arguments.configfile or []), *filter(None, [arguments.snakefile])]:
         assert (REPOSITORY / path).is_file() or str(path) in WRITTEN
     if arguments.workflow_profile:
@@ -226,11 +219,13 @@ def test_scripts_that_pages_name_exist():
     assert [script for script in sorted(named) if not (REPOSITORY / script).is_file()] == []
 
 
-def test_folders_of_results_that_pages_name_are_those_of_the_rules():
-    rules = "\n".join(path.read_text(encoding="utf-8") for path in RULES)
-    known = {
-        place: set(re.findall(rf"<{place}>/([\w.]+)", rules)) for place in ("run", "experiment")
-    }
+def test_folders_of_results_that_pages_name_are_those_of_the_rules(workflow):
+    known = {"run": set(), "experiment": set()}
+    for rule in workflow["rules"].values():
+        for folder, experiment, *parts in (path.split("/") for path in rule["written"]):
+            if (folder, experiment) == ("results", "tiny"):
+                of_run = parts[0].startswith("seed-")
+                known["run" if of_run else "experiment"].add(parts[of_run])
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     of_runs = set(re.findall(r"\bRUN/(\w+(?:\.\w+)?)", text))
     of_experiments = set(re.findall(r"\bresults/(?:EXPERIMENT|demo|mine)/([a-z_]+)\b(?!-N)", text))
