@@ -279,7 +279,7 @@ def comparable(path: Path, homes: Iterable[Path]) -> bytes:
 
     Left out are the columns of ``TIMED`` (seconds and hours that a job or an epoch took, in
     histories, the comparison and the scoreboard); in pages the cells of durations, of peak
-    memory and of milliseconds a picture; and the folders of the runs, which an export's
+    memory and of milliseconds an image; and the folders of the runs, which an export's
     ``images.csv`` names, with the checksum of that file. All else is compared byte for byte.
     """
     content = path.read_bytes()

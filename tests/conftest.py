@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def voc_subset() -> Path:
-    """Folder of real photographs in VOC layout, named by WSSS_REAL_DATA or beside the checkout."""
+    """Folder of real images in VOC layout, named by WSSS_REAL_DATA or beside the checkout."""
     beside = REPOSITORY.parent / "shared/data/voc2012-subset"
     root = Path(os.environ.get("WSSS_REAL_DATA", beside))
     if not (root / "JPEGImages").is_dir():
@@ -100,7 +100,7 @@ def classifier_settings(demo_config) -> dict[str, Any]:
 
 @pytest.fixture
 def small_dataset(tmp_path) -> dict[str, Path]:
-    """Six noisy pictures, red with cats and green with dogs, and their masks (noise alone)."""
+    """Six noisy images, red with cats and green with dogs, and their masks (noise alone)."""
     rng = np.random.default_rng(0)
     records, masks = [], {}
     labels = [("cat",), ("dog",), ("cat", "dog"), (), ("dog",), ("cat",)]

@@ -61,7 +61,7 @@ def alone(monkeypatch):
 
 @pytest.fixture
 def photograph(tmp_path):
-    """A small picture of a file format without loss."""
+    """A small image of a file format without loss."""
     path = tmp_path / "picture.png"
     pixels = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(path)
@@ -75,7 +75,7 @@ def rates(text):
 
 
 @pytest.mark.parametrize("method", ["dense", "products", "polynomial"])
-def test_every_way_to_walk_gives_the_same(method, monkeypatch, capsys):
+def test_all_implementations_of_the_walk_agree(method, monkeypatch, capsys):
     case = json.dumps([method, 13, 17, 1])
     monkeypatch.setattr("sys.argv", ["random_walk.py", "--case", case])
     random_walk.main()
@@ -92,7 +92,7 @@ def test_every_way_to_walk_gives_the_same(method, monkeypatch, capsys):
         ("pytorch-grad-cam, best", "grad-cam-pp"),
     ],
 )
-def test_every_tool_gives_the_same_maps(tool, method, monkeypatch, capsys):
+def test_all_tools_compute_the_same_maps(tool, method, monkeypatch, capsys):
     case = json.dumps([tool, method, 2, 3])
     small = ["--backbone", "test_resnet", "--size", "64", "48", "--device", "cpu", "--seconds", "0"]
     monkeypatch.setattr("sys.argv", ["attribution.py", *small, "--case", case])
@@ -148,7 +148,7 @@ def without_frame(image):
     return image[:, image.abs().sum(dim=(0, 2)) > 0]
 
 
-def test_a_published_training_image_is_ours_where_nothing_is_drawn_but_the_mirror(photograph):
+def test_a_published_training_image_equals_ours_up_to_mirroring(photograph):
     published = PublishedImages([photograph], 64)
     published.low = published.high = 64
     settings = {"resize": [64, 64], "crop": 64, "flip": False}
@@ -185,7 +185,7 @@ def test_operations_are_those_counted_by_hand():
     assert inference.operations_of("test_resnet", (64, 64), [1.0, 1.0]) == 2 * 2 * forward
 
 
-def test_the_table_compares_medians_with_the_first_way(capsys):
+def test_the_table_compares_medians_with_the_first_implementation(capsys):
     found = {"rival": Measured([2, 4, 90], 8, 10), "ours": Measured([1, 1, 2], 8, 20)}
     print_table(found, floor=16)
     _, _, rival, ours = capsys.readouterr().out.splitlines()
@@ -193,7 +193,7 @@ def test_the_table_compares_medians_with_the_first_way(capsys):
     assert ours == "| ours | 8 | 4.00x | 50% | 20 MB |"
 
 
-def test_a_folder_with_too_few_photographs_is_refused(tmp_path):
+def test_a_folder_with_too_few_images_is_refused(tmp_path):
     with (
         pytest.raises(SystemExit, match=r"0 files end in \.jpg, expected 3"),
         image_files(SimpleNamespace(images=tmp_path, count=3)),
@@ -201,7 +201,7 @@ def test_a_folder_with_too_few_photographs_is_refused(tmp_path):
         pass
 
 
-def test_on_a_gpu_its_own_memory_and_clock_are_asked(monkeypatch):
+def test_on_a_gpu_memory_and_time_are_those_of_the_gpu(monkeypatch):
     waits = []
     monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 3 * 2**20)
     monkeypatch.setattr("torch.cuda.synchronize", lambda: waits.append(1))
@@ -214,7 +214,7 @@ def test_on_a_gpu_its_own_memory_and_clock_are_asked(monkeypatch):
     assert len(waits) == 2 * (1 + machine.REPEATS)
 
 
-def test_two_ways_take_turns_in_processes_of_their_own(capsys):
+def test_two_implementations_take_turns_in_separate_processes(capsys):
     evaluation.main(TINY)
     found = capsys.readouterr().out
     assert rates(found).keys() == {"loops over classes", "ours"}
@@ -238,7 +238,7 @@ def test_two_ways_take_turns_in_processes_of_their_own(capsys):
         ),
     ],
 )
-def test_a_script_prints_the_rates_of_both_ways(script, arguments, ways, alone, capsys):
+def test_a_script_prints_the_rates_of_both_implementations(script, arguments, ways, alone, capsys):
     script.main([*TINY, *arguments])
     found = rates(capsys.readouterr().out)
     assert list(found) == ways

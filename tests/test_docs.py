@@ -234,7 +234,7 @@ def test_folders_of_results_that_pages_name_are_those_of_the_rules(workflow):
     assert {"dataset", "pseudo_labels"} <= of_experiments <= stems
 
 
-def test_scores_in_the_table_of_photographs_are_those_of_its_configuration():
+def test_scores_in_the_results_table_are_those_of_its_configuration():
     text = (REPOSITORY / "docs/results.md").read_text(encoding="utf-8")
     shown = re.findall(r"\| `([^`]+\.json)` \|", text)
     config = configuration("experiments/voc2012-mobilenet.yaml") | {"dataset": {"kind": "voc"}}
@@ -244,7 +244,7 @@ def test_scores_in_the_table_of_photographs_are_those_of_its_configuration():
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_links_of_pages_outside_the_site_lead_somewhere(page):
+def test_links_of_pages_outside_the_site_are_valid(page):
     """Sphinx checks those of docs/."""
     targets = re.findall(
         r"\]\(([^)#\s]+)[^)]*\)|(?:src|href)=\"([^\"#]+)",
@@ -280,7 +280,7 @@ def test_the_glossary_defines_a_term_of_the_field_once(term):
     assert entries.splitlines().count(term) == 1
 
 
-def test_messages_that_users_are_told_about_are_those_of_the_code():
+def test_documented_messages_are_in_the_code():
     """Each is quoted, with dots for what differs."""
     page = (REPOSITORY / "docs/troubleshooting.md").read_text(encoding="utf-8")
     messages = re.findall(r"^\| `([^`]+)` (?:\(a [\w ]+\) )?\|", page, re.MULTILINE)
@@ -373,7 +373,7 @@ def test_the_reference_names_every_key_of_the_schema(reference):
 # The figure of the method ------------------------------------------------------------------
 
 
-def test_the_figure_shows_the_pictures_of_median_score_and_the_colors_of_classes(tmp_path):
+def test_the_figure_shows_images_of_median_score_in_class_colors(tmp_path):
     spec = importlib.util.spec_from_file_location("draw", REPOSITORY / "docs/draw_method.py")
     draw = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(draw)
@@ -383,7 +383,7 @@ def test_the_figure_shows_the_pictures_of_median_score_and_the_colors_of_classes
         Record(name, Path("x"), 1, 1, "train", ("redcap",) * (1 if name == "single" else 2))
         for name in scores
     ]
-    # The median of a to d is .55, which the picture of one class has.
+    # The median of a to d is .55, which the image of one class has.
     found = draw.of_median_score(tmp_path / "scores.csv", records, 2)
     assert {record.id for record in found} == {"b", "c"}
 

@@ -79,7 +79,7 @@ def test_the_whole_workflow_runs_to_its_report(finished):
     assert not list(results.rglob("checkpoint*")) and not list(results.rglob("*.partial"))
 
 
-def test_a_finished_workflow_has_nothing_to_do(finished, tmp_path):
+def test_a_finished_workflow_runs_no_job(finished, tmp_path):
     assert planned(finished, TINY) == {}
     # Nor has a copy without times, in which what a network was trained on is newer than it.
     copy = tmp_path / "copy"
@@ -213,17 +213,17 @@ def test_a_change_reruns_exactly_what_depends_on_it(planned_after_changes, name)
     assert planned_after_changes[name] == {**CHANGES[name][1], **ALWAYS}
 
 
-def test_a_single_output_can_be_asked_for(folder):
+def test_a_single_output_can_be_a_target(folder):
     target = "results/tiny/maps/plain/cam/train/1.safetensors"
     jobs = planned(folder, TINY, target)
     assert jobs == {"generate_demo": 1, "prepare_dataset": 1, "train_classifier": 1, "make_maps": 1}
 
 
-def test_a_rule_can_be_asked_for_by_name(folder):
+def test_a_rule_can_be_a_target(folder):
     assert planned(folder, TINY, "prepare_dataset") == {"generate_demo": 1, "prepare_dataset": 1}
 
 
-def test_labels_are_exported_as_they_are(finished):
+def test_exported_labels_equal_the_pseudo_labels(finished):
     results = finished / "results/tiny"
     export = results / "export/voc/pseudo_labels/puzzle/cam+rw/crf/VOCdevkit/VOC2012"
     labels = VOCSegmentation(export.parents[1], year="2012", image_set="train")
@@ -238,7 +238,7 @@ def test_labels_are_exported_as_they_are(finished):
     assert done.returncode == 0
 
 
-def test_a_threshold_without_masks_is_named_beside_its_score(finished):
+def test_a_threshold_chosen_without_masks_is_recorded_with_its_score(finished):
     scores = finished / "results/tiny/scores"
     chosen = read_scores(finished / "results/tiny/thresholds/plain/cam/train.json")["thresholds"]
     labels = read_scores(scores / "pseudo_labels/plain/cam/threshold/train.json")["threshold"]
@@ -256,7 +256,7 @@ def test_a_threshold_without_masks_is_named_beside_its_score(finished):
     assert free["cost"] == pytest.approx(sweep["miou"] - free["miou"])
 
 
-def test_a_folder_of_further_pictures_gets_masks(finished):
+def test_images_of_a_further_folder_get_masks(finished):
     pictures = finished / "further/sub"
     pictures.mkdir(parents=True)
     demo = finished / "results/tiny/demo/JPEGImages"
@@ -285,7 +285,7 @@ def test_a_folder_of_further_pictures_gets_masks(finished):
         assert read_label(masks[0]).shape == (32, 32)
 
 
-def test_a_further_round_starts_from_the_network_of_the_first(finished):
+def test_a_self_training_round_makes_maps_with_the_first_network(finished):
     second = {
         "method": "segmentation",
         "trained_on": "puzzle/cam+rw/crf",
@@ -306,7 +306,7 @@ def test_a_further_round_starts_from_the_network_of_the_first(finished):
     assert planned(finished, config, target) == {}
 
 
-def test_seeds_share_the_data_set_and_nothing_else(finished, folder):
+def test_seeds_share_only_the_data_set(finished, folder):
     config = changed("seeds", value=[0, 1])
     jobs = planned(folder, config)
     alone = planned(folder, TINY)
@@ -346,7 +346,7 @@ def test_a_second_checkout_runs_its_own_code(tmp_path):
     assert f"imported from {checkout / 'pipeline/__init__.py'}" in text
 
 
-def test_another_workflow_takes_this_one_as_a_module(tmp_path):
+def test_another_workflow_can_use_this_one_as_a_module(tmp_path):
     text = (REPOSITORY / "examples/downstream/config.yaml").read_text(encoding="utf-8")
     over = yaml.safe_load(text)
     over["wsss"]["dataset"] |= {"train": 8, "val": 2}
@@ -369,7 +369,7 @@ def given_by_a_user(finished, folder, **changes):
     } | changes  # fmt: skip
 
 
-def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(finished, folder):
+def test_user_files_changed_in_place_rerun_what_depends_on_them(finished, folder):
     demo, dataset = given_by_a_user(finished, folder)
     further = folder / "further"
     shutil.copytree(demo / "JPEGImages", further / "deep")
@@ -384,7 +384,7 @@ def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(fini
     same = config | {"dataset": dataset | {"root": f"{demo}/", "masks": "SegmentationClass/"}}
     assert planned(folder, same, *wanted) == {}
     # Files that were touched, or copied without their times, have the bytes that they had; and
-    # photographs and masks may be dated in the future.
+    # images and masks may be dated in the future.
     for path in [*demo.rglob("*"), *further.rglob("*")]:
         ahead = 3600 if path.suffix == ".png" else 0
         os.utime(path, (time.time() + ahead,) * 2)
@@ -406,7 +406,7 @@ def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(fini
     assert planned(folder, config, probe) == {"fit_probe": 1}
 
 
-def test_masks_of_other_names_are_refused_by_the_check(finished, folder):
+def test_masks_with_other_names_are_refused_by_the_check(finished, folder):
     demo, dataset = given_by_a_user(finished, folder)
     for path in (demo / "SegmentationClass").iterdir():
         path.rename(path.with_name(f"mask-{path.name}"))
@@ -416,7 +416,7 @@ def test_masks_of_other_names_are_refused_by_the_check(finished, folder):
     assert "set `masks: null`" in text and "Traceback" not in text
 
 
-def test_masks_of_val_alone_score_the_network(finished, folder):
+def test_masks_for_val_only_score_the_network(finished, folder):
     demo, dataset = given_by_a_user(finished, folder, scored_splits=["val"])
     for path in (demo / "SegmentationClass").glob("train*"):
         path.unlink()
@@ -462,14 +462,14 @@ def test_without_masks_nothing_is_scored(finished, folder):
     ],
     ids=["typo", "data", "weights", "layer"],
 )
-def test_mistakes_end_the_run_before_anything_runs(tmp_path, config, message):
+def test_mistakes_are_reported_before_any_job_runs(tmp_path, config, message):
     text = snakemake(tmp_path, config, check=False)
     assert message in text
     assert "Traceback" not in text
     assert not (tmp_path / "results").exists()
 
 
-def test_a_key_that_stands_twice_ends_the_run(tmp_path):
+def test_a_repeated_key_ends_the_run(tmp_path):
     twice = tmp_path / "twice.yaml"
     twice.write_text("seed: 1\nshards: 2\nseed: 2\n", encoding="utf-8")
     done = subprocess.run(
@@ -508,7 +508,7 @@ def test_a_bad_image_is_named_and_leaves_no_output(finished, folder):
     assert not list((folder / "results").rglob("*.csv"))
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bytes(finished, tmp_path):
     config = changed("classifiers", "plain", "epochs", value=4)
     target = "results/tiny/classifiers/plain/model.safetensors"
     snakemake(finished, config, target)

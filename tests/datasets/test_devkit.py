@@ -133,7 +133,7 @@ DANGEROUS = {
 
 @pytest.mark.parametrize("dangerous", DANGEROUS)
 @pytest.mark.parametrize("alone", [False, True])
-def test_a_dangerous_entry_is_named_and_nothing_is_left(archives, folder, dangerous, alone):
+def test_a_dangerous_entry_is_reported_and_nothing_is_left(archives, folder, dangerous, alone):
     bad = DANGEROUS[dangerous]
     index, files = (1, sbd_files()) if bad.name.startswith(SBD) else (0, voc_files())
     good = archives[index].read_bytes()
@@ -214,7 +214,7 @@ CONTENTS = (voc_files(), sbd_files())
 
 @settings(max_examples=25)
 @given(index=st.integers(0, 1), share=st.floats(0, 1, exclude_max=True))
-def test_a_cut_archive_is_refused_or_lacks_nothing(index, share):
+def test_a_truncated_archive_is_refused_or_complete(index, share):
     with tempfile.TemporaryDirectory() as parent:
         names = ("voc.tar", "sbd.tgz")
         archives = [
@@ -266,7 +266,7 @@ def test_a_cut_mask_is_refused(share):
             read_segmentation(path)
 
 
-def test_too_small_a_disk_is_named_before_anything_is_unpacked(archives, folder, monkeypatch):
+def test_too_little_disk_space_is_reported_before_unpacking(archives, folder, monkeypatch):
     # Every wanted file of VOC fits into one block of 4096 bytes.
     needed = 4096 * sum("/Main/" not in name and "Object" not in name for name in voc_files())
     with monkeypatch.context() as patch:
@@ -284,7 +284,7 @@ def full(*_args, **_kwargs):
 
 
 @pytest.mark.parametrize("where", ["unpacking", "converting"])
-def test_a_disk_that_fills_up_is_named_and_nothing_is_left(archives, folder, monkeypatch, where):
+def test_a_full_disk_is_reported_and_nothing_is_left(archives, folder, monkeypatch, where):
     place = (tarfile.TarFile, "makefile") if where == "unpacking" else (sbd_masks, "write_label")
     with monkeypatch.context() as patch:
         patch.setattr(*place, full)

@@ -38,7 +38,9 @@ def test_a_plain_jpeg_is_taken_as_it_is(tmp_path, how, mode):
     [("x.png", "RGB", 1), ("x.jpg", "CMYK", 1), ("x.jpg", "RGB", 3), ("x.jpg", "RGB", 2)],
 )
 @pytest.mark.parametrize("how", ["link", "copy"])
-def test_what_readers_differ_on_is_written_anew_upright(tmp_path, how, name, mode, orientation):
+def test_images_that_readers_decode_differently_are_rewritten_upright(
+    tmp_path, how, name, mode, orientation
+):
     record = saved(tmp_path, name, mode, exif=rotation(orientation))
     assert place_photograph(record, tmp_path / "y.jpg", how)
     with Image.open(tmp_path / "y.jpg") as image:
@@ -49,21 +51,21 @@ def test_what_readers_differ_on_is_written_anew_upright(tmp_path, how, name, mod
     assert np.abs(shown - read_rgb(record.image)).mean() < 4
 
 
-def test_the_same_photograph_is_written_as_the_same_bytes(tmp_path):
+def test_equal_images_are_written_as_equal_bytes(tmp_path):
     record = saved(tmp_path, "x.png")
     for name in ("one.jpg", "two.jpg"):
         place_photograph(record, tmp_path / name, "link")
     assert (tmp_path / "one.jpg").read_bytes() == (tmp_path / "two.jpg").read_bytes()
 
 
-def test_without_photographs_nothing_is_even_opened(tmp_path):
+def test_images_are_not_opened_where_none_are_exported(tmp_path):
     absent = Record("x", tmp_path / "absent.jpg", 24, 16, "train", ())
     assert not place_photograph(absent, tmp_path / "y.jpg", "none")
     assert not (tmp_path / "y.jpg").exists()
 
 
 @pytest.mark.parametrize("how", [how for how, place in PLACES.items() if place])
-def test_an_absent_or_changed_photograph_is_an_error(tmp_path, how):
+def test_a_missing_or_changed_image_is_an_error(tmp_path, how):
     with pytest.raises(UserError, match=r"image is \(16, 24\), expected \(17, 24\)"):
         place_photograph(saved(tmp_path, size=(24, 17)), tmp_path / "y.jpg", how)
     absent = Record("x", tmp_path / "absent.jpg", 24, 16, "train", ())
@@ -72,7 +74,7 @@ def test_an_absent_or_changed_photograph_is_an_error(tmp_path, how):
 
 
 @pytest.mark.parametrize("source", ["data/x.jpg", "data/../data/x.jpg", "{project}/data/x.jpg"])
-def test_a_link_leads_to_its_photograph_after_the_project_was_moved(tmp_path, monkeypatch, source):
+def test_links_are_valid_after_the_project_was_moved(tmp_path, monkeypatch, source):
     project = tmp_path / "project"
     (project / "data").mkdir(parents=True)
     record = saved(project / "data")
@@ -88,7 +90,7 @@ def test_a_link_leads_to_its_photograph_after_the_project_was_moved(tmp_path, mo
     assert link.read_bytes() == original.read_bytes()
 
 
-def test_a_link_over_the_projects_border_is_absolute(tmp_path, monkeypatch):
+def test_links_out_of_the_project_are_absolute(tmp_path, monkeypatch):
     project, disk = tmp_path / "project", tmp_path / "disk"
     for folder in (project / "data", disk / "results", tmp_path / "photos"):
         folder.mkdir(parents=True)
@@ -97,7 +99,7 @@ def test_a_link_over_the_projects_border_is_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     own = project / "own"
     own.mkdir()
-    # The folder of the link is on another disk, or the photograph is beside the project.
+    # The folder of the link is on another disk, or the image is beside the project.
     assert link_target(Path("data/x.jpg"), Path("results")) == project / "data/x.jpg"
     assert link_target(Path("../photos/x.jpg"), own) == tmp_path / "photos/x.jpg"
     assert link_target(tmp_path / "photos/x.jpg", own) == tmp_path / "photos/x.jpg"

@@ -50,7 +50,7 @@ def test_every_center_is_in_one_ring_exactly_where_the_mask_is(mask):
 
 
 @given(MASKS, st.floats(0, 3))
-def test_rings_are_polygons_within_the_picture(mask, tolerance):
+def test_rings_are_polygons_inside_the_image(mask, tolerance):
     rings = polygons(mask, tolerance)
     regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)[0] - 1
     assert len(rings) == regions

@@ -9,7 +9,7 @@ from pipeline.errors import UserError
 from pipeline.export.soft import write_soft
 from pipeline.io.arrays import read_soft_label, write_soft_label
 
-#: Of background and dog at four pixels: sure, unsure, a tie, sure of the other.
+#: Of background and dog at four pixels: sure, uncertain, a tie, sure of the other.
 BACKGROUND = np.array([[1.0, 0.6, 0.5, 0.05]])
 
 

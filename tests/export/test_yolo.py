@@ -21,7 +21,7 @@ def label_path(image):
 
 
 def read_dataset(root, split):
-    """Return the label image of every picture of a split, drawn of its polygons."""
+    """Return the label image of every image of a split, drawn of its polygons."""
     description = yaml.safe_load((root / "data.yaml").read_text(encoding="utf-8"))
     drawn = {}
     for image in sorted((root / description[split]).glob("*.*")):

@@ -10,7 +10,7 @@ SPLITS = {PLAIN: "train", ROTATED: "train", CLEAR: "train", GRAY: "val"}
 
 
 def photograph(path, name):
-    """Save a noisy picture, upright 30 high and 44 wide, and give its path."""
+    """Save a noisy image, upright 30 high and 44 wide, and return its path."""
     rng = np.random.default_rng(len(name))
     pixels = rng.integers(0, 256, (30, 44, 3), dtype=np.uint8)
     if name == ROTATED:

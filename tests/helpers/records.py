@@ -35,7 +35,7 @@ def confusions(share, seed=0, truth=TRUTH):
 
 
 def write_score(folder, kind, method, counts, ids=IDS, chosen="by hand"):
-    """Write a score and its counts, and give what a record says of them."""
+    """Write a score and its counts, and return what a record says of them."""
     split = "val" if kind == "predictions" else "train"
     stem = f"scores/{kind}/{method}/{split}"
     threshold = {"value": 0.3, "threshold_source": chosen} if kind != "predictions" else None

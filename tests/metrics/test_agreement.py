@@ -12,7 +12,7 @@ LABELS = hnp.arrays(np.uint8, (4, 5), elements=st.sampled_from([0, 1, 7, 255]))
 def test_the_agreement_of_labels_by_hand():
     first = np.array([[0, 0, 1, 1, 2, 255]], np.uint8)
     second = np.array([[0, 1, 1, 1, 255, 3]], np.uint8)
-    # 0: one of two; 1: two of three; 2 and 3 stand beside unsure pixels only.
+    # 0: one of two; 1: two of three; 2 and 3 stand beside uncertain pixels only.
     assert label_agreement(first, second) == pytest.approx((1 / 2 + 2 / 3) / 2)
 
 

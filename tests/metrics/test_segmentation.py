@@ -55,13 +55,13 @@ def test_a_class_absent_from_the_prediction_alone_counts_zero():
     assert result["miou"] == pytest.approx((1 / 2 + 0) / 2)
 
 
-def test_void_truth_is_never_scored():
+def test_void_ground_truth_is_never_scored():
     result = scores([[255, 255]], [[1, 2]])
     assert result["miou"] is None and result["pixel_accuracy"] is None
     assert result["absent_classes"] == NAMES
 
 
-def test_an_unsure_prediction_is_a_miss_of_the_true_class():
+def test_an_uncertain_prediction_counts_as_a_miss():
     result = scores([[1, 1]], [[1, 255]])
     assert result["classes"][1]["iou"] == 0.5
     assert result["classes"][1]["precision"] == 1

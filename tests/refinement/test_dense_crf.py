@@ -58,7 +58,7 @@ def test_posterior_is_that_of_exact_mean_field_within_the_lattices_error():
     assert agree.mean() > 0.95
 
 
-def test_a_noisy_label_snaps_to_the_picture():
+def test_a_noisy_label_is_aligned_with_the_image():
     image, probabilities, truth = scene(40, 40)
     before = (probabilities.argmax(axis=0) == truth).mean()
     after = (dense_crf(image, probabilities, SETTINGS).argmax(axis=0) == truth).mean()
@@ -76,7 +76,7 @@ def test_posterior_sums_to_one_and_inputs_stay():
     assert np.array_equal(probabilities, before)
 
 
-def test_the_same_input_gives_the_same_bits():
+def test_equal_input_has_bit_identical_output():
     image, probabilities, _ = scene()
     one, two = (dense_crf(image, probabilities, SETTINGS) for _ in range(2))
     assert np.array_equal(one, two)
@@ -133,7 +133,7 @@ def test_label_probabilities_by_hand():
     assert label_probabilities(np.zeros((2, 2), int), 1, 0.7).tolist() == [[[1, 1], [1, 1]]]
 
 
-def test_a_real_photograph_is_refined_deterministically(voc_subset):
+def test_refinement_of_a_real_image_is_deterministic(voc_subset):
     image = read_rgb(voc_subset / "JPEGImages/2007_000033.jpg")
     height, width = image.shape[:2]
     rows, columns = np.mgrid[:height, :width]
@@ -144,5 +144,5 @@ def test_a_real_photograph_is_refined_deterministically(voc_subset):
     edges = np.abs(np.diff(image.astype(int).sum(axis=2), axis=1))
     refined = np.diff(one.argmax(axis=0), axis=1) != 0
     drawn = np.diff(disc, axis=1) != 0
-    # Borders of the refined label lie on stronger edges of the photograph than the disc's.
+    # Borders of the refined label lie on stronger edges of the image than the disc's.
     assert edges[refined].mean() > 1.5 * edges[drawn].mean()

@@ -17,7 +17,7 @@ def rendered(tree, **changes):
     return html, Page(html)
 
 
-def test_the_page_is_whole_and_asks_nobody_for_anything(tree):
+def test_the_page_is_valid_and_makes_no_requests(tree):
     html, page = rendered(tree)
     assert page.requests
     assert all(url.startswith(("#", "data:image/")) for url in page.requests)
@@ -26,7 +26,7 @@ def test_the_page_is_whole_and_asks_nobody_for_anything(tree):
     assert "default-src 'none'; img-src data:" in html
 
 
-def test_the_page_shows_every_score_as_it_is(tree):
+def test_the_page_shows_every_score(tree):
     html, page = rendered(tree)
     text = " ".join(page.text)
     for path in tree.arguments["scores"]:
@@ -60,7 +60,7 @@ def test_the_gallery_has_every_layer_of_every_group(tree):
     assert (train[1]["doubts"], train[0]["doubts"]) == ([0.75], [None])
 
 
-def test_without_scripts_some_pictures_are_shown(tree):
+def test_some_images_are_visible_without_scripts(tree):
     html, _ = rendered(tree)
     rows = html[html.index("<noscript>") : html.index("</noscript>")]
     assert re.findall(r'class="tag">(\w+)</span>(i\d)', rows) == [
@@ -97,7 +97,7 @@ def test_a_rule_without_masks_is_compared_with_the_sweep(tree):
     assert rendered(tree)[0] == bare
 
 
-def test_quality_without_ground_truth_has_its_figures_and_what_is_worth_a_look(tree):
+def test_quality_without_ground_truth_lists_measures_and_doubtful_images(tree):
     html, _ = rendered(tree)
     section = html[html.index('id="quality"') : html.index('id="gallery"')]
     cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", section[section.index("<tbody>") :])
@@ -123,7 +123,7 @@ def test_quality_without_masks_has_no_correlation(tree):
 HOSTILE = '</script><script>alert("x")</script>&<!--'
 
 
-def test_names_stay_words(tmp_path):
+def test_names_are_escaped(tmp_path):
     tree = build(tmp_path / "results/exp", [HOSTILE, "dog"])
     html, page = rendered(tree)
     assert "<script>alert" not in html
@@ -149,7 +149,7 @@ plain/saliency,0.28,0.5,,0.25,0.25
 """
 
 
-def test_compared_maps_are_a_table_a_chart_and_pictures(tree):
+def test_compared_maps_have_a_table_a_chart_and_images(tree):
     root = tree.root
     (root / "comparison.csv").write_text(TABLE, encoding="utf-8")
     curve = [{"threshold": 0.0, "share": 0.2}, {"threshold": 0.5, "share": 0.6}]
@@ -191,13 +191,13 @@ def test_without_any_label_there_is_no_gallery(tree):
     assert 'id="gallery"' not in html and "makes no pseudo-labels" in html
 
 
-def test_the_same_inputs_give_the_same_bytes(tree):
+def test_equal_inputs_make_equal_bytes(tree):
     one, _ = rendered(tree)
     two, _ = rendered(tree)
     assert one == two
 
 
-def test_what_is_worth_checking_of_the_masks_stands_beside_the_scores(tree):
+def test_findings_about_masks_are_shown_with_the_scores(tree):
     html, _ = rendered(tree)
     assert 'class="warning"' not in html
     found = [Finding("masks <that> contradict", "3 of 4", "They score", "Mend them")]
@@ -207,7 +207,7 @@ def test_what_is_worth_checking_of_the_masks_stands_beside_the_scores(tree):
     assert text in html[html.index('id="ladder"') : html.index("</section>")]
 
 
-def test_without_masks_the_page_says_so_and_shows_pictures(tree):
+def test_without_masks_the_page_says_so_and_shows_images(tree):
     write_masks(tree.arguments["masks"], {})
     html, page = rendered(tree, scores=[], image_scores=[])
     assert "has no masks" in " ".join(page.text)
@@ -226,7 +226,7 @@ def test_without_masks_the_page_says_so_and_shows_pictures(tree):
     assert all(p["scores"] == p["doubts"] == [None] for p in pictures)
 
 
-def test_a_gallery_of_none_has_no_pictures(tree):
+def test_a_gallery_of_zero_has_no_images(tree):
     html, page = rendered(tree, gallery=0)
     assert "No images." in page.text and data_of(html)["splits"]["train"]["pictures"] == []
 
@@ -238,13 +238,13 @@ def test_without_a_segmentation_there_is_no_validation_gallery(tree):
     assert "Validation images" not in html
 
 
-def test_words_for_values():
+def test_values_are_formatted_as_text():
     assert percent(0.1234) == "12.3" and percent(None) == "n/a"
     assert duration(59.6) == "1 min 00 s" and duration(3700) == "1 h 01 min"
     assert plain({"a": None, "b": [1, True]}) == "a none, b 1, yes"
 
 
-def test_a_score_of_a_part_of_its_split_says_so(tree):
+def test_a_score_of_part_of_a_split_is_marked(tree):
     place = next(path for path in tree.arguments["scores"] if "pseudo_labels" in path.parts)
     write_scores(place, read_scores(place) | {"images": 2})
     html, _ = rendered(tree)

@@ -33,14 +33,14 @@ def test_maps_of_an_image_without_labels_are_dark():
     assert with_map(np.full((8, 8, 3), 255, np.uint8), empty).max() < 200
 
 
-def test_data_urls_hold_the_picture():
+def test_data_urls_contain_the_image():
     head, data = data_url(np.full((4, 6, 3), 128, np.uint8)).split(",")
     assert head == "data:image/jpeg;base64"
     with Image.open(BytesIO(base64.b64decode(data))) as image:
         assert image.size == (6, 4)
 
 
-def test_a_grid_holds_every_picture_under_its_caption():
+def test_a_grid_has_every_image_under_its_caption():
     pictures = [np.full((20, 20, 3), 40 * number, np.uint8) for number in range(5)]
     grid = captioned_grid(pictures, ["cat", "dog", "Löwe", "x" * 30, "e"])
     assert grid.shape == (2 * (20 + CAPTION + GAP) - GAP, 3 * (20 + GAP) - GAP, 3)

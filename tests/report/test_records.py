@@ -44,7 +44,7 @@ def test_records_are_those_of_runs_and_of_seeds(tmp_path):
     assert find_records(tmp_path / "absent") == []
 
 
-def test_a_record_is_known_anew_when_it_or_a_score_changes(tmp_path):
+def test_a_record_is_read_again_when_it_or_a_score_changes(tmp_path):
     make_run(tmp_path, "one", [("pseudo_labels", CRF, confusions(0.2))])
     make_run(tmp_path, "two", [("pseudo_labels", CRF, None)])
     before = known_records(tmp_path)
@@ -247,7 +247,7 @@ def test_seeds_on_different_images_have_no_mean(tmp_path):
     assert board.groups == () and "pseudo-labels plain/cam/crf of a (train)" in board.notes[0]
 
 
-def test_of_two_runs_of_one_seed_the_given_one_counts(tmp_path):
+def test_the_given_one_of_two_runs_with_one_seed_counts(tmp_path):
     bare = make_run(tmp_path, "a", [("pseudo_labels", CRF, confusions(0.2))])
     seeded = make_run(tmp_path, "a/seed-0", [("pseudo_labels", CRF, confusions(0.3))])
     for given_records, folder in (([], "a/seed-0"), ([bare], "a"), ([seeded], "a/seed-0")):

@@ -73,7 +73,7 @@ def test_frozen_parts_of_a_network_go_forward_only():
     assert frozen.step == pytest.approx(3 * whole.operations - 2 * resting)
 
 
-def test_what_is_behind_the_last_layer_does_not_count():
+def test_layers_after_the_last_layer_do_not_count():
     whole, cut = (
         counted("resnet18", 32, segmentation=False, last_layer=layer) for layer in (None, "layer3")
     )
@@ -214,7 +214,7 @@ def test_gpu_hours_are_operations_over_the_rate():
     assert "10 at 10," in gpu_hours([{"operations": 3.6e17}])
 
 
-def test_nothing_to_do_takes_nothing():
+def test_an_empty_plan_costs_nothing():
     (total,) = estimate([], config(), IMAGES, RATES)
     assert (total["jobs"], total["operations"], total["bytes"]) == (0, 0, 0)
     assert table([total]).splitlines()[1].split() == ["all", "0"]

@@ -55,7 +55,7 @@ def settings(demo_config):
     section = {
         key: value for key, value in demo_config["affinity"].items() if key != "confident_labels"
     }
-    # Further than the unsure pixels between foreground and background are wide.
+    # Further than the uncertain pixels between foreground and background are wide.
     section |= {"epochs": 8, "batch_size": 4, "radius": 6}
     section["augmentation"] |= {"resize": [40, 40], "crop": 32}
     return section
@@ -108,7 +108,7 @@ def propagated(small_dataset, source, weights, path, settings=WALK):
     return MapShard(path)
 
 
-def test_labels_are_sure_at_both_ends_and_unsure_between(small_dataset, maps, tmp_path):
+def test_labels_are_confident_at_both_ends_and_uncertain_between(small_dataset, maps, tmp_path):
     folder = labeled(small_dataset, maps, tmp_path / "labels")
     dog = read_label(folder / "1.png")
     assert dog.shape == (37, 40)
@@ -154,7 +154,7 @@ def test_an_image_without_a_label_stops_the_training(
     ("changes", "radius", "lacking"),
     [
         ({"foreground": 0.999, "background": 1e-6}, 6, "no pairs with different labels"),
-        ({}, 2, "no pairs with different labels"),  # nearer than the unsure pixels are wide
+        ({}, 2, "no pairs with different labels"),  # nearer than the uncertain pixels are wide
     ],
 )
 def test_labels_without_pairs_to_learn_from_stop_the_training(
@@ -172,7 +172,7 @@ def network(small_dataset, maps, classifier, settings, tmp_path):
     return trained(small_dataset, classifier, labels, tmp_path / "n", settings | {"epochs": 1})
 
 
-def test_maps_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_path):
+def test_propagated_maps_equal_the_dense_matrix_product(small_dataset, maps, network, tmp_path):
     walked = propagated(small_dataset, maps, network, tmp_path / "0.safetensors")
     source = MapShard(maps)
     assert walked.ids == source.ids
@@ -188,7 +188,7 @@ def test_maps_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_pa
         np.testing.assert_allclose(after.values, expected, atol=2e-3)
 
 
-def test_seeds_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_path):
+def test_propagated_markers_equal_the_dense_matrix_product(small_dataset, maps, network, tmp_path):
     settings = WALK | {"markers": {"foreground": 0.6, "background": 0.25}}
     walked = propagated(small_dataset, maps, network, tmp_path / "0.safetensors", settings)
     source, model = MapShard(maps), load_boundary_network(network)
@@ -204,7 +204,7 @@ def test_seeds_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_p
         assert after.shape == before.shape
 
 
-def test_a_photograph_that_changed_its_size_is_named(small_dataset, maps, network, tmp_path):
+def test_an_image_whose_size_changed_is_reported(small_dataset, maps, network, tmp_path):
     data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(data.records[0].image)
     with pytest.raises(UserError, match=r"0.png: image is \(9, 9\), expected \(36, 40\)"):

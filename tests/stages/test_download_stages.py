@@ -56,7 +56,7 @@ def test_two_archives_of_sbd_are_a_mistake_of_the_rule(tmp_path):
         assemble_devkit(voc=tmp_path, sbd=[tmp_path] * 2, devkit=tmp_path / "x", threads=1)
 
 
-def test_an_interrupted_job_is_one_line_and_the_next_one_goes_on(tmp_path, server, capsys):
+def test_an_interrupted_job_prints_one_line_and_the_next_one_resumes(tmp_path, server, capsys):
     server.cuts = [300]
     with pytest.raises(SystemExit):
         fetch(tmp_path, server, "voc.tar")

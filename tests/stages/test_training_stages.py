@@ -1,4 +1,4 @@
-"""The two training stages and what is made with their networks, on random pictures."""
+"""The two training stages and what is made with their networks, on random images."""
 
 import csv
 from copy import deepcopy
@@ -68,7 +68,7 @@ def test_a_classifier_is_trained_and_rebuilt(small_dataset, classifier_settings,
     assert not (tmp_path / "c/checkpoint.safetensors").exists()
 
 
-def test_colors_that_tell_the_classes_are_learned(small_dataset, classifier_settings, tmp_path):
+def test_class_colors_are_learned(small_dataset, classifier_settings, tmp_path):
     settings = classifier_settings | {"epochs": 30, "batch_size": 4}
     train(small_dataset, tmp_path / "c", settings)
     with (tmp_path / "c/history.csv").open(encoding="utf-8") as file:
@@ -77,7 +77,7 @@ def test_colors_that_tell_the_classes_are_learned(small_dataset, classifier_sett
     assert float(rows[-1]["val_map"]) == 1
 
 
-def test_the_same_seed_gives_the_same_bytes(small_dataset, classifier_settings, tmp_path):
+def test_equal_seeds_write_equal_bytes(small_dataset, classifier_settings, tmp_path):
     one, two, other = (
         train(small_dataset, tmp_path / name, classifier_settings, seed=seed).read_bytes()
         for name, seed in (("a", 0), ("b", 0), ("c", 1))
@@ -108,7 +108,7 @@ def history(folder):
         return list(csv.DictReader(file))
 
 
-def test_validation_is_as_rare_as_wanted_and_changes_nothing(
+def test_the_validation_interval_does_not_change_training(
     small_dataset, classifier_settings, tmp_path
 ):
     weights, columns = [], []
@@ -178,7 +178,7 @@ def test_pretrained_weights_come_from_a_local_file(small_dataset, classifier_set
 
 
 @pytest.mark.parametrize("bias", [False, True])
-def test_a_classifier_goes_on_from_a_probe(small_dataset, classifier_settings, tmp_path, bias):
+def test_a_classifier_can_start_from_a_probe(small_dataset, classifier_settings, tmp_path, bias):
     probe = PROBE | {"bias": bias}
     fit_probe(
         manifest=small_dataset["manifest"], classes=small_dataset["classes"], pretrained=[],
@@ -264,7 +264,7 @@ def test_a_method_gets_its_own_settings(small_dataset, classifier, tmp_path):
     assert not np.array_equal(one["2"].values, two["2"].values)
 
 
-def test_every_class_has_its_picture(small_dataset, classifier, tmp_path):
+def test_every_class_has_its_class_model(small_dataset, classifier, tmp_path):
     settings = {"size": 24, "steps": 3, "learning_rate": 0.1, "decay": 0.0, "jitter": 1, "blur": 0}
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path in paths:
@@ -384,7 +384,7 @@ def test_batch_norm_of_one_image_at_a_time_is_refused(
 def test_parts_of_a_step_are_weighted_by_their_labeled_pixels(
     small_dataset, segmentation_settings, tmp_path, monkeypatch
 ):
-    """Two pictures have few labeled pixels. Without dropout, parts do not change the result."""
+    """Two images have few labeled pixels. Without dropout, parts do not change the result."""
     monkeypatch.setattr(nn.Dropout, "forward", lambda _self, features: features)
     pseudo_labels(small_dataset, tmp_path / "labels", range(4))
     for name in ("0", "1"):

@@ -224,7 +224,7 @@ def test_a_killed_training_leaves_no_process_and_resumes(script, shared, tmp_pat
     assert_close(shared["long"], resumed, tolerance=0)
 
 
-def test_validation_shared_by_two_processes_is_that_of_one(small_dataset, tmp_path):
+def test_validation_by_two_processes_equals_that_by_one(small_dataset, tmp_path):
     script, folder = tmp_path / "script.py", small_dataset["manifest"].parent
     script.write_text(VALIDATION.format(repository=str(REPOSITORY)), encoding="utf-8")
     clean = {key: value for key, value in os.environ.items() if key not in {"LOCAL_RANK"}}

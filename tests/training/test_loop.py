@@ -112,7 +112,7 @@ def killed_after(steps):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_killed_training_goes_on_to_the_same_result(tmp_path, optimizer):
+def test_a_killed_training_resumes_to_the_same_result(tmp_path, optimizer):
     settings = SETTINGS | {"optimizer": OPTIMIZER | {"name": optimizer}}
     whole, history = run(tmp_path / "a", settings=settings)
     with pytest.raises(KilledError):  # in the middle of the third epoch of three steps each
@@ -148,7 +148,7 @@ def test_the_number_of_loading_processes_does_not_change_the_result(tmp_path):
     assert_same(here, there)
 
 
-def test_another_seed_gives_another_result(tmp_path):
+def test_results_depend_on_the_seed(tmp_path):
     one, _ = run(tmp_path / "a", seed=1)
     two, _ = run(tmp_path / "b", seed=2)
     assert not torch.equal(one["head.weight"], two["head.weight"])
@@ -291,7 +291,7 @@ def test_a_batch_larger_than_the_data_is_the_data(tmp_path):
     assert len(history) == 1
 
 
-def test_history_says_rates_and_times(tmp_path):
+def test_history_has_learning_rates_and_times(tmp_path):
     _, history = run(tmp_path / "a")
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert [row["share"] for row in history] == pytest.approx([1 / 12, 4 / 12, 7 / 12, 10 / 12])
@@ -332,7 +332,7 @@ def test_fingerprint_sees_settings_and_file_contents(tmp_path):
     assert first != fingerprint_of({"x": 1}, file)
 
 
-def test_a_training_that_diverges_is_an_error_that_says_so(tmp_path):
+def test_a_diverging_training_is_an_error(tmp_path):
     settings = SETTINGS | {"optimizer": OPTIMIZER | {"learning_rate": 1e6}}
     with pytest.raises(UserError, match="lower the learning rate"):
         run(tmp_path / "a", settings=settings)
