@@ -115,7 +115,13 @@ def schema_problems(config: Any, schema: Schema) -> Iterator[str]:
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
-    """Return a hint with the known word nearest to a misspelled one, or with all known words."""
+    """Return a hint with the known word nearest to a misspelled one, or with all known words.
+
+    Examples
+    --------
+    >>> nearest("sedd", ["seed", "seeds", "shards"])
+    ": did you mean 'seed'?"
+    """
     words = list(known)
     expected = f": expected {one_of(words)}" if words else ""
     return did_you_mean(key, words) or expected
