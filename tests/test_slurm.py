@@ -156,6 +156,7 @@ def alone(tmp_path_factory):
         yield folder, run
 
 
+@pytest.mark.slow
 def test_failed_slurm_jobs_are_repeated_to_the_same_bytes(slurm, alone, tmp_path):
     code, jobs, text = run_on_slurm(tmp_path, Killer())
     # Cancelled at both attempts, which ends what needs it and nothing else.
@@ -184,6 +185,7 @@ def test_failed_slurm_jobs_are_repeated_to_the_same_bytes(slurm, alone, tmp_path
         assert (tmp_path / path).read_bytes() == (folder / path).read_bytes(), path
 
 
+@pytest.mark.slow
 def test_the_machines_own_slurm_is_not_touched(slurm, tmp_path):
     config = Path("/etc/slurm/slurm.conf")
     ours = config.read_text(encoding="utf-8")

@@ -17,6 +17,8 @@ from tests.helpers.devkit import (
 from tests.helpers.file_server import FileServer, md5, serving
 from tests.helpers.workflow import TINY, planned, snakemake
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def servers(tmp_path, monkeypatch):

@@ -278,6 +278,7 @@ def test_parts_with_more_known_places_weigh_more(tmp_path):
     assert not torch.allclose(whole["head.weight"], apart["head.weight"], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_compiled_network_trains_to_the_same_weights(tmp_path):
     plain, _ = run(tmp_path / "a", model=still())
     compiled, _ = run(tmp_path / "b", model=still(), settings=SETTINGS | {"compile": True})
