@@ -46,7 +46,13 @@ def shortened(line: str, longest: int = MAX_LENGTH) -> str:
 
 
 def printable(text: str) -> str:
-    r"""Return a text with control characters as escapes (``\x1b``), except newline and tab."""
+    r"""Return a text with control characters as escapes (``\x1b``), except newline and tab.
+
+    Examples
+    --------
+    >>> print(printable("a" + chr(27) + "b"))
+    a\x1bb
+    """
     return CONTROL.sub(_escaped, text)
 
 
@@ -56,7 +62,13 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return a hint with the known word nearest to a misspelled one; empty if none is near."""
+    """Return a hint with the known word nearest to a misspelled one; empty if none is near.
+
+    Examples
+    --------
+    >>> did_you_mean("sedd", ["seed", "shards"])
+    ": did you mean 'seed'?"
+    """
     # The time of the search grows with the product of the lengths.
     if len(word) > MAX_WORD_LENGTH or len(known) > MAX_WORDS:
         return ""

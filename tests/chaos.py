@@ -47,8 +47,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline.io.arrays import read_label, read_weights, write_label
 from pipeline.io.tables import read_table
-from tests.conftest import REPOSITORY
-from tests.test_workflow import TRAINING, command
+from tests.helpers import REPOSITORY
+from tests.helpers.workflow import TRAINING, command
 
 EPOCHS = {"epochs": 4}
 NETWORK = TRAINING | EPOCHS
@@ -279,7 +279,7 @@ def comparable(path: Path, homes: Iterable[Path]) -> bytes:
 
     Left out are the columns of ``TIMED`` (seconds and hours that a job or an epoch took, in
     histories, the comparison and the scoreboard); in pages the cells of durations, of peak
-    memory and of milliseconds a picture; and the folders of the runs, which an export's
+    memory and of milliseconds an image; and the folders of the runs, which an export's
     ``images.csv`` names, with the checksum of that file. All else is compared byte for byte.
     """
     content = path.read_bytes()

@@ -15,19 +15,38 @@ from PIL import Image
 
 from pipeline.config.resolve import resolve
 from pipeline.datasets.manifest import Record, write_classes, write_manifest, write_masks
-from tests.workflow_api import read_workflow
+from tests.helpers import REPOSITORY
+from tests.helpers.workflow import TINY
+from tests.helpers.workflow_api import read_workflow
 
-REPOSITORY = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 # The same examples on every run, and no deadline: machines are shared.
 settings.register_profile("wsss", derandomize=True, deadline=None, max_examples=60)
 settings.load_profile("wsss")
 
+# Threads do not speed up arrays this small; and on some processors, sums of several threads
+# depend on where memory lies.
+torch.set_num_threads(1)
+#: Workers at most: each imports torch, and the workflow tests take longer than all others.
+MAX_WORKERS = 6
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Distribute the tests over the cores; run named files, and a debugger, in this process."""
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    return min(len(os.sched_getaffinity(0)), MAX_WORKERS) if whole else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with the files of slow tests, so that the workers end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
 
 @pytest.fixture(scope="session")
 def voc_subset() -> Path:
-    """Folder of real photographs in VOC layout, named by WSSS_REAL_DATA or beside the checkout."""
+    """Folder of real images in VOC layout, named by WSSS_REAL_DATA or beside the checkout."""
     beside = REPOSITORY.parent / "shared/data/voc2012-subset"
     root = Path(os.environ.get("WSSS_REAL_DATA", beside))
     if not (root / "JPEGImages").is_dir():
@@ -55,24 +74,13 @@ def browser():
 @pytest.fixture(scope="session")
 def workflow(tmp_path_factory) -> dict[str, Any]:
     """Read the rules, and the jobs of a configuration with every kind of score."""
-    from tests.test_workflow import TINY
-
-    return read_workflow(tmp_path_factory.mktemp("rules"), TINY | {"seeds": [0]})
+    return read_workflow(tmp_path_factory.mktemp("rules"), TINY | {"seeds": [0, 1]})
 
 
 @pytest.fixture
 def processes(monkeypatch):
     """Let work be shared among processes however small it is."""
     monkeypatch.setattr("pipeline.runtime.parallel.START", 0)
-
-
-@pytest.fixture
-def one_thread():
-    """Compute on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -92,7 +100,7 @@ def classifier_settings(demo_config) -> dict[str, Any]:
 
 @pytest.fixture
 def small_dataset(tmp_path) -> dict[str, Path]:
-    """Six noisy pictures, red with cats and green with dogs, and their masks (noise alone)."""
+    """Six noisy images, red with cats and green with dogs, and their masks (noise alone)."""
     rng = np.random.default_rng(0)
     records, masks = [], {}
     labels = [("cat",), ("dog",), ("cat", "dog"), (), ("dog",), ("cat",)]

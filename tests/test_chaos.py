@@ -50,6 +50,7 @@ def reference(tmp_path_factory):
     return Reference(Folder(tmp_path_factory.mktemp("chaos") / "reference", CONFIG, TARGETS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "rule", "seed"),
     [
@@ -60,7 +61,9 @@ def reference(tmp_path_factory):
         ("replace", "evaluate_labels", "0"),
     ],
 )
-def test_a_disturbed_run_ends_as_an_undisturbed_one(reference, tmp_path, kind, rule, seed):
+def test_a_disturbed_run_has_the_results_of_an_undisturbed_run(
+    reference, tmp_path, kind, rule, seed
+):
     try:
         outcome = play(kind, reference, tmp_path / "round", seed, [rule])
     except UnavailableError as error:
@@ -74,7 +77,7 @@ def test_jobs_are_read_from_what_snakemake_prints():
     assert run.finished() == {PREPARE}
 
 
-def test_a_job_too_many_and_one_too_few_are_told():
+def test_unexpected_and_missing_jobs_are_reported():
     run = Run(0, PRINTED)
     assert list(check_reruns({PREPARE, TRAIN}, run)) == []
     assert list(check_reruns({TRAIN}, run)) == ["ran again: 1 prepare"]
@@ -82,7 +85,7 @@ def test_a_job_too_many_and_one_too_few_are_told():
     assert list(check_reruns({PREPARE, TRAIN, other}, run)) == ["ran not at all: 1 report"]
 
 
-def test_nothing_but_times_and_memory_is_left_out(tmp_path):
+def test_only_times_and_memory_are_ignored(tmp_path):
     history = tmp_path / "history.csv"
     seen = set()
     for seconds, loss in ((1, 0.5), (2, 0.5), (1, 0.6)):

@@ -33,13 +33,12 @@ from pipeline.io.arrays import ClassMaps
 from pipeline.io.tables import read_table, write_table
 from pipeline.planning.plan import Plan
 from pipeline.refinement.labels import BACKGROUND_RULES
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 PAGES = [
     REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md",
     *sorted((REPOSITORY / "docs").rglob("*.md")),
 ]  # fmt: skip
-RULES = [REPOSITORY / "Snakefile", *sorted((REPOSITORY / "rules").glob("*.smk"))]
 #: Files that the documentation asks its reader to write.
 WRITTEN = {"mine.yaml", "my-paths.yaml", "long-walk.yaml", "seeds.yaml"}
 
@@ -188,25 +187,19 @@ def commands(start):
     return found
 
 
-def rules():
-    """Return the names of all rules: each has a stage, and two share one."""
-    stages = {path.stem for path in (REPOSITORY / "pipeline/stages").glob("[!_]*.py")}
-    return stages - {"evaluate"} | {"all", "evaluate_labels", "evaluate_predictions"}
-
-
-def test_the_overview_of_the_steps_names_every_rule():
+def test_the_overview_of_the_steps_names_every_rule(workflow):
     text = (REPOSITORY / "docs/concepts.md").read_text(encoding="utf-8")
     (overview,) = [b.text for _, b in fenced(text) if b.language == "text"]
-    assert set(re.findall(r"[a-z]+(?:_[a-z]+)*", overview)) >= rules() - {"all"}
+    assert set(re.findall(r"[a-z]+(?:_[a-z]+)*", overview)) >= workflow["rules"].keys() - {"all"}
 
 
 @pytest.mark.parametrize("words", commands("snakemake"))
-def test_snakemake_knows_the_arguments_rules_and_files_of_a_command(words, demo_config):
+def test_snakemake_knows_the_arguments_rules_and_files_of_a_command(words, demo_config, workflow):
     arguments = get_argument_parser().parse_args(words)
     plan = Plan(demo_config)
     results = {*plan.targets(), *plan.scores(), *plan.histories()}
     for target in arguments.targets:
-        assert target in rules() | results
+        assert target in workflow["rules"].keys() | results
     for path in [*(arguments.configfile or []), *filter(None, [arguments.snakefile])]:
         assert (REPOSITORY / path).is_file() or str(path) in WRITTEN
     if arguments.workflow_profile:
@@ -226,11 +219,13 @@ def test_scripts_that_pages_name_exist():
     assert [script for script in sorted(named) if not (REPOSITORY / script).is_file()] == []
 
 
-def test_folders_of_results_that_pages_name_are_those_of_the_rules():
-    rules = "\n".join(path.read_text(encoding="utf-8") for path in RULES)
-    known = {
-        place: set(re.findall(rf"<{place}>/([\w.]+)", rules)) for place in ("run", "experiment")
-    }
+def test_folders_of_results_that_pages_name_are_those_of_the_rules(workflow):
+    known = {"run": set(), "experiment": set()}
+    for rule in workflow["rules"].values():
+        for folder, experiment, *parts in (path.split("/") for path in rule["written"]):
+            if (folder, experiment) == ("results", "tiny"):
+                of_run = parts[0].startswith("seed-")
+                known["run" if of_run else "experiment"].add(parts[of_run])
     text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
     of_runs = set(re.findall(r"\bRUN/(\w+(?:\.\w+)?)", text))
     of_experiments = set(re.findall(r"\bresults/(?:EXPERIMENT|demo|mine)/([a-z_]+)\b(?!-N)", text))
@@ -239,7 +234,7 @@ def test_folders_of_results_that_pages_name_are_those_of_the_rules():
     assert {"dataset", "pseudo_labels"} <= of_experiments <= stems
 
 
-def test_scores_in_the_table_of_photographs_are_those_of_its_configuration():
+def test_scores_in_the_results_table_are_those_of_its_configuration():
     text = (REPOSITORY / "docs/results.md").read_text(encoding="utf-8")
     shown = re.findall(r"\| `([^`]+\.json)` \|", text)
     config = configuration("experiments/voc2012-mobilenet.yaml") | {"dataset": {"kind": "voc"}}
@@ -249,7 +244,7 @@ def test_scores_in_the_table_of_photographs_are_those_of_its_configuration():
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
-def test_links_of_pages_outside_the_site_lead_somewhere(page):
+def test_links_of_pages_outside_the_site_are_valid(page):
     """Sphinx checks those of docs/."""
     targets = re.findall(
         r"\]\(([^)#\s]+)[^)]*\)|(?:src|href)=\"([^\"#]+)",
@@ -285,7 +280,7 @@ def test_the_glossary_defines_a_term_of_the_field_once(term):
     assert entries.splitlines().count(term) == 1
 
 
-def test_messages_that_users_are_told_about_are_those_of_the_code():
+def test_documented_messages_are_in_the_code():
     """Each is quoted, with dots for what differs."""
     page = (REPOSITORY / "docs/troubleshooting.md").read_text(encoding="utf-8")
     messages = re.findall(r"^\| `([^`]+)` (?:\(a [\w ]+\) )?\|", page, re.MULTILINE)
@@ -378,7 +373,7 @@ def test_the_reference_names_every_key_of_the_schema(reference):
 # The figure of the method ------------------------------------------------------------------
 
 
-def test_the_figure_shows_the_pictures_of_median_score_and_the_colors_of_classes(tmp_path):
+def test_the_figure_shows_images_of_median_score_in_class_colors(tmp_path):
     spec = importlib.util.spec_from_file_location("draw", REPOSITORY / "docs/draw_method.py")
     draw = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(draw)
@@ -388,7 +383,7 @@ def test_the_figure_shows_the_pictures_of_median_score_and_the_colors_of_classes
         Record(name, Path("x"), 1, 1, "train", ("redcap",) * (1 if name == "single" else 2))
         for name in scores
     ]
-    # The median of a to d is .55, which the picture of one class has.
+    # The median of a to d is .55, which the image of one class has.
     found = draw.of_median_score(tmp_path / "scores.csv", records, 2)
     assert {record.id for record in found} == {"b", "c"}
 

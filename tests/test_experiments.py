@@ -14,7 +14,7 @@ from pipeline.planning.plan import Plan
 from pipeline.resources.network import Network
 from pipeline.resources.networks import memory_of
 from pipeline.resources.sizes import TRAINING_FACTOR
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 OWN_FOLDER = REPOSITORY / "experiments/own-folder.yaml"
 METHOD = "plain/cam+rw/crf"
@@ -53,7 +53,7 @@ def test_the_background_of_a_folder_is_chosen_without_masks():
     assert config["refinements"]["crf"]["background"]["value"] == "mean"
 
 
-def test_the_users_file_wins():
+def test_the_users_file_overrides_the_experiment():
     config = resolve(own_folder(classifiers={"plain": {"epochs": 3}}))
     plain = config["classifiers"]["plain"]
     assert (plain["epochs"], plain["batch_size"]) == (3, 16)
@@ -207,7 +207,7 @@ def test_memory_in_the_comment_is_that_of_the_cost_model(experiment):
 
 
 @pytest.mark.parametrize("experiment", BACKBONES)
-def test_the_baseline_of_the_paper_differs_by_the_puzzle_alone(experiment):
+def test_the_papers_baseline_differs_only_in_the_puzzle_loss(experiment):
     classifiers = shipped(experiment)["classifiers"]
     assert (
         classifiers["cam"] | {"preset": "puzzle-cam", "puzzle": classifiers["puzzle"]["puzzle"]}
@@ -227,13 +227,13 @@ def test_full_voc_needs_no_paths(experiment):
 
 
 @pytest.mark.parametrize("experiment", BACKBONES)
-def test_train_figures_are_of_the_papers_images_by_vocs_own_masks(experiment):
+def test_train_scores_use_the_papers_images_and_voc_masks(experiment):
     dataset = shipped(experiment)["dataset"]
     assert dataset["score_list"] == "ImageSets/Segmentation/train.txt"
     assert dataset["masks"] == "SegmentationClass"
 
 
-def test_the_modern_recipe_looks_at_no_masks():
+def test_the_modern_recipe_uses_no_masks():
     config = shipped("voc2012-modern")
     text = yaml.safe_dump(config["refinements"])
     # A walk from seeds gives shares, so that one half is no choice.

@@ -13,7 +13,7 @@ import yaml
 from pipeline import stages
 from pipeline.resources.rules import REQUESTED
 from pipeline.runtime.stage import TRIGGERS
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -40,7 +40,7 @@ def test_uv_is_held_to_the_same_versions():
 
 def test_conda_environments_hold_the_same_pins():
     environments = list((REPOSITORY / "envs").glob("*.yaml"))
-    assert environments
+    assert [path.name for path in environments] == ["pipeline.yaml"]
     for path in environments:
         dependencies = yaml.safe_load(path.read_text(encoding="utf-8"))["dependencies"]
         pip = next(item["pip"] for item in dependencies if isinstance(item, dict))
@@ -155,7 +155,7 @@ def test_no_stage_repeats_what_is_described_for_all():
             assert " ".join(description.split()) not in text, f"{stage}: {name}"
 
 
-def test_only_scoring_and_the_report_are_given_masks(workflow, rules):
+def test_only_scoring_and_the_report_read_masks(workflow, rules):
     assert readers(workflow, rules, "dataset/masks.csv") == {
         "list_ground_truth", "sweep_thresholds", "evaluate_labels", "evaluate_boxes",
         "evaluate_predictions", "localize", "report",
@@ -165,13 +165,13 @@ def test_only_scoring_and_the_report_are_given_masks(workflow, rules):
     ) - {"list_ground_truth"}
 
 
-def test_only_scoring_and_the_report_are_given_true_boxes(workflow, rules):
+def test_only_scoring_and_the_report_read_true_boxes(workflow, rules):
     assert readers(workflow, rules, "dataset/boxes.csv") == {
         "list_ground_truth", "evaluate_boxes", "localize", "report",
     }  # fmt: skip
 
 
-def test_an_experiment_stands_on_its_own():
+def test_an_experiment_names_its_data_set():
     for path in (REPOSITORY / "experiments").glob("*.yaml"):
         assert "dataset" in yaml.safe_load(path.read_text(encoding="utf-8")), path
 
@@ -207,7 +207,7 @@ def test_every_text_file_is_read_and_written_as_utf_8():
 SHOWN = re.compile(r"--configfile ((?:[^\s`#()-][^\s`#()]* ?)*)")
 
 
-def test_commands_that_are_shown_have_no_target_behind_configfile(rules):
+def test_documented_commands_have_no_target_after_configfile(rules):
     """Snakemake takes all that follows --configfile for files, up to the next option."""
     assert SHOWN.findall("snakemake a --configfile b.yaml c -n") == ["b.yaml c "]
     suffixes = {".py", ".yaml", ".md", ".txt"}

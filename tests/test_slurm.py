@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from pipeline.resources.rules import REQUESTED
-from tests.conftest import REPOSITORY
-from tests.test_workflow import TINY, command
+from tests.helpers import REPOSITORY
+from tests.helpers.workflow import TINY, command
 
 SCRIPTS = REPOSITORY / "tests/slurm"
 #: Exit code of tests/slurm/up where a machine cannot have a SLURM of ours.
@@ -156,7 +156,8 @@ def alone(tmp_path_factory):
         yield folder, run
 
 
-def test_jobs_that_die_on_slurm_are_done_again_to_the_same_bytes(slurm, alone, tmp_path):
+@pytest.mark.slow
+def test_failed_slurm_jobs_are_repeated_to_the_same_bytes(slurm, alone, tmp_path):
     code, jobs, text = run_on_slurm(tmp_path, Killer())
     # Cancelled at both attempts, which ends what needs it and nothing else.
     assert code == 1, text
@@ -184,7 +185,8 @@ def test_jobs_that_die_on_slurm_are_done_again_to_the_same_bytes(slurm, alone, t
         assert (tmp_path / path).read_bytes() == (folder / path).read_bytes(), path
 
 
-def test_a_slurm_of_the_machine_itself_is_left_alone(slurm, tmp_path):
+@pytest.mark.slow
+def test_the_machines_own_slurm_is_not_touched(slurm, tmp_path):
     config = Path("/etc/slurm/slurm.conf")
     ours = config.read_text(encoding="utf-8")
     with subprocess.Popen([SCRIPTS / "up", tmp_path], stderr=subprocess.PIPE, text=True) as run:

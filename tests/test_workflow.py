@@ -6,13 +6,9 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import sysconfig
 import time
 import venv
-from copy import deepcopy
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,55 +17,12 @@ from torchvision.datasets import VOCSegmentation
 
 from pipeline.io.arrays import read_label
 from pipeline.io.tables import read_json
-from tests.conftest import REPOSITORY
+from pipeline.planning.checks import NETWORKS
+from tests.helpers import REPOSITORY
+from tests.helpers.workflow import TINY, changed, command, planned, planned_each, snakemake
 
-TRAINING = {
-    "backbone": "test_resnet",
-    "pretrained": False,
-    "epochs": 1,
-    "batch_size": 2,
-    "augmentation": {"resize": [32, 40], "crop": 32},
-}
-TINY: dict[str, Any] = {
-    "experiment": "tiny",
-    "shards": 2,
-    "dataset": {"kind": "demo", "train": 6, "val": 3, "size": 32},
-    "classifiers": {
-        "plain": TRAINING | {"eval_size": 32},
-        "puzzle": TRAINING | {"eval_size": 32, "puzzle": {}, "adl": {"points": ["layer4"]}},
-        "probe": {
-            "kind": "linear-probe",
-            "backbone": "test_resnet",
-            "pretrained": False,
-            "size": 32,
-        },
-    },
-    "attributions": {"cam": {"scales": [1.0]}, "saliency": {"crops": 1}},
-    "class_models": {"size": 32, "steps": 2},
-    "affinity": {key: TRAINING[key] for key in ("epochs", "batch_size", "augmentation")},
-    "random_walks": {"rw": {"radius": 3, "steps": 16}},
-    "refinements": {
-        "threshold": {"background": {"value": "mean"}},
-        "crf": {"crf": {"iterations": 2}},
-        "graph-cut": {"graph_cut": {}},
-    },
-    "pseudo_labels": [
-        "plain/cam/threshold",
-        "plain/saliency/graph-cut",
-        "puzzle/cam/crf",
-        "puzzle/cam+rw/crf",
-    ],
-    "segmentation": TRAINING | {"trained_on": ["puzzle/cam+rw/crf"]},
-    "comparison": {
-        "methods": ["plain/cam", "plain/saliency", "probe/cam"],
-        "localization": {"thresholds": 4},
-        "faithfulness": {"steps": 2},
-    },
-    "units": {"per_class": 1, "images": 2},
-    "export": {"pseudo_labels": ["puzzle/cam+rw/crf"], "formats": ["voc", "soft"]},
-    "evaluation": {"thresholds": 4},
-    "report": {"gallery": 1},
-}
+pytestmark = pytest.mark.slow
+
 AFTER_LABELS = {"train_segmentation": 1, "predict_masks": 2, "evaluate_predictions": 1}
 # Labels that change are compared with all others; those exported are exported again.
 OTHER_LABELS = {"compare_labels": 1, "assess_labels": 4, "summarize_quality": 4}
@@ -78,56 +31,28 @@ EXPORTS = {"make_soft_labels": 2, "export_labels": 2}
 ALWAYS = {"record_experiment": 1, "report": 1, "scoreboard": 1}
 
 
-def changed(*keys, value):
-    """Return the tiny configuration with one value changed."""
-    config = deepcopy(TINY)
-    place = config
-    for key in keys[:-1]:
-        place = place.setdefault(key, {})
-    place[keys[-1]] = value
-    return config
-
-
-def command(
-    folder: Path,
-    config: dict[str, Any],
-    *arguments: str,
-    snakefile: Path = REPOSITORY / "Snakefile",
-    python: Path = Path(sys.executable),
-) -> list[str]:
-    (folder / "over.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    return [
-        str(python), "-m", "snakemake", "-s", str(snakefile),
-        "--directory", str(folder), *arguments, "--max-threads", "1",
-        "--cores", "2", "--configfile", str(folder / "over.yaml"),
-    ]  # fmt: skip
-
-
-def snakemake(folder, config, *arguments, check=True, **paths) -> str:
-    done = subprocess.run(
-        command(folder, config, *arguments, **paths),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode == 0) == check, done.stdout
-    return done.stdout
-
-
-def planned(folder, config, *arguments) -> dict[str, int]:
-    """Return the jobs that would run, by rule, without the target rule."""
-    text = snakemake(folder, config, "--dry-run", *arguments)
-    jobs = dict(re.findall(r"^(\w+) +(\d+)$", text, flags=re.MULTILINE))
-    return {rule: int(count) for rule, count in jobs.items() if rule not in ("total", "all")}
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """Folder in which the tiny configuration has run to its report."""
     folder = tmp_path_factory.mktemp("workflow")
     snakemake(folder, TINY)
     return folder
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    """Return a new folder with the note that the networks of the configuration can be built.
+
+    Their check imports torch, which takes longer than the rest of a dry run.
+    """
+    shutil.copytree(finished / NETWORKS, tmp_path / NETWORKS)
+    return tmp_path
+
+
+def seconds(benchmark):
+    """Read the time of a job."""
+    header, row = benchmark.read_text(encoding="utf-8").splitlines()
+    return float(dict(zip(header.split("\t"), row.split("\t"), strict=True))["s"])
 
 
 def test_the_whole_workflow_runs_to_its_report(finished):
@@ -143,15 +68,18 @@ def test_the_whole_workflow_runs_to_its_report(finished):
     with (results / "comparison.csv").open(newline="", encoding="utf-8") as file:
         comparison = list(csv.DictReader(file))
     assert [row["method"] for row in comparison] == ["plain/cam", "plain/saliency", "probe/cam"]
-    assert all(0 <= float(row["miou"]) <= 1 and float(row["seconds_per_image"]) > 0
-               for row in comparison)  # fmt: skip
+    for row in comparison:  # on the three val images
+        sweep = read_json(results / f"scores/maps/{row['method']}/val.json")
+        assert float(row["miou"]) == sweep["miou"]
+        times = (results / "benchmarks/make_maps" / row["method"] / "val").iterdir()
+        assert float(row["seconds_per_image"]) == pytest.approx(sum(map(seconds, times)) / 3)
     assert 'id="comparison"' in report and 'id="units"' in report
     assert read_json(results / "experiment.json")["seed"] == 0
     assert "puzzle/cam+rw/crf" in (finished / "results/scoreboard.csv").read_text(encoding="utf-8")
     assert not list(results.rglob("checkpoint*")) and not list(results.rglob("*.partial"))
 
 
-def test_a_finished_workflow_has_nothing_to_do(finished, tmp_path):
+def test_a_finished_workflow_runs_no_job(finished, tmp_path):
     assert planned(finished, TINY) == {}
     # Nor has a copy without times, in which what a network was trained on is newer than it.
     copy = tmp_path / "copy"
@@ -274,23 +202,28 @@ CHANGES = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def planned_after_changes(finished):
+    """Return the jobs that each change would run."""
+    return planned_each(finished, {name: config for name, (config, _) in CHANGES.items()})
+
+
 @pytest.mark.parametrize("name", CHANGES)
-def test_a_change_reruns_exactly_what_depends_on_it(finished, name):
-    config, expected = CHANGES[name]
-    assert planned(finished, config) == {**expected, **ALWAYS}
+def test_a_change_reruns_exactly_what_depends_on_it(planned_after_changes, name):
+    assert planned_after_changes[name] == {**CHANGES[name][1], **ALWAYS}
 
 
-def test_a_single_output_can_be_asked_for(tmp_path):
+def test_a_single_output_can_be_a_target(folder):
     target = "results/tiny/maps/plain/cam/train/1.safetensors"
-    jobs = planned(tmp_path, TINY, target)
+    jobs = planned(folder, TINY, target)
     assert jobs == {"generate_demo": 1, "prepare_dataset": 1, "train_classifier": 1, "make_maps": 1}
 
 
-def test_a_rule_can_be_asked_for_by_name(tmp_path):
-    assert planned(tmp_path, TINY, "prepare_dataset") == {"generate_demo": 1, "prepare_dataset": 1}
+def test_a_rule_can_be_a_target(folder):
+    assert planned(folder, TINY, "prepare_dataset") == {"generate_demo": 1, "prepare_dataset": 1}
 
 
-def test_labels_are_exported_as_they_are(finished):
+def test_exported_labels_equal_the_pseudo_labels(finished):
     results = finished / "results/tiny"
     export = results / "export/voc/pseudo_labels/puzzle/cam+rw/crf/VOCdevkit/VOC2012"
     labels = VOCSegmentation(export.parents[1], year="2012", image_set="train")
@@ -305,7 +238,7 @@ def test_labels_are_exported_as_they_are(finished):
     assert done.returncode == 0
 
 
-def test_a_threshold_without_masks_is_named_beside_its_score(finished):
+def test_a_threshold_chosen_without_masks_is_recorded_with_its_score(finished):
     scores = finished / "results/tiny/scores"
     chosen = read_json(finished / "results/tiny/thresholds/plain/cam/train.json")["thresholds"]
     labels = read_json(scores / "pseudo_labels/plain/cam/threshold/train.json")["threshold"]
@@ -323,7 +256,7 @@ def test_a_threshold_without_masks_is_named_beside_its_score(finished):
     assert free["cost"] == pytest.approx(sweep["miou"] - free["miou"])
 
 
-def test_a_folder_of_further_pictures_gets_masks(finished):
+def test_images_of_a_further_folder_get_masks(finished):
     pictures = finished / "further/sub"
     pictures.mkdir(parents=True)
     demo = finished / "results/tiny/demo/JPEGImages"
@@ -352,7 +285,7 @@ def test_a_folder_of_further_pictures_gets_masks(finished):
         assert read_label(masks[0]).shape == (32, 32)
 
 
-def test_a_further_round_starts_from_the_network_of_the_first(finished):
+def test_a_self_training_round_makes_maps_with_the_first_network(finished):
     second = {
         "method": "segmentation",
         "trained_on": "puzzle/cam+rw/crf",
@@ -360,22 +293,23 @@ def test_a_further_round_starts_from_the_network_of_the_first(finished):
         "previous_weight": 0.5,
     }
     config = changed("attributions", "second", value=second)
-    target = "results/tiny/scores/pseudo_labels/puzzle/second+rw/crf/train.json"
-    assert planned(finished, config, target) == {
+    scores = "results/tiny/scores/pseudo_labels/puzzle"
+    assert planned(finished, config, f"{scores}/second+rw/crf/train.json") == {
         "make_maps": 2, "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
         "make_labels": 2, "evaluate_labels": 1,
     }  # fmt: skip
+    target = f"{scores}/second/crf/train.json"
     snakemake(finished, config, target)
-    scores = read_json(finished / target)
-    assert scores["images"] == 6
-    assert scores["settings"]["trained_on"] == "puzzle/cam+rw/crf"
+    found = read_json(finished / target)
+    assert found["images"] == 6
+    assert found["settings"]["trained_on"] == "puzzle/cam+rw/crf"
     assert planned(finished, config, target) == {}
 
 
-def test_seeds_share_the_data_set_and_nothing_else(finished, tmp_path):
+def test_seeds_share_only_the_data_set(finished, folder):
     config = changed("seeds", value=[0, 1])
-    jobs = planned(tmp_path, config)
-    alone = planned(tmp_path, TINY)
+    jobs = planned(folder, config)
+    alone = planned(folder, TINY)
     shared = {
         "generate_demo",
         "prepare_dataset",
@@ -385,8 +319,8 @@ def test_seeds_share_the_data_set_and_nothing_else(finished, tmp_path):
     }
     assert jobs == {rule: count if rule in shared else 2 * count for rule, count in alone.items()}
     paths = [f"results/tiny/seed-{seed}/classifiers/plain/model.safetensors" for seed in (0, 1)]
-    snakemake(tmp_path, config, *paths)
-    first, second = ((tmp_path / path).read_bytes() for path in paths)
+    snakemake(folder, config, *paths)
+    first, second = ((folder / path).read_bytes() for path in paths)
     alone_path = finished / "results/tiny/classifiers/plain/model.safetensors"
     assert first == alone_path.read_bytes() != second
 
@@ -412,7 +346,7 @@ def test_a_second_checkout_runs_its_own_code(tmp_path):
     assert f"imported from {checkout / 'pipeline/__init__.py'}" in text
 
 
-def test_another_workflow_takes_this_one_as_a_module(tmp_path):
+def test_another_workflow_can_use_this_one_as_a_module(tmp_path):
     text = (REPOSITORY / "examples/downstream/config.yaml").read_text(encoding="utf-8")
     over = yaml.safe_load(text)
     over["wsss"]["dataset"] |= {"train": 8, "val": 2}
@@ -435,73 +369,73 @@ def given_by_a_user(finished, folder, **changes):
     } | changes  # fmt: skip
 
 
-def test_files_of_the_users_that_change_in_place_rerun_what_depends_on_them(finished, tmp_path):
-    demo, dataset = given_by_a_user(finished, tmp_path)
-    further = tmp_path / "further"
+def test_user_files_changed_in_place_rerun_what_depends_on_them(finished, folder):
+    demo, dataset = given_by_a_user(finished, folder)
+    further = folder / "further"
     shutil.copytree(demo / "JPEGImages", further / "deep")
     config = changed("dataset", value=dataset)
     config["folders"] = {
         "more": {"images": str(further), "predictions": config["segmentation"]["trained_on"]}
     }
     wanted = ["check_dataset", "results/tiny/folders/more/manifest.csv"]
-    snakemake(tmp_path, config, *wanted)
-    for folder in ("JPEGImages", "SegmentationClass", "../further"):
-        (demo / folder / ".DS_Store").write_bytes(b"a file manager's")
+    snakemake(folder, config, *wanted)
+    for name in ("JPEGImages", "SegmentationClass", "../further"):
+        (demo / name / ".DS_Store").write_bytes(b"a file manager's")
     same = config | {"dataset": dataset | {"root": f"{demo}/", "masks": "SegmentationClass/"}}
-    assert planned(tmp_path, same, *wanted) == {}
+    assert planned(folder, same, *wanted) == {}
     # Files that were touched, or copied without their times, have the bytes that they had; and
-    # photographs and masks may be dated in the future.
+    # images and masks may be dated in the future.
     for path in [*demo.rglob("*"), *further.rglob("*")]:
         ahead = 3600 if path.suffix == ".png" else 0
         os.utime(path, (time.time() + ahead,) * 2)
-    assert planned(tmp_path, same, *wanted) == {}
+    assert planned(folder, same, *wanted) == {}
     names = sorted(path.name for path in (demo / "SegmentationClass").glob("*.png"))
     shutil.copy(demo / "SegmentationClass" / names[0], demo / "SegmentationClass" / names[1])
     shutil.copy(further / "deep" / names[0], further / "deep/added.png")
     trained = "results/tiny/classifiers/plain/model.safetensors"
-    assert planned(tmp_path, config, *wanted, trained) == {
+    assert planned(folder, config, *wanted, trained) == {
         "list_ground_truth": 1, "check_dataset": 1, "list_folder": 1, "train_classifier": 1,
     }  # fmt: skip
     shutil.copy(demo / "JPEGImages" / names[0], demo / "JPEGImages" / names[1])
-    assert planned(tmp_path, config, trained) == {"prepare_dataset": 1, "train_classifier": 1}
+    assert planned(folder, config, trained) == {"prepare_dataset": 1, "train_classifier": 1}
     # Not only in the run that meets the change: one that ends before is gone on with.
     probe = "results/tiny/classifiers/probe/model.safetensors"
-    snakemake(tmp_path, config, probe)
+    snakemake(folder, config, probe)
     shutil.copy(demo / "JPEGImages" / names[2], demo / "JPEGImages" / names[1])
-    snakemake(tmp_path, config, "check_dataset")
-    assert planned(tmp_path, config, probe) == {"fit_probe": 1}
+    snakemake(folder, config, "check_dataset")
+    assert planned(folder, config, probe) == {"fit_probe": 1}
 
 
-def test_masks_of_other_names_are_refused_by_the_check(finished, tmp_path):
-    demo, dataset = given_by_a_user(finished, tmp_path)
+def test_masks_with_other_names_are_refused_by_the_check(finished, folder):
+    demo, dataset = given_by_a_user(finished, folder)
     for path in (demo / "SegmentationClass").iterdir():
         path.rename(path.with_name(f"mask-{path.name}"))
-    text = snakemake(tmp_path, changed("dataset", value=dataset), "check_dataset", check=False)
+    text = snakemake(folder, changed("dataset", value=dataset), "check_dataset", check=False)
     assert "none of the 6 train images has a mask of its name, such as train_00000.png" in text
     assert "none of the 3 val images has a mask of its name" in text
     assert "set `masks: null`" in text and "Traceback" not in text
 
 
-def test_masks_of_val_alone_score_the_network(finished, tmp_path):
-    demo, dataset = given_by_a_user(finished, tmp_path, scored_splits=["val"])
+def test_masks_for_val_only_score_the_network(finished, folder):
+    demo, dataset = given_by_a_user(finished, folder, scored_splits=["val"])
     for path in (demo / "SegmentationClass").glob("train*"):
         path.unlink()
     config = changed("dataset", value=dataset)
-    jobs = planned(tmp_path, config)
+    jobs = planned(folder, config)
     assert not {"evaluate_labels", "evaluate_boxes"} & jobs.keys()
     assert jobs["evaluate_predictions"] == jobs["report"] == 1
     assert jobs["sweep_thresholds"] == 3  # of the compared maps, on val
-    snakemake(tmp_path, config, "list_ground_truth")
+    snakemake(folder, config, "list_ground_truth")
 
 
-def test_without_masks_nothing_is_scored(finished, tmp_path):
+def test_without_masks_nothing_is_scored(finished, folder):
     demo = finished / "results/tiny/demo"
-    folder = {
+    dataset = {
         "kind": "folder",
         "images": str(demo / "JPEGImages"),
         "image_labels": str(demo / "labels.csv"),
     }
-    jobs = planned(tmp_path, changed("dataset", value=folder))
+    jobs = planned(folder, changed("dataset", value=dataset))
     scoring = {"sweep_thresholds", "evaluate_labels", "evaluate_boxes", "evaluate_predictions"}
     assert not (scoring | {"localize"}) & jobs.keys()
     assert jobs["evaluate_faithfulness"] == 3  # asks the classifier, not a mask
@@ -528,14 +462,14 @@ def test_without_masks_nothing_is_scored(finished, tmp_path):
     ],
     ids=["typo", "data", "weights", "layer"],
 )
-def test_mistakes_end_the_run_before_anything_runs(tmp_path, config, message):
+def test_mistakes_are_reported_before_any_job_runs(tmp_path, config, message):
     text = snakemake(tmp_path, config, check=False)
     assert message in text
     assert "Traceback" not in text
     assert not (tmp_path / "results").exists()
 
 
-def test_a_key_that_stands_twice_ends_the_run(tmp_path):
+def test_a_repeated_key_ends_the_run(tmp_path):
     twice = tmp_path / "twice.yaml"
     twice.write_text("seed: 1\nshards: 2\nseed: 2\n", encoding="utf-8")
     done = subprocess.run(
@@ -556,25 +490,25 @@ def test_a_key_that_stands_twice_ends_the_run(tmp_path):
         "export/vocc/pseudo_labels/plain/cam/crf",
     ],
 )
-def test_a_result_of_a_misspelled_name_is_refused(tmp_path, result):
+def test_a_result_of_a_misspelled_name_is_refused(folder, result):
     target = f"results/tiny/{result}"
-    text = snakemake(tmp_path, TINY, "--dry-run", target, check=False)
+    text = snakemake(folder, TINY, "--dry-run", target, check=False)
     assert f"No rule to produce {target}" in text
     assert "Traceback" not in text
 
 
-def test_a_bad_image_is_named_and_leaves_no_output(finished, tmp_path):
-    demo = tmp_path / "data"
+def test_a_bad_image_is_named_and_leaves_no_output(finished, folder):
+    demo = folder / "data"
     subprocess.run(["cp", "-r", str(finished / "results/tiny/demo"), str(demo)], check=True)
     (demo / "JPEGImages/train_00002.png").write_bytes(b"broken")
     dataset = {"kind": "voc", "root": str(demo), "image_labels": "labels.csv",
                "classes": ["redcap", "goldcap", "greencap", "bluecap", "violetcap"]}  # fmt: skip
-    text = snakemake(tmp_path, changed("dataset", value=dataset), "prepare_dataset", check=False)
+    text = snakemake(folder, changed("dataset", value=dataset), "prepare_dataset", check=False)
     assert "train_00002.png: not an image of a known format" in text
-    assert not list((tmp_path / "results").rglob("*.csv"))
+    assert not list((folder / "results").rglob("*.csv"))
 
 
-def test_a_killed_run_goes_on_to_the_same_bytes(finished, tmp_path):
+def test_a_killed_run_resumes_to_the_same_bytes(finished, tmp_path):
     config = changed("classifiers", "plain", "epochs", value=4)
     target = "results/tiny/classifiers/plain/model.safetensors"
     snakemake(finished, config, target)

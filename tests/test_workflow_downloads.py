@@ -5,7 +5,7 @@ import csv
 import pytest
 
 from pipeline.io.tables import read_table
-from tests.datasets.test_devkit import (
+from tests.helpers.devkit import (
     TRAIN,
     TRAIN_AUG,
     VAL,
@@ -14,8 +14,10 @@ from tests.datasets.test_devkit import (
     voc_files,
     write_archive,
 )
-from tests.io.test_download import FileServer, md5, serving
-from tests.test_workflow import TINY, planned, snakemake
+from tests.helpers.file_server import FileServer, md5, serving
+from tests.helpers.workflow import TINY, planned, snakemake
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -42,7 +44,7 @@ def configured(voc, sbd):
     return TINY | {"dataset": dataset, "downloads": downloads}
 
 
-def test_voc_and_sbd_come_by_themselves(tmp_path, servers):
+def test_voc_and_sbd_are_downloaded(tmp_path, servers):
     voc, sbd = servers
     config = configured(voc, sbd)
     jobs = {
@@ -74,7 +76,7 @@ def test_voc_and_sbd_come_by_themselves(tmp_path, servers):
     assert planned(tmp_path, config, "list_ground_truth") == {}
 
 
-def test_an_archive_of_another_content_is_refused_before_anything_is_made_of_it(tmp_path, servers):
+def test_an_archive_with_a_wrong_checksum_is_refused_before_unpacking(tmp_path, servers):
     config = configured(*servers)
     config["downloads"]["sbd"]["checksum"] = "md5:" + 32 * "0"
     printed = snakemake(tmp_path, config, "prepare_dataset", check=False)

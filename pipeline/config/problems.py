@@ -117,10 +117,16 @@ def schema_problems(config: Any, schema: Schema) -> Iterator[str]:
 
 
 def nearest(key: str, known: Iterable[str]) -> str:
-    """Return a hint with the known name nearest to a misspelled one, or with all known names."""
-    candidates = list(known)
-    expected = f": expected {one_of(candidates)}" if candidates else ""
-    return did_you_mean(key, candidates) or expected
+    """Return a hint with the known word nearest to a misspelled one, or with all known words.
+
+    Examples
+    --------
+    >>> nearest("sedd", ["seed", "seeds", "shards"])
+    ": did you mean 'seed'?"
+    """
+    words = list(known)
+    expected = f": expected {one_of(words)}" if words else ""
+    return did_you_mean(key, words) or expected
 
 
 def one_of(names: Iterable[Any]) -> str:

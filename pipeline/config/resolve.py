@@ -41,6 +41,19 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     UserError
         If a key is unknown, a value has a wrong type or range, or a name that is used
         (a preset, a classifier, a refinement) is not defined. All problems are listed.
+
+    Examples
+    --------
+    >>> config = resolve({
+    ...     "experiment": "mine",
+    ...     "dataset": {"kind": "demo"},
+    ...     "classifiers": {"plain": {"backbone": "resnet50"}},
+    ...     "attributions": {"cam": {}},
+    ...     "refinements": {"crf": {"crf": {}}},
+    ...     "pseudo_labels": ["plain/cam/crf"],
+    ... })
+    >>> config["classifiers"]["plain"]["output_stride"]
+    16
     """
     if problems := list(value_problems(config)):
         raise _configuration_error(problems)

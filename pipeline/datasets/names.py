@@ -94,7 +94,15 @@ def image_problem(image_id: str, path: Path) -> str | None:
 
 
 def class_problem(name: str) -> str | None:
-    """Return an error text if a class name is invalid, otherwise None."""
+    """Return an error text if a class name is invalid, otherwise None.
+
+    Examples
+    --------
+    >>> class_problem("potted plant") is None
+    True
+    >>> class_problem("x" * 201)
+    'its name has 201 characters, expected at most 200: shorten it'
+    """
     if len(name) > MAX_CLASS_CHARACTERS:
         return (
             f"its name has {len(name)} characters, expected at most {MAX_CLASS_CHARACTERS}: "

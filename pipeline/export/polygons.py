@@ -33,6 +33,13 @@ def polygons(mask: NDArray[np.bool_], tolerance: float = 0.5) -> list[Ring]:
     list of (N, 2) float64 array
         One ring per region, with at least 3 points within [0, W] x [0, H]. A bridge connects each
         hole with the outer ring; it is traversed in both directions and has no area.
+
+    Examples
+    --------
+    >>> mask = np.zeros((4, 4), bool)
+    >>> mask[1:3, 1:3] = True
+    >>> polygons(mask)[0].tolist()
+    [[1.0, 1.5], [2.5, 1.0], [3.0, 2.5], [1.5, 3.0]]
     """
     left, top, width, height = cv2.boundingRect(mask.astype(np.uint8))
     if width == 0:

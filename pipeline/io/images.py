@@ -193,13 +193,25 @@ def interpolation_of(settings: Mapping[str, Any]) -> str:
 
 
 def scaled_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Return (height, width) times a scale, rounded, with sides of at least one pixel."""
+    """Return (height, width) times a scale, rounded, with sides of at least one pixel.
+
+    Examples
+    --------
+    >>> scaled_size((375, 500), 0.5)
+    (188, 250)
+    """
     height, width = size
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def fitted_size(size: tuple[int, int], long_side: int | None) -> tuple[int, int]:
-    """Return (height, width), shrunk so that the long side is at most ``long_side``."""
+    """Return (height, width), shrunk so that the long side is at most ``long_side``.
+
+    Examples
+    --------
+    >>> fitted_size((375, 500), 250)
+    (188, 250)
+    """
     if long_side is None or max(size) <= long_side:
         return size
     return scaled_size(size, long_side / max(size))
@@ -211,7 +223,13 @@ def at_least(size: tuple[int, int], side: int) -> tuple[int, int]:
 
 
 def strided_size(size: tuple[int, int], stride: int) -> tuple[int, int]:
-    """Return the size of a map with one cell for each ``stride`` pixels, rounded up."""
+    """Return the size of a map with one cell for each ``stride`` pixels, rounded up.
+
+    Examples
+    --------
+    >>> strided_size((375, 500), 4)
+    (94, 125)
+    """
     height, width = size
     return -(-height // stride), -(-width // stride)
 
@@ -258,7 +276,14 @@ def network_stride(size: tuple[int, int], cells: tuple[int, int]) -> int:
 def normalize(
     image: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]
 ) -> NDArray[np.float32]:
-    """Normalize an (H, W, 3) image to (3, H, W) float32: ``(image / 255 - mean) / std``."""
+    """Normalize an (H, W, 3) image to (3, H, W) float32: ``(image / 255 - mean) / std``.
+
+    Examples
+    --------
+    >>> image = np.full((1, 1, 3), 255, np.uint8)
+    >>> normalize(image, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)).ravel().tolist()
+    [2.0, 2.0, 2.0]
+    """
     scaled = image.astype(np.float32) / 255
     standard = (scaled - np.asarray(mean, np.float32)) / np.asarray(std, np.float32)
     return np.ascontiguousarray(standard.transpose(2, 0, 1))

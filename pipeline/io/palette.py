@@ -8,6 +8,11 @@ def voc_palette() -> list[int]:
     -------
     list of 768 int
         Red, green and blue of the 256 label values, each in [0, 255].
+
+    Examples
+    --------
+    >>> voc_palette()[3:6]  # class 1, aeroplane
+    [128, 0, 0]
     """
     palette = []
     for label in range(256):

@@ -24,6 +24,13 @@ def label_agreement(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> floa
     ------
     ValueError
         If the sizes differ.
+
+    Examples
+    --------
+    >>> first = np.array([[0, 0, 1, 1]], np.uint8)
+    >>> second = np.array([[0, 1, 1, 1]], np.uint8)
+    >>> round(label_agreement(first, second), 3)  # (1 / 2 + 2 / 3) / 2
+    0.583
     """
     if first.shape != second.shape:
         raise ValueError(f"labels are {first.shape} and {second.shape}, expected equal sizes")

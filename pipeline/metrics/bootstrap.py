@@ -132,6 +132,11 @@ def holm(p: Sequence[float]) -> list[float]:
     -------
     list of float
         Corrected p-values in the same order, at most 1. NaN values stay and do not count.
+
+    Examples
+    --------
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
     """
     values = np.asarray(p, np.float64)
     order = np.argsort(values)[: np.count_nonzero(np.isfinite(values))]  # NaN values come last

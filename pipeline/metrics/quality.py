@@ -46,6 +46,11 @@ def rank_correlation(first: NDArray[np.float64], second: NDArray[np.float64]) ->
     -------
     float or None
         Correlation in [-1, 1]; None if fewer than three pairs are left or a figure is constant.
+
+    Examples
+    --------
+    >>> rank_correlation(np.array([0.1, 0.5, 0.9]), np.array([1.0, 2.0, 30.0]))
+    1.0
     """
     pairs = np.array([first, second], np.float64)
     pairs = pairs[:, np.isfinite(pairs).all(axis=0)]

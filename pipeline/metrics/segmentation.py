@@ -39,6 +39,13 @@ def confusion_matrix(
     ------
     ValueError
         If the sizes differ, or a value is neither a class nor 255.
+
+    Examples
+    --------
+    >>> ground_truth = np.array([[0, 0, 1, 255]], np.uint8)
+    >>> prediction = np.array([[0, 1, 1, 1]], np.uint8)
+    >>> confusion_matrix(ground_truth, prediction, 2)[:, :2].tolist()
+    [[1, 1], [0, 1]]
     """
     if ground_truth.shape != predicted.shape:
         raise ValueError(
@@ -73,6 +80,14 @@ def scores_of(confusion: Counts, names: Sequence[str]) -> dict[str, Any]:
         ``false_negative_share`` (shares of the union of each class, by which Puzzle-CAM reports
         over- and under-activation), ``classes``, ``absent_classes``, ``confusion`` and
         ``uncertain_pixels``. Shares are in [0, 1]; None if a denominator is 0.
+
+    Examples
+    --------
+    >>> ground_truth = np.array([[0, 0, 1, 255]], np.uint8)
+    >>> prediction = np.array([[0, 1, 1, 1]], np.uint8)
+    >>> scores = scores_of(confusion_matrix(ground_truth, prediction, 2), ["background", "cat"])
+    >>> scores["miou"]
+    0.5
     """
     square, uncertain = confusion[:, :-1], confusion[:, -1]
     true_positive = np.diag(square)

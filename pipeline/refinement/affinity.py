@@ -91,6 +91,11 @@ def path_rows(dy: int, dx: int) -> list[tuple[int, int]]:
     list of (int, int)
         First column, relative to the first cell, and length of the run in each of the rows
         0 to ``dy``.
+
+    Examples
+    --------
+    >>> path_rows(1, 2)
+    [(0, 3), (0, 3)]
     """
     columns = range(min(0, dx), max(0, dx) + 1)
     rows = []
@@ -277,6 +282,12 @@ def count_pairs(labels: Tensor, radius: int, *, pairs: str) -> Tensor:
     -------
     (3,) integer tensor
         Numbers of background, foreground and negative pairs.
+
+    Examples
+    --------
+    >>> labels = torch.tensor([[[0, 0, 1, 255]]], dtype=torch.uint8)
+    >>> count_pairs(labels, 2, pairs="all").tolist()  # background, foreground, different
+    [1, 0, 1]
     """
     grid = FlatGrid(labels.shape[1], labels.shape[2], radius)
     return torch.stack([kind.sum() for kind in _pairs(labels, grid, pairs)])

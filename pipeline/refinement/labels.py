@@ -91,6 +91,12 @@ def scores_with_background(maps: Maps, rule: str, value: float) -> Maps:
     Returns
     -------
     (K + 1, H, W) float32 array
+
+    Examples
+    --------
+    >>> maps = np.array([[[0.2, 0.8]]], np.float32)
+    >>> scores_with_background(maps, "threshold", 0.5)[0].round(3).tolist()
+    [[0.5, 0.5]]
     """
     strongest = maps.max(axis=0, initial=0.0)
     background = BACKGROUND_RULES[rule](strongest, value)

@@ -39,6 +39,11 @@ def chebyshev_coefficients(steps: int, tolerance: float) -> list[float]:
     -------
     list of float
         c_0 to c_K. Coefficients of the other parity are 0.
+
+    Examples
+    --------
+    >>> [round(c, 3) for c in chebyshev_coefficients(2, 0)]  # x ** 2 = (T_0 + T_2) / 2
+    [0.5, 0.0, 0.5]
     """
     parity = steps % 2
     total = 2**steps

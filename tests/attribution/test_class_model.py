@@ -33,7 +33,7 @@ def test_the_ascent_on_a_linear_score_goes_along_its_weights():
         torch.testing.assert_close(picture, (3 * 0.1 * unit * 0.25 + mean).clamp(0, 1))
 
 
-def test_decay_holds_the_picture_where_score_and_norm_balance():
+def test_decay_converges_where_score_and_norm_balance():
     # d/dI (<w, I> - decay |I|^2) = 0 at I = w / (2 decay): here 0.6 everywhere.
     model = Linear(torch.full((1, 3, 4, 4), 0.6))
     settings = {"size": 4, "steps": 400, "learning_rate": 0.01, "decay": 0.5}
@@ -59,7 +59,7 @@ def scores(network, pictures):
         return network((pictures - mean) / std).logits
 
 
-def test_a_picture_scores_higher_for_its_class_than_the_mean_image(network):
+def test_a_class_model_scores_higher_for_its_class_than_the_mean_image(network):
     found = class_models(network, torch.arange(3), **(SETTINGS | {"size": 32}))
     gray = torch.tensor(network.mean).view(1, 3, 1, 1).expand(1, 3, 32, 32)
     gain = scores(network, found) - scores(network, gray)
@@ -74,8 +74,6 @@ def test_classes_do_not_mix(network):
     torch.testing.assert_close(together[1:2], alone, atol=1e-3, rtol=0)
 
 
-# On some processors, sums of several threads depend on where memory lies.
-@pytest.mark.usefixtures("one_thread")
 def test_jitter_is_seeded_and_blur_smooths(network):
     first, second, other = (
         class_models(network, torch.tensor([0]), **SETTINGS, jitter=3, seed=seed)

@@ -8,7 +8,7 @@ from pipeline.attribution.fusion import fuse
 from pipeline.io.images import normalize, resize
 from pipeline.models.classifier import create_classifier
 from pipeline.models.views import Views
-from tests.photographs import NAMES, photograph
+from tests.helpers.photographs import NAMES, photograph
 
 
 @pytest.fixture(scope="module")

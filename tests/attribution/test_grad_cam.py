@@ -68,7 +68,7 @@ def test_maps_are_those_of_the_definition(network, images, method, layer):
 
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("pooling", ["gap", "gmp"])
-def test_what_is_known_of_the_last_layer_is_what_its_gradients_are(images, method, pooling):
+def test_closed_form_of_the_last_layer_equals_its_gradients(images, method, pooling):
     """Without a layer, the maps of the last one are made without a backward pass."""
     torch.manual_seed(0)
     settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
@@ -131,7 +131,7 @@ def test_a_layer_that_cannot_be_used_is_named(network, images, layer, message):
 
 
 @pytest.mark.parametrize("layer", ["features.0", "features.3"])
-def test_a_layer_that_an_activation_changes_in_place_keeps_its_own_values(images, layer):
+def test_an_in_place_activation_does_not_change_the_captured_layer(images, layer):
     """VGG's convolutions are followed by such ReLUs; the gradient there is zero where it is cut."""
     settings = {"backbone": "vgg11", "pretrained": False, "output_stride": 16, "pooling": "gap"}
     torch.manual_seed(3)

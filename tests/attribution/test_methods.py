@@ -13,7 +13,7 @@ from pipeline.attribution.fusion import fuse
 from pipeline.io.images import resize
 from pipeline.models.classifier import create_classifier
 from pipeline.models.views import Views
-from tests.photographs import photograph
+from tests.helpers.photographs import photograph
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
@@ -35,7 +35,7 @@ def fused(method, network, image, scales=(0.5, 1.0), stride=4):
 
 @every_method
 @pytest.mark.parametrize("pooling", ["gap", "gmp"])
-def test_maps_are_not_below_zero_and_one_an_image_and_class(method, pooling):
+def test_maps_are_nonnegative_with_one_map_for_each_image_and_class(method, pooling):
     images = torch.randn(2, 3, 64, 48)
     maps = method(create(pooling).eval(), images, torch.tensor([3, 0, 2]))
     assert maps.shape[:2] == (2, 3) and maps.dtype == torch.float32
@@ -116,7 +116,7 @@ class Tiny(nn.Module):
 
 
 @every_method
-def test_a_thousand_calls_hold_on_to_nothing(method):
+def test_repeated_calls_do_not_leak_memory(method):
     network, image = Tiny().eval(), torch.randn(1, 3, 8, 8)
 
     def living() -> int:

@@ -106,7 +106,7 @@ def test_grad_cam_is_that_of_both_peers(network, images, layer):
 
 
 @LAYERS
-def test_grad_cam_scaled_and_resized_is_what_pytorch_grad_cam_hands_out(network, images, layer):
+def test_grad_cam_scaled_and_resized_equals_pytorch_grad_cam(network, images, layer):
     def scaled(maps):
         low, high = (part(maps, dim=(2, 3), keepdim=True) for part in (torch.amin, torch.amax))
         return (maps - low) / (high - low)

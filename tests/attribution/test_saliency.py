@@ -43,7 +43,7 @@ def test_saliency_of_a_linear_model_is_its_largest_weight():
     assert torch.equal(maps, expected.expand(2, 2, 6, 8))
 
 
-def test_crops_are_laid_back_where_they_were_cut():
+def test_crop_maps_are_placed_where_the_crops_were_cut():
     class Brightest(nn.Module):
         """The derivative of half the squares is the image itself, wherever it is cut."""
 

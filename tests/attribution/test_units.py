@@ -40,7 +40,7 @@ def test_maps_are_channels_of_the_features(network):
     )
 
 
-def test_the_most_exciting_pictures_come_first():
+def test_images_with_the_highest_activation_come_first():
     means = [torch.tensor([1.0, 5.0]), torch.tensor([3.0, 5.0]), torch.tensor([2.0, 9.0])]
     assert most_active_images(iter(means), 2).tolist() == [[1, 2], [2, 0]]
     assert most_active_images(iter(means), 9).shape == (2, 3)

@@ -13,7 +13,7 @@ import pipeline
 from pipeline.export.job import ExportOptions
 from pipeline.refinement.dense_crf import CrfSettings
 from pipeline.refinement.graph_cut import GraphCutSettings
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 SCHEMA = yaml.safe_load((REPOSITORY / "pipeline/config/schema.yaml").read_text(encoding="utf-8"))
 #: Dataclasses whose attributes are keys of a section.

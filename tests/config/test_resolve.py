@@ -18,7 +18,7 @@ from pipeline.attribution import METHODS
 from pipeline.config.problems import schema_problems
 from pipeline.config.resolve import PRESETS, SCHEMA, refuse_duplicate_keys, resolve
 from pipeline.errors import UserError
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 CONFIGURATIONS = [REPOSITORY / "config.yaml", *sorted((REPOSITORY / "experiments").glob("*.yaml"))]
 
@@ -82,7 +82,7 @@ def test_defaults_are_filled_in_and_the_input_is_not_changed(demo):
 
 
 @pytest.mark.parametrize("section", ["class_models", "units", "comparison", "affinity"])
-def test_what_is_not_asked_for_is_not_filled_in(demo, section):
+def test_absent_sections_are_not_filled_in(demo, section):
     demo["pseudo_labels"] = ["plain/cam/threshold"]
     demo["segmentation"]["trained_on"] = []
     demo.pop(section, None)
@@ -94,7 +94,7 @@ def test_resolving_twice_changes_nothing(demo):
     assert resolve(once) == once
 
 
-def test_a_preset_lies_under_what_stands_beside_it(demo):
+def test_explicit_settings_override_a_preset(demo):
     demo["classifiers"]["puzzle"] = {
         "preset": "puzzle-cam",
         "backbone": "resnet50",
@@ -230,7 +230,7 @@ def test_a_number_that_is_suggested_is_one_to_yaml(demo):
         assert yaml.safe_load(suggested) == float(text)
 
 
-def test_a_section_that_is_null_is_taken_back(demo):
+def test_null_removes_an_inherited_section(demo):
     wanted = {"pseudo_labels": ["plain/cam/crf"], "formats": ["png"]}
     assert "export" in resolve(demo | {"export": wanted})
     assert resolve(demo | {"export": None}) == resolve(demo)
@@ -274,14 +274,14 @@ def test_maps_in_one_mean_have_one_stride(demo):
         resolve(demo)
 
 
-def test_rounds_that_lead_back_to_each_other_are_named(demo):
+def test_circular_self_training_rounds_are_reported(demo):
     for name, other in (("a", "b"), ("b", "a")):
         demo["attributions"][name] = ROUND | {"trained_on": f"plain/{other}/crf"}
     with pytest.raises(UserError, match=r"attributions\.a\.trained_on .* a from b from a;"):
         resolve(demo)
 
 
-def test_what_a_setting_may_be_is_said_once(demo):
+def test_allowed_values_are_described_once(demo):
     demo["attributions"]["saliency"] = {"crops": 3}
     with pytest.raises(UserError, match=r"crops is 3, expected one of 1, 5$"):
         resolve(demo)
@@ -524,7 +524,7 @@ def write(path: Path, text: str) -> Path:
     return path
 
 
-def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path):
+def test_a_repeated_key_is_refused_with_its_lines(tmp_path):
     text = "seed: 1\ndataset:\n  kind: voc\n  masks: a\n  masks: b\nlabels: []\nseed: 2\n"
     path = write(tmp_path / "mine.yaml", text)
     with pytest.raises(UserError) as caught:
@@ -547,7 +547,7 @@ def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path):
         "b:\n  'a': 1\n  a: 2",
     ],
 )
-def test_keys_that_stand_twice_are_found_wherever_they_are(tmp_path, text):
+def test_repeated_keys_are_found_at_any_depth(tmp_path, text):
     with pytest.raises(UserError) as caught:
         refuse_duplicate_keys([write(tmp_path / "x", text)])
     assert str(caught.value).count("' twice, in") == 1
@@ -591,7 +591,7 @@ def test_no_shipped_file_has_a_key_twice():
     refuse_duplicate_keys([SCHEMA, PRESETS, *CONFIGURATIONS])
 
 
-def test_keys_that_stand_twice_are_found_in_time_linear_in_aliases(tmp_path):
+def test_repeated_keys_are_found_in_time_linear_in_aliases(tmp_path):
     lines = ["a0: &a0 {x: 1}"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40)]
     refuse_duplicate_keys([write(tmp_path / "bomb.yaml", "\n".join(lines))])
@@ -602,7 +602,7 @@ def own_folder(demo, **dataset):
     return demo | {"dataset": given | dataset}
 
 
-def test_the_values_of_masks_are_text_and_their_names_too(demo):
+def test_mask_values_and_names_are_read_as_text(demo):
     given = resolve(own_folder(demo, mask_values={255: "cat", "7": "ignore"}))["dataset"]
     assert given["mask_values"] == {"255": "cat", "7": "ignore"} and given["exif"] == "apply"
     for wrong in ({256: "cat"}, {-1: "cat"}, {True: "cat"}, {"a": "cat"}, {255: 1}, {}, [255]):
@@ -612,7 +612,7 @@ def test_the_values_of_masks_are_text_and_their_names_too(demo):
         resolve(own_folder(demo, exif="no"))
 
 
-def test_values_of_masks_that_are_the_same_as_text_are_refused(demo):
+def test_mask_values_that_are_equal_as_text_are_refused(demo):
     given = own_folder(demo, mask_values={255: "cat", "255": "ignore", 7: "dog"})
     with pytest.raises(UserError, match=r"has the value 255 2 times.*\('cat', 'ignore'\)") as error:
         resolve(given)

@@ -156,7 +156,7 @@ TREES = st.recursive(
 
 
 @given(st.lists(TREES, min_size=1, max_size=3))
-def test_an_annotation_that_holds_a_word_is_never_read_as_no_label(parts):
+def test_an_annotation_with_text_is_never_read_as_without_labels(parts):
     try:
         names = read(f"<annotation>{''.join(parts)}</annotation>")
     except ValueError:

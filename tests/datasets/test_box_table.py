@@ -162,7 +162,7 @@ def voc(images):
 
 def test_a_table_replaces_the_boxes_of_all_annotations(voc):
     source = read_voc(voc)
-    assert source.problems == []  # c is a photograph that the lists leave out
+    assert source.problems == []  # c is an image that the lists leave out
     assert [(c.id, c.labels, c.boxes) for c in source.candidates] == [
         ("a", ("dog",), (Box("dog", 0, 0, 3, 3),)),
         ("b", ("dog",), ()),
@@ -177,7 +177,7 @@ def test_annotated_boxes_that_a_table_replaces_are_not_read(voc, images):
     assert alone.problems == [] and len(alone.unusable_boxes) == 1
 
 
-def test_a_row_without_a_photograph_is_a_problem(voc, images):
+def test_a_row_without_an_image_is_a_problem(voc, images):
     (images / "boxes.csv").write_text(HEADER + "zz.jpg,dog,0,0,3,3\n", encoding="utf-8")
     (problem,) = read_voc(voc).problems
     assert "boxes.csv, line 2: zz.jpg has no image" in problem

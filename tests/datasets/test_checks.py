@@ -37,7 +37,7 @@ def compare(source, splits=("train", "val")):
     return check_ground_truth(source, records, splits, threads=2)
 
 
-def test_a_good_data_set_gives_records_with_sizes(source):
+def test_records_of_a_valid_data_set_have_sizes(source):
     records = checked_records(source, threads=2)
     assert [(r.id, r.width, r.height, r.labels) for r in records] == [
         ("a", 4, 3, ("x",)),
@@ -128,7 +128,7 @@ def test_many_problems_are_cut_and_counted(source):
     assert text.count("\n") == MAX_PROBLEMS + 1
 
 
-def test_masks_of_no_image_are_worth_a_warning_where_images_lack_one(source, tmp_path, caplog):
+def test_masks_without_image_are_a_warning_where_images_lack_masks(source, tmp_path, caplog):
     source.unused_masks = (tmp_path / "a_mask.png",)
     assert compare(source).findings == ()  # every image has its own
     first = source.candidates[0]
@@ -138,7 +138,7 @@ def test_masks_of_no_image_are_worth_a_warning_where_images_lack_one(source, tmp
     assert f"worth checking: {finding}" in caplog.text
 
 
-def test_names_of_masks_that_are_no_text_are_escaped_in_findings(source, tmp_path, caplog):
+def test_undecodable_mask_names_are_escaped_in_findings(source, tmp_path, caplog):
     source.unused_masks = (tmp_path / os.fsdecode(b"\xff\x1b[31m.png"),)
     source.candidates[0] = replace(source.candidates[0], mask=None)
     found = compare(source, splits=["val"]).findings
@@ -165,7 +165,7 @@ def binary(source, values=(0, 255)):
     return Source(("x",), source.candidates)
 
 
-def test_masks_whose_values_mean_something_else_are_refused_with_the_setting(source):
+def test_masks_with_other_values_are_refused_with_the_setting_to_change(source):
     source = binary(source)
     with pytest.raises(UserError, match="1 problem:") as caught:
         compare(source)
@@ -175,7 +175,7 @@ def test_masks_whose_values_mean_something_else_are_refused_with_the_setting(sou
     assert compare(source).findings == ()
 
 
-def test_a_mask_that_fits_no_picture_hides_no_other_problem(source, tmp_path):
+def test_a_mask_of_wrong_size_does_not_hide_other_problems(source, tmp_path):
     source = binary(source)
     small = tmp_path / "small.png"
     Image.fromarray(np.zeros((2, 4), np.uint8)).save(small)
@@ -250,27 +250,27 @@ def test_class_names_with_control_characters_are_refused():
     assert "U+000A" in source.problems[0]
 
 
-def test_large_photographs_are_refused_by_the_limit_that_is_given(source):
+def test_large_images_are_refused_by_the_configured_limit(source):
     records = checked_records(source, 1, max_pixels=12)
     assert len(records) == 2
     with pytest.raises(UserError, match="4 x 3 = 12 pixels, expected at most 11"):
         checked_records(source, 1, max_pixels=11)
 
 
-def test_large_masks_are_refused_by_the_limit_of_the_photographs(source):
+def test_large_masks_are_refused_by_the_limit_of_images(source):
     records = checked_records(source, 1)
     check_ground_truth(source, records, ["train", "val"], threads=1, max_pixels=12)
     with pytest.raises(UserError, match="the mask has 4 x 3 = 12 pixels, expected at most 11"):
         check_ground_truth(source, records, ["train", "val"], threads=1, max_pixels=11)
 
 
-def test_what_was_skipped_is_told(source, caplog):
+def test_ignored_files_are_reported(source, caplog):
     source.skipped = (source.candidates[0].image.with_name("._a.jpg"),)
     checked_records(source, threads=1)
     assert "1 entries in the image folder were skipped" in caplog.text
 
 
-def test_pipes_in_the_place_of_images_and_masks_do_not_hang(source, tmp_path):
+def test_pipes_instead_of_images_and_masks_do_not_hang(source, tmp_path):
     os.mkfifo(tmp_path / "pipe.png")
     source.candidates.append(Candidate("c", tmp_path / "pipe.png", "train", ("x",), None))
     assert "pipe.png: a named pipe, expected an image" in problems(source)

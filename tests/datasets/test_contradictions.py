@@ -64,7 +64,7 @@ BINARY = seen(*[({0, 255}, ["cat"], [])] * 3, ({0}, [], []))
         ),
     ],
 )
-def test_what_values_must_mean_for_masks_to_agree_with_the_labels(masks, classes, expected):
+def test_mask_values_that_agree_with_the_labels_are_suggested(masks, classes, expected):
     assert suggested_values(masks, classes) == expected
 
 

@@ -54,7 +54,7 @@ def test_classes_are_in_the_order_of_their_ids_as_numbers(root):
     assert [c.labels for c in source.candidates] == [("bird1",), ("bird2",), ("bird2",)]
 
 
-def test_the_order_of_rows_and_line_ends_change_nothing(root):
+def test_the_order_of_rows_and_line_ends_do_not_matter(root):
     one = read(root)
     texts = {
         name.removesuffix(".txt"): "\r\n".join(reversed(text.splitlines())) + "\r\n\r\n"

@@ -11,7 +11,7 @@ from pipeline.io.images import read_rgb
 SCENES = [draw_scene(0, index, 96) for index in range(60)]
 
 
-def test_pictures_are_the_same_on_every_machine():
+def test_demo_images_are_equal_on_every_machine():
     digest = hashlib.sha256()
     for index in range(6):
         scene = draw_scene(7, index, 64)
@@ -19,7 +19,7 @@ def test_pictures_are_the_same_on_every_machine():
     assert digest.hexdigest()[:16] == "dc1e5e2b7cb3d107"
 
 
-def test_a_picture_depends_on_seed_and_index_alone():
+def test_an_image_depends_only_on_seed_and_index():
     again = draw_scene(0, 3, 96)
     assert np.array_equal(again.image, SCENES[3].image)
     assert not np.array_equal(draw_scene(1, 3, 96).image, again.image)
@@ -68,7 +68,7 @@ def test_the_folder_is_in_voc_layout(tmp_path):
     assert len(rows) == 6
 
 
-def test_more_pictures_leave_the_first_as_they_are(tmp_path):
+def test_more_images_do_not_change_the_first_ones(tmp_path):
     generate_demo(tmp_path / "few", train=1, val=1, size=32, seed=0)
     generate_demo(tmp_path / "more", train=2, val=2, size=32, seed=0)
     for name in ("train_00000", "val_00000"):

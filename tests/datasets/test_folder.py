@@ -49,7 +49,7 @@ def test_images_are_found_by_name_with_or_without_extension(folder):
     assert all(c.mask is None and c.image.is_file() for c in source.candidates)
 
 
-def test_the_order_of_rows_changes_nothing(folder):
+def test_the_order_of_rows_does_not_matter(folder):
     head, *rows = ROWS.splitlines()
     one = read(folder, ROWS)
     other = read(folder, "\n".join([head, *reversed(rows)]))
@@ -77,7 +77,7 @@ def test_images_without_rows_and_rows_without_images_are_all_named(folder):
         ("nope.jpg", "expected a file of that name below "),
     ],
 )
-def test_why_a_row_has_no_image_is_said(folder, name, hint):
+def test_a_row_without_an_image_is_reported_with_its_reason(folder, name, hint):
     (folder / "images/e.heic").touch()
     problems = read(folder, ROWS + f"{name},x\n").problems
     (problem,) = (problem for problem in problems if "has no image" in problem)
@@ -91,7 +91,7 @@ def test_images_without_rows_are_named_in_order(folder):
     ]  # fmt: skip
 
 
-def test_masks_of_other_names_are_found(folder):
+def test_masks_with_other_names_are_found(folder):
     for name in ("a", "b_mask", "deep/er/c_mask"):
         (folder / "masks" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.zeros((3, 4), np.uint8)).save(folder / f"masks/{name}.png")

@@ -56,7 +56,7 @@ def test_masks_read_back_as_written(tmp_path):
     assert (tmp_path / "masks.csv").read_bytes() != first
 
 
-def test_what_the_values_of_masks_mean_is_read_back(tmp_path):
+def test_mask_values_read_back_as_written(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"")
     write_masks(tmp_path / "masks.csv", {"a": path}, {255: 1, 0: 0, 7: 255})

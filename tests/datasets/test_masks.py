@@ -23,7 +23,7 @@ def test_stored_values_become_label_values(tmp_path):
     st.dictionaries(st.integers(0, 255), st.sampled_from(["cat", "dog", "background", "ignore"])),
     st.lists(st.integers(0, 255), min_size=1, max_size=30),
 )
-def test_every_pixel_has_the_meaning_that_its_value_is_given(tmp_path_factory, given, pixels):
+def test_mask_values_are_mapped_to_class_numbers(tmp_path_factory, given, pixels):
     path = tmp_path_factory.mktemp("mask") / "m.png"
     Image.fromarray(np.array([pixels], np.uint8)).save(path)
     classes, problems = ("cat", "dog"), []
@@ -47,7 +47,7 @@ def test_names_that_are_no_class_are_named():
     assert "did you mean 'cat'?" in unknown
 
 
-def test_a_link_among_the_masks_that_leads_nowhere_is_a_problem(tmp_path):
+def test_a_broken_link_among_the_masks_is_a_problem(tmp_path):
     (tmp_path / "sub").symlink_to("gone")
     problems: list[str] = []
     assert find_masks(tmp_path, problems) == {}

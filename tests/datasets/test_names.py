@@ -44,7 +44,7 @@ def test_invisible_characters_are_refused_by_their_code(name, code):
 @pytest.mark.parametrize(
     "name", ["می\u200cرود", "क्\u200dष", "ශ්\u200dරී", "❤️\u200d🔥", "👩🏽\u200d🔬"]
 )
-def test_joiners_that_a_script_or_a_picture_needs_are_kept(name):
+def test_joiners_of_scripts_and_emoji_are_kept(name):
     assert class_problem(name) is None and image_problem(name, HERE) is None
 
 

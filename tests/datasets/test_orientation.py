@@ -35,7 +35,7 @@ def test_no_image_has_no_orientation(tmp_path):
     assert exif_orientation(tmp_path / "a.jpg") == exif_orientation(tmp_path / "b.jpg") == 1
 
 
-def test_only_turned_photographs_are_written_anew(tmp_path, processes):
+def test_only_rotated_images_are_rewritten(tmp_path, processes):
     upright, turned = write(tmp_path / "a.png", None), write(tmp_path / "b.png", 6)
     records = [
         Record("a", upright, 6, 4, "train", ("x",), "da"),
@@ -71,11 +71,11 @@ def test_a_mask_of_the_stored_pixels_is_refused_with_the_reason(tmp_path):
         checked(image, (6, 4), stored, (4, 6))
 
 
-def test_a_turned_photograph_whose_mask_fits_both_ways_is_a_finding(tmp_path):
+def test_a_rotated_image_whose_mask_fits_both_ways_is_a_finding(tmp_path):
     (finding,) = checked(write(tmp_path / "a.png", 3), (4, 6), shape=(4, 6)).findings
     assert finding.name == "masks of images with an EXIF rotation"
     assert "a (orientation 3)" in finding.got and "`exif: ignore`" in finding.fix
     square = write(tmp_path / "b.png", 6, STORED[:, :4].copy())
     assert len(checked(square, (4, 4), shape=(4, 4)).findings) == 1
-    # The size tells that this mask was turned as the photograph was.
+    # The size tells that this mask was turned as the image was.
     assert checked(write(tmp_path / "c.png", 6), (6, 4)).findings == ()

@@ -97,7 +97,7 @@ def test_evenly_spaced_records_start_with_the_first():
     assert evenly_spaced([], 3) == []
 
 
-def test_pictures_of_a_class_are_of_train_and_then_of_val():
+def test_images_of_a_class_are_from_train_and_then_from_val():
     records = [record("a", ["cat"]), record("b", ["cat"], "val"), record("c", ["cat"], "val")]
     records += [record("d", ["dog"]), record("e", ["dog"]), record("f", ["dog"], "val")]
     records += [record("g")]
@@ -108,7 +108,7 @@ def test_pictures_of_a_class_are_of_train_and_then_of_val():
 
 
 @given(manifests(), st.integers(0, 8), st.integers(4, 40))
-def test_pictures_are_no_more_than_allowed_and_show_their_class(manifest, count, most):
+def test_images_are_limited_and_show_their_class(manifest, count, most):
     chosen, unlabeled = class_examples(manifest, count, most)
     assert list(chosen) == list(CLASSES)
     groups = [*chosen.values(), unlabeled]
@@ -157,11 +157,11 @@ def test_names_that_differ_in_spelling_only_are_near(one, other):
         ("White throated Sparrow", "White crowned Sparrow"), ("sofa", "sofa bed"), ("+", "-"),
     ],
 )  # fmt: skip
-def test_names_of_different_things_are_not_near(one, other):
+def test_names_of_different_objects_are_not_near(one, other):
     assert similar_names([one, other]) == []
 
 
-def test_the_classes_of_voc_are_told_apart():
+def test_the_class_names_of_voc_are_not_near():
     assert similar_names(VOC) == []
 
 
@@ -171,7 +171,7 @@ def test_labels_that_another_mark_joins_read_as_several(name):
 
 
 @pytest.mark.parametrize("name", ["potted plant", "cat bed", "T-shirt", "cat_dog", "rock'n'roll"])
-def test_a_name_of_several_words_is_one(name):
+def test_a_name_may_have_several_words(name):
     assert joined_names(["cat", "dog", "plant", name]) == []
     assert joined_names(VOC) == []
 

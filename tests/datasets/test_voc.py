@@ -137,7 +137,7 @@ def test_the_lists_of_train_aug_are_read(root):
     assert [c.id for c in source.candidates] == ["a", "b", "c"]
 
 
-def test_without_masks_nothing_has_one(root):
+def test_candidates_have_no_mask_without_masks(root):
     assert not any(c.mask for c in read_voc(settings(root, masks=None)).candidates)
 
 
@@ -217,7 +217,7 @@ def test_annotations_of_other_writers_are_refused_instead_of_read_as_no_label(ro
     assert "\n" not in problem and problem.endswith("or set `image_labels: FILE.csv`")
 
 
-def test_photographs_and_masks_may_have_capital_suffixes(root):
+def test_images_and_masks_may_have_uppercase_suffixes(root):
     for name, other in (("a.jpg", "a.JPG"), ("b.jpg", "b.Jpeg"), ("c.jpg", "c.PNG")):
         (root / "JPEGImages" / name).rename(root / "JPEGImages" / other)
     (root / "SegmentationClass/a.png").rename(root / "SegmentationClass/a.PNG")
@@ -232,7 +232,7 @@ def test_photographs_and_masks_may_have_capital_suffixes(root):
     assert source.candidates[0].boxes == (Box("cow", 0, 0, 1, 1),)
 
 
-def test_two_photographs_or_rows_of_one_id_are_named(root):
+def test_two_images_or_rows_with_one_id_are_reported(root):
     (root / "JPEGImages/a.PNG").touch()
     (root / "JPEGImages/unlisted.jpg").touch()
     (root / "JPEGImages/unlisted.png").touch()
@@ -276,7 +276,7 @@ def test_an_id_may_have_a_suffix_quotes_and_spaces(tmp_path, line, image_id):
     assert read_list(tmp_path / "list.txt", KNOWN) == [image_id]
 
 
-def test_what_values_of_masks_mean_is_for_masks_only(root):
+def test_mask_values_apply_only_to_masks(root):
     classes = ["bird", "cat", "dog"]
     given = settings(root, classes=classes, mask_values={"0": "bird", "255": "background"})
     assert read_voc(given).mask_values == {0: 1, 255: 0}
@@ -294,12 +294,12 @@ def test_a_list_may_have_a_byte_order_mark_and_no_other_encoding(root):
         read_list(path)
 
 
-def test_a_missing_annotation_says_what_else_can_be_given(root):
+def test_a_missing_annotation_is_reported_with_alternatives(root):
     (root / "Annotations/a.xml").unlink()
     assert any("image_labels: FILE.csv" in problem for problem in read_voc(settings(root)).problems)
 
 
-def test_real_photographs_are_read(voc_subset):
+def test_real_images_are_read(voc_subset):
     source = read_voc(settings(voc_subset, image_labels="labels.csv"))
     assert source.problems == []
     splits = [c.split for c in source.candidates]
@@ -325,7 +325,7 @@ def test_what_is_no_file_is_refused_in_the_place_of_every_file(root, make, words
     replace("Annotations/a.xml")
     (problem,) = read_voc(settings(root)).problems
     assert f"a.xml: {words}, expected an annotation" in problem
-    # Photographs and masks are no problem of the lists: they are refused when they are decoded.
+    # Images and masks are no problem of the lists: they are refused when they are decoded.
     replace("JPEGImages/a.jpg")
     replace("SegmentationClass/a.png")
     candidate = read_voc(settings(root)).candidates[0]
@@ -344,7 +344,7 @@ def test_an_id_that_no_file_can_have_is_a_problem(root):
     assert len(problems) == 2 and all("no such image" in problem for problem in problems)
 
 
-def test_a_list_to_score_on_takes_the_truth_from_all_other_training_images(root):
+def test_a_score_list_removes_the_masks_of_other_training_images(root):
     for name in ("b", "c"):
         (root / f"SegmentationClass/{name}.png").symlink_to(root / "SegmentationClass/a.png")
     (root / "Annotations/a.xml").write_text(XML.format(BOXED.format(2)), encoding="utf-8")

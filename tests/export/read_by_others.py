@@ -3,7 +3,7 @@
 ``python read_by_others.py READER [FORMAT FOLDER]...`` writes an archive of arrays ``FOLDER.npz``
 of each export: ``names``, the classes in the reader's order, and for each image ``SPLIT/ID/labels``
 (N,) with their ``masks`` (N, H, W), those of one label together, and the ``shape`` of its
-photograph. ``found`` is what the reader takes the folder for.
+image. ``found`` is what the reader takes the folder for.
 """
 
 import sys

@@ -43,7 +43,7 @@ def test_names_stay_text_in_a_readme(name, written):
 
 
 @given(st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=30))
-def test_no_sign_of_a_name_means_anything_in_markdown(name):
+def test_markdown_signs_in_names_are_escaped(name):
     cell = row_of(name).removeprefix("| train | 1 | ").removesuffix(" | 2 | 3 | - |")
     unescaped, signs = "", iter(cell)
     for sign in signs:
@@ -52,6 +52,6 @@ def test_no_sign_of_a_name_means_anything_in_markdown(name):
     assert unescaped == name
 
 
-def test_a_setting_stays_code_whatever_it_holds():
+def test_settings_with_any_characters_are_quoted_as_code():
     text = readme(card("x", {"threshold_source": "a `b` ``c``"}), "", "none")
     assert '- threshold_source: ``` "a `b` ``c``" ```' in text

@@ -7,7 +7,7 @@ from pycocotools.coco import COCO
 from torchvision.datasets import CocoDetection
 
 from pipeline.export.coco import write_coco
-from tests.export.conftest import CLASSES, GRAY
+from tests.helpers.export_items import CLASSES, GRAY
 
 # pycocotools 2.0.11 decodes in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -27,7 +27,7 @@ def read_masks(case, split):
     return masks, ignored, coco
 
 
-def test_masks_boxes_and_areas_come_back(case):
+def test_masks_boxes_and_areas_survive_the_export(case):
     write_coco(case.items, case.target(), 1)
     masks, ignored, coco = read_masks(case, "train")
     assert list(masks) == ["plain", "rotated", "clear.png.1"]
@@ -46,7 +46,7 @@ def test_masks_boxes_and_areas_come_back(case):
     assert coco.getCatIds(catNms=[CLASSES[1]]) == [2]
 
 
-def test_torchvision_reads_photographs_and_masks(case):
+def test_torchvision_reads_images_and_masks(case):
     write_coco(case.items, case.target(), 1)
     images, annotations = case.root / "images/train", "annotations/instances_train.json"
     data = CocoDetection(images, case.root / annotations)
@@ -59,7 +59,7 @@ def test_torchvision_reads_photographs_and_masks(case):
             assert np.array_equal(mask, label == annotation["category_id"])
 
 
-def test_readers_find_a_folder_of_photographs_even_if_there_are_none(case):
+def test_the_image_folder_exists_without_images(case):
     write_coco(case.items, case.target(images="none"), 1)
     assert [*(case.root / "images/train").iterdir()] == []
 

@@ -8,7 +8,7 @@ from pipeline.datasets.manifest import Record
 from pipeline.errors import UserError
 from pipeline.export.images import INCLUSIONS, export_image, link_target
 from pipeline.io.images import read_rgb
-from tests.photographs import photograph
+from tests.helpers.photographs import photograph
 
 RGB = photograph("coffee", 16, 24)
 
@@ -39,7 +39,9 @@ def test_a_plain_jpeg_is_taken_as_it_is(tmp_path, how, mode):
     [("x.png", "RGB", 1), ("x.jpg", "CMYK", 1), ("x.jpg", "RGB", 3), ("x.jpg", "RGB", 2)],
 )
 @pytest.mark.parametrize("how", ["link", "copy"])
-def test_what_readers_differ_on_is_written_anew_upright(tmp_path, how, name, mode, orientation):
+def test_images_that_readers_decode_differently_are_rewritten_upright(
+    tmp_path, how, name, mode, orientation
+):
     record = saved(tmp_path, name, mode, exif=rotation(orientation))
     assert export_image(record, tmp_path / "y.jpg", how)
     with Image.open(tmp_path / "y.jpg") as image:
@@ -50,21 +52,21 @@ def test_what_readers_differ_on_is_written_anew_upright(tmp_path, how, name, mod
     assert np.abs(shown - read_rgb(record.image)).mean() < 4
 
 
-def test_the_same_photograph_is_written_as_the_same_bytes(tmp_path):
+def test_equal_images_are_written_as_equal_bytes(tmp_path):
     record = saved(tmp_path, "x.png")
     for name in ("one.jpg", "two.jpg"):
         export_image(record, tmp_path / name, "link")
     assert (tmp_path / "one.jpg").read_bytes() == (tmp_path / "two.jpg").read_bytes()
 
 
-def test_without_photographs_nothing_is_even_opened(tmp_path):
+def test_images_are_not_opened_where_none_are_exported(tmp_path):
     absent = Record("x", tmp_path / "absent.jpg", 24, 16, "train", ())
     assert not export_image(absent, tmp_path / "y.jpg", "none")
     assert not (tmp_path / "y.jpg").exists()
 
 
 @pytest.mark.parametrize("how", [how for how, include in INCLUSIONS.items() if include])
-def test_an_absent_or_changed_photograph_is_an_error(tmp_path, how):
+def test_a_missing_or_changed_image_is_an_error(tmp_path, how):
     with pytest.raises(UserError, match=r"image is \(16, 24\), expected \(17, 24\)"):
         export_image(saved(tmp_path, size=(24, 17)), tmp_path / "y.jpg", how)
     absent = Record("x", tmp_path / "absent.jpg", 24, 16, "train", ())
@@ -73,7 +75,7 @@ def test_an_absent_or_changed_photograph_is_an_error(tmp_path, how):
 
 
 @pytest.mark.parametrize("source", ["data/x.jpg", "data/../data/x.jpg", "{project}/data/x.jpg"])
-def test_a_link_leads_to_its_photograph_after_the_project_was_moved(tmp_path, monkeypatch, source):
+def test_links_are_valid_after_the_project_was_moved(tmp_path, monkeypatch, source):
     project = tmp_path / "project"
     (project / "data").mkdir(parents=True)
     record = saved(project / "data")
@@ -84,11 +86,12 @@ def test_a_link_leads_to_its_photograph_after_the_project_was_moved(tmp_path, mo
     )
     project.rename(tmp_path / "moved")
     link = tmp_path / "moved/results/export/images/y.jpg"
-    assert link.is_symlink() and link.stat().st_size > 0
-    assert link.resolve() == tmp_path / "moved/data" / record.image.name
+    original = tmp_path / "moved/data" / record.image.name
+    assert link.is_symlink() and link.resolve() == original
+    assert link.read_bytes() == original.read_bytes()
 
 
-def test_a_link_over_the_projects_border_is_absolute(tmp_path, monkeypatch):
+def test_links_out_of_the_project_are_absolute(tmp_path, monkeypatch):
     project, disk = tmp_path / "project", tmp_path / "disk"
     for folder in (project / "data", disk / "results", tmp_path / "photos"):
         folder.mkdir(parents=True)
@@ -97,7 +100,7 @@ def test_a_link_over_the_projects_border_is_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(project)
     own = project / "own"
     own.mkdir()
-    # The folder of the link is on another disk, or the photograph is beside the project.
+    # The folder of the link is on another disk, or the image is beside the project.
     assert link_target(Path("data/x.jpg"), Path("results")) == project / "data/x.jpg"
     assert link_target(Path("../photos/x.jpg"), own) == tmp_path / "photos/x.jpg"
     assert link_target(tmp_path / "photos/x.jpg", own) == tmp_path / "photos/x.jpg"

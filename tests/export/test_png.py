@@ -5,10 +5,10 @@ import numpy as np
 from PIL import Image
 
 from pipeline.export.png import write_png
-from tests.export.conftest import CLASSES
+from tests.helpers.export_items import CLASSES
 
 
-def test_masks_are_gray_and_listed_with_their_photographs(case):
+def test_masks_are_gray_and_listed_with_their_images(case):
     write_png(case.items, case.target(), 1)
     with (case.root / "images.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))

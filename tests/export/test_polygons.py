@@ -8,7 +8,7 @@ from pycocotools import mask as run_lengths
 from skimage.measure import find_contours
 
 from pipeline.export.polygons import polygons
-from tests.photographs import NAMES, photograph
+from tests.helpers.photographs import NAMES, photograph
 
 MASKS = arrays.arrays(np.bool_, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -52,7 +52,7 @@ def test_every_center_is_in_one_ring_exactly_where_the_mask_is(mask):
 
 
 @given(MASKS, st.floats(0, 3))
-def test_rings_are_polygons_within_the_picture(mask, tolerance):
+def test_rings_are_polygons_inside_the_image(mask, tolerance):
     rings = polygons(mask, tolerance)
     regions = cv2.connectedComponents(mask.astype(np.uint8), connectivity=4)[0] - 1
     assert len(rings) == regions

@@ -15,8 +15,8 @@ import pytest
 from pipeline.export.coco import write_coco
 from pipeline.export.voc import DEVKIT, write_voc
 from pipeline.export.yolo import write_yolo
-from tests.conftest import REPOSITORY
-from tests.export.conftest import CLASSES, SPLITS
+from tests.helpers import REPOSITORY
+from tests.helpers.export_items import CLASSES, SPLITS
 
 SCRIPT = Path(__file__).with_name("read_by_others.py")
 
@@ -92,7 +92,7 @@ def test_datumaro_reads_the_voc_export_by_either_label_map(case, read):
         assert_equal(seen, case.labels, [0, 1, 2, 255])
 
 
-def test_datumaro_reads_the_coco_export_with_and_without_photographs(case, read):
+def test_datumaro_reads_the_coco_export_with_and_without_images(case, read):
     written(write_coco, case, "copied", images="copy")
     written(write_coco, case, "bare", images="none")
     for names, seen, found in read("datumaro", ("coco", "copied"), ("coco", "bare")):

@@ -14,10 +14,10 @@ from pipeline.export.voc import _without_colons, write_voc
 from pipeline.io.arrays import read_label
 from pipeline.io.images import read_rgb
 from pipeline.io.palette import voc_palette
-from tests.export.conftest import CLASSES, CLEAR, GRAY, PLAIN, ROTATED
+from tests.helpers.export_items import CLASSES, CLEAR, GRAY, PLAIN, ROTATED
 
 
-def test_torchvision_reads_photographs_and_masks(case):
+def test_torchvision_reads_images_and_masks(case):
     write_voc(case.items, case.target(), 1)
     read = {
         split: VOCSegmentation(case.root, year="2012", image_set=split, download=False)
@@ -96,7 +96,7 @@ def real_items(voc_subset):
     return export_items(records, [masks], ".png")
 
 
-def test_real_masks_come_back(real_items, tmp_path):
+def test_real_masks_survive_the_export(real_items, tmp_path):
     target = Target(tmp_path, VOC_CLASSES, ExportOptions(images="copy"))
     done = write_voc(real_items, target, 1)
     assert not any(one.rewritten for one in done)

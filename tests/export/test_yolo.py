@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from pipeline.export.yolo import write_yolo
-from tests.export.conftest import CLASSES, CLEAR, GRAY, PLAIN, ROTATED
+from tests.helpers.export_items import CLASSES, CLEAR, GRAY, PLAIN, ROTATED
 
 #: Drawn so much larger, an outline's width hardly counts.
 SCALE = 8
@@ -21,7 +21,7 @@ def label_path(image):
 
 
 def read_dataset(root, split):
-    """Return the label image of every picture of a split, drawn of its polygons."""
+    """Return the label image of every image of a split, drawn of its polygons."""
     description = yaml.safe_load((root / "data.yaml").read_text(encoding="utf-8"))
     drawn = {}
     for image in sorted((root / description[split]).glob("*.*")):

@@ -81,7 +81,7 @@ def test_maps_that_are_not_numbers_are_refused(tmp_path, value):
         MapShard(path)["a"]
 
 
-def test_maps_may_have_full_ones_and_say_how_much_their_views_agree(tmp_path):
+def test_maps_store_full_resolution_and_agreement_of_views(tmp_path):
     values, agreement = np.ones((2, 1, 1), np.float16), np.array([0.25, 0.75], np.float32)
     full = np.linspace(0, 1, 32).reshape(2, 4, 4).astype(np.float16)
     said = ClassMaps(np.array([1, 2]), values, (4, 4), agreement, full)
@@ -343,7 +343,7 @@ def content_or_refusal(read, path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_byte_that_is_not_as_it_was_written_is_noticed_or_changes_nothing(tmp_path, kind):
+def test_a_changed_byte_is_detected_or_harmless(tmp_path, kind):
     write, read = KINDS[kind]
     path = tmp_path / f"{kind}.file"
     write(path)
@@ -360,7 +360,7 @@ def test_a_byte_that_is_not_as_it_was_written_is_noticed_or_changes_nothing(tmp_
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_file_that_ends_early_or_lost_a_block_is_noticed(tmp_path, kind):
+def test_a_truncated_file_or_a_lost_block_is_detected(tmp_path, kind):
     write, read = KINDS[kind]
     path = tmp_path / f"{kind}.file"
     write(path)
@@ -412,7 +412,7 @@ def test_files_of_other_writers_have_no_checksums(tmp_path):
     assert read_weights(tmp_path / "w.safetensors")[0]["w"].tolist() == [1, 1, 1]
 
 
-def test_files_of_every_kind_are_as_open_as_the_umask_says(tmp_path):
+def test_files_of_every_kind_have_the_permissions_of_the_umask(tmp_path):
     write_weights(tmp_path / "w.safetensors", {"a": torch.zeros(1)}, {})
     write_label(tmp_path / "l.png", np.zeros((2, 2), np.uint8))
     before = os.umask(0o022)

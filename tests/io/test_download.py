@@ -3,17 +3,13 @@ import gzip
 import hashlib
 import io
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,104 +20,8 @@ from hypothesis import strategies as st
 from pipeline.errors import UserError
 from pipeline.io import download as downloading
 from pipeline.io.download import download
-from tests.conftest import REPOSITORY
-
-CONTENT = bytes(range(256)) * 4
-DATE = "Wed, 01 Feb 2012 10:00:00 GMT"
-
-
-class FileServer(ThreadingHTTPServer):
-    """Serves one file, and can misbehave; counts what it was asked and the bytes it sent."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.reset()
-
-    def reset(self) -> None:
-        self.content = CONTENT
-        self.headers = {"ETag": '"one"', "Last-Modified": DATE}
-        self.takes_ranges = self.takes_conditions = self.says_length = True
-        self.statuses: list[int] = []  # of the next answers
-        self.cuts: list[int] = []  # bytes after which the next answers break off
-        self.shift = 0  # bytes too early that answers to ranges begin
-        self.stall: int | None = None  # bytes after which the next answer waits for `release`
-        self.release = threading.Event()
-        self.asked: list[tuple[str | None, str | None]] = []
-        self.sent = 0
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/data.tar"
-
-    def handle_error(self, request, client_address):
-        """Ignore clients that hang up."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: FileServer
-
-    def do_GET(self):
-        server = self.server
-        wanted, condition = self.headers["Range"], self.headers["If-Range"]
-        server.asked.append((wanted, condition))
-        self.close_connection = True
-        if server.statuses:
-            self.answer(server.statuses.pop(0), b"", {})
-        elif self.path == "/moved":
-            self.answer(302, b"", {"Location": server.url})
-        elif not server.takes_ranges or not wanted or not self.unchanged(condition):
-            self.answer(200, server.content, server.headers)
-        else:
-            start, size = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]), len(server.content)
-            if start >= size:
-                self.answer(416, b"", {"Content-Range": f"bytes */{size}"})
-                return
-            start -= server.shift
-            span = {"Content-Range": f"bytes {start}-{size - 1}/{size}"}
-            self.answer(206, server.content[start:], server.headers | span)
-
-    def unchanged(self, condition):
-        known = set(self.server.headers.values())
-        return not self.server.takes_conditions or condition is None or condition in known
-
-    def answer(self, status, body, headers):
-        server = self.server
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        if server.says_length:
-            self.send_header("Content-Length", str(len(body)))
-        self.send_header("Connection", "close")
-        self.end_headers()
-        if body and server.cuts:
-            body = body[: server.cuts.pop(0)]
-        if body and server.stall is not None:
-            first, server.stall = server.stall, None
-            self.wfile.write(body[:first])
-            server.sent += first
-            server.release.wait(60)
-            return
-        server.sent += len(body)
-        self.wfile.write(body)
-
-    def log_message(self, *_args):
-        """Keep quiet."""
-
-
-@contextmanager
-def serving(server: FileServer):
-    """Answer requests in a thread."""
-    with server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+from tests.helpers import REPOSITORY
+from tests.helpers.file_server import CONTENT, DATE, FileServer, md5, serving
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +48,6 @@ def _impatient():
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "data/data.tar"
-
-
-def md5(content):
-    return f"md5:{hashlib.md5(content).hexdigest()}"
 
 
 def files(path):
@@ -208,7 +104,7 @@ def test_a_redirection_is_followed(server, path):
     assert path.read_bytes() == CONTENT
 
 
-def test_a_transfer_that_breaks_off_goes_on_within_the_run(server, path, caplog):
+def test_a_broken_transfer_resumes_within_the_run(server, path, caplog):
     server.cuts = [300, 200]
     download(server.url, path, checksum=md5(CONTENT))
     assert path.read_bytes() == CONTENT
@@ -217,7 +113,7 @@ def test_a_transfer_that_breaks_off_goes_on_within_the_run(server, path, caplog)
     assert caplog.text.count("trying again") == 2
 
 
-def test_a_transfer_that_breaks_off_for_good_goes_on_in_the_next_run(server, path):
+def test_a_failed_transfer_resumes_in_the_next_run(server, path):
     server.cuts = [300, 200, 100]
     with pytest.raises(UserError, match=r"cannot be downloaded .* run again .* `dataset.root`"):
         download(server.url, path, checksum=md5(CONTENT))
@@ -230,7 +126,7 @@ def test_a_transfer_that_breaks_off_for_good_goes_on_in_the_next_run(server, pat
     assert files(path) == ["data.tar"]
 
 
-def test_attempts_are_counted_anew_when_bytes_arrive(server, path, monkeypatch):
+def test_attempts_are_reset_when_bytes_arrive(server, path, monkeypatch):
     monkeypatch.setattr(downloading, "CHUNK", 100)
     server.cuts = [100] * 9
     download(server.url, path, checksum=md5(CONTENT))
@@ -238,7 +134,7 @@ def test_attempts_are_counted_anew_when_bytes_arrive(server, path, monkeypatch):
 
 
 @pytest.mark.parametrize("status", [500, 503, 429, 408])
-def test_a_status_that_passes_is_outlived(server, path, status):
+def test_temporary_statuses_are_retried(server, path, status):
     server.statuses = [status, status]
     download(server.url, path, checksum=md5(CONTENT))
     assert path.read_bytes() == CONTENT
@@ -246,7 +142,7 @@ def test_a_status_that_passes_is_outlived(server, path, status):
 
 
 @pytest.mark.parametrize("status", [404, 403])
-def test_a_refusal_ends_at_once_and_says_what_else_can_be_done(server, path, status):
+def test_a_refusal_ends_at_once_with_an_alternative(server, path, status):
     server.statuses = [status]
     with pytest.raises(UserError, match=rf"{status} .*mirror under `downloads`.*`dataset.root`"):
         download(server.url, path, checksum=md5(CONTENT))
@@ -262,14 +158,14 @@ def interrupted(server, path, after=300):
     server.asked.clear()
 
 
-def test_a_busy_server_does_not_cost_what_is_here(server, path):
+def test_a_busy_server_keeps_the_partial_file(server, path):
     interrupted(server, path)
     server.statuses = [503]
     download(server.url, path, checksum=md5(CONTENT))
     assert path.read_bytes() == CONTENT and server.sent == len(CONTENT)
 
 
-def test_a_changed_file_is_begun_anew(server, path):
+def test_a_changed_file_is_restarted(server, path):
     interrupted(server, path)
     server.content, server.headers["ETag"] = CONTENT[::-1], '"two"'
     download(server.url, path, checksum=md5(CONTENT[::-1]))
@@ -277,7 +173,7 @@ def test_a_changed_file_is_begun_anew(server, path):
     assert server.asked == [("bytes=300-", '"one"')]
 
 
-def test_a_changed_file_of_a_server_that_takes_no_conditions_is_begun_anew(server, path, caplog):
+def test_a_changed_file_is_restarted_without_conditional_requests(server, path, caplog):
     interrupted(server, path)
     server.takes_conditions = False
     server.content, server.headers["ETag"] = CONTENT[::-1], '"two"'
@@ -295,7 +191,7 @@ def test_an_answer_that_begins_elsewhere_is_not_appended(server, path):
     assert server.asked == [("bytes=300-", '"one"'), (None, None)]
 
 
-def test_another_address_is_begun_anew(server, path):
+def test_another_address_is_restarted(server, path):
     interrupted(server, path)
     download(server.url + "?mirror", path, checksum=md5(CONTENT))
     assert path.read_bytes() == CONTENT
@@ -318,7 +214,7 @@ def test_a_server_without_ranges_sends_it_all_again(server, path):
         ({}, (None, None)),
     ],
 )
-def test_only_what_tells_of_a_change_is_gone_by(server, path, headers, asked):
+def test_only_headers_that_identify_a_version_are_used(server, path, headers, asked):
     server.headers = headers
     interrupted(server, path)
     server.cuts = []
@@ -338,7 +234,7 @@ def test_a_whole_file_that_was_not_verified_yet_is_not_fetched_again(server, pat
     assert server.sent == len(CONTENT)
 
 
-def test_more_bytes_than_the_file_has_are_begun_anew(server, path):
+def test_a_partial_file_that_is_too_long_is_restarted(server, path):
     interrupted(server, path)
     server.content = CONTENT[:200]
     download(server.url, path, checksum=md5(CONTENT[:200]))
@@ -346,7 +242,7 @@ def test_more_bytes_than_the_file_has_are_begun_anew(server, path):
     assert [wanted for wanted, _ in server.asked] == ["bytes=300-", None]
 
 
-def test_a_wrong_checksum_leaves_nothing_and_says_what_was_got(server, path):
+def test_a_wrong_checksum_is_reported_and_leaves_no_file(server, path):
     got, expected = md5(CONTENT)[4:], "0" * 32
     message = rf"its md5 is {got}, expected {expected}.*mirror under `downloads`.*`dataset.root`"
     with pytest.raises(UserError, match=message) as caught:
@@ -367,7 +263,7 @@ def test_a_file_in_place_stays_until_another_is_verified(server, path):
     assert path.read_bytes() == CONTENT
 
 
-def test_too_small_a_disk_is_named_before_anything_is_fetched(server, path, monkeypatch):
+def test_too_little_disk_space_is_reported_before_the_download(server, path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=len(CONTENT) - 1))
         with pytest.raises(UserError, match=r"has 0.0 MB free, expected 0.0 MB.*downloads.folder"):
@@ -387,7 +283,7 @@ class FullDisk(io.FileIO):
         return super().write(bytes(data)[:room])
 
 
-def test_a_disk_that_fills_up_is_named_and_the_next_run_goes_on(server, path, monkeypatch):
+def test_a_full_disk_is_reported_and_the_next_run_resumes(server, path, monkeypatch):
     real = Path.open
 
     def opened(self, mode="r", *args, **kwargs):
@@ -406,7 +302,7 @@ def test_a_disk_that_fills_up_is_named_and_the_next_run_goes_on(server, path, mo
     assert server.asked[-1] == ("bytes=400-", '"one"')
 
 
-def test_a_server_that_falls_silent_is_asked_again(server, path, monkeypatch):
+def test_a_silent_server_is_retried(server, path, monkeypatch):
     monkeypatch.setattr(downloading, "TIMEOUT", (5, 0.2))
     monkeypatch.setattr(downloading, "CHUNK", 100)
     server.stall = 300
@@ -425,7 +321,7 @@ def test_an_unknown_host_is_one_clear_line(path, monkeypatch):
     assert "\n" not in str(caught.value) and "HTTPSConnectionPool" not in str(caught.value)
 
 
-def test_a_closed_door_is_one_clear_line(path):
+def test_a_refused_connection_is_one_clear_line(path):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/data.tar"
@@ -506,7 +402,7 @@ def test_a_killed_process_loses_no_more_than_a_chunk(server, path):
     ranges=st.booleans(),
     chunk=st.sampled_from([1, 7, 100, 1 << 20]),
 )
-def test_whatever_the_cuts_the_bytes_are_those_of_the_source(
+def test_any_interruptions_end_in_the_bytes_of_the_source(
     running, content, cuts, headers, ranges, chunk
 ):
     running.reset()

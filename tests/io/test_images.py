@@ -30,7 +30,7 @@ from pipeline.io.images import (
     strided_size,
 )
 from pipeline.io.repair import repair_advice
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 RGB = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 #: EXIF orientation n is undone by these steps (TIFF 6.0, tag 274).
@@ -70,7 +70,7 @@ def test_bilevel_becomes_black_and_white(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_transparent_pixels_lie_over_white(tmp_path, mode):
+def test_transparent_pixels_are_blended_with_white(tmp_path, mode):
     pixels = np.zeros((1, 3, len(mode)), np.uint8)
     pixels[0, :, -1] = (0, 255, 51)
     image = saved(tmp_path, Image.fromarray(pixels, mode))
@@ -171,7 +171,7 @@ def test_formats_that_are_meant_are_read_under_every_name(tmp_path, form):
     assert np.array_equal(read_rgb(tmp_path / "x.jpg"), flat)
 
 
-def test_masks_are_png_whatever_their_name_says(tmp_path):
+def test_masks_are_png_whatever_their_suffix(tmp_path):
     Image.fromarray(RGB[..., 0]).save(tmp_path / "x.png", format="BMP")
     with pytest.raises(UserError, match=r"not a mask of a known format, expected .* PNG"):
         read_label(tmp_path / "x.png")

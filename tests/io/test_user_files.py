@@ -77,7 +77,7 @@ def test_a_file_without_permission_is_named(tmp_path, monkeypatch):
     )
 
 
-def test_text_is_read_with_or_without_a_mark_and_refused_as_anything_else(tmp_path):
+def test_text_is_utf_8_with_or_without_a_byte_order_mark(tmp_path):
     path = tmp_path / "list.txt"
     path.write_bytes(b"\xef\xbb\xbf\xc3\xa4\n")
     assert read_user_text(path) == "ä\n"
@@ -138,7 +138,7 @@ def test_a_link_that_may_mean_a_folder_and_leads_nowhere_is_a_problem(tmp_path):
     )
 
 
-def test_a_net_of_links_is_searched_a_bounded_number_of_times(tmp_path):
+def test_circular_links_are_searched_a_bounded_number_of_times(tmp_path):
     # Every order of 12 folders is a way through them: 479 million.
     folders = [tmp_path / f"root/{k}" for k in range(12)]
     for folder in folders:
@@ -152,7 +152,7 @@ def test_a_net_of_links_is_searched_a_bounded_number_of_times(tmp_path):
     assert "links lead to this folder from more than 100 places" in found.problems[0]
 
 
-def test_litter_is_skipped_and_told(tmp_path):
+def test_system_files_are_ignored_and_reported(tmp_path):
     make(
         tmp_path, "a.png", "._a.png", ".hidden.png", ".ipynb_checkpoints/a-checkpoint.png",
         "__MACOSX/._a.png", "@eaDir/a.png/THUMB.png", "Thumbs.db", "deep/.DS_Store", "deep/b.png",

@@ -18,7 +18,7 @@ NAMES = ("background", "cat", "dog")
 
 
 def labels(rng, images, wrong):
-    """Return ground truths, and predictions with a share of random pixels."""
+    """Return ground ground_truths, and predictions with a share of random pixels."""
     ground_truths = rng.integers(0, 3, (images, 6, 6)).astype(np.uint8)
     spoiled = rng.random(ground_truths.shape) < wrong
     predictions = np.where(spoiled, rng.integers(0, 3, ground_truths.shape), ground_truths).astype(
@@ -53,7 +53,7 @@ def all_counted(methods):
     return [counted(runs) for runs in methods]
 
 
-def test_one_resample_at_a_time_gives_the_same(methods):
+def test_single_resamples_equal_a_batch_of_them(methods):
     samples, seed = 50, 3
     drawn = np.random.default_rng(seed).integers(7, size=(samples, 7))
 
@@ -70,7 +70,7 @@ def test_one_resample_at_a_time_gives_the_same(methods):
     assert found.p == min(1, 2 * (min(below, above) + 1) / (samples + 1))
 
 
-def test_how_the_resamples_are_cut_into_chunks_changes_nothing(methods, monkeypatch):
+def test_the_chunk_size_of_resamples_does_not_matter(methods, monkeypatch):
     whole = estimates(all_counted(methods), samples=40)
     monkeypatch.setattr(bootstrap, "CHUNK", 22)  # three resamples of seven images at a time
     for one, other in zip(whole, estimates(all_counted(methods), samples=40), strict=True):
@@ -112,7 +112,7 @@ def test_the_smallest_p_is_of_the_number_of_resamples():
     assert difference(low, high) == Difference(-0.25, -0.25, -0.25, 2 / 100)
 
 
-def test_one_image_tells_nothing_of_others():
+def test_a_single_image_has_no_interval():
     ground_truths, predictions = labels(np.random.default_rng(1), 1, 0.5)
     a, b = (counted([matrices(ground_truths, p)]) for p in (ground_truths, predictions))
     found = paired(a, b, 10)
@@ -175,7 +175,7 @@ def test_holm_by_hand():
 
 
 @given(st.lists(st.floats(0, 1), max_size=8))
-def test_holm_lies_between_nothing_and_bonferroni_and_keeps_the_order(p):
+def test_holm_is_between_raw_and_bonferroni_p_values_in_the_same_order(p):
     corrected = holm(p)
     assert all(a <= b <= min(1, len(p) * a) for a, b in zip(p, corrected, strict=True))
     ranked = sorted(zip(p, corrected, strict=True))

@@ -106,7 +106,7 @@ def test_insertion_starts_with_a_blurred_copy():
 
 
 @pytest.mark.parametrize("size", [(30, 700), (512, 20), (1, 90), (1, 1)])
-def test_elongated_pictures_are_blurred_too(size):
+def test_elongated_images_are_blurred_too(size):
     flat = torch.full((3, *size), 2.0)
     first = insertion_images(flat, torch.rand(size), 1)[0]
     torch.testing.assert_close(first, flat)

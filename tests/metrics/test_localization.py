@@ -21,7 +21,7 @@ from pipeline.metrics.localization import (
     threshold_overlaps,
     top5_overlap,
 )
-from tests.photographs import NAMES, photograph
+from tests.helpers.photographs import NAMES, photograph
 
 
 def test_boxes_of_components_by_hand():

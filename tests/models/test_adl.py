@@ -146,7 +146,7 @@ def test_a_place_that_the_backbone_lacks_is_named():
         ("seresnet50", [1024, 2048, 2048]),
     ],
 )
-def test_presets_lie_at_the_published_places(name, channels):
+def test_presets_are_at_the_published_layers(name, channels):
     backbone = create_backbone(name, output_stride=16).eval()
     seen = []
     for point in yaml.safe_load(PRESETS.read_text(encoding="utf-8"))["adl"][name]["points"]:

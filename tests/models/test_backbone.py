@@ -53,7 +53,7 @@ INNER = [("resnet18", "layer3", 1), ("mobilenetv2_100", "blocks.6", 0), ("vgg16"
 
 
 @pytest.mark.parametrize(("name", "layer", "from_end"), INNER)
-def test_features_of_an_inner_layer_are_what_timm_finds_there(name, layer, from_end):
+def test_features_of_an_inner_layer_equal_timms(name, layer, from_end):
     torch.manual_seed(0)
     whole = create_backbone(name, output_stride=16).eval()
     part = create_backbone(name, output_stride=16, last_layer=layer).eval()
@@ -109,7 +109,7 @@ def unused(backbone):
 
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
 @pytest.mark.parametrize("name", LOCALIZERS)
-def test_stages_are_what_the_network_says_of_them(name, output_stride):
+def test_stages_are_those_of_the_networks_feature_info(name, output_stride):
     backbone = on_meta(name, output_stride).eval()
     image = torch.zeros(1, 3, 64, 96, device="meta")
     stages = backbone.forward_intermediates(image, intermediates_only=True, stop_early=True)

@@ -13,7 +13,7 @@ from pipeline.models.boundary import (
 )
 from pipeline.models.classifier import create_classifier, save_classifier
 from pipeline.models.views import Views
-from tests.photographs import photograph
+from tests.helpers.photographs import photograph
 
 SETTINGS = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16, "pooling": "gap"}
 
@@ -24,14 +24,14 @@ def network(seed=0, name="test_resnet", **seen):
 
 
 @pytest.mark.parametrize("name", ["resnet50", "resnest101e", "resnest269e", "mobilenetv2_100"])
-def test_promised_backbones_give_edges_at_stride_4(name):
+def test_documented_backbones_have_boundary_maps_at_stride_4(name):
     with torch.device("meta"):
         model = network(name=name).eval()
         assert model(torch.zeros(2, 3, 65, 96)).shape == (2, 17, 24)
         assert len(model.branches) == 5
 
 
-def test_edges_are_shares_and_every_part_of_the_head_learns():
+def test_boundaries_are_probabilities_and_every_part_of_the_head_learns():
     model = network().train()
     edges = model(torch.randn(2, 3, 33, 47))
     assert edges.shape == (2, 9, 12)

@@ -54,7 +54,7 @@ def test_every_parameter_has_a_gradient(pooling):
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
-def test_a_batch_gives_what_its_images_give_alone(model):
+def test_a_batch_equals_its_single_images(model):
     images = torch.randn(3, 3, 48, 48)
     together = model(images).logits
     alone = torch.cat([model(image[None]).logits for image in images])
@@ -94,7 +94,7 @@ def test_a_pretrained_classifier_needs_a_file(tmp_path):
 
 
 @pytest.mark.parametrize(("init", "deviation"), [("uniform", 0.0128), ("he", 0.03125)])
-def test_the_class_layer_starts_with_the_wanted_deviation(init, deviation):
+def test_the_class_layer_is_initialized_with_the_configured_deviation(init, deviation):
     settings = SETTINGS | {"backbone": "resnet50", "class_layer_init": init}
     torch.manual_seed(0)
     weight = create_classifier(settings, 20).head.weight

@@ -8,7 +8,7 @@ from pipeline.models import inference
 from pipeline.models.inference import class_probabilities, labeled_probabilities, winning_classes
 from pipeline.models.views import Views
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf
-from tests.photographs import photograph
+from tests.helpers.photographs import photograph
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.3)
 
@@ -56,7 +56,7 @@ def test_probabilities_are_averaged_over_views(image):
 
 
 @pytest.mark.parametrize("fuse", ["probabilities", "logits"])
-def test_probabilities_sum_to_one_and_turn_with_the_image(image, fuse):
+def test_probabilities_sum_to_one_and_are_mirrored_with_the_image(image, fuse):
     views = Views((0.5, 1.0), flip=True)
     found = class_probabilities(Shading(), image, views, fuse=fuse)
     assert np.allclose(found.sum(axis=0), 1, atol=1e-5)
@@ -64,7 +64,7 @@ def test_probabilities_sum_to_one_and_turn_with_the_image(image, fuse):
     assert np.abs(mirrored[:, :, ::-1] - found).max() < 1e-5
 
 
-def test_maps_rule_out_the_classes_that_an_image_has_not(image):
+def test_maps_exclude_absent_classes(image):
     both = torch.stack([view.softmax(dim=0) for view in views_by_hand(image, [1.0])])
     background, _, wanted = both.mean(dim=0)
     views = Views(flip=True)
@@ -77,7 +77,7 @@ def test_maps_rule_out_the_classes_that_an_image_has_not(image):
     assert agreement == pytest.approx([(shared / either).mean().item()], abs=1e-4)
 
 
-def test_maps_of_a_network_turn_with_the_image_and_leave_room_for_the_background(image):
+def test_network_maps_are_mirrored_with_the_image_and_sum_below_one(image):
     views, classes = Views((0.5, 1.0), flip=True), np.array([1, 2])
     maps, agreement = labeled_probabilities(Shading(), image, classes, views, stride=2)
     assert maps.shape == (2, 3, 5) and agreement.shape == (2,)
@@ -89,7 +89,7 @@ def test_maps_of_a_network_turn_with_the_image_and_leave_room_for_the_background
     assert none.shape == (0, 3, 5) and empty.shape == (0,)
 
 
-def test_maps_of_classes_that_are_out_of_the_question_are_zero(image):
+def test_maps_of_impossible_classes_are_zero(image):
     class Certain(Shading):
         def forward(self, images):
             logits = super().forward(images) * 0
@@ -112,7 +112,7 @@ def prediction():
 
 
 @pytest.mark.parametrize(("classes", "count"), [("all", 4), ("winning", 3)])
-def test_the_crf_decides_between_the_wanted_classes(prediction, classes, count, monkeypatch):
+def test_the_crf_decides_between_the_selected_classes(prediction, classes, count, monkeypatch):
     image, probabilities = prediction
     given = []
 

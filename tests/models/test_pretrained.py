@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.models import pretrained
 from pipeline.models.backbone import create_backbone, load_backbone
 from pipeline.models.pretrained import fetch_pretrained
-from tests.models.hub import COMMIT, REPOSITORY, serving
+from tests.helpers.hub import COMMIT, REPOSITORY, serving
 
 FILE = "model.safetensors"
 OWN_FILE = r"`weights: \{test_resnet: FILE\.safetensors\}`$"
@@ -78,7 +78,7 @@ def test_the_file_is_not_the_caches_own(path, tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_body_damaged_on_the_way_is_refused_and_fetched_anew_by_the_next_run(hub, body, path):
+def test_a_download_damaged_in_transit_is_refused_and_repeated(hub, body, path):
     hub.files[FILE] = damaged(body)
     got, expected = (hashlib.sha256(data).hexdigest() for data in (damaged(body), body))
     with pytest.raises(UserError, match=f"its SHA-256 is {got}, expected {expected}: .* run again"):
@@ -89,7 +89,7 @@ def test_a_body_damaged_on_the_way_is_refused_and_fetched_anew_by_the_next_run(h
     assert path.read_bytes() == body
 
 
-def test_a_file_damaged_in_the_cache_is_refused_and_fetched_anew(hub, body, path, tmp_path):
+def test_a_file_damaged_in_the_cache_is_refused_and_downloaded_again(hub, body, path, tmp_path):
     fetch_pretrained("test_resnet", path)
     path.unlink()
     cached(tmp_path).write_bytes(damaged(body))
@@ -101,7 +101,7 @@ def test_a_file_damaged_in_the_cache_is_refused_and_fetched_anew(hub, body, path
     assert hub.requests.count(("GET", FILE)) == 2
 
 
-def test_a_connection_that_breaks_leaves_nothing_and_says_so(hub, body, path, tmp_path):
+def test_a_broken_connection_is_reported_and_leaves_no_file(hub, body, path, tmp_path):
     hub.breaks = True
     with pytest.raises(
         UserError, match=rf"{FILE} of {REPOSITORY} cannot be downloaded \(.*run again.*{OWN_FILE}"
@@ -126,7 +126,7 @@ def test_a_server_that_is_gone_is_named(hub, path, monkeypatch):
     assert not path.exists()
 
 
-def test_offline_without_a_cache_says_what_to_fetch_and_where_to_name_it(
+def test_offline_without_a_cache_the_message_names_file_and_setting(
     hub, path, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
@@ -137,7 +137,7 @@ def test_offline_without_a_cache_says_what_to_fetch_and_where_to_name_it(
     assert hub.requests == []
 
 
-def test_offline_with_a_cache_asks_nobody(hub, body, path, monkeypatch):
+def test_offline_with_a_cache_makes_no_requests(hub, body, path, monkeypatch):
     fetch_pretrained("test_resnet", path)
     path.unlink()
     hub.requests.clear()
@@ -274,7 +274,7 @@ def test_a_full_disk_is_named_by_the_cache(path, error, monkeypatch):
         ("vit_tiny_patch16_224", "cannot have output_stride"),
     ],
 )
-def test_a_backbone_without_weights_is_refused_before_anything_is_asked(hub, path, name, message):
+def test_a_backbone_without_weights_is_refused_before_any_request(hub, path, name, message):
     with pytest.raises(UserError, match=message):
         fetch_pretrained(name, path)
     assert hub.requests == []

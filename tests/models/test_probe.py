@@ -65,7 +65,7 @@ def test_without_a_constant_scores_are_products_with_the_features_alone(solver):
 
 
 @pytest.mark.parametrize("solver", ["logistic", "svm"])
-def test_classes_that_can_be_told_apart_are(solver):
+def test_separable_classes_are_separated(solver):
     draw = np.random.default_rng(0)
     targets = draw.integers(0, 2, (80, 3)).astype(np.float32)
     features = (targets @ draw.normal(0, 1, (3, 6)) * 5 + draw.normal(0, 0.1, (80, 6))).astype(

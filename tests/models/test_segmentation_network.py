@@ -86,7 +86,7 @@ def test_convolutions_of_the_full_decoder_start_normal_by_what_they_read():
         assert part.weight.abs().max() > 2.5 * deviation
 
 
-def test_the_full_decoder_sees_the_image_and_nothing_beside_it():
+def test_the_full_decoder_does_not_pad_the_image():
     model = create_segmentation_network(FULL, 3).eval()
     seen = []
     model.network.encoder.register_forward_pre_hook(lambda _, given: seen.append(given[0].shape))

@@ -65,9 +65,7 @@ def backbone_of(name):
 
 
 @pytest.mark.parametrize(("theirs", "ours", "features_of"), SAME)
-def test_weights_of_torchvision_give_the_features_of_torchvision(
-    theirs, ours, features_of, tmp_path
-):
+def test_torchvision_weights_have_torchvision_features(theirs, ours, features_of, tmp_path):
     torch.manual_seed(1)
     more = {"init_weights": False} if theirs == "inception_v3" else {}
     network = randomized(tv.get_model(theirs, weights=None, **more))
@@ -315,7 +313,7 @@ def test_a_description_that_is_none_of_this_project_is_refused(tmp_path, text):
 
 
 @pytest.mark.parametrize("described", ["[1]", "3", "null", "A ResNet, trained on photographs"])
-def test_any_words_may_describe_published_weights(tmp_path, described):
+def test_any_text_may_describe_published_weights(tmp_path, described):
     metadata = {"description": described, "format": "pt"}
     save_file(state(), tmp_path / "w.safetensors", metadata=metadata)
     load_backbone(create_backbone("test_resnet", output_stride=16), tmp_path / "w.safetensors")

@@ -24,7 +24,7 @@ def files(tmp_path):
     return paths
 
 
-def test_a_time_changes_nothing(files, tmp_path):
+def test_modification_times_do_not_count(files, tmp_path):
     state = contents_digest(files)
     os.utime(files[0], (0, 0))
     os.utime(files[1], (4e9, 4e9))  # in the future
@@ -44,7 +44,7 @@ def test_other_bytes_of_the_same_size_and_time_are_seen(files):
     assert contents_digest(files) != state
 
 
-def test_names_count(files):
+def test_file_names_count(files):
     state = contents_digest(files)
     files[0].rename(files[0].with_name("b.jpg"))
     assert contents_digest([files[0].with_name("b.jpg"), *files[1:]]) != state
@@ -63,7 +63,7 @@ def test_a_file_that_was_not_touched_is_read_once(files, monkeypatch):
     assert contents_digest(files) == state and read == [files[1]]
 
 
-def test_a_file_of_this_moment_is_read_again(files, memory, monkeypatch):
+def test_a_file_modified_just_now_is_read_again(files, memory, monkeypatch):
     # It could change once more without another time.
     monkeypatch.setattr(contents, "SETTLED", 2)
     state = contents_digest(files)
@@ -72,19 +72,19 @@ def test_a_file_of_this_moment_is_read_again(files, memory, monkeypatch):
 
 
 @pytest.mark.parametrize("text", [b"\xff", b"[1]", b'{"a": 3}', b"{", b'{"a": [1, 2, 3]}'])
-def test_a_damaged_memory_is_made_again(files, memory, text):
+def test_a_damaged_cache_is_rebuilt(files, memory, text):
     state = contents_digest(files)
     memory.write_bytes(text)
     assert contents_digest(files) == state
 
 
-def test_what_is_no_file_is_left_out(files):
+def test_paths_that_are_not_files_are_ignored(files):
     fifo = files[0].with_name("fifo.jpg")
     os.mkfifo(fifo)
     assert contents_digest([*files, fifo, files[0].parent]) == contents_digest(files)
 
 
-def test_much_to_read_is_announced(files, monkeypatch, caplog):
+def test_reading_many_bytes_is_announced(files, monkeypatch, caplog):
     monkeypatch.setattr(contents, "QUIET", 20)
     contents_digest(files)
     assert len(caplog.messages) == 1 and "in 3 files" in caplog.messages[0]

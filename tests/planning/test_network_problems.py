@@ -52,7 +52,9 @@ def plan_of(demo_config):
         ),
     ],
 )
-def test_what_cannot_be_built_is_named_with_its_place(plan_of, tmp_path, keys, value, problem):
+def test_a_network_that_cannot_be_built_is_reported_with_its_key(
+    plan_of, tmp_path, keys, value, problem
+):
     plan = plan_of(*keys, value=value)
     with pytest.raises(UserError, match=r"^configuration: ") as caught:
         check_networks(plan, tmp_path / "notes")
@@ -60,7 +62,7 @@ def test_what_cannot_be_built_is_named_with_its_place(plan_of, tmp_path, keys, v
     assert not (tmp_path / "notes").exists()
 
 
-def test_all_problems_are_said_at_once(plan_of):
+def test_all_problems_are_reported_together(plan_of):
     plan_of("segmentation", "frozen", value=["a", "b"])
     problems = list(building.network_problems(plan_of("segmentation", "backbone", value="resnet5")))
     assert len(problems) == 1  # without the network nothing can be said of its layers
@@ -72,7 +74,7 @@ def test_all_problems_are_said_at_once(plan_of):
     ]  # fmt: skip
 
 
-def test_what_passed_is_not_built_again(plan_of, tmp_path, monkeypatch):
+def test_networks_that_passed_are_not_checked_again(plan_of, tmp_path, monkeypatch):
     plan = plan_of("seed", value=0)
     built = []
     create = building.create_classifier

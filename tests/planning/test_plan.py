@@ -78,7 +78,7 @@ def test_a_score_names_the_jobs_that_lead_to_it(plan_of):
     ]
 
 
-def test_a_further_round_comes_behind_the_network_of_the_one_before(plan_of, demo_config):
+def test_a_self_training_round_needs_the_previous_rounds_network(plan_of, demo_config):
     attributions = demo_config["attributions"] | {
         "second": {"method": "segmentation", "trained_on": METHOD},
         "third": {"method": "segmentation", "trained_on": "puzzle/second+rw/crf"},
@@ -124,7 +124,7 @@ def test_a_mean_with_the_previous_maps_needs_them_for_every_split(plan_of, demo_
     assert plan.previous_maps(job) == []
 
 
-def test_a_comparison_may_be_all_that_wants_a_network(plan_of, demo_config):
+def test_a_network_may_be_needed_only_for_a_comparison(plan_of, demo_config):
     attributions = demo_config["attributions"] | {
         "second": {"method": "segmentation", "trained_on": METHOD}
     }

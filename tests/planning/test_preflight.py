@@ -9,7 +9,7 @@ import pytest
 from pipeline.config.resolve import resolve
 from pipeline.planning import preflight
 from pipeline.planning.plan import Plan
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 
 def test_a_path_with_a_brace_is_refused():
@@ -164,7 +164,7 @@ def test_the_interpreter_is_quoted_once(tmp_path, monkeypatch):
     assert sys.executable == "/bin/sh"
 
 
-def test_a_lock_is_said_to_be_of_a_run_that_goes_on_or_was_killed(tmp_path, monkeypatch):
+def test_a_lock_message_tells_a_running_from_a_killed_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     locks = tmp_path / ".snakemake/locks"
     locks.mkdir(parents=True)

@@ -27,37 +27,6 @@ def wildcards():
     return SimpleNamespace(**WILDCARDS)
 
 
-def test_files_are_those_of_the_run_and_the_split(job, wildcards):
-    def shards(stem, suffix=""):
-        return [f"{RUN}/{stem}/{shard}{suffix}" for shard in (0, 1)]
-
-    assert job.seed(wildcards) == 7
-    assert job.manifest(wildcards) == "results/demo/dataset/manifest.csv"
-    assert job.class_scores(wildcards) == shards("class_scores/puzzle/val", ".csv")
-    assert job.maps(wildcards) == shards("maps/puzzle/cam+rw/val", ".safetensors")
-    assert job.maps_before_walk(wildcards) == shards("maps/puzzle/cam/val", ".safetensors")
-    assert job.affinity_labels(wildcards) == shards("affinity/puzzle/cam/labels")
-    assert job.labels(wildcards) == shards("pseudo_labels/puzzle/cam+rw/crf/val")
-    assert job.label_figures(wildcards) == shards("pseudo_labels/puzzle/cam+rw/crf/val", ".csv")
-    assert job.predictions(wildcards) == shards("predictions/puzzle/cam+rw/crf/val")
-
-
-def test_a_network_is_trained_on_the_train_split_whatever_its_job_is_of(job, wildcards):
-    assert job.training_labels(wildcards) == [
-        f"{RUN}/pseudo_labels/puzzle/cam+rw/crf/train/{shard}" for shard in (0, 1)
-    ]
-
-
-def test_all_methods_are_compared_within_one_run(job, wildcards):
-    found = job.labels_of_all_methods(wildcards)
-    assert found == [
-        f"{RUN}/pseudo_labels/{method}/val/{shard}"
-        for method in job.plan.labels
-        for shard in (0, 1)
-    ]
-    assert len(found) == 2 * len(job.plan.labels) > 2
-
-
 def test_an_export_is_of_label_images_or_of_probabilities(demo_config, wildcards):
     method = "puzzle/cam+rw/crf"
     export = {"pseudo_labels": [method], "formats": ["voc", "soft"]}

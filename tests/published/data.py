@@ -17,7 +17,7 @@ from pipeline.models.backbone import create_backbone
 from pipeline.models.boundary import BoundaryNetwork
 from pipeline.models.classifier import CamClassifier, create_classifier
 from pipeline.models.segmentation_network import SegmentationNetwork, create_segmentation_network
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 from tests.published.weights import backbone_of, fill
 
 #: PASCAL VOC's classes, without background.

@@ -16,7 +16,7 @@ TOLERANCE = 5e-4
 
 
 def fused(way: str) -> FusedMaps:
-    """Return the maps of one photograph with the published settings."""
+    """Return the maps of one image with the published settings."""
     data = load("c_cam")
     section = settings()["attributions"]["cam"]
     views = Views.from_settings(section)

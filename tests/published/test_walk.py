@@ -24,7 +24,7 @@ def walked() -> Tensor:
 
 
 def maps_of(values: NDArray[Any], dtype: type = np.float16) -> ClassMaps:
-    """Return maps of the given photograph."""
+    """Return maps of the given image."""
     data = load("d_walk")
     numbers = data["numbers"].astype(np.int64)
     return ClassMaps(numbers, values.astype(dtype), data["image"].shape[:2])

@@ -11,7 +11,7 @@ from pipeline.refinement.affinity import (
     path_maxima,
     path_rows,
 )
-from tests.grids import affinity_matrix, pairs, path
+from tests.helpers.grids import affinity_matrix, pairs, path
 
 
 def test_neighbors_of_radius_five_are_the_34_of_the_published_code():
@@ -121,7 +121,7 @@ def test_weighted_parts_have_the_loss_of_the_whole(kind):
     rng = np.random.default_rng(1)
     edges = torch.tensor(rng.random((4, 8, 7)), dtype=torch.float32)
     labels = torch.tensor(rng.choice([0, 1, 255], (4, 8, 7), p=[0.7, 0.2, 0.1]))
-    labels[0][labels[0] == 1] = 0  # a picture without foreground pairs
+    labels[0][labels[0] == 1] = 0  # an image without foreground pairs
     counts = torch.stack([count_pairs(label[None], 3, pairs=kind) for label in labels]).double()
     assert counts[0].tolist()[1:] == [0, 0]
     assert count_pairs(labels, 3, pairs=kind).tolist() == counts.sum(dim=0).tolist()

@@ -3,7 +3,7 @@ import pytest
 from pydensecrf.utils import unary_from_labels
 
 from pipeline.refinement.dense_crf import CrfSettings, dense_crf, label_probabilities
-from tests.photographs import NAMES, photograph
+from tests.helpers.photographs import NAMES, photograph
 
 SETTINGS = CrfSettings(iterations=5)
 
@@ -60,7 +60,7 @@ def test_posterior_is_that_of_exact_mean_field_within_the_lattices_error():
     assert agree.mean() > 0.95
 
 
-def test_a_noisy_label_snaps_to_the_picture():
+def test_a_noisy_label_is_aligned_with_the_image():
     image, probabilities, ground_truth = scene(40, 40)
     before = (probabilities.argmax(axis=0) == ground_truth).mean()
     after = (dense_crf(image, probabilities, SETTINGS).argmax(axis=0) == ground_truth).mean()
@@ -78,7 +78,7 @@ def test_posterior_sums_to_one_and_inputs_stay():
     assert np.array_equal(probabilities, before)
 
 
-def test_the_same_input_gives_the_same_bits():
+def test_equal_input_has_bit_identical_output():
     image, probabilities, _ = scene()
     one, two = (dense_crf(image, probabilities, SETTINGS) for _ in range(2))
     assert np.array_equal(one, two)
@@ -136,7 +136,7 @@ def test_label_probabilities_by_hand():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_photograph_is_refined_deterministically_and_to_its_edges(name):
+def test_refinement_of_a_real_image_is_deterministic(name):
     image = photograph(name)
     height, width = image.shape[:2]
     rows, columns = np.mgrid[:height, :width]
@@ -147,5 +147,5 @@ def test_a_photograph_is_refined_deterministically_and_to_its_edges(name):
     edges = np.abs(np.diff(image.astype(int).sum(axis=2), axis=1))
     refined = np.diff(one.argmax(axis=0), axis=1) != 0
     drawn = np.diff(disc, axis=1) != 0
-    # Borders of the refined label lie on stronger edges of the photograph than the disc's.
+    # Borders of the refined label lie on stronger edges of the image than the disc's.
     assert edges[refined].mean() > 1.5 * edges[drawn].mean()

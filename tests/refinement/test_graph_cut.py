@@ -21,7 +21,7 @@ from pipeline.refinement.graph_cut import (
     tag_pixels,
 )
 from pipeline.refinement.labels import label_by_graph_cut
-from tests.photographs import NAMES, photograph
+from tests.helpers.photographs import NAMES, photograph
 
 NEIGHBORS = ((0, 1), (1, 0), (1, 1), (1, -1))
 
@@ -130,7 +130,7 @@ PARTS = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_cut_of_a_photograph_has_the_least_energy(name):
+def test_the_cut_of_real_images_has_minimal_energy(name):
     image = photograph(name, 60, 80)
     inside = np.zeros((60, 80), bool)
     inside[PARTS[name]] = True
@@ -178,7 +178,7 @@ def test_two_colors_are_parted_perfectly_from_few_seeds(mode):
     assert (cut_class(image, strength, seeds).foreground == disc).all()
 
 
-def test_tags_are_the_quantiles_and_the_rest_is_uncertain():
+def test_tags_are_quantiles_and_other_pixels_are_uncertain():
     strength = np.arange(100, dtype=np.float32).reshape(10, 10)
     tags = tag_pixels(strength, GraphCutSettings())
     assert (tags == 1).sum() == 5 and (tags == 0).sum() == 30
@@ -209,7 +209,7 @@ def test_an_image_of_one_color_or_few_pixels_is_all_background(shape, mode):
     st.integers(0, 99),
 )
 @settings(max_examples=40, deadline=None)
-def test_any_image_gives_a_mask_of_its_size_twice_the_same(image, mode, seed):
+def test_masks_have_the_images_size_and_repeat(image, mode, seed):
     # Black beside white and no third color: densities that underflow in OpenCV.
     strength = np.random.default_rng(seed).random(image.shape[:2], np.float32)
     before = image.copy(), strength.copy()
@@ -242,7 +242,7 @@ def test_refitting_starts_from_the_cut_and_follows_the_colors():
     assert (models[0].means == [[230, 140, 40]]).all()
 
 
-def test_a_refit_that_collapses_gives_the_cut_back():
+def test_a_collapsed_refit_returns_the_cut():
     image, _, disc = two_colors()
     given = Cut(disc, disc.astype(np.float32))
     models = single([230, 140, 40], 4000), single([30, 60, 200], 4000)
@@ -289,7 +289,7 @@ def cut_label(maps, image, uncertain_below):
     return labeling.label_image(uncertain_below)
 
 
-def test_labels_have_the_classes_numbers_and_uncertain_pixels():
+def test_labels_have_class_numbers_and_uncertain_pixels():
     image, strength, disc = two_colors()
     values = np.stack([strength, strength[::-1, ::-1]]).astype(np.float16)
     maps = ClassMaps(np.array([3, 9]), values, image.shape[:2])

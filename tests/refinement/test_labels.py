@@ -122,7 +122,7 @@ def test_pixels_that_are_not_confident_become_255():
 
 
 @pytest.mark.parametrize("unary", ["labels", "scores"])
-def test_the_crf_snaps_coarse_maps_to_the_picture(unary):
+def test_the_crf_aligns_coarse_maps_with_the_image(unary):
     image = np.full((32, 32, 3), 30, np.uint8)
     image[8:24, 8:24] = (220, 180, 40)
     ground_truth = (image[..., 0] > 100).astype(np.uint8) * 4
@@ -136,7 +136,7 @@ def test_the_crf_snaps_coarse_maps_to_the_picture(unary):
     assert np.array_equal(refined, ground_truth)
 
 
-def test_what_a_crf_decides_against_the_maps_is_uncertain_however_sure_it_is():
+def test_pixels_where_a_crf_contradicts_the_maps_are_uncertain():
     image = np.full((32, 32, 3), 30, np.uint8)
     image[8:24, 8:24] = (220, 180, 40)
     coarse = np.zeros((1, 8, 8), np.float16)
@@ -191,7 +191,7 @@ def test_the_initial_label_is_that_before_the_crf():
 
 
 @pytest.mark.parametrize("graph_cut", [None, {}])
-def test_a_refinements_sections_give_a_labeler(graph_cut):
+def test_the_sections_of_a_refinement_select_its_labeler(graph_cut):
     image = np.random.default_rng(0).integers(0, 255, (9, 8, 3), dtype=np.uint8)
     item = maps(np.linspace(0, 1, 72).reshape(1, 9, 8), [4])
     labeling = labeler_of(THRESHOLD, None, graph_cut)(item, image)

@@ -15,7 +15,7 @@ from pipeline.refinement.random_walk import (
     confident_markers,
     random_walk,
 )
-from tests.grids import dense_walk, transition_matrix
+from tests.helpers.grids import dense_walk, transition_matrix
 
 WALK = {"radius": 5, "beta": 10.0, "steps": 256, "tolerance": 1e-4}
 
@@ -47,7 +47,7 @@ ADVERSARIAL = {
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 3, 7, 16, 255, 256])
-def test_all_terms_give_the_power_itself(steps):
+def test_all_terms_of_the_series_equal_the_power(steps):
     x = np.linspace(-1, 1, 1001)
     series = chebyshev.chebval(x, chebyshev_coefficients(steps, 0))
     np.testing.assert_allclose(series, x**steps, atol=1e-13)
@@ -161,7 +161,7 @@ def test_a_mirrored_image_has_mirrored_maps(seed, vertical):
     np.testing.assert_allclose(walk(flip(maps), flip(edges)), flip(walk(maps, edges)), atol=1e-5)
 
 
-def test_a_batch_gives_what_single_images_give():
+def test_a_batch_equals_single_images():
     cases = [random_case(4, 7, 9, 2), random_case(5, 4, 12, 1), random_case(6, 9, 3, 0)]
     maps = [torch.tensor(item).float() for item, _ in cases]
     edges = [torch.tensor(item).float() for _, item in cases]
@@ -201,7 +201,7 @@ def test_shares_by_hand():
     assert class_probabilities(walked).tolist() == [[[0.5, 0.0, 0.0]], [[0.25, 0.25, 0.0]]]
 
 
-def test_shares_take_what_rounding_left_below_zero_for_nothing():
+def test_negative_rounding_errors_count_as_zero():
     walked = torch.tensor([[[1e-6, -1e-6, -1e-6]], [[-1e-6, 1e-6, -1e-6]]])
     assert class_probabilities(walked).tolist() == [[[1.0, 0.0, 0.0]]]
 
@@ -218,7 +218,7 @@ def test_shares_of_a_walk_are_those_of_the_dense_matrix(seed):
     np.testing.assert_allclose(shares.numpy()[:, arrived], expected[:, arrived], atol=0.02)
 
 
-def test_shares_reach_as_far_as_nothing_parts_cells():
+def test_probabilities_spread_until_a_boundary():
     # Two rooms and a wall that lets little through; only the left one has a seed of the class.
     seeds, edges = torch.zeros(2, 9, 20), torch.zeros(9, 20)
     seeds[0, 4, 2] = seeds[1, 4, 17] = 1

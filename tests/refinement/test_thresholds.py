@@ -17,7 +17,7 @@ from pipeline.refinement.thresholds import (
     otsu,
     resolved_background,
 )
-from tests.photographs import NAMES, photograph
+from tests.helpers.photographs import NAMES, photograph
 
 
 def maps(values):

@@ -7,7 +7,7 @@ from PIL import Image
 from pipeline.io.arrays import write_label
 from pipeline.io.tables import read_json, write_json
 from pipeline.stages.report import report
-from tests.report.conftest import METHOD, build
+from tests.helpers.report_tree import METHOD, build
 
 OTHER = "plain/saliency/crf"
 
@@ -38,7 +38,7 @@ CONTRASTS = """() => {
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """Render the hand-made results with a second method and enough pictures for two helpings."""
+    """Render the hand-made results with a second method and enough images for two helpings."""
     tree = build(tmp_path_factory.mktemp("page") / "results/exp", ["cat", "dog"])
     widen(tree)
     report(**tree.arguments)
@@ -136,7 +136,7 @@ def test_a_table_is_sorted_by_click_and_by_keyboard(page):
     assert page.locator("#ladder table").first.locator("th[aria-sort]").count() == 1
 
 
-def test_times_are_sorted_by_seconds_not_by_words(page):
+def test_times_are_sorted_by_seconds(page):
     assert page.locator("#run td[data-value='123.0']").text_content() == "2 min 03 s"
 
 
@@ -156,7 +156,7 @@ def test_bars_have_every_class_by_iou_or_in_order(page):
     assert share == pytest.approx(0.25, abs=0.01)
 
 
-def test_pictures_are_sorted_and_more_are_shown(page):
+def test_images_are_sorted_and_more_can_be_shown(page):
     assert ids(page)[0] == "i2" and len(ids(page)) == 24
     count = page.locator(".count").text_content()
     assert count.startswith("24 of ")
@@ -205,7 +205,7 @@ def test_ids_are_searched(page):
     assert page.locator("#gallery form").is_visible()
 
 
-def test_splits_have_their_own_pictures_and_methods(page):
+def test_splits_have_their_own_images_and_methods(page):
     gallery(page, split="val")
     assert ids(page) == ["i5", "i4", "i3"]
     assert page.locator("#gallery [name=map]").is_hidden()
@@ -289,7 +289,7 @@ def test_what_is_worth_a_look_has_thumbnails(page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_words_stand_out_in_both_schemes(open_page, scheme):
+def test_text_has_enough_contrast_in_both_color_schemes(open_page, scheme):
     page = open_page(color_scheme=scheme)
     dark = page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 29)"
     assert dark == (scheme == "dark")
@@ -333,7 +333,7 @@ def test_motion_is_only_for_those_who_like_it(open_page, motion, moves):
     assert any(duration != "0s" for duration in durations) == moves
 
 
-def test_without_scripts_pictures_and_tables_are_there(open_page):
+def test_images_and_tables_are_visible_without_scripts(open_page):
     page = open_page(java_script_enabled=False)
     assert page.locator("noscript .row").count() == 6
     assert page.locator("noscript img").first.is_visible()

@@ -10,7 +10,7 @@ from pipeline.datasets.findings import findings
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import summarize
 from pipeline.report.dataset_check import MAX_MATRIX_CLASSES, Thumbnail, render_check
-from tests.report.test_page import Page
+from tests.helpers.pages import Page
 
 PICTURE = "data:image/png;base64,iVBORw0KGgo="
 
@@ -50,12 +50,12 @@ def text_of(html):
     return " ".join(" ".join(Page(html).text).split())
 
 
-def test_a_sound_data_set_has_nothing_worth_checking():
+def test_a_valid_data_set_has_no_findings():
     assert found(balanced()) == {}
     assert "Nothing stood out" in text_of(page(balanced()))
 
 
-def test_the_same_picture_is_a_leak_a_contradiction_or_a_copy():
+def test_a_repeated_image_is_a_leak_a_contradiction_or_a_copy():
     one, two, three, four = records(("cat", "train", 2), ("cat", "val", 1), ("dog", "train", 1))
     more = balanced()
     assert found(more, twins=[(one, two)]) == {
@@ -112,7 +112,7 @@ def test_imbalance_is_above_fifty_to_one():
     assert of(501)["imbalanced classes"] == "cat has 501 train images, dog 10"
 
 
-def test_a_class_on_nearly_every_image_is_named_and_no_company():
+def test_a_class_on_nearly_every_image_is_reported_without_co_occurrences():
     rows = [("cat dog", "train", 20), ("cat", "train", 80), ("cat dog", "val", 1)]
     assert found(records(*rows)) == {"classes on nearly every image": "cat (100 of 100)"}
     rest = records(*rows, ("", "train", 6))
@@ -176,7 +176,7 @@ def test_findings_are_one_line_each_and_of_any_data_set(classes, rows):
         assert item.got.strip() and item.why and item.fix
 
 
-def test_the_page_is_whole_and_asks_nobody_for_anything():
+def test_the_page_is_valid_and_makes_no_requests():
     document = Page(page(balanced()))
     assert document.requests
     assert all(url.startswith(("#", "data:image/")) for url in document.requests)
@@ -204,7 +204,7 @@ def test_many_labels_are_counted_together():
     assert "7 labels 0 8 or more 2" in text_of(html)
 
 
-def test_the_matrix_shows_the_classes_that_are_most_in_company():
+def test_the_matrix_shows_the_classes_that_co_occur_most():
     names = [f"n{k}" for k in range(MAX_MATRIX_CLASSES + 20)]
     alone = [(name, "train", 1) for name in names[:5]]
     together = [(f"{one} {other}", "train", 1) for one, other in pairwise(names[5:])]
@@ -215,7 +215,7 @@ def test_the_matrix_shows_the_classes_that_are_most_in_company():
     assert "No train image shows two classes" in page(records(*alone), names)
 
 
-def test_pictures_name_what_else_they_show():
+def test_images_list_their_other_classes():
     html = page(balanced()[-7:])
     assert 'alt="cat: i' in html and "+ dog" in html and ">val</span>" in html
 
@@ -236,7 +236,7 @@ def test_names_cannot_break_the_page():
     assert hostile in document.text
 
 
-def test_the_same_data_give_the_same_bytes():
+def test_equal_data_make_equal_bytes():
     assert page(balanced()) == page(balanced())
 
 

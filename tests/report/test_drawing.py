@@ -23,7 +23,7 @@ from pipeline.report.drawing import (
     with_map,
 )
 from pipeline.report.overlay import with_label
-from tests.photographs import NAMES, photograph
+from tests.helpers.photographs import NAMES, photograph
 
 LABELS = st.sampled_from([0, 1, 2, 255])
 
@@ -68,14 +68,14 @@ def test_a_label_over_a_photograph_is_that_of_scikit_image_within_a_level(name):
     assert np.abs(shown - 0.6 * image)[~outline & background].max() <= 1
 
 
-def test_data_urls_hold_the_picture():
+def test_data_urls_contain_the_image():
     head, data = data_url(np.full((4, 6, 3), 128, np.uint8)).split(",")
     assert head == "data:image/jpeg;base64"
     with Image.open(BytesIO(base64.b64decode(data))) as image:
         assert image.size == (6, 4)
 
 
-def test_a_grid_holds_every_picture_under_its_caption():
+def test_a_grid_has_every_image_under_its_caption():
     pictures = [np.full((20, 20, 3), 40 * number, np.uint8) for number in range(5)]
     grid = captioned_grid(pictures, ["cat", "dog", "Löwe", "x" * 30, "e"])
     assert grid.shape == (2 * (20 + CAPTION + GAP) - GAP, 3 * (20 + GAP) - GAP, 3)

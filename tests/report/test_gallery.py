@@ -1,4 +1,4 @@
-"""The gallery under a budget, over many synthetic pictures."""
+"""The gallery under a budget, over many synthetic images."""
 
 from types import SimpleNamespace
 
@@ -17,7 +17,7 @@ IMAGES = 120
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory):
-    """Return a data set of a hundred pictures in two splits, with labels and scores."""
+    """Return a data set of a hundred images in two splits, with labels and scores."""
     root = tmp_path_factory.mktemp("many")
     rng = np.random.default_rng(0)
     records = []
@@ -53,7 +53,7 @@ def spent(cards):
     return sum(card.size for card in whole) + sum(card.row_size for card in rows)
 
 
-def test_everything_is_shown_that_the_budget_allows(many):
+def test_the_gallery_fills_its_budget(many):
     choices, cards = cards_of(many, 10**9)
     assert sum(map(len, cards.values())) == len(choices) < IMAGES
     whole = spent(cards)
@@ -77,18 +77,18 @@ def test_a_budget_is_kept_used_up_and_shared(many, share):
         assert first == ["best", "median", "worst"][: len(some)]
 
 
-def test_a_budget_of_nothing_shows_nothing(many):
+def test_a_budget_of_zero_shows_nothing(many):
     assert cards_of(many, 0)[1] == {"train": [], "val": []}
 
 
-def test_a_size_is_that_of_all_pictures(many):
+def test_the_size_counts_all_images(many):
     card = cards_of(many, 10**9)[1]["train"][0]
     assert [layer.kind for layer in card.layers] == ["label"]
     assert card.size == len(card.image + card.layers[0].url)
     assert card.row_size == len(card.image + card.image + card.layers[0].url)
 
 
-def test_an_image_without_files_has_its_photograph(many):
+def test_an_image_without_results_shows_the_image_alone(many):
     splits = {"train": Split({}, {})}
     choices = gallery_choices(many.manifest, splits, 1)
     cards = gallery_cards(many.manifest, {}, splits, choices, 10**9)["train"]

@@ -50,7 +50,7 @@ def test_best_median_and_worst_by_hand():
 
 @pytest.mark.parametrize("images", range(8))
 @pytest.mark.parametrize("count", range(4))
-def test_no_picture_is_shown_twice(images, count):
+def test_no_image_is_shown_twice(images, count):
     chosen = representative_ids({str(k): k / 10 for k in range(images)}, count)
     ids = [name for group in chosen.values() for name in group]
     assert len(ids) == len(set(ids)) == min(images, 3 * count)

@@ -27,7 +27,7 @@ def is_outline(pixels):
 
 
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9)))
-def test_a_layer_is_the_label_it_was_made_of(label):
+def test_a_layer_encodes_its_label(label):
     pixels = decoded(label_layer(label, label.shape))
     palette = palette_colors()
     palette[255] = VOID
@@ -56,7 +56,7 @@ def test_a_label_without_foreground_hides_nothing():
     assert (decoded(label_layer(np.zeros((40, 60), np.uint8), (20, 30))) == 0).all()
 
 
-def test_a_layer_has_the_size_of_its_photograph():
+def test_a_layer_has_the_size_of_its_image():
     label = np.zeros((40, 60), np.uint8)
     label[:20] = 3
     pixels = decoded(label_layer(label, (20, 30)))
@@ -89,7 +89,7 @@ def test_an_image_without_labels_has_a_dark_map():
     assert (pixels[..., 3] == 89).all() and pixels[..., :3].max() < 10
 
 
-def test_tags_are_colored_and_uncertain_pixels_are_clear():
+def test_tags_are_colored_and_uncertain_pixels_are_transparent():
     tags = np.full((8, 8), 255, np.uint8)
     tags[:4, :4], tags[4:, 4:] = 1, 0
     pixels = decoded(tag_layer(tags, (4, 4)))

@@ -1,6 +1,5 @@
 import json
 import re
-from html.parser import HTMLParser
 
 from pipeline.datasets.findings import Finding, write_findings
 from pipeline.datasets.manifest import write_masks
@@ -8,39 +7,8 @@ from pipeline.io.tables import read_document, write_json, write_table
 from pipeline.report.html import duration, percent, plain
 from pipeline.stages.compare_attributions import COLUMNS
 from pipeline.stages.report import report
-from tests.report.conftest import METHOD, build
-
-VOID = {"meta", "img", "br", "input", "link", "path", "use", "image", "rect"}
-
-
-class Page(HTMLParser):
-    """Collects what a page asks the browser for, its text, and whether its tags are balanced."""
-
-    def __init__(self, html):
-        super().__init__()
-        self.stack, self.requests, self.text, self.tags = [], [], [], []
-        self.feed(html)
-        assert self.stack == []
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append(tag)
-        if tag not in VOID:
-            self.stack.append(tag)
-        for name, value in attributes:
-            if name in ("src", "href", "xlink:href", "data", "action"):
-                self.requests.append(value)
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        if tag not in VOID:
-            self.stack.pop()
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.stack.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
+from tests.helpers.pages import Page
+from tests.helpers.report_tree import METHOD, build
 
 
 def rendered(tree, **changes):
@@ -50,7 +18,7 @@ def rendered(tree, **changes):
     return html, Page(html)
 
 
-def test_the_page_is_whole_and_asks_nobody_for_anything(tree):
+def test_the_page_is_valid_and_makes_no_requests(tree):
     html, page = rendered(tree)
     assert page.requests
     assert all(url.startswith(("#", "data:image/")) for url in page.requests)
@@ -59,7 +27,7 @@ def test_the_page_is_whole_and_asks_nobody_for_anything(tree):
     assert "default-src 'none'; img-src data:" in html
 
 
-def test_the_page_shows_every_score_as_it_is(tree):
+def test_the_page_shows_every_score(tree):
     html, page = rendered(tree)
     text = " ".join(page.text)
     for path in tree.arguments["scores"]:
@@ -93,7 +61,7 @@ def test_the_gallery_has_every_layer_of_every_group(tree):
     assert (train[1]["doubts"], train[0]["doubts"]) == ([0.75], [None])
 
 
-def test_without_scripts_some_pictures_are_shown(tree):
+def test_some_images_are_visible_without_scripts(tree):
     html, _ = rendered(tree)
     rows = html[html.index("<noscript>") : html.index("</noscript>")]
     assert re.findall(r'class="tag">(\w+)</span>(i\d)', rows) == [
@@ -130,7 +98,7 @@ def test_a_rule_without_masks_is_compared_with_the_sweep(tree):
     assert rendered(tree)[0] == bare
 
 
-def test_quality_without_ground_truth_has_its_figures_and_what_is_worth_a_look(tree):
+def test_quality_without_ground_truth_lists_measures_and_doubtful_images(tree):
     html, _ = rendered(tree)
     section = html[html.index('id="quality"') : html.index('id="gallery"')]
     cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", section[section.index("<tbody>") :])
@@ -156,7 +124,7 @@ def test_quality_without_masks_has_no_correlation(tree):
 HOSTILE = '</script><script>alert("x")</script>&<!--'
 
 
-def test_names_stay_words(tmp_path):
+def test_names_are_escaped(tmp_path):
     tree = build(tmp_path / "results/exp", [HOSTILE, "dog"])
     html, page = rendered(tree)
     assert "<script>alert" not in html
@@ -183,7 +151,7 @@ TABLE = {
 }  # fmt: skip
 
 
-def test_compared_maps_are_a_table_a_chart_and_pictures(tree):
+def test_compared_maps_have_a_table_a_chart_and_images(tree):
     root = tree.root
     rows = [[method, *map(row.get, COLUMNS[1:])] for method, row in TABLE.items()]
     write_table(root / "comparison.csv", COLUMNS, rows)
@@ -226,13 +194,13 @@ def test_without_any_label_there_is_no_gallery(tree):
     assert 'id="gallery"' not in html and "makes no pseudo-labels" in html
 
 
-def test_the_same_inputs_give_the_same_bytes(tree):
+def test_equal_inputs_make_equal_bytes(tree):
     one, _ = rendered(tree)
     two, _ = rendered(tree)
     assert one == two
 
 
-def test_what_is_worth_checking_of_the_masks_stands_beside_the_scores(tree):
+def test_findings_about_masks_are_shown_with_the_scores(tree):
     html, _ = rendered(tree)
     assert 'class="warning"' not in html
     found = [Finding("masks <that> contradict", "3 of 4", "They score", "Mend them")]
@@ -242,7 +210,7 @@ def test_what_is_worth_checking_of_the_masks_stands_beside_the_scores(tree):
     assert text in html[html.index('id="ladder"') : html.index("</section>")]
 
 
-def test_without_masks_the_page_says_so_and_shows_pictures(tree):
+def test_without_masks_the_page_says_so_and_shows_images(tree):
     write_masks(tree.arguments["masks"], {})
     html, page = rendered(tree, scores=[], image_scores=[])
     assert "has no masks" in " ".join(page.text)
@@ -261,7 +229,7 @@ def test_without_masks_the_page_says_so_and_shows_pictures(tree):
     assert all(p["scores"] == p["doubts"] == [None] for p in images)
 
 
-def test_a_gallery_of_none_has_no_pictures(tree):
+def test_a_gallery_of_zero_has_no_images(tree):
     html, page = rendered(tree, gallery=0)
     assert "No images." in page.text and data_of(html)["splits"]["train"]["images"] == []
 
@@ -273,13 +241,13 @@ def test_without_a_segmentation_there_is_no_validation_gallery(tree):
     assert "Validation images" not in html
 
 
-def test_words_for_values():
+def test_values_are_formatted_as_text():
     assert percent(0.1234) == "12.3" and percent(None) == "n/a"
     assert duration(59.6) == "1 min 00 s" and duration(3700) == "1 h 01 min"
     assert plain({"a": None, "b": [1, True]}) == "a none, b 1, yes"
 
 
-def test_a_score_of_a_part_of_its_split_says_so(tree):
+def test_a_score_of_part_of_a_split_is_marked(tree):
     place = next(path for path in tree.arguments["scores"] if "pseudo_labels" in path.parts)
     write_json(place, read_document(place) | {"images": 2})
     html, _ = rendered(tree)

@@ -32,7 +32,7 @@ def test_groups_by_hand():
     }
 
 
-def test_the_worst_come_first_and_no_class_has_a_picture_twice():
+def test_the_worst_images_come_first_and_none_is_repeated_in_a_class():
     records = [record(name, "cat") for name in "abc"]
     scores = {n: ImageScore(k / 10, {"cat": k / 10}) for k, n in enumerate("abc")}
     groups = image_groups(records, CLASSES, scores, [], 2)
@@ -42,7 +42,7 @@ def test_the_worst_come_first_and_no_class_has_a_picture_twice():
     assert image_groups(records, CLASSES, scores, [], 2)["worst"] == ["0", "1"]
 
 
-def test_without_scores_every_class_has_pictures():
+def test_every_class_has_images_without_scores():
     records = [*(record(name, "cat") for name in "abcd"), record("e", "dog")]
     assert image_groups(records, CLASSES, {}, [], 1) == {
         "first": ["a", "b", "c"], "first cat": ["a", "b"], "first dog": ["e"],

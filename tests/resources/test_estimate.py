@@ -7,7 +7,7 @@ import yaml
 
 from pipeline.resources.dataset import Dataset
 from pipeline.resources.estimate import estimate, gpu_hours, planned_jobs, table
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 from tests.resources.small import DATASET, MAPS, RATES, config, work
 
 PRINTED = """
@@ -58,7 +58,7 @@ def test_gpu_hours_are_operations_over_the_rate():
     assert "10 at 10," in gpu_hours([{"operations": 3.6e17}])
 
 
-def test_nothing_to_do_takes_nothing():
+def test_an_empty_plan_costs_nothing():
     (total,) = estimate([], config(), DATASET, RATES)
     assert (total["jobs"], total["operations"], total["bytes"]) == (0, 0, 0)
     assert table([total]).splitlines()[1].split() == ["all", "0"]

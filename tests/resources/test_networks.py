@@ -8,7 +8,7 @@ import pytest
 from pipeline.resources.network import Network
 from pipeline.resources.networks import kept_share, memory_of, operations_of, table
 from pipeline.resources.operations import count, parts_of
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 BACKBONES = sorted(table().keys() - {"other"})
 LISTED = [

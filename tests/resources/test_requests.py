@@ -28,7 +28,7 @@ from pipeline.resources.requests import gpus, memory, runtime
 from pipeline.resources.rules import INFERENCE, PER_IMAGE, REQUESTED, TRAINING
 from pipeline.resources.trainings import VALIDATION_BATCH
 from pipeline.training import losses
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 ALL = sorted(REQUESTED)
 GIBIBYTE = 1024  # in MiB
@@ -114,7 +114,7 @@ MEASURED = {
 
 
 @pytest.mark.parametrize(("rule", "threads"), MEASURED)
-def test_estimates_are_above_what_was_measured_on_photographs(config, manifest_of, rule, threads):
+def test_estimates_are_above_measurements_on_real_images(config, manifest_of, rule, threads):
     estimate = mem_mb(config, rule, manifest_of(500, 375), threads) / GIBIBYTE
     measured = MEASURED[rule, threads]
     assert measured < estimate < 1.6 * measured + 0.5
@@ -248,7 +248,7 @@ def test_an_estimate_is_above_what_a_training_takes_here(
 
 @pytest.mark.parametrize("devices", [0, 2])
 @pytest.mark.parametrize("rule", ALL)
-def test_a_further_attempt_asks_for_more(config, rule, devices):
+def test_a_retry_requests_more(config, rule, devices):
     config = config | {"gpus": devices}
     for need in (memory(config, rule), runtime(config, rule)):
         first, second, third = (need(wildcards(rule), NOTHING, 2, number) for number in (1, 2, 3))
@@ -321,7 +321,7 @@ def test_settings_that_cost_memory_ask_for_it(config, manifest_of, rule, place, 
     assert mem_mb(config, rule, files) < mem_mb(changed(config, place, **values), rule, files)
 
 
-def test_a_plain_classifier_asks_for_less_than_one_with_the_puzzle(config):
+def test_a_plain_classifier_requests_less_than_one_with_the_puzzle(config):
     plain, puzzle = (
         mem_mb(config, "train_classifier", threads=1, classifier=name)
         for name in ("plain", "puzzle")
@@ -329,7 +329,7 @@ def test_a_plain_classifier_asks_for_less_than_one_with_the_puzzle(config):
     assert plain < puzzle
 
 
-def test_what_does_not_learn_asks_for_less(config):
+def test_frozen_parts_request_less(config):
     names = ["conv_stem", "bn1", "blocks.0", "blocks.1", "blocks.2", "blocks.3", "blocks.4"]
     fewer = changed(config, "classifiers.puzzle", frozen=names[:3])
     most = changed(config, "classifiers.puzzle", frozen=names)

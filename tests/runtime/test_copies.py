@@ -72,7 +72,7 @@ def test_a_result_of_other_bytes_keeps_its_time(project, monkeypatch):
     assert times()[0] == 4e9
 
 
-def test_where_nothing_was_copied_no_time_changes(project, caplog):
+def test_times_are_unchanged_without_a_copy(project, caplog):
     os.utime("table.csv", (4e9, 4e9))
     restore_times()
     assert times()[0] == 4e9 and not caplog.messages

@@ -9,8 +9,6 @@ from pipeline.models.classifier import CamClassifier
 from pipeline.models.segmentation_network import SegmentationNetwork
 from pipeline.runtime.folding import fold_batch_norm, use_onednn
 
-pytestmark = pytest.mark.usefixtures("one_thread")  # as most jobs of the workflow do
-
 
 def with_statistics(model):
     """Set nontrivial statistics and parameters of batch norms, as after training."""
@@ -31,7 +29,7 @@ def agree(first, second):
     torch.testing.assert_close(first, second, rtol=0, atol=1e-4 * float(second.abs().max()))
 
 
-def test_a_folded_classifier_gives_the_same_maps_and_gradients():
+def test_folding_keeps_maps_and_gradients_of_a_classifier():
     torch.manual_seed(0)
     model = with_statistics(CamClassifier(create_backbone("test_resnet", output_stride=16), 3))
     model.double()  # in single precision a ReLU's kink may fall between the two
@@ -50,7 +48,7 @@ def test_a_folded_classifier_gives_the_same_maps_and_gradients():
     ("backbone", "left"),
     [("mobilenetv2_100", 0), ("resnest14d", 0), ("tf_efficientnet_b0", 5)],
 )
-def test_backbones_of_many_kinds_fold_and_give_the_same(backbone, left):
+def test_folding_keeps_the_output_of_many_backbones(backbone, left):
     torch.manual_seed(0)
     model = with_statistics(CamClassifier(create_backbone(backbone, output_stride=32), 3))
     images = torch.randn(2, 3, 40, 50)
@@ -70,7 +68,7 @@ def test_backbones_of_many_kinds_fold_and_give_the_same(backbone, left):
         lambda: BoundaryNetwork(create_backbone("test_resnet", output_stride=16)),
     ],
 )
-def test_the_other_networks_fold_whole_and_give_the_same(make):
+def test_folding_keeps_the_output_of_the_other_networks(make):
     torch.manual_seed(0)
     model = with_statistics(make())
     images = torch.randn(1, 3, 70, 90)
@@ -100,7 +98,7 @@ class Branching(nn.Module):
         return {"maps": self.norms[3](twice(twice(third))), "inner": [result]}
 
 
-def test_a_convolution_that_anything_else_reads_stays_as_it_is():
+def test_a_convolution_with_another_reader_is_not_folded():
     torch.manual_seed(0)
     model = with_statistics(Branching())
     images = torch.randn(2, 3, 5, 4)
@@ -125,7 +123,7 @@ class Scaled(nn.Conv2d):
         [nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)],
     ],
 )
-def test_what_is_not_an_affine_map_of_the_weights_stays_as_it_is(layers):
+def test_weights_without_an_affine_map_are_not_folded(layers):
     assert fold_batch_norm(nn.Sequential(*layers).eval()) == 0
 
 
@@ -145,7 +143,7 @@ def test_a_network_in_training_mode_is_refused():
         fold_batch_norm(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)))
 
 
-def test_pointwise_convolutions_are_dilated_to_the_same_effect_and_others_left_alone():
+def test_only_pointwise_convolutions_are_dilated_and_their_output_is_equal():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 1, stride=2), nn.Conv2d(4, 4, 3, padding=1))
     images = torch.randn(2, 3, 9, 8)
@@ -156,7 +154,7 @@ def test_pointwise_convolutions_are_dilated_to_the_same_effect_and_others_left_a
 
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="PyTorch is without oneDNN")
-def test_on_one_thread_only_a_dilated_pointwise_convolution_is_onednns():
+def test_on_one_thread_only_a_dilated_pointwise_convolution_uses_onednn():
     layer = nn.Conv2d(8, 8, 1)
     images = torch.randn(2, 8, 9, 9)
 

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.errors import UserError
 from pipeline.runtime import device, gpus
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 JOB = """
 import sys, time
@@ -60,7 +60,7 @@ def job(tmp_path):
         process.communicate()
 
 
-def test_jobs_take_gpus_that_nobody_has(job, tmp_path, three, monkeypatch):
+def test_jobs_take_free_gpus(job, tmp_path, three, monkeypatch):
     assert job(2).stdout.readline() == "0,1\n"
     assert gpus.claim_gpus(1, tmp_path) == ["2"]
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "2"
@@ -81,7 +81,7 @@ def test_a_job_waits_for_gpus_and_takes_those_of_a_killed_one(job, tmp_path):
     assert second.stdout.readline() == "0,1\n"
 
 
-def test_hidden_gpus_are_left_alone(tmp_path, monkeypatch):
+def test_hidden_gpus_are_not_used(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, 7")
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     assert gpus.claim_gpus(1, tmp_path) == ["5"]
@@ -112,7 +112,7 @@ def test_a_lock_that_cannot_be_read_is_named(tmp_path, monkeypatch, three):
         gpus.claim_gpus(1, tmp_path)
 
 
-def test_everybody_can_read_a_lock(tmp_path, three):
+def test_locks_are_readable_by_all_users(tmp_path, three):
     before = os.umask(0o077)
     try:
         gpus.claim_gpus(1, tmp_path)
@@ -127,7 +127,7 @@ def test_more_gpus_than_there_are_is_an_error(three):
 
 
 @pytest.mark.parametrize("wanted", [0, 1])
-def test_without_a_gpu_the_cpu_computes(wanted, monkeypatch):
+def test_the_cpu_is_used_without_a_gpu(wanted, monkeypatch):
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert device.make_fabric("32-true", 1, gpus=wanted).device.type == "cpu"
 

@@ -36,7 +36,7 @@ def test_results_come_in_order(workers):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_users_mistake_in_a_worker_arrives_as_it_is(workers):
+def test_a_user_error_in_a_worker_is_raised_unchanged(workers):
     with pytest.raises(UserError, match=r"3.png: got three"):
         list(map_images(complains, range(8), workers=workers, what="x"))
 
@@ -46,7 +46,7 @@ def test_a_killed_worker_is_named():
         list(map_images(dies, range(8), workers=2, what="x"))
 
 
-def test_nothing_to_do_is_done():
+def test_an_empty_list_of_work_has_no_results():
     assert list(map_images(square, [], workers=2, what="x")) == []
 
 
@@ -56,7 +56,7 @@ def work(value: int) -> int:
     return os.getpid()
 
 
-def test_little_work_is_done_here_and_much_is_shared(monkeypatch):
+def test_only_large_work_is_distributed(monkeypatch):
     monkeypatch.setattr("pipeline.runtime.parallel.START", 0.5)
     assert set(map_images(work, [1] * 6, workers=2, what="x")) == {os.getpid()}
     first, *_, last = map_images(work, [20] * 6, workers=2, what="x")

@@ -119,7 +119,7 @@ def test_messages_of_the_stage_reach_the_log_file(tmp_path):
     assert (tmp_path / "logs/x.log").read_text(encoding="utf-8") == "[some_rule] so many images\n"
 
 
-def test_progress_yields_everything_and_says_when_it_is_done(caplog):
+def test_progress_yields_all_items_and_logs_the_end(caplog):
     with caplog.at_level(logging.INFO):
         assert list(progress("abc", total=3, what="letters", unit="letters")) == ["a", "b", "c"]
     assert len(caplog.messages) == 1
@@ -127,13 +127,13 @@ def test_progress_yields_everything_and_says_when_it_is_done(caplog):
     assert caplog.messages[0].endswith("0:00 left")
 
 
-def test_progress_speaks_at_intervals(caplog):
+def test_progress_logs_at_intervals(caplog):
     with caplog.at_level(logging.INFO):
         list(progress(range(5), total=5, what="x", every=0))
     assert len(caplog.messages) == 5
 
 
-def test_names_never_reach_the_terminal_or_the_log_raw(tmp_path, capsys):
+def test_control_characters_in_names_are_escaped_in_terminal_and_log(tmp_path, capsys):
     def warns(**_arguments: object) -> None:
         logging.getLogger("x").warning("%s", "\x1b[31mred\udcff")
         raise ValueError("\x1b]0;title\x07")

@@ -17,7 +17,7 @@ from pipeline.models.views import Views
 from pipeline.stages.make_affinity_labels import make_affinity_labels
 from pipeline.stages.propagate_maps import propagate_maps
 from pipeline.stages.train_affinity import train_affinity
-from tests.grids import dense_walk
+from tests.helpers.grids import dense_walk
 
 WALK = {
     "radius": 3, "beta": 4.0, "steps": 16, "tolerance": 1e-5, "flip": True, "max_size": None,
@@ -109,7 +109,7 @@ def propagated(small_dataset, source, weights, path, settings=WALK):
     return MapShard(path)
 
 
-def test_labels_are_sure_at_both_ends_and_uncertain_between(small_dataset, maps, tmp_path):
+def test_labels_are_confident_at_both_ends_and_uncertain_between(small_dataset, maps, tmp_path):
     folder = labeled(small_dataset, maps, tmp_path / "labels")
     dog = read_label(folder / "1.png")
     assert dog.shape == (37, 40)
@@ -173,7 +173,7 @@ def network(small_dataset, maps, classifier, settings, tmp_path):
     return trained(small_dataset, classifier, labels, tmp_path / "n", settings | {"epochs": 1})
 
 
-def test_maps_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_path):
+def test_propagated_maps_equal_the_dense_matrix_product(small_dataset, maps, network, tmp_path):
     walked = propagated(small_dataset, maps, network, tmp_path / "0.safetensors")
     source = MapShard(maps)
     assert walked.ids == source.ids
@@ -189,7 +189,7 @@ def test_maps_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_pa
         np.testing.assert_allclose(after.values, expected, atol=2e-3)
 
 
-def test_seeds_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_path):
+def test_propagated_markers_equal_the_dense_matrix_product(small_dataset, maps, network, tmp_path):
     settings = WALK | {"markers": {"foreground": 0.6, "background": 0.25}}
     walked = propagated(small_dataset, maps, network, tmp_path / "0.safetensors", settings)
     source, model = MapShard(maps), load_boundary_network(network)
@@ -205,7 +205,7 @@ def test_seeds_walk_as_the_dense_matrix_says(small_dataset, maps, network, tmp_p
         assert after.shape == before.shape
 
 
-def test_a_photograph_that_changed_its_size_is_named(small_dataset, maps, network, tmp_path):
+def test_an_image_whose_size_changed_is_reported(small_dataset, maps, network, tmp_path):
     data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
     Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(data.records[0].image)
     with pytest.raises(UserError, match=r"0.png: image is \(9, 9\), expected \(36, 40\)"):

@@ -32,7 +32,7 @@ def captions(html):
     return re.findall(r'<img src="data:image/jpeg;base64,[^"]+" alt="(.*?)"', html)
 
 
-def test_the_page_shows_pictures_of_every_class(check):
+def test_the_page_shows_images_of_every_class(check):
     assert captions(check()) == [
         "cat: 0", "cat: 2", "cat: 5", "dog: 1", "dog: 2", "dog: 4", "no label: 3",
     ]  # fmt: skip
@@ -44,11 +44,11 @@ def test_findings_about_masks_are_on_the_page(check):
     assert text in check()
 
 
-def test_without_pictures_there_are_none(check):
+def test_a_limit_of_zero_shows_no_images(check):
     assert captions(check(images_per_class=0)) == []
 
 
-def test_the_number_of_processes_changes_nothing(processes, check):
+def test_the_number_of_processes_does_not_matter(processes, check):
     assert check(threads=1) == check(threads=2)
 
 
@@ -83,14 +83,14 @@ def test_a_copy_in_val_of_a_train_image_is_found(tmp_path, caplog):
     assert "same image in train and val: a (train: cat) = b (val: cat)." in caplog.text
 
 
-def test_a_photograph_that_is_gone_is_named_and_no_page_is_left(check, small_dataset, tmp_path):
+def test_a_missing_image_is_reported_and_no_page_is_written(check, small_dataset, tmp_path):
     (tmp_path / "images/3.png").unlink()
     with pytest.raises(UserError, match=r"3\.png: no such image"):
         check()
     assert list((tmp_path / "dataset").glob("*check*")) == []
 
 
-def test_real_photographs_make_a_page_of_bounded_size(voc_subset, tmp_path):
+def test_the_page_of_real_images_has_bounded_size(voc_subset, tmp_path):
     from pipeline.stages.prepare_dataset import prepare_dataset
 
     paths = {name: tmp_path / name for name in ("manifest", "classes")}
@@ -110,7 +110,7 @@ def test_real_photographs_make_a_page_of_bounded_size(voc_subset, tmp_path):
     assert page.stat().st_size < 60_000 + 20_000 * len(shown)
 
 
-def test_deep_pictures_that_are_almost_black_are_found(tmp_path, caplog):
+def test_nearly_black_16_bit_images_are_found(tmp_path, caplog):
     rng = np.random.default_rng(0)
     records = []
     for name, most in (("a", 4095), ("b", 1000), ("c", 65535), ("d", 16384)):

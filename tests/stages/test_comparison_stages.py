@@ -109,7 +109,7 @@ def test_an_images_own_boxes_come_before_those_of_its_mask(small_dataset, tmp_pa
     }
     scores = located(small_dataset, tmp_path, maps, RIGHT, boxes)
     assert scores["images_with_known_boxes"] == 3
-    # The dog of picture 1 has no true box: it is no pair.
+    # The dog of image 1 has no true box: it is no pair.
     assert scores["pairs"] == 3 and scores["classes"]["cat"] == {"pairs": 2, "gt_known_loc": 0.5}
 
 
@@ -273,7 +273,7 @@ def test_the_time_of_a_walk_holds_that_of_its_maps(small_dataset, tmp_path):
     )  # fmt: skip
     with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
         seconds = [float(row["seconds_per_image"]) for row in csv.DictReader(file)]
-    assert seconds == [2.5, 6.0]  # two val pictures
+    assert seconds == [2.5, 6.0]  # two val images
 
 
 def test_units_are_drawn_a_row_a_class(small_dataset, tmp_path, weights):
@@ -282,12 +282,12 @@ def test_units_are_drawn_a_row_a_class(small_dataset, tmp_path, weights):
         settings={"per_class": 2, "images": 3, "region": 0.5, "max_size": None},
         precision="32-true", grid=tmp_path / "units.png", threads=1,
     )  # fmt: skip
-    # Two strips of three pictures of 112 pixels beside each other, for each of two classes.
+    # Two strips of three images of 112 pixels beside each other, for each of two classes.
     with Image.open(tmp_path / "units.png") as sheet:
         assert sheet.size == (2 * 336 + 8, 2 * (112 + 18) + 8)
 
 
-def test_localization_is_the_same_whatever_the_masks_values_are(small_dataset, tmp_path, perfect):
+def test_localization_does_not_depend_on_stored_mask_values(small_dataset, tmp_path, perfect):
     expected = located(small_dataset, tmp_path, perfect, RIGHT)
     stored = np.array([255, 0, 1], np.uint8)
     masks = {}

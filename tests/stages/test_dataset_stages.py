@@ -60,7 +60,7 @@ def demo(tmp_path):
     return tmp_path / "demo"
 
 
-def test_the_demo_passes_the_checks_and_gives_labels_apart_from_masks(demo, tmp_path):
+def test_the_demo_passes_the_checks_and_keeps_labels_apart_from_masks(demo, tmp_path):
     paths = prepare(tmp_path / "out", voc(demo))
     data = read_manifest(paths["manifest"], paths["classes"])
     assert data.classes == CLASSES
@@ -166,7 +166,7 @@ def test_annotated_boxes_are_listed_apart(demo, tmp_path):
     assert read_boxes(prepare(tmp_path / "other", voc(demo))["boxes"]) == {}
 
 
-def test_the_same_pictures_as_a_folder(demo, tmp_path):
+def test_the_demo_read_as_a_folder_is_equal(demo, tmp_path):
     dataset = {
         "kind": "folder",
         "images": str(demo / "JPEGImages"),
@@ -206,7 +206,7 @@ def test_the_boxes_of_a_table_are_listed(demo, tmp_path, demo_config):
     }
 
 
-def test_boxes_wholly_outside_their_picture_are_named(demo, tmp_path):
+def test_boxes_outside_their_image_are_reported(demo, tmp_path):
     rows = ("32,0,40,9", "-3,0,0,9", "0,32,9,33", "0,-9,9,0", "31.5,31.5,50,50", "-9,-9,0.5,0.5")
     boxes = boxes_file(demo, *(f"val_00000,redcap,{row}" for row in rows))
     with pytest.raises(UserError, match="4 problems:") as caught:
@@ -219,7 +219,7 @@ def test_boxes_wholly_outside_their_picture_are_named(demo, tmp_path):
 
 @pytest.fixture
 def cub(tmp_path):
-    """Two birds of two classes, each a picture of 6x5 pixels."""
+    """Two birds of two classes, each an image of 6x5 pixels."""
     root = tmp_path / "CUB_200_2011"
     for name in ("001.Crow/Crow_1.jpg", "002.Wren/Wren_1.jpg"):
         (root / "images" / name).parent.mkdir(parents=True)
@@ -284,14 +284,14 @@ def test_annotations_are_boxes_of_the_data_sets_own(demo, demo_config):
     assert not Plan(demo_config).has_boxes and Plan(demo_config).has_masks
 
 
-def test_nothing_is_written_where_anything_is_wrong(demo, tmp_path):
+def test_nothing_is_written_after_a_problem(demo, tmp_path):
     (demo / "JPEGImages/train_00001.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"1 problem:\n.*train_00001.png"):
         prepare(tmp_path / "out", voc(demo))
     assert not (tmp_path / "out").exists()
 
 
-def test_real_photographs_pass_the_checks(voc_subset, tmp_path):
+def test_real_images_pass_the_checks(voc_subset, tmp_path):
     for split in ("train", "val"):
         ids = (
             (voc_subset / f"ImageSets/Segmentation/{split}.txt").read_text(encoding="utf-8").split()
@@ -305,7 +305,7 @@ def test_real_photographs_pass_the_checks(voc_subset, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["JPEGImages", "SegmentationClass"])
-def test_a_folder_that_is_gone_is_named_before_anything_runs(demo, demo_config, name):
+def test_a_missing_folder_is_reported_before_any_job_runs(demo, demo_config, name):
     plan = Plan(resolve(demo_config | {"dataset": voc(demo)}))
     assert list(missing(plan)) == []
     (demo / name).rename(demo / "elsewhere")
@@ -326,7 +326,7 @@ def test_a_table_and_a_folder_in_each_others_place_are_named(demo, demo_config):
     assert images == f"{given['image_labels']}: a file, expected a folder, {named}.images"
 
 
-def test_what_masks_and_boxes_are_like_is_no_matter_of_the_photographs(demo, demo_config):
+def test_the_settings_of_images_do_not_depend_on_masks(demo, demo_config):
     bare = Plan(resolve(demo_config | {"dataset": folder(demo)}))
     values = {255: "redcap"}
     masks = str(demo / "SegmentationClass")
@@ -335,7 +335,7 @@ def test_what_masks_and_boxes_are_like_is_no_matter_of_the_photographs(demo, dem
     assert section == dataset_without_ground_truth(bare) | {"classes": list(CLASSES)}
 
 
-def test_bad_boxes_of_annotations_refuse_neither_the_labels_nor_the_truth(demo, tmp_path):
+def test_invalid_boxes_of_annotations_keep_labels_and_ground_truth(demo, tmp_path):
     box = "<bndbox><xmin>{}</xmin><ymin>1</ymin><xmax>3</xmax><ymax>9</ymax></bndbox>"
     text = "<annotation><object><name>redcap</name>{}</object></annotation>"
     (demo / "Annotations").mkdir()
@@ -352,7 +352,7 @@ def test_bad_boxes_of_annotations_refuse_neither_the_labels_nor_the_truth(demo, 
     assert finding.name == "boxes that cannot be used" and finding.got.startswith("3, the first")
 
 
-def test_a_photograph_is_used_as_stored_where_the_data_set_says_so(demo, tmp_path):
+def test_images_can_be_used_as_stored(demo, tmp_path):
     path = demo / "JPEGImages/train_00001.png"
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -6,8 +6,8 @@ from pipeline.io import download as downloading
 from pipeline.runtime.stage import run_stage
 from pipeline.stages.assemble_devkit import assemble_devkit
 from pipeline.stages.download_archive import download_archive
-from tests.datasets.test_devkit import assert_assembled, sbd_files, voc_files, write_archive
-from tests.io.test_download import FileServer, md5, serving
+from tests.helpers.devkit import assert_assembled, sbd_files, voc_files, write_archive
+from tests.helpers.file_server import FileServer, md5, serving
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_two_archives_of_sbd_are_a_mistake_of_the_rule(tmp_path):
         assemble_devkit(voc=tmp_path, sbd=[tmp_path] * 2, devkit=tmp_path / "x", threads=1)
 
 
-def test_an_interrupted_job_is_one_line_and_the_next_one_goes_on(tmp_path, server, capsys):
+def test_an_interrupted_job_prints_one_line_and_the_next_one_resumes(tmp_path, server, capsys):
     server.cuts = [300]
     with pytest.raises(SystemExit):
         fetch(tmp_path, server, "voc.tar")

@@ -5,8 +5,8 @@ import sys
 import timm
 from safetensors.torch import save
 
-from tests.conftest import REPOSITORY
-from tests.models.hub import serving
+from tests.helpers import REPOSITORY
+from tests.helpers.hub import serving
 
 SCRIPT = """
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""From label images to an export with its card, on a few pictures and on real ones."""
+"""From label images to an export with its card, on a few images and on real ones."""
 
 import json
 import re
@@ -23,7 +23,7 @@ from pipeline.export.card import NOT_SCORED
 from pipeline.io.arrays import read_label, read_soft_label, write_label, write_soft_label
 from pipeline.io.tables import write_json
 from pipeline.stages.export_labels import export_labels
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 # pycocotools 2.0.11 decodes in a way that NumPy 2 deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -86,21 +86,21 @@ def contents(folder):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_same_labels_give_the_same_bytes(export, name):
+def test_equal_labels_export_equal_bytes(export, name):
     one, two = (contents(export(folder, format=name)) for folder in ("one", "two"))
     assert one == two
     assert {"data_card.json", "README.md", "checksums.sha256"} <= one.keys()
     assert b"\0" not in one["README.md"]
 
 
-def test_processes_give_the_same_bytes(processes, export):
+def test_several_processes_write_the_same_bytes(processes, export):
     changes = {"format": "coco", "options": {"polygons": True}}
     assert contents(export("one", **changes)) == contents(export("two", threads=2, **changes))
 
 
 # Ultralytics is not installed: tests/export/test_yolo.py reads by its rules.
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "yolo"])
-def test_the_readmes_code_loads_what_it_says(export, labels, name, monkeypatch):
+def test_the_code_of_the_exported_readme_runs(export, labels, name, monkeypatch):
     folder = export(format=name)
     readme = (folder / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
@@ -137,7 +137,7 @@ def test_the_card_counts_images_pixels_and_ignored_pixels(export, small_dataset,
     assert card["versions"]["wsss-pipeline"] == project["version"]
 
 
-def test_the_card_and_the_readme_count_photographs_written_anew(export):
+def test_card_and_readme_count_rewritten_images(export):
     folder = export(format="voc")
     card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
     assert card["rewritten_images"] == 6  # all of them are PNGs
@@ -148,7 +148,7 @@ def test_the_card_and_the_readme_count_photographs_written_anew(export):
     assert "Images are not included." in (without / "README.md").read_text(encoding="utf-8")
 
 
-def test_scores_of_a_split_are_on_the_card_and_a_lack_of_them_is_said(export, tmp_path):
+def test_the_card_has_the_scores_of_a_split_or_reports_none(export, tmp_path):
     ious = {"background": 0.75, "cat": 0.25, "dog": None}
     rows = [{"name": name, "iou": iou, "recall": 0.9} for name, iou in ious.items()]
     threshold = {"value": 0.3, "threshold_source": "without masks"}
@@ -259,7 +259,7 @@ def test_names_with_marks_survive(export, small_dataset):
         assert '| train | 1 | a: "b" \\| c |' in table
 
 
-def test_real_masks_come_back_from_coco(voc_subset, tmp_path):
+def test_real_masks_survive_the_coco_export(voc_subset, tmp_path):
     masks, records = {}, []
     for path in sorted((voc_subset / "JPEGImages").glob("*.jpg"))[:6]:
         with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""Folders of further pictures: listed, labeled by a classifier, and given their masks."""
+"""Folders of further images: listed, labeled by a classifier, and given their masks."""
 
 import json
 
@@ -20,7 +20,7 @@ from pipeline.stages.list_folder import list_folder
 from pipeline.stages.predict_folder import predict_folder
 from pipeline.stages.predict_masks import predict_masks
 from pipeline.stages.predict_soft_masks import predict_soft_masks
-from tests.photographs import photograph
+from tests.helpers.photographs import photograph
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_labels_are_the_confident_classes(listed, tmp_path):
     assert [record.labels for record in records] == [("cat",), ("cat", "dog"), ()]
 
 
-def test_masks_lie_as_their_pictures_do(listed, folder, tmp_path):
+def test_masks_have_the_folder_structure_of_their_images(listed, folder, tmp_path):
     shard = tmp_path / "shards/0"
     labels = {}
     for record in read_manifest(listed, tmp_path / "classes.json").records:
@@ -138,7 +138,7 @@ def test_soft_predictions_are_the_probabilities_of_the_predictions(
         assert np.array_equal(numbers[values.argmax(axis=0)][clear], label[clear])
 
 
-def test_links_litter_and_deep_pictures_of_a_folder_are_told(folder, tmp_path, caplog):
+def test_links_ignored_files_and_16_bit_images_of_a_folder_are_reported(folder, tmp_path, caplog):
     outside = tmp_path / "outside"
     outside.mkdir()
     Image.fromarray(np.full((70, 70), 900, np.uint16)).save(outside / "dim.png")

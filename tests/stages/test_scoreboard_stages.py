@@ -15,8 +15,8 @@ from pipeline.report.scoreboard import collect
 from pipeline.stages import record_experiment as recording
 from pipeline.stages.record_experiment import record_experiment
 from pipeline.stages.scoreboard import COLUMNS, PAIR_COLUMNS, scoreboard
-from tests.report.test_page import Page
-from tests.report.test_records import CAM, CONFIG, CRF, confusions, make_run, write_score
+from tests.helpers.pages import Page
+from tests.helpers.records import CAM, CONFIG, CRF, confusions, make_run, write_score
 
 
 def made(root, records=()):
@@ -59,7 +59,7 @@ def results(tmp_path):
     return root
 
 
-def test_a_record_says_what_a_run_was_made_with(tmp_path, monkeypatch):
+def test_a_record_states_the_settings_of_a_run(tmp_path, monkeypatch):
     gpu = tmp_path / "gpus/0000:01:00.0/information"
     gpu.parent.mkdir(parents=True)
     gpu.write_text("Model: \t\t NVIDIA H200\nIRQ:   \t\t 11\n", encoding="utf-8")
@@ -152,13 +152,13 @@ def test_what_is_missing_or_foreign_is_on_the_page_and_in_the_log(results, caplo
         assert words in page.text and words in caplog.text
 
 
-def test_the_same_files_give_the_same_bytes(results):
+def test_equal_files_make_equal_bytes(results):
     one, two = made(results), made(results)
     assert one.html == two.html
     assert one.table.read_bytes() == two.table.read_bytes()
 
 
-def test_dots_stand_where_their_figures_are(results):
+def test_dots_are_drawn_at_their_scores(results):
     html = made(results).html
     section = html[html.index("<h3>Pseudo-labels</h3>") :]
     low, high = map(int, re.search(r'<th scope="col">(\d+) to (\d+) %</th>', section).groups())
@@ -189,7 +189,7 @@ def test_one_image_has_scores_and_no_interval(tmp_path):
     assert 'aria-label="no interval"' in page.html
 
 
-def test_nothing_to_show_is_a_page_too(tmp_path):
+def test_a_page_without_records_is_valid(tmp_path):
     page = made(tmp_path)
     assert "No scores yet" in page.text
     assert rows(page.table) == rows(page.differences) == []

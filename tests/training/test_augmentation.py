@@ -16,7 +16,7 @@ from pipeline.training.augmentation import (
     seeded,
     training_transform,
 )
-from tests.photographs import photograph
+from tests.helpers.photographs import photograph
 
 MEAN, STD = (0.5, 0.25, 0.75), (0.5, 0.5, 0.25)
 SETTINGS = {"resize": [40, 60], "crop": 48, "flip": True, "color_jitter": 0.3}
@@ -107,7 +107,7 @@ def test_crops_are_torchvisions_but_for_the_filling(height, width, size, seed, m
     assert not image[:, ~inside].any()
 
 
-def test_the_same_seed_gives_the_same_sample_and_another_one_another():
+def test_samples_depend_on_the_seed_only():
     one, again, other = apply(1)[0], apply(1)[0], apply(2)[0]
     assert torch.equal(one, again)
     assert not torch.equal(one, other)
@@ -168,7 +168,7 @@ def test_hide_and_seek_hides_whole_patches(seed):
             assert len(mask[top : top + 4, left : left + 4].unique()) == 1
 
 
-def test_hide_and_seek_hides_the_given_share():
+def test_hide_and_seek_hides_the_configured_share():
     shares = [hidden([2], 0.3, seed, (3, 40, 40)).float().mean() for seed in range(20)]
     assert abs(np.mean(shares) - 0.3) < 4 * (0.3 * 0.7 / (20 * 400)) ** 0.5
     assert not hidden([2], 0.0, 0).any() and hidden([2], 1.0, 0).all()

@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.runtime.device import make_fabric
 from pipeline.training import batches
 from pipeline.training.batches import batches_of_epoch, divide, seed_of
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
 
 counts = st.integers(1, 60)
 shares = st.integers(1, 4)
@@ -135,6 +135,7 @@ def test_batches_are_the_same_through_shared_memory_and_through_pipes(monkeypatc
     assert "has 0 MB free, too little for the batches" in caplog.messages[0]
 
 
+@pytest.mark.slow
 def test_workers_load_in_a_container_of_dockers_64_mb():
     """In a name space of its own, /dev/shm has 64 MB; there, shared batches end in SIGBUS."""
     script = (

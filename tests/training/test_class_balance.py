@@ -9,7 +9,7 @@ from pipeline.training.class_balance import class_weights, count_pixels
 COUNTS = arrays(np.int64, st.integers(2, 6), elements=st.integers(0, 10**9))
 
 
-def test_pixels_are_counted_and_uncertain_ones_are_not():
+def test_uncertain_pixels_are_not_counted():
     labels = [np.array([[0, 0, 2], [255, 2, 1]], np.uint8), np.array([[2, 255]], np.uint8)]
     assert count_pixels(labels, 4).tolist() == [2, 1, 3, 0]
 
@@ -22,7 +22,7 @@ def test_weights_by_hand():
 
 
 @given(counts=COUNTS, power=st.floats(0, 1))
-def test_the_background_and_the_foreground_keep_their_say(counts, power):
+def test_background_and_foreground_keep_their_total_weights(counts, power):
     weights = class_weights(counts, power)
     assert weights[0] == 1 and np.isfinite(weights).all()
     assert (weights[counts == 0] == 1).all()

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.conftest import REPOSITORY
+from tests.helpers import REPOSITORY
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = """
-import os, sys, time
+import json, sys
 from pathlib import Path
 import torch
 
@@ -46,8 +48,12 @@ def positives(model, batch, _share, weights):
     loss = weights[0] * errors.sum() / targets.sum().clamp(min=1)
     return dict(loss=loss, loss_re=loss)
 
-def main(processes, batch_norm, accumulate, epochs, out, uneven):
+def main(processes, trainings):
     fabric = launch("cpu", processes, "32-true", processes)
+    for training in trainings:
+        run(fabric, **training)
+
+def run(fabric, out, batch_norm="synchronized", accumulate=1, epochs=2, uneven=False):
     torch.manual_seed(0)
     network = dict(backbone="test_resnet", pretrained=False, output_stride=16, pooling="gap")
     model = create_classifier(network, 3)
@@ -65,8 +71,7 @@ def main(processes, batch_norm, accumulate, epochs, out, uneven):
         write_weights(Path(out), state | dict(losses=losses), {{}})
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), sys.argv[5],
-         sys.argv[6] == "True")
+    main(int(sys.argv[1]), json.loads(sys.argv[2]))
 """
 
 VALIDATION = """
@@ -107,22 +112,22 @@ def script(tmp_path_factory):
     return path
 
 
-def start(script, out, processes=1, batch_norm="synchronized", accumulate=1, epochs=2, **more):
-    options = (processes, batch_norm, accumulate, epochs, out, more.get("uneven", False))
-    arguments = [str(option) for option in options]
+def start(script, processes, *trainings):
     # Nothing of a launcher that these tests run under.
     clean = {key: value for key, value in os.environ.items() if key not in {"LOCAL_RANK"}}
     return subprocess.Popen(
-        [sys.executable, str(script), *arguments], env=clean, start_new_session=True,
+        [sys.executable, str(script), str(processes), json.dumps(trainings)],
+        env=clean, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
-def trained(script, out, **options):
-    process = start(script, out, **options)
+def trained(script, processes, *trainings):
+    """Run trainings one after another, and return the weights and losses of each."""
+    process = start(script, processes, *trainings)
     printed, _ = process.communicate(timeout=300)
     assert process.returncode == 0, printed
-    return load_file(out)
+    return [load_file(training["out"]) for training in trainings]
 
 
 def assert_close(one, other, tolerance):
@@ -132,31 +137,49 @@ def assert_close(one, other, tolerance):
         assert difference <= tolerance * max(1, one[name].abs().max().item()), name
 
 
+#: Trainings of the whole batch in one process, and what two processes make of each.
+WHOLE = {
+    "synchronized": {},
+    "frozen": {"batch_norm": "frozen"},
+    "uneven": {"batch_norm": "frozen", "uneven": True},
+}
+SHARED = {
+    "synchronized": {},
+    "apart": {"batch_norm": "train"},
+    "frozen": WHOLE["frozen"] | {"accumulate": 2},
+    "uneven": WHOLE["uneven"] | {"accumulate": 2},
+    "long": {"epochs": 6},
+}
+
+
+def trained_each(script, processes, trainings, folder):
+    named = [{"out": str(folder / name)} | options for name, options in trainings.items()]
+    return dict(zip(trainings, trained(script, processes, *named), strict=True))
+
+
 @pytest.fixture(scope="module")
-def alone(script, tmp_path_factory):
-    return trained(script, tmp_path_factory.mktemp("alone") / "model")
+def whole(script, tmp_path_factory):
+    return trained_each(script, 1, WHOLE, tmp_path_factory.mktemp("whole"))
 
 
-def test_two_processes_equal_one_with_the_doubled_batch(script, alone, tmp_path):
-    assert_close(alone, trained(script, tmp_path / "model", processes=2), tolerance=5e-5)
+@pytest.fixture(scope="module")
+def shared(script, tmp_path_factory):
+    return trained_each(script, 2, SHARED, tmp_path_factory.mktemp("shared"))
 
 
-def test_statistics_of_each_process_alone_are_others(script, alone, tmp_path):
-    apart = trained(script, tmp_path / "model", processes=2, batch_norm="train")
+def test_two_processes_equal_one_with_the_doubled_batch(whole, shared):
+    assert_close(whole["synchronized"], shared["synchronized"], tolerance=5e-5)
+
+
+def test_batch_norm_statistics_of_each_process_alone_differ(whole, shared):
     with pytest.raises(AssertionError):
-        assert_close(alone, apart, tolerance=1e-4)
+        assert_close(whole["synchronized"], shared["apart"], tolerance=1e-4)
 
 
-def test_parts_of_a_step_on_two_processes_add_up_to_the_whole_step(script, tmp_path):
-    whole = trained(script, tmp_path / "whole", batch_norm="frozen")
-    parts = trained(script, tmp_path / "parts", batch_norm="frozen", accumulate=2, processes=2)
-    assert_close(whole, parts, tolerance=1e-5)
-
-
-def test_parts_of_uneven_counts_add_up_to_the_whole_step(script, tmp_path):
-    whole = trained(script, tmp_path / "whole", batch_norm="frozen", uneven=True)
-    options = {"batch_norm": "frozen", "accumulate": 2, "processes": 2, "uneven": True}
-    assert_close(whole, trained(script, tmp_path / "parts", **options), tolerance=1e-5)
+@pytest.mark.parametrize("counts", ["frozen", "uneven"])
+def test_parts_of_a_step_on_two_processes_add_up_to_the_whole_step(whole, shared, counts):
+    """Also where the parts of a batch have different numbers of labels."""
+    assert_close(whole[counts], shared[counts], tolerance=1e-5)
 
 
 def children_of(pid):
@@ -188,10 +211,10 @@ def wait_until(condition, seconds=120):
         time.sleep(0.05)
 
 
-def test_a_killed_training_leaves_no_process_and_goes_on(script, tmp_path):
+def test_a_killed_training_leaves_no_process_and_resumes(script, shared, tmp_path):
     out = tmp_path / "model"
-    whole = trained(script, tmp_path / "whole", processes=2, epochs=6)
-    process = start(script, out, processes=2, epochs=6)
+    training = {"out": str(out)} | SHARED["long"]
+    process = start(script, 2, training)
     wait_until(Path(f"{out}.checkpoint").is_file)
     children = children_of(process.pid)
     assert len(children) == 1
@@ -199,10 +222,11 @@ def test_a_killed_training_leaves_no_process_and_goes_on(script, tmp_path):
     process.communicate()
     wait_until(lambda: not any(map(alive, children)), seconds=10)
     assert not out.exists()
-    assert_close(whole, trained(script, out, processes=2, epochs=6), tolerance=0)
+    (resumed,) = trained(script, 2, training)
+    assert_close(shared["long"], resumed, tolerance=0)
 
 
-def test_validation_shared_by_two_processes_is_that_of_one(small_dataset, tmp_path):
+def test_validation_by_two_processes_equals_that_by_one(small_dataset, tmp_path):
     script, folder = tmp_path / "script.py", small_dataset["manifest"].parent
     script.write_text(VALIDATION.format(repository=str(REPOSITORY)), encoding="utf-8")
     clean = {key: value for key, value in os.environ.items() if key not in {"LOCAL_RANK"}}

@@ -111,7 +111,7 @@ def killed_after(steps):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_killed_training_goes_on_to_the_same_result(tmp_path, optimizer):
+def test_a_killed_training_resumes_to_the_same_result(tmp_path, optimizer):
     settings = SETTINGS | {"optimizer": OPTIMIZER | {"name": optimizer}}
     whole, history = run(tmp_path / "a", settings=settings)
     with pytest.raises(KilledError):  # in the middle of the third epoch of three steps each
@@ -147,7 +147,7 @@ def test_the_number_of_loading_processes_does_not_change_the_result(tmp_path):
     assert_same(here, there)
 
 
-def test_another_seed_gives_another_result(tmp_path):
+def test_results_depend_on_the_seed(tmp_path):
     one, _ = run(tmp_path / "a", seed=1)
     two, _ = run(tmp_path / "b", seed=2)
     assert not torch.equal(one["head.weight"], two["head.weight"])
@@ -196,7 +196,7 @@ def test_epochs_are_compared_where_they_are_validated(tmp_path):
     ]
     assert header[-2:] == ["val_map", "val_seconds"]
     assert [row[-2] for row in rows] == ["", "0.2", "", "0.1"]
-    assert float(rows[1][-1]) >= 0 and rows[0][-1] == ""
+    assert [bool(row[-1]) for row in rows] == [False, True, False, True]
 
 
 def test_frozen_batch_norm_keeps_statistics_and_affine_parameters(tmp_path):
@@ -277,6 +277,7 @@ def test_parts_with_more_known_places_weigh_more(tmp_path):
     assert not torch.allclose(whole["head.weight"], apart["head.weight"], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_compiled_network_trains_to_the_same_weights(tmp_path):
     plain, _ = run(tmp_path / "a", model=still())
     compiled, _ = run(tmp_path / "b", model=still(), settings=SETTINGS | {"compile": True})
@@ -290,13 +291,14 @@ def test_a_batch_larger_than_the_data_is_the_data(tmp_path):
     assert len(history) == 1
 
 
-def test_history_says_rates_and_times(tmp_path):
+def test_history_has_learning_rates_and_times(tmp_path):
     _, history = run(tmp_path / "a")
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert [row["share"] for row in history] == pytest.approx([1 / 12, 4 / 12, 7 / 12, 10 / 12])
     last = 11 / 12
     assert history[-1]["learning_rate"] == pytest.approx(0.001 * (1 - last) ** 0.9)
-    assert all(row["seconds"] > 0 and row["images_per_second"] > 0 for row in history)
+    # Three steps of two images each.
+    assert [row["seconds"] * row["images_per_second"] for row in history] == pytest.approx([6] * 4)
     write_history(tmp_path / "history.csv", history)
     lines = (tmp_path / "history.csv").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "epoch,loss,share,learning_rate,seconds,images_per_second"
@@ -330,7 +332,7 @@ def test_fingerprint_sees_settings_and_file_contents(tmp_path):
     assert first != fingerprint_of({"x": 1}, file)
 
 
-def test_a_training_that_diverges_is_an_error_that_says_so(tmp_path):
+def test_a_diverging_training_is_an_error(tmp_path):
     settings = SETTINGS | {"optimizer": OPTIMIZER | {"learning_rate": 1e6}}
     with pytest.raises(UserError, match="lower the learning rate"):
         run(tmp_path / "a", settings=settings)

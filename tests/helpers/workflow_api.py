@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-SNAKEFILE = Path(__file__).parents[1] / "Snakefile"
+SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
 
 
 def read_workflow(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
@@ -21,7 +21,8 @@ def read_workflow(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     dict
         ``rules``: of each rule, by name, the names of its inputs, outputs, params, resources and
         wildcards, its paths (of the inputs those that no function returns), patterns of outputs,
-        logs and stage, and whether it is local. ``jobs``: the rule and the input files of each job.
+        of logs and of all that it writes, stage, and whether it is local. ``jobs``: of each job
+        the rule, wildcards, input and output files.
     """
     path = folder / "workflow.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -44,6 +45,7 @@ def properties(workflow: Any, rule: Any) -> dict[str, Any]:
         "paths": [str(path) for path in [*rule.input, *rule.output] if not callable(path)],
         "patterns": [str(path) for path in rule.output],
         "log": [str(path) for path in rule.log],
+        "written": [str(path) for path in [*rule.output, *rule.log, rule.benchmark] if path],
         "conda": rule.conda_env is not None,
         "local": rule.name in workflow._localrules,
     }
@@ -67,7 +69,13 @@ def main(path: Path) -> None:
         workflow._prepare_dag(forceall=True, ignore_incomplete=True, lock_warn_only=True)
         workflow._build_dag()
         jobs = [
-            {"rule": job.rule.name, "input": list(map(str, job.input))} for job in workflow.dag.jobs
+            {
+                "rule": job.rule.name,
+                "wildcards": dict(job.wildcards_dict),
+                "input": list(map(str, job.input)),
+                "output": list(map(str, job.output)),
+            }
+            for job in workflow.dag.jobs
         ]
         rules = {rule.name: properties(workflow, rule) for rule in workflow.rules}
     json.dump({"rules": rules, "jobs": jobs}, sys.stdout)
