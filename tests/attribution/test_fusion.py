@@ -7,6 +7,7 @@ from pipeline.attribution.cam import cam
 from pipeline.attribution.fusion import fuse, fused_maps
 from pipeline.io.images import normalize, resize
 from pipeline.models.classifier import create_classifier
+from tests.helpers.training import NETWORK
 
 SETTINGS = {"scales": [1.0], "flip": False, "max_size": None, "stride": 4}
 
@@ -14,13 +15,7 @@ SETTINGS = {"scales": [1.0], "flip": False, "max_size": None, "stride": 4}
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    settings = {
-        "backbone": "test_resnet",
-        "pretrained": False,
-        "output_stride": 16,
-        "pooling": "gap",
-    }
-    return create_classifier(settings, 4).eval()
+    return create_classifier(NETWORK, 4).eval()
 
 
 def picture(height, width, seed=0):

@@ -11,6 +11,7 @@ from torch import nn
 from pipeline.attribution.fusion import fused_maps
 from pipeline.attribution.saliency import crop_windows, saliency
 from pipeline.models.classifier import create_classifier
+from tests.helpers.training import NETWORK
 
 
 class Linear(nn.Module):
@@ -29,8 +30,7 @@ class Linear(nn.Module):
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
-    return create_classifier(settings | {"pooling": "gap"}, 3).eval()
+    return create_classifier(NETWORK, 3).eval()
 
 
 def test_saliency_of_a_linear_model_is_its_largest_weight():
