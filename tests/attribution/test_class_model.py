@@ -6,6 +6,7 @@ from torch import nn
 
 from pipeline.attribution.class_model import class_models
 from pipeline.models.classifier import create_classifier
+from tests.helpers.training import NETWORK
 
 SETTINGS = {"size": 16, "steps": 40, "learning_rate": 0.05, "decay": 0.0}
 
@@ -45,8 +46,7 @@ def test_decay_converges_where_score_and_norm_balance():
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
-    model = create_classifier(settings | {"pooling": "gap"}, 3).eval()
+    model = create_classifier(NETWORK, 3).eval()
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):  # as trained ones: with none, black is a point of rest
             nn.init.normal_(parameter, std=0.1)

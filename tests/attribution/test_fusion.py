@@ -9,18 +9,13 @@ from pipeline.io.images import normalize, resize
 from pipeline.models.classifier import create_classifier
 from pipeline.models.views import Views
 from tests.helpers.photographs import NAMES, photograph
+from tests.helpers.training import NETWORK
 
 
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    settings = {
-        "backbone": "test_resnet",
-        "pretrained": False,
-        "output_stride": 16,
-        "pooling": "gap",
-    }
-    return create_classifier(settings, 4).eval()
+    return create_classifier(NETWORK, 4).eval()
 
 
 def picture(height, width, seed=0):

@@ -6,6 +6,7 @@ from pipeline.attribution.cam import cam
 from pipeline.attribution.grad_cam import captured_output, grad_cam, grad_cam_pp
 from pipeline.errors import UserError
 from pipeline.models.classifier import create_classifier
+from tests.helpers.training import NETWORK
 
 METHODS = [grad_cam, grad_cam_pp]
 
@@ -13,8 +14,7 @@ METHODS = [grad_cam, grad_cam_pp]
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
-    return create_classifier(settings | {"pooling": "gap"}, 4).eval()
+    return create_classifier(NETWORK, 4).eval()
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +71,7 @@ def test_maps_are_those_of_the_definition(network, images, method, layer):
 def test_closed_form_of_the_last_layer_equals_its_gradients(images, method, pooling):
     """Without a layer, the maps of the last one are made without a backward pass."""
     torch.manual_seed(0)
-    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
-    network = create_classifier(settings | {"pooling": pooling}, 4).eval()
+    network = create_classifier(NETWORK | {"pooling": pooling}, 4).eval()
     classes = torch.tensor([3, 1, 0])
     for steepness in (1, 1e3):
         with torch.no_grad():
@@ -88,8 +87,7 @@ def test_closed_form_of_the_last_layer_equals_its_gradients(images, method, pool
 @pytest.mark.parametrize("method", METHODS)
 def test_cells_that_tie_for_the_maximum_share_its_gradient(method):
     torch.manual_seed(0)
-    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
-    network = create_classifier(settings | {"pooling": "gmp"}, 2).eval()
+    network = create_classifier(NETWORK | {"pooling": "gmp"}, 2).eval()
     flat = torch.zeros(1, 3, 256, 256)  # whose inner cells are all alike
     classes = torch.tensor([0, 1])
     maps = network(flat).maps[0].detach()
@@ -106,8 +104,7 @@ def test_images_and_classes_do_not_mix(network, images, method):
 
 
 def test_a_class_without_gradient_has_a_map_of_zeros(images):
-    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
-    network = create_classifier(settings | {"pooling": "gap"}, 2).eval()
+    network = create_classifier(NETWORK, 2).eval()
     nn.init.zeros_(network.head.weight)
     for method in METHODS:
         assert not method(network, images, torch.tensor([1])).any()

@@ -14,14 +14,14 @@ from pipeline.io.images import resize
 from pipeline.models.classifier import create_classifier
 from pipeline.models.views import Views
 from tests.helpers.photographs import photograph
+from tests.helpers.training import NETWORK
 
 every_method = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
 def create(pooling="gap"):
     torch.manual_seed(0)
-    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
-    return create_classifier(settings | {"pooling": pooling}, 4)
+    return create_classifier(NETWORK | {"pooling": pooling}, 4)
 
 
 def picture(size=64):

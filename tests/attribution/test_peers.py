@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from pipeline.attribution.cam import cam
 from pipeline.attribution.grad_cam import captured_output, grad_cam, grad_cam_pp
 from pipeline.models.classifier import create_classifier
+from tests.helpers.training import NETWORK
 
 CLASSES = torch.tensor([5, 0, 1])  # of the network below: each has a positive part everywhere
 LAYERS = pytest.mark.parametrize("layer", ["layer2", "layer4"])
@@ -30,8 +31,7 @@ class Logits(nn.Module):
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
-    return create_classifier(settings | {"pooling": "gap"}, 6).eval()
+    return create_classifier(NETWORK, 6).eval()
 
 
 @pytest.fixture(scope="module")

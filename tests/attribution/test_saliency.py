@@ -12,6 +12,7 @@ from pipeline.attribution.fusion import fuse
 from pipeline.attribution.saliency import crop_windows, saliency
 from pipeline.models.classifier import create_classifier
 from pipeline.models.views import Views
+from tests.helpers.training import NETWORK
 
 
 class Linear(nn.Module):
@@ -30,8 +31,7 @@ class Linear(nn.Module):
 @pytest.fixture(scope="module")
 def network():
     torch.manual_seed(0)
-    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
-    return create_classifier(settings | {"pooling": "gap"}, 3).eval()
+    return create_classifier(NETWORK, 3).eval()
 
 
 def test_saliency_of_a_linear_model_is_its_largest_weight():

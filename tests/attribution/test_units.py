@@ -3,13 +3,13 @@ import torch
 
 from pipeline.attribution.units import class_units, most_active_images, unit_maps
 from pipeline.models.classifier import create_classifier
+from tests.helpers.training import NETWORK
 
 
 @pytest.fixture
 def network():
     torch.manual_seed(0)
-    settings = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16}
-    return create_classifier(settings | {"pooling": "gap"}, 3).eval()
+    return create_classifier(NETWORK, 3).eval()
 
 
 def test_units_of_the_highest_weight(network):

@@ -11,8 +11,8 @@ from pipeline.errors import UserError
 from pipeline.models.adl import AttentionDropout, insert_adl
 from pipeline.models.backbone import create_backbone, find_module
 from pipeline.models.classifier import create_classifier, load_classifier, save_classifier
+from tests.helpers.training import NETWORK
 
-SETTINGS = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16, "pooling": "gap"}
 ADL = {"points": ["layer3", "layer4"], "threshold": 0.9, "drop_rate": 0.75}
 FEATURES = torch.tensor([[[[4.0, 2.0], [0.0, 3.0]], [[0.0, 2.0], [2.0, 1.0]]]])  # mean 2 2 1 2
 
@@ -77,7 +77,7 @@ def pair():
     networks = []
     for adl in (None, ADL):
         torch.manual_seed(0)
-        networks.append(create_classifier(SETTINGS | {"adl": adl}, 3))
+        networks.append(create_classifier(NETWORK | {"adl": adl}, 3))
     return networks
 
 
@@ -116,7 +116,7 @@ def test_a_copy_switches_by_itself(pair):
 def test_a_trained_network_is_rebuilt_without_the_layers(pair, tmp_path):
     dropping = pair[1].eval()
     path = tmp_path / "model.safetensors"
-    save_classifier(path, dropping.state_dict(), SETTINGS | {"adl": ADL}, 3)
+    save_classifier(path, dropping.state_dict(), NETWORK | {"adl": ADL}, 3)
     again = load_classifier(path)
     images = torch.randn(1, 3, 48, 48)
     assert torch.equal(again(images).maps, dropping(images).maps)

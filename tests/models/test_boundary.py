@@ -14,8 +14,7 @@ from pipeline.models.boundary import (
 from pipeline.models.classifier import create_classifier, save_classifier
 from pipeline.models.views import Views
 from tests.helpers.photographs import photograph
-
-SETTINGS = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16, "pooling": "gap"}
+from tests.helpers.training import NETWORK
 
 
 def network(seed=0, name="test_resnet", **seen):
@@ -54,8 +53,8 @@ def test_the_backbone_stays_as_it_was():
 @pytest.fixture
 def classifier(tmp_path):
     torch.manual_seed(5)
-    model = create_classifier(SETTINGS, 3)
-    save_classifier(tmp_path / "classifier.safetensors", model.state_dict(), SETTINGS, 3)
+    model = create_classifier(NETWORK, 3)
+    save_classifier(tmp_path / "classifier.safetensors", model.state_dict(), NETWORK, 3)
     return tmp_path / "classifier.safetensors", model
 
 

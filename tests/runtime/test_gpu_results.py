@@ -14,22 +14,12 @@ from pipeline.runtime.device import launch, on_device
 from pipeline.training.loop import train
 from pipeline.training.losses import classification_step
 from pipeline.training.task import Recipe, Task
+from tests.helpers.training import NETWORK, PUZZLE, SETTINGS, Noise
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU"),
 ]
-
-NETWORK = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16, "pooling": "gap"}
-PUZZLE = {"pieces": 4, "alpha": 4.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
-SETTINGS = {
-    "epochs": 2, "batch_size": 4, "accumulate": 1, "compile": False, "batch_norm": "train",
-    "schedule": {"power": 0.9, "warmup": 0},
-    "optimizer": {
-        "name": "sgd", "learning_rate": 0.01, "head_multiplier": 10, "bias_multiplier": 2,
-        "bias_decay": False, "momentum": 0.9, "nesterov": False, "weight_decay": 0.01,
-    },
-}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -38,24 +28,13 @@ def _full_precision(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
 
 
-class Noise:
-    """Samples that are drawn from their seed alone."""
-
-    def __len__(self):
-        return 8
-
-    def sample(self, _index, seed):
-        generator = torch.Generator().manual_seed(seed)
-        image = torch.randn(3, 64, 64, generator=generator)
-        return image, (torch.rand(3, generator=generator) > 0.5).float()
-
-
 def trained(accelerator, folder):
     """Train a Puzzle-CAM classifier; return its weights and its losses."""
     torch.manual_seed(0)
     model = create_classifier(NETWORK, 3)
     state, history = train(
-        Task(model, model.head, Noise(), classification_step(PUZZLE)), Recipe(SETTINGS, 1),
+        Task(model, model.head, Noise(), classification_step(PUZZLE)),
+        Recipe(SETTINGS | {"batch_norm": "train"}, 1),
         fabric=launch(accelerator, 1, "32-true", 1), checkpoint=folder / accelerator,
         fingerprint="same", workers=0,
     )  # fmt: skip

@@ -19,8 +19,8 @@ from pipeline.stages.compare_attributions import COLUMNS, compare_attributions
 from pipeline.stages.evaluate_faithfulness import evaluate_faithfulness
 from pipeline.stages.localize import localize
 from pipeline.stages.visualize_units import visualize_units
+from tests.helpers.training import NETWORK
 
-SETTINGS = {"backbone": "test_resnet", "pretrained": False, "output_stride": 16, "pooling": "gap"}
 LOCALIZATION = {"threshold": 0.2, "components": "largest", "thresholds": 10, "five_boxes": None}
 FAITHFULNESS = {"confidence": "sigmoid", "images": None, "steps": 3}
 
@@ -33,8 +33,8 @@ def data(small_dataset):
 @pytest.fixture
 def weights(tmp_path):
     torch.manual_seed(0)
-    model = create_classifier(SETTINGS, 2)
-    save_classifier(tmp_path / "model.safetensors", model.state_dict(), SETTINGS, 2)
+    model = create_classifier(NETWORK, 2)
+    save_classifier(tmp_path / "model.safetensors", model.state_dict(), NETWORK, 2)
     return tmp_path / "model.safetensors"
 
 

@@ -27,19 +27,7 @@ from pipeline.training.losses import classification_step
 from pipeline.models.classifier import create_classifier
 from pipeline.training.loop import train
 from pipeline.training.task import Recipe, Task
-
-OPTIMIZER = dict(name="sgd", learning_rate=0.01, head_multiplier=10, bias_multiplier=2,
-                 bias_decay=False, momentum=0.9, nesterov=False, weight_decay=0.01)
-PUZZLE = dict(pieces=4, alpha=4.0, ramp=0.5, reconstruction="masked_mean", norm="l1")
-
-class Noise:
-    def __len__(self):
-        return 8
-
-    def sample(self, index, seed):
-        generator = torch.Generator().manual_seed(seed)
-        image = torch.randn(3, 64, 64, generator=generator)
-        return image, (torch.rand(3, generator=generator) > 0.5).float()
+from tests.helpers.training import NETWORK, PUZZLE, SETTINGS, Noise
 
 def positives(model, batch, _share, weights):
     # A mean over the labels that are there, of which parts have different numbers.
@@ -55,11 +43,8 @@ def main(processes, trainings):
 
 def run(fabric, out, batch_norm="synchronized", accumulate=1, epochs=2, uneven=False):
     torch.manual_seed(0)
-    network = dict(backbone="test_resnet", pretrained=False, output_stride=16, pooling="gap")
-    model = create_classifier(network, 3)
-    settings = dict(epochs=epochs, batch_size=4, accumulate=accumulate, compile=False,
-                    batch_norm=batch_norm, optimizer=OPTIMIZER,
-                    schedule=dict(power=0.9, warmup=0))
+    model = create_classifier(NETWORK, 3)
+    settings = SETTINGS | dict(epochs=epochs, accumulate=accumulate, batch_norm=batch_norm)
     step = positives if uneven else classification_step(PUZZLE)
     counts = (lambda targets: targets.sum()[None]) if uneven else None
     state, history = train(
@@ -85,13 +70,13 @@ from pipeline.datasets.manifest import read_manifest
 from pipeline.runtime.device import launch
 from pipeline.models.classifier import create_classifier
 from pipeline.training.loop import _validate
+from tests.helpers.training import NETWORK
 
 def main(processes, folder):
     fabric = launch("cpu", processes, "32-true", processes)
     data = read_manifest(folder / "manifest", folder / "classes")
     torch.manual_seed(0)
-    network = dict(backbone="test_resnet", pretrained=False, output_stride=16, pooling="gap")
-    model = create_classifier(network, 2)
+    model = create_classifier(NETWORK, 2)
     if fabric.global_rank:  # the other processes' statistics are not those that are kept
         for statistic in model.buffers():
             statistic.fill_(7)

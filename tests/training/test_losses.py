@@ -16,6 +16,7 @@ from pipeline.training.losses import (
     label_validation,
     mean_average_precision,
 )
+from tests.helpers.training import NETWORK
 
 ONE = torch.ones(1)
 PUZZLE = {"pieces": 4, "alpha": 4.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
@@ -24,13 +25,7 @@ PUZZLE = {"pieces": 4, "alpha": 4.0, "ramp": 0.5, "reconstruction": "masked_mean
 @pytest.fixture
 def model():
     torch.manual_seed(0)
-    settings = {
-        "backbone": "test_resnet",
-        "pretrained": False,
-        "output_stride": 16,
-        "pooling": "gap",
-    }
-    return create_classifier(settings, 2).eval()
+    return create_classifier(NETWORK, 2).eval()
 
 
 def test_plain_loss_is_multi_label_soft_margin_by_hand():

@@ -1,0 +1,35 @@
+"""A tiny classifier, and samples and settings of its training."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+NETWORK: dict[str, Any] = {
+    "backbone": "test_resnet",
+    "pretrained": False,
+    "output_stride": 16,
+    "pooling": "gap",
+}
+PUZZLE = {"pieces": 4, "alpha": 4.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
+SETTINGS: dict[str, Any] = {
+    "epochs": 2, "batch_size": 4, "accumulate": 1, "compile": False,
+    "schedule": {"power": 0.9, "warmup": 0},
+    "optimizer": {
+        "name": "sgd", "learning_rate": 0.01, "head_multiplier": 10, "bias_multiplier": 2,
+        "bias_decay": False, "momentum": 0.9, "nesterov": False, "weight_decay": 0.01,
+    },
+}  # fmt: skip
+
+
+class Noise:
+    """Eight samples of three classes that are drawn from their seed alone."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def sample(self, _index: int, seed: int) -> tuple[Tensor, Tensor]:
+        """Draw an image and its labels."""
+        generator = torch.Generator().manual_seed(seed)
+        image = torch.randn(3, 64, 64, generator=generator)
+        return image, (torch.rand(3, generator=generator) > 0.5).float()
