@@ -3,9 +3,9 @@
     python benchmarks/machine.py [--device cuda] [--threads N]
 
 Rates are the best of several calls: products of large square matrices, and copies of large
-arrays (bytes read and written). The floor is the shortest possible time at these rates. The share
-of the floor of a stage is its operations divided by the rate and by its time. PyTorch counts the
-operations of matrix products and convolutions. Prints a Markdown table.
+arrays (bytes read and written). A stage's share of the peak rate is its operations divided by its
+time and by that rate. PyTorch counts the operations of matrix products and convolutions. Prints a
+Markdown table.
 """
 
 import argparse
@@ -74,7 +74,7 @@ def operations(function: Callable[[], Any]) -> int:
 
 
 def floor_rate(options: argparse.Namespace) -> float:
-    """Measure the peak rate at the precision of the options, which defines the floor."""
+    """Measure the peak rate of matrix products at the precision of the options."""
     torch.set_num_threads(options.threads)
     return matrix_rate(options.device, PRECISIONS[options.precision], options.side)
 
@@ -82,7 +82,7 @@ def floor_rate(options: argparse.Namespace) -> float:
 def print_shares(
     ways: Sequence[Way], items: Sequence[Any], options: argparse.Namespace, needed: float
 ) -> None:
-    """Measure several implementations, and print their table with shares of the floor.
+    """Measure several implementations, and print their table with shares of the peak rate.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def print_shares(
 
 def add_side(parser: argparse.ArgumentParser) -> None:
     """Add the option for the size of the matrices."""
-    parser.add_argument("--side", type=int, default=4096, help="rows of the floor's matrices")
+    parser.add_argument("--side", type=int, default=4096, help="rows of the matrices of the peak rate")
 
 
 def device_name(device: str) -> str:

@@ -148,7 +148,7 @@ def print_table(
     measured: Mapping[str, Measured], *, per_item: float = 1, unit: str = "images",
     floor: float | None = None,
 ) -> None:  # fmt: skip
-    """Print rates, speedups over the first implementation, and shares of the floor.
+    """Print rates, speedups over the first implementation, and shares of the peak rate.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def print_table(
     floor : float, optional
         Largest possible number of units per second on the device.
     """
-    print(f"| way | {unit}/s | reference's time / this | share of the floor | peak memory |")
+    print(f"| method | {unit}/s | reference's time / this | share of the peak rate | peak memory |")
     print("|---|---|---|---|---|")
     reference = next(iter(measured.values()))
     for name, found in measured.items():
