@@ -42,8 +42,8 @@ rule report:
         labels=[shard for method in plan.labels for shard in plan.label_shards(method)],
         predictions=[
             shard
-            for method in plan.segmentation_labels
-            for shard in plan.prediction_shards(method)
+            for name in plan.predicted
+            for shard in plan.prediction_shards(name)
         ],
         class_models=plan.class_models(),
         units=plan.units(),
