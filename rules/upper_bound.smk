@@ -41,10 +41,10 @@ use rule predict_masks as predict_upper_bound with:
         "<run>/logs/predict_upper_bound/{split}/{shard}.log",
     benchmark:
         "<run>/benchmarks/predict_upper_bound/{split}/{shard}.tsv"
-    resources:
-        **needs(CONFIG, "predict_upper_bound"),
     wildcard_constraints:
         split="val",
+    resources:
+        **needs(CONFIG, "predict_upper_bound"),
 
 
 use rule predict_soft_masks as predict_soft_upper_bound with:
@@ -53,15 +53,17 @@ use rule predict_soft_masks as predict_soft_upper_bound with:
         classes="<experiment>/dataset/classes.json",
         weights="<run>/segmentation/ground_truth/model.safetensors",
     output:
-        soft_predictions=directory("<run>/soft_predictions/ground_truth/{split}/{shard}"),
+        soft_predictions=directory(
+            "<run>/soft_predictions/ground_truth/{split}/{shard}"
+        ),
     log:
         "<run>/logs/predict_soft_upper_bound/{split}/{shard}.log",
     benchmark:
         "<run>/benchmarks/predict_soft_upper_bound/{split}/{shard}.tsv"
-    resources:
-        **needs(CONFIG, "predict_soft_upper_bound"),
     wildcard_constraints:
         split="val",
+    resources:
+        **needs(CONFIG, "predict_soft_upper_bound"),
 
 
 use rule evaluate_labels as evaluate_upper_bound with:
@@ -79,13 +81,13 @@ use rule evaluate_labels as evaluate_upper_bound with:
         "<run>/logs/evaluate_upper_bound/{split}.log",
     benchmark:
         "<run>/benchmarks/evaluate_upper_bound/{split}.tsv"
+    wildcard_constraints:
+        split="val",
     params:
         kind="predictions",
         method="ground_truth",
         settings=settings.upper_bound_settings(CONFIG),
         code=code_digest("evaluate"),
-    wildcard_constraints:
-        split="val",
 
 
 use rule export_labels as export_upper_bound with:

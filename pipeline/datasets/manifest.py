@@ -205,7 +205,7 @@ def write_masks(
 
 
 def read_masks(path: Path) -> dict[str, Mask]:
-    """Read the masks that :func:`write_masks` listed. For scoring, the report and the upper bound only.
+    """Read the masks that :func:`write_masks` listed. Not for training on pseudo-labels.
 
     Raises
     ------

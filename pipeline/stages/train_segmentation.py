@@ -146,9 +146,7 @@ def _require_two_together(settings: Mapping[str, Any], images: int, processes: i
         )
 
 
-def _class_weights(
-    power: float, labels: Collection[TrainingLabel], classes: int
-) -> Tensor | None:
+def _class_weights(power: float, labels: Collection[TrainingLabel], classes: int) -> Tensor | None:
     """Return class weights from shares of the foreground; None if the power is 0."""
     if not power:
         return None
