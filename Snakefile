@@ -49,7 +49,7 @@ rule all:
         plan.targets(),
 
 
-# Downloads, the manifest for training, and the ground truth, which only scoring reads.
+# Downloads, the manifest for training, and the ground truth for scoring and the upper bound.
 include: "rules/dataset.smk"
 # Networks and linear probes that are trained on image-level labels.
 include: "rules/classifiers.smk"
@@ -71,6 +71,8 @@ include: "rules/quality.smk"
 include: "rules/comparison.smk"
 # Exports, report, scoreboard, and the estimate of a run.
 include: "rules/outputs.smk"
+# The upper bound: the same network, trained on masks. Made only if the configuration asks for it.
+include: "rules/upper_bound.smk"
 
 
 # No rule makes a path with a name that the configuration lacks. This stands behind the rules: in

@@ -41,9 +41,7 @@ rule report:
         maps=[shard for method in plan.maps for shard in plan.map_shards(method)],
         labels=[shard for method in plan.labels for shard in plan.label_shards(method)],
         predictions=[
-            shard
-            for method in plan.segmentation_labels
-            for shard in plan.prediction_shards(method)
+            shard for name in plan.predicted for shard in plan.prediction_shards(name)
         ],
         class_models=plan.class_models(),
         units=plan.units(),

@@ -54,7 +54,12 @@ def test_lock_files_stay_out_of_git():
 
 STAGES = sorted(path.stem for path in (REPOSITORY / "pipeline/stages").glob("[!_]*.py"))
 #: Rules that run the stage of another name, by stage.
-SHARED = {"evaluate": {"evaluate_labels", "evaluate_predictions"}}
+SHARED = {
+    "evaluate": {"evaluate_labels", "evaluate_predictions", "evaluate_upper_bound"},
+    "export_labels": {"export_labels", "export_upper_bound"},
+    "predict_masks": {"predict_masks", "predict_upper_bound"},
+    "predict_soft_masks": {"predict_soft_masks", "predict_soft_upper_bound"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +160,14 @@ def test_no_stage_repeats_what_is_described_for_all():
             assert " ".join(description.split()) not in text, f"{stage}: {name}"
 
 
-def test_only_scoring_and_the_report_read_masks(workflow, rules):
+def test_only_scoring_the_report_and_the_upper_bound_read_masks(workflow, rules):
     assert readers(workflow, rules, "dataset/masks.csv") == {
         "list_ground_truth", "sweep_thresholds", "evaluate_labels", "evaluate_boxes",
-        "evaluate_predictions", "localize", "report",
+        "evaluate_predictions", "localize", "report", "train_upper_bound", "evaluate_upper_bound",
+    }  # fmt: skip
+    assert {name for name in rules if re.match("train_|fit_", name)} == {
+        "fit_probe", "train_affinity", "train_classifier", "train_segmentation",
+        "train_upper_bound",
     }  # fmt: skip
     assert {name for name, rule in rules.items() if "masks" in rule["input"]} == readers(
         workflow, rules, "dataset/masks.csv"

@@ -8,6 +8,7 @@ from typing import Any
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError, best_match
 
+from pipeline.config.upper_bound import GROUND_TRUTH
 from pipeline.errors import did_you_mean
 
 Schema = Mapping[str, Any]
@@ -207,6 +208,11 @@ def _expected(error: Any) -> str:
         candidates = [word for word in allowed if isinstance(word, str)]
         misspelled = isinstance(error.instance, str)
         return one_of(allowed) + (did_you_mean(error.instance, candidates) if misspelled else "")
+    if rule == "pattern" and error.instance == GROUND_TRUTH:
+        return (
+            "CLASSIFIER/MAPS/REFINEMENT: a network that is trained on masks is an upper bound to "
+            "compare with, so nothing is labeled with it"
+        )
     hint = ""
     if rule == "type":
         types = [value] if isinstance(value, str) else value

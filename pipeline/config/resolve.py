@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from pipeline.config.problems import Validator, dereference, nearest, one_of, schema_problems
+from pipeline.config.upper_bound import GROUND_TRUTH, upper_bound_problems
 from pipeline.config.values import value_problems
 from pipeline.errors import MAX_LENGTH, UserError, shortened
 
@@ -316,7 +317,7 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
     }
     for key, paths in wanted.items():
         for path in paths:
-            for problem in _path_problems(path, config):
+            for problem in _path_problems(path, config) if path != GROUND_TRUTH else ():
                 yield f"{key}: {path!r} {problem}"
     if not any(wanted.values()):
         yield (
@@ -326,6 +327,7 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
     if config["dataset"].get("score_list") and config["dataset"]["masks"] is None:
         yield "dataset.score_list lists images to score, expected dataset.masks too"
     yield from _network_problems(config)
+    yield from upper_bound_problems(config)
     yield from _init_problems(config["classifiers"])
     yield from _round_problems(config)
     trainings = {

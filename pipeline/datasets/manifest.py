@@ -1,6 +1,7 @@
 """The manifest: a data set's labeled images, with the ground truth in separate files.
 
-Training stages receive only the manifest and the class names. The lists of masks and of boxes are
+Training stages receive only the manifest and the class names; the one exception is the upper
+bound, ``train_upper_bound``. The lists of masks and of boxes are
 separate files, so the inputs of each rule show whether it can see ground truth.
 """
 
@@ -204,7 +205,7 @@ def write_masks(
 
 
 def read_masks(path: Path) -> dict[str, Mask]:
-    """Read the masks that :func:`write_masks` listed. For scoring and the report only.
+    """Read the masks that :func:`write_masks` listed. Not for training on pseudo-labels.
 
     Raises
     ------

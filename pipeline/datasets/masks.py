@@ -35,8 +35,13 @@ class Mask:
     path: Path
     values: Mapping[int, int] | None = None
 
-    def read(self) -> NDArray[np.uint8]:
+    def read(self, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
         """Read the mask as a label image.
+
+        Parameters
+        ----------
+        size : (int, int), optional
+            Height and width of its image.
 
         Returns
         -------
@@ -46,9 +51,14 @@ class Mask:
         Raises
         ------
         UserError
-            If the file cannot be decoded, or has a value without a meaning.
+            If the file cannot be decoded, has another size, or has a value without a meaning.
         """
         stored = read_label(self.path)
+        if size is not None and stored.shape != tuple(size):
+            raise UserError(
+                f"{self.path}: mask is {stored.shape}, expected {tuple(size)} as its image: run "
+                "again, so that all masks are checked"
+            )
         if self.values is None:
             return stored
         unknown = sorted(set(np.unique(stored).tolist()) - self.values.keys())

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config.upper_bound import FULLY_SUPERVISED, GROUND_TRUTH
 from pipeline.export.job import Exported
 from pipeline.io.arrays import BACKGROUND, IGNORE
 from pipeline.report.html import setting
@@ -21,6 +22,10 @@ PACKAGES = (
     "contourpy", "numpy", "opencv-python-headless", "pillow", "pycocotools", "safetensors",
 )  # fmt: skip
 ORIGIN = "labels were made by a program from image-level labels; images keep their own license"
+FULL_ORIGIN = (
+    "labels were made by a network that was trained on ground-truth masks (fully supervised), not "
+    "from image-level labels, and are no pseudo-labels; images keep their own license"
+)
 NOT_SCORED = "no masks, not scored"
 
 
@@ -32,7 +37,7 @@ class Provenance:
     ----------
     kind : {"pseudo_labels", "predictions"}
     method : str
-        CLASSIFIER/MAPS/REFINEMENT.
+        CLASSIFIER/MAPS/REFINEMENT, or ``ground_truth`` for the upper bound.
     settings : mapping
         Settings that the labels were made with.
     scores : sequence of mapping
@@ -71,7 +76,7 @@ def data_card(
         "format": format_name,
         "kind": provenance.kind,
         "method": provenance.method,
-        "origin": ORIGIN,
+        "origin": FULL_ORIGIN if provenance.method == GROUND_TRUTH else ORIGIN,
         "splits": {
             split: _split([one for one in done if one.split == split], names) for split in splits
         },
@@ -136,8 +141,10 @@ def readme(card: Mapping[str, Any], loading: str, readers: str) -> str:
     splits = card["splits"]
     counts = ", ".join(f"{part['images']} of {split}" for split, part in splits.items())
     kind = card["kind"].replace("_", "-").capitalize()
+    fully = card["method"] == GROUND_TRUTH
+    title = f"{kind}, {FULLY_SUPERVISED}" if fully else f"{kind} of {card['method']}"
     lines = [
-        f"# {kind} of {card['method']}, format {card['format']}",
+        f"# {title}, format {card['format']}",
         "",
         f"Images: {counts}. Note: {card['origin']}.",
         *_inclusion(card),

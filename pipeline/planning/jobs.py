@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pipeline.config.upper_bound import GROUND_TRUTH
 from pipeline.planning.plan import Plan, unique
 
 
@@ -20,6 +21,8 @@ def times(plan: Plan) -> list[str]:
     jobs += [f"train_segmentation/{path}" for path in plan.networks]
     for path in plan.segmentation_labels:
         jobs += _shard_jobs(plan, f"predict_masks/{path}/val")
+    if plan.has_upper_bound:
+        jobs += _upper_bound_jobs(plan, "val")
     return [_file(plan, job) for job in jobs]
 
 
@@ -57,6 +60,8 @@ def _parts(file: str) -> tuple[str, str, str, str]:
 
 def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
     """Return all jobs that lead to maps, labels or predictions of a split."""
+    if method == GROUND_TRUTH:
+        return _upper_bound_jobs(plan, split)
     if kind == "predictions":
         before = _jobs_of(plan, "pseudo_labels", method, "train")
         own = _shard_jobs(plan, f"predict_masks/{method}/{split}")
@@ -101,6 +106,10 @@ def _map_jobs(plan: Plan, rule: str) -> list[str]:
 
 def _affinity_jobs(plan: Plan, path: str) -> list[str]:
     return [*_shard_jobs(plan, f"make_affinity_labels/{path}"), f"train_affinity/{path}"]
+
+
+def _upper_bound_jobs(plan: Plan, split: str) -> list[str]:
+    return ["train_upper_bound", *_shard_jobs(plan, f"predict_upper_bound/{split}")]
 
 
 def _shard_jobs(plan: Plan, stem: str) -> list[str]:

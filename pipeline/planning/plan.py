@@ -6,6 +6,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.upper_bound import GROUND_TRUTH, wants_upper_bound
+
 
 def import_from_checkout() -> None:
     """Make scripts import the package next to the Snakefile, even if another one is installed.
@@ -111,8 +113,22 @@ class Plan:
     @property
     def segmentation_labels(self) -> list[str]:
         """Pseudo-labels that the requested segmentation networks are trained on, in order."""
-        labels: list[str] = self.config.get("segmentation", {}).get("trained_on", [])
-        return labels
+        return [name for name in self.predicted if name != GROUND_TRUTH]
+
+    @property
+    def predicted(self) -> list[str]:
+        """Names of the segmentation networks that are applied to val, in order.
+
+        A network is named by the pseudo-labels that it is trained on, the upper bound by
+        :data:`pipeline.config.upper_bound.GROUND_TRUTH`.
+        """
+        names: list[str] = self.config.get("segmentation", {}).get("trained_on", [])
+        return names
+
+    @property
+    def has_upper_bound(self) -> bool:
+        """Whether a network is trained on the masks of train."""
+        return wants_upper_bound(self.config)
 
     @property
     def networks(self) -> list[str]:
@@ -259,8 +275,8 @@ class Plan:
     def _scored_stems(self) -> list[str]:
         methods = self.labels if self.has_masks_of("train") else []
         labels = [f"{self.root}/scores/pseudo_labels/{method}/train" for method in methods]
-        networks = self.segmentation_labels if self.has_masks_of("val") else []
-        return labels + [f"{self.root}/scores/predictions/{method}/val" for method in networks]
+        networks = self.predicted if self.has_masks_of("val") else []
+        return labels + [f"{self.root}/scores/predictions/{name}/val" for name in networks]
 
     def box_scores(self) -> list[str]:
         """Return the localization scores of all pseudo-labels; empty without masks and boxes."""
@@ -282,6 +298,7 @@ class Plan:
         networks = [f"classifiers/{name}" for name in trained]
         networks += [f"affinity/{method}" for method in self.walked]
         networks += [f"segmentation/{name}" for name in self.networks]
+        networks += [f"segmentation/{GROUND_TRUTH}"] if self.has_upper_bound else []
         return [f"{self.root}/{network}/history.csv" for network in networks]
 
     def class_models(self) -> list[str]:
@@ -323,7 +340,7 @@ class Plan:
         return [shard for method in self.compared for shard in self.map_shards(method, split)]
 
     def exports(self) -> list[str]:
-        """Return the folders of all exports, FORMAT/KIND/CLASSIFIER/MAPS/REFINEMENT."""
+        """Return the folders of all exports, FORMAT/KIND/METHOD."""
         wanted = self.config.get("export")
         if wanted is None:
             return []

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.io.files import NO_LOCKS
+from pipeline.planning.full_supervision import unmasked_images
 from pipeline.planning.inputs import (
     downloaded_files,
     given_files,
@@ -40,13 +41,15 @@ def problems(plan: Plan, paths: Sequence[Path | str]) -> list[str]:
     Returns
     -------
     list of str
-        One line for each problem. Files are checked only if names have no problem.
+        One line for each problem. Files are checked only if names have no problem, and the data
+        set is read only if no file is missing.
     """
     given = named_paths(plan.config)
     braces = [*path_problems(paths), *named_path_problems(given)]
     names = [*braces, *locale_problems(plan.config, paths)]
     inputs = [*given_files(plan), *downloaded_files(plan)]
-    return names or list(missing(plan)) or list(future_problems(inputs))
+    files = names or list(missing(plan)) or list(future_problems(inputs))
+    return files or list(unmasked_images(plan))
 
 
 def quote_interpreter() -> None:

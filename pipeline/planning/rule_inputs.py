@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.upper_bound import GROUND_TRUTH
 from pipeline.planning import inputs, jobs, settings
 from pipeline.planning.plan import Plan, labels_path, maps_path
 from pipeline.report.records import known_records
@@ -120,6 +121,10 @@ class RuleInputs:
         """Return the predictions of one segmentation network on a split."""
         return self.plan.at(wildcards).prediction_shards(labels_path(wildcards), wildcards.split)
 
+    def upper_bound_predictions(self, wildcards: Any) -> list[str]:
+        """Return the predictions of the upper bound on a split."""
+        return self.plan.at(wildcards).prediction_shards(GROUND_TRUTH, wildcards.split)
+
     def label_agreement(self, wildcards: Any) -> list[str]:
         """Return the table of the agreement between methods on a split, if there are several."""
         return self.plan.at(wildcards).label_agreement(wildcards.split)
@@ -147,6 +152,22 @@ class RuleInputs:
     def exported_scores(self, wildcards: Any) -> list[str]:
         """Return the scores on the data card of an export."""
         return self.plan.at(wildcards).export_scores(wildcards.kind, labels_path(wildcards))
+
+    def exported_upper_bound(self, wildcards: Any) -> list[str]:
+        """Return the label images of an export of the upper bound."""
+        return self._exported_upper_bound(wildcards)["labels"]
+
+    def exported_upper_bound_probabilities(self, wildcards: Any) -> list[str]:
+        """Return the probabilities of an export of the upper bound."""
+        return self._exported_upper_bound(wildcards)["soft"]
+
+    def exported_upper_bound_scores(self, wildcards: Any) -> list[str]:
+        """Return the scores on the data card of an export of the upper bound."""
+        return self.plan.at(wildcards).export_scores("predictions", GROUND_TRUTH)
+
+    def _exported_upper_bound(self, wildcards: Any) -> dict[str, list[str]]:
+        run = self.plan.at(wildcards)
+        return run.export_shards(wildcards.format, "predictions", GROUND_TRUTH)
 
     def _exported(self, wildcards: Any) -> dict[str, list[str]]:
         run = self.plan.at(wildcards)

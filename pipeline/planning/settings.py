@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.config.upper_bound import GROUND_TRUTH
+
 Config = Mapping[str, Any]
 
 #: Precision of methods that use gradients of a score. 16 bits are too coarse: the saliency of a
@@ -68,8 +70,15 @@ def prediction_settings(config: Config) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def upper_bound_settings(config: Config) -> dict[str, Any]:
+    """Return the settings that are printed with the scores and exports of the upper bound."""
+    return {"trained_on": "ground-truth masks of train"} | prediction_settings(config)
+
+
 def export_settings(config: Config, kind: str, method: str) -> dict[str, Any]:
     """Return the settings that are printed on an export's data card."""
+    if method == GROUND_TRUTH:
+        return upper_bound_settings(config)
     if kind == "predictions":
         return prediction_settings(config)
     _, maps, refinement = method.split("/")

@@ -10,6 +10,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from pipeline.config.upper_bound import display_name
 from pipeline.report.inputs import History
 
 #: Placeholder for the page's text color; replaced when the SVG is written.
@@ -114,7 +115,7 @@ def history_chart(history: History) -> str:
                 axes.legend(fontsize=7, ncols=2, loc="upper center")
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        return _svg(figure, f"training curves of {history.method}")
+        return _svg(figure, f"training curves of {display_name(history.method)}")
 
 
 def confusion_chart(confusion: Sequence[Sequence[int]], names: Sequence[str], title: str) -> str:

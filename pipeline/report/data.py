@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.config.upper_bound import display_name
 from pipeline.datasets.manifest import Manifest
 from pipeline.report.drawing import palette_colors
 from pipeline.report.gallery import Card, Split
@@ -55,7 +56,7 @@ def class_colors(manifest: Manifest) -> list[str]:
 def _class_scores(score: Mapping[str, Any]) -> dict[str, Any]:
     absent = score["absent_classes"]
     return {
-        "name": f"{score['method']} ({KINDS[score['kind']]}, {score['split']})",
+        "name": f"{display_name(score['method'])} ({KINDS[score['kind']]}, {score['split']})",
         "kind": score["kind"],
         "miou": _rounded(score["miou"]),
         "classes": [
@@ -69,7 +70,7 @@ def _split(split: Split, cards: Sequence[Card]) -> dict[str, Any]:
     methods = list(split.labels)
     return {
         "maps": list(split.maps),
-        "labels": methods,
+        "labels": list(map(display_name, methods)),
         "best": split.best,
         "images": [_image_data(card, split, methods) for card in cards],
     }

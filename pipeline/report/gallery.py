@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.config.upper_bound import display_name
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.masks import Mask
 from pipeline.io.arrays import ClassMaps, MapShard, maps_by_id, read_made_label
@@ -29,7 +30,8 @@ class Layer:
     kind : {"ground_truth", "map", "samples", "label"}
         ``samples`` are the pixels that a graph cut's color models are fitted to.
     method : str
-        CLASSIFIER/MAPS or CLASSIFIER/MAPS/REFINEMENT; empty for the ground truth.
+        CLASSIFIER/MAPS, CLASSIFIER/MAPS/REFINEMENT or the display text of the upper bound;
+        empty for the ground truth.
     caption : str
     url : str
         Data URL of a transparent PNG.
@@ -217,5 +219,6 @@ def _labels(split: Split, record: Record, size: tuple[int, int]) -> list[Layer]:
         file = next((path for path in files if path.is_file()), None)
         if file is not None:
             label = read_made_label(file, (record.height, record.width))
-            layers.append(Layer("label", method, method, label_layer(label, size)))
+            name = display_name(method)
+            layers.append(Layer("label", name, name, label_layer(label, size)))
     return layers

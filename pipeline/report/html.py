@@ -8,6 +8,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.config.upper_bound import display_name
+
 ASSETS = Path(__file__).parent
 #: Display text of the settings in score files; other keys are shown unchanged.
 SETTINGS = {
@@ -26,8 +28,9 @@ def render(template: str, **context: Any) -> str:
     ----------
     template : str
         A file of this folder. Its filters are :func:`percent`, :func:`duration`, :func:`plain`,
-        :func:`setting` and :func:`embedded`; ``asset(NAME)`` returns the text of a style sheet
-        or script of this folder.
+        :func:`setting`, :func:`embedded` and ``method``
+        (:func:`pipeline.config.upper_bound.display_name`); ``asset(NAME)`` returns the text of a
+        style sheet or script of this folder.
     **context
         The template's variables. A missing variable is an error.
     """
@@ -44,6 +47,7 @@ def render(template: str, **context: Any) -> str:
         "plain": plain,
         "setting": setting,
         "embedded": embedded,
+        "method": display_name,
     }
     environment.globals["asset"] = _asset
     return environment.get_template(template).render(**context)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.upper_bound import GROUND_TRUTH
 from pipeline.io.files import damaged
 from pipeline.io.tables import NUMBER, Fields, read_columns, read_document, read_table
 
@@ -110,7 +111,7 @@ def method_of(path: Path) -> tuple[str, str]:
     kind : str
         One of :data:`METHOD_LENGTH`.
     method : str
-        For example ``plain/cam/crf``.
+        For example ``plain/cam/crf``, or ``ground_truth`` for the upper bound.
 
     Raises
     ------
@@ -122,6 +123,8 @@ def method_of(path: Path) -> tuple[str, str]:
     start = parts.index("results") + 2 if "results" in parts[:-2] else 0
     for index in range(start, len(parts)):
         length = METHOD_LENGTH.get(parts[index], 0)
+        if length and parts[index + 1 : index + 2] == (GROUND_TRUTH,):
+            length = 1
         if length and len(parts) > index + length:
             return parts[index], "/".join(parts[index + 1 : index + 1 + length])
     raise ValueError(f"{path}: not a path of maps, labels, predictions or a network")

@@ -9,11 +9,13 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
+from pipeline.config.upper_bound import FULLY_SUPERVISED, GROUND_TRUTH, display_name
 from pipeline.datasets.findings import Finding
 from pipeline.datasets.manifest import Manifest
 from pipeline.report.charts import confusion_chart, history_chart, threshold_chart
 from pipeline.report.comparison import Comparison
 from pipeline.report.data import class_colors, page_data
+from pipeline.report.full_supervision import shares_of_full_supervision
 from pipeline.report.gallery import ROWS, Card, Split
 from pipeline.report.html import render
 from pipeline.report.inputs import KINDS, History, Quality, StageTime
@@ -80,6 +82,8 @@ def render_page(content: Content) -> str:
         rows=ROWS,
         charts=_charts(content),
         best=best_scores(content.scores),
+        shares=shares_of_full_supervision(content.scores),
+        fully_supervised=_fully_supervised(content.scores),
         label_free=[s for s in content.scores if s.get("label_free")],
         legend=dict(zip(content.manifest.classes, class_colors(content.manifest), strict=True)),
         data=page_data(content.manifest, content.scores, content.splits, content.cards),
@@ -90,13 +94,23 @@ def render_page(content: Content) -> str:
 
 
 def best_scores(scores: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """Return the score document with the highest mIoU of each kind; the first among ties."""
+    """Return the score document with the highest mIoU of each kind; the first among ties.
+
+    The upper bound is not a method of weak supervision, so it is never the best.
+    """
     best: dict[str, Mapping[str, Any]] = {}
     for score in scores:
         kind = score["kind"]
+        if score["method"] == GROUND_TRUTH:
+            continue
         if kind not in best or score["miou"] > best[kind]["miou"]:
             best[kind] = score
     return best
+
+
+def _fully_supervised(scores: Sequence[Mapping[str, Any]]) -> str:
+    """Return the display text of the upper bound; empty if it has no score."""
+    return FULLY_SUPERVISED if any(s["method"] == GROUND_TRUTH for s in scores) else ""
 
 
 def _charts(content: Content) -> dict[str, Any]:
@@ -115,7 +129,10 @@ def _charts(content: Content) -> dict[str, Any]:
         "boxes": _threshold_chart(
             boxes, "share", "box threshold (share of the map's maximum)", "localized pairs"
         ),
-        "histories": [(h.method, Markup(history_chart(h))) for h in content.histories],  # noqa: S704
+        "histories": [
+            (display_name(h.method), Markup(history_chart(h)))  # noqa: S704
+            for h in content.histories
+        ],
         "matrices": [
             (title, Markup(confusion_chart(counts, names, title)))  # noqa: S704
             for title, counts in matrices.items()

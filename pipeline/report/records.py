@@ -8,6 +8,7 @@ from math import isclose
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.upper_bound import GROUND_TRUTH
 from pipeline.errors import UserError
 from pipeline.io.arrays import read_counts
 from pipeline.io.tables import read_document
@@ -77,8 +78,8 @@ class Result:
     images : int
     miou : float
         In [0, 1].
-    classifier : str
-        Backbone of the classifier.
+    classifier : str or None
+        Backbone of the classifier; None for the upper bound.
     segmentation : str or None
         Backbone of the segmentation network; None except for predictions.
     background : Background or None
@@ -98,13 +99,18 @@ class Result:
     data: str
     images: int
     miou: float
-    classifier: str
+    classifier: str | None
     segmentation: str | None
     background: Background | None
     crf: int
     labels_given: bool | None
     hours: float | None
     counts: Path
+
+    @property
+    def is_upper_bound(self) -> bool:
+        """Whether the result is of the network that is trained on masks."""
+        return self.method == GROUND_TRUTH
 
 
 def find_records(root: Path) -> list[Path]:
@@ -275,7 +281,7 @@ def _result_of(run: Run, files: ScoreFiles) -> Result:
         data=f"{config['dataset']['kind']} {_digest(ids, counts)}",
         images=len(ids),
         miou=miou,
-        classifier=str(config["classifiers"][method.split("/")[0]]["backbone"]),
+        classifier=_classifier(config, method),
         segmentation=str(config["segmentation"]["backbone"]) if kind == "predictions" else None,
         background=_background(document),
         crf=0 if settings.get("crf") is None else int(settings["crf"]["iterations"]),
@@ -283,6 +289,12 @@ def _result_of(run: Run, files: ScoreFiles) -> Result:
         hours=_hours(files.times),
         counts=files.counts,
     )
+
+
+def _classifier(config: Mapping[str, Any], method: str) -> str | None:
+    if method == GROUND_TRUTH:
+        return None
+    return str(config["classifiers"][method.split("/", maxsplit=1)[0]]["backbone"])
 
 
 def _digest(ids: Sequence[str], counts: Counts) -> str:

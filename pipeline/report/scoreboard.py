@@ -77,7 +77,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Group:
-    """Entries of one kind on the same images.
+    """Entries of one kind and one supervision on the same images.
 
     Attributes
     ----------
@@ -146,7 +146,9 @@ def collect(root: Path, records: Sequence[Path]) -> Board:
                 "scored on different images or masks, so their mean is undefined"
             )
             continue
-        key = (data.split()[0], split, data, list(KINDS).index(kind))
+        # Methods are compared with the best of them; the upper bound is none of them.
+        fully = results[0].is_upper_bound
+        key = (data.split()[0], split, data, list(KINDS).index(kind), fully)
         groups[key].append(Entry(tuple(results)))
     return Board(tuple(_compare(groups[key]) for key in sorted(groups)), tuple(notes))
 

@@ -6,6 +6,7 @@ from itertools import groupby
 from math import ceil, floor, isnan
 from urllib.parse import quote
 
+from pipeline.config.upper_bound import FULLY_SUPERVISED
 from pipeline.metrics.bootstrap import Difference
 from pipeline.report.html import render
 from pipeline.report.inputs import KINDS
@@ -97,7 +98,7 @@ class Line:
 class Table:
     """A group as one table of the page."""
 
-    kind: str
+    title: str
     lines: tuple[Line, ...]
     footnotes: tuple[str, ...]
     scores: Axis
@@ -184,13 +185,18 @@ def _table(group: Group) -> Table:
     found = [line.found for line in lines if line.found]
     ends = [0.0, *(end for item in found for end in (item.difference, item.low, item.high))]
     return Table(
-        kind=KINDS[group.first.kind],
+        title=_title(group.first),
         lines=tuple(lines),
         footnotes=tuple(notes),
         scores=Axis.around(result.miou for line in lines for result in line.entry.results),
         differences=Axis.around(ends) if found else None,
         group=group,
     )
+
+
+def _title(result: Result) -> str:
+    kind = KINDS[result.kind].capitalize()
+    return f"{kind}, {FULLY_SUPERVISED}" if result.is_upper_bound else kind
 
 
 def _signed(value: float) -> str:

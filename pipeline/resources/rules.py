@@ -58,6 +58,7 @@ TRAINING: RequestedCosts = {
     "train_affinity": BoundaryTraining,
     "train_classifier": ClassifierTraining,
     "train_segmentation": SegmentationTraining,
+    "train_upper_bound": SegmentationTraining,
 }
 #: Rules that apply a network, on at most one GPU.
 INFERENCE: RequestedCosts = {
@@ -67,6 +68,8 @@ INFERENCE: RequestedCosts = {
     "make_maps": maps_cost,
     "predict_masks": Predictions,
     "predict_soft_masks": Predictions,
+    "predict_soft_upper_bound": Predictions,
+    "predict_upper_bound": Predictions,
     "propagate_maps": RandomWalk,
     "visualize_classes": ClassModels,
     "visualize_units": Units,
@@ -87,7 +90,9 @@ COSTS: Mapping[str, Callable[[Job], Cost]] = {
     "evaluate_boxes": Reading,
     "evaluate_labels": Reading,
     "evaluate_predictions": Reading,
+    "evaluate_upper_bound": Reading,
     "export_labels": Reading,
+    "export_upper_bound": Reading,
     "sweep_thresholds": Sweep,
 }
 

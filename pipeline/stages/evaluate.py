@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline.config.upper_bound import display_name
 from pipeline.datasets.manifest import files_by_id, read_manifest, read_masks
 from pipeline.datasets.masks import Mask
 from pipeline.errors import UserError
@@ -50,7 +51,7 @@ def evaluate(
     kind : {"pseudo_labels", "predictions"}
         Kind of the label images.
     method : str
-        CLASSIFIER/MAPS/REFINEMENT.
+        CLASSIFIER/MAPS/REFINEMENT, or ``ground_truth`` for the upper bound.
     settings : mapping
         Settings to store with the score.
     threshold : list of Path
@@ -72,7 +73,7 @@ def evaluate(
     names = ["background", *data.classes]
     pairs = [(ground_truth[image_id], files[image_id]) for image_id in ground_truth]
     work = _Counting(len(names))
-    found = map_images(work, pairs, workers=threads, what=f"scores of {method}")
+    found = map_images(work, pairs, workers=threads, what=f"scores of {display_name(method)}")
     # One image at a time: with many classes, the matrices of all images take gigabytes.
     total = np.zeros((len(names), len(names) + 1), np.int64)
     of_images, rows = [], []

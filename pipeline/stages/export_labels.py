@@ -51,7 +51,7 @@ def export_labels(
     kind : {"pseudo_labels", "predictions"}
         Kind of the labels.
     method : str
-        CLASSIFIER/MAPS/REFINEMENT.
+        CLASSIFIER/MAPS/REFINEMENT, or ``ground_truth`` for the upper bound.
     splits : list of str
         ``"train"``, ``"val"`` or both.
     settings : mapping

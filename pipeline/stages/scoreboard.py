@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 COMPARED = ("difference", "low", "high", "p", "p_holm")
 #: Columns of the table: one row per method of an experiment, compared with the best of its group.
 COLUMNS = (
-    "experiment", "kind", "method", "data", "split", "images", "classifier", "segmentation",
-    "seeds", "runs", "miou_mean", "miou_sd", "background_rule", "background_value",
+    "experiment", "kind", "method", "supervision", "data", "split", "images", "classifier",
+    "segmentation", "seeds", "runs", "miou_mean", "miou_sd", "background_rule", "background_value",
     "threshold_source", "crf_iterations", "image_labels_given", "hours", "best", *COMPARED,
 )  # fmt: skip
 #: Columns of the table of pairs; a is the better method.
@@ -76,6 +76,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "experiment": entry.experiment,
         "kind": first.kind,
         "method": first.method,
+        "supervision": "masks" if first.is_upper_bound else "image-level labels",
         "data": first.data,
         "split": first.split,
         "images": first.images,

@@ -1,6 +1,6 @@
 """Train the segmentation network on pseudo-labels."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from pipeline.datasets.manifest import files_by_id, read_manifest
+from pipeline.datasets.manifest import Record, files_by_id, read_manifest
+from pipeline.datasets.masks import Mask
 from pipeline.errors import UserError
 from pipeline.models.backbone import find_module
 from pipeline.models.segmentation_network import (
@@ -21,7 +22,7 @@ from pipeline.runtime.stage import run_stage
 from pipeline.training.batches import Batch, divide
 from pipeline.training.class_balance import class_weights, count_pixels
 from pipeline.training.run import TrainingRun
-from pipeline.training.samples import SegmentedImages, read_labels
+from pipeline.training.samples import SegmentedImages, TrainingLabel, read_labels
 from pipeline.training.supervision import require_foreground
 from pipeline.training.task import Step, Task
 
@@ -68,28 +69,67 @@ def train_segmentation(
     records = data.of_split("train")
     files = files_by_id([record.id for record in records], labels)
     require_foreground(read_labels(files.values(), "pseudo-labels checked"))
-    run = TrainingRun.start(
-        settings, seed, code, weights=weights, history=history, threads=threads, gpu=gpu
+    train_network(
+        TrainingRun.start(
+            settings, seed, code, weights=weights, history=history, threads=threads, gpu=gpu
+        ),
+        records,
+        files,
+        classes=len(data.classes) + 1,
+        pretrained=pretrained,
+        inputs=[manifest, classes],
     )
+
+
+def train_network(
+    run: TrainingRun,
+    records: Sequence[Record],
+    labels: Mapping[str, TrainingLabel],
+    *,
+    classes: int,
+    pretrained: Sequence[Path],
+    inputs: Sequence[Path],
+) -> None:
+    """Train a segmentation network on images with label images, and write it.
+
+    Parameters
+    ----------
+    run : TrainingRun
+        Its settings are the configuration's section ``segmentation``.
+    records : sequence of Record
+        The training images.
+    labels : mapping of str to Path or Mask
+        Label image of each record, by id.
+    classes : int
+        Number of classes, background included.
+    pretrained : sequence of Path
+        At most one local file of backbone weights.
+    inputs : sequence of Path
+        Further files that determine the result.
+
+    Raises
+    ------
+    UserError
+        If batch norm would see one image at a time.
+    """
+    settings = run.settings
     if settings["decoder_norm"] == "batch":
         _require_two_together(settings, len(records), run.fabric.world_size)
-    classes_with_background = len(data.classes) + 1
-    model = create_segmentation_network(
-        settings, classes_with_background, next(iter(pretrained), None)
-    )
-    of_classes = _class_weights(settings["class_balance"], files.values(), classes_with_background)
+    model = create_segmentation_network(settings, classes, next(iter(pretrained), None))
+    of_classes = _class_weights(settings["class_balance"], labels.values(), classes)
     task = Task(
         model,
         nn.ModuleList([model.network.decoder, model.network.segmentation_head]),
-        SegmentedImages(records, files, run.transform(model)),
+        SegmentedImages(records, labels, run.transform(model)),
         _step_of(of_classes),
         frozen=[find_module(model.encoder, name) for name in settings["frozen"]],
         counts=lambda labels: labeled_weight(labels, of_classes)[None],
     )
+    files = [label.path if isinstance(label, Mask) else label for label in labels.values()]
     run.train(
         task,
-        inputs=[manifest, classes, *pretrained, *files.values()],
-        save=partial(save_segmentation_network, settings=settings, classes=classes_with_background),
+        inputs=[*inputs, *pretrained, *files],
+        save=partial(save_segmentation_network, settings=settings, classes=classes),
     )
 
 
@@ -106,7 +146,7 @@ def _require_two_together(settings: Mapping[str, Any], images: int, processes: i
         )
 
 
-def _class_weights(power: float, labels: Collection[Path], classes: int) -> Tensor | None:
+def _class_weights(power: float, labels: Collection[TrainingLabel], classes: int) -> Tensor | None:
     """Return class weights from shares of the foreground; None if the power is 0."""
     if not power:
         return None

@@ -25,6 +25,10 @@ from pipeline.report.inputs import (
         ("results/e/quality/p/cam/crf/train.csv", ("quality", "p/cam/crf")),
         ("results/e/classifiers/plain/history.csv", ("classifiers", "plain")),
         ("results/e/segmentation/p/cam/crf/history.csv", ("segmentation", "p/cam/crf")),
+        ("results/e/segmentation/ground_truth/history.csv", ("segmentation", "ground_truth")),
+        ("results/e/predictions/ground_truth/val/0", ("predictions", "ground_truth")),
+        ("results/e/scores/predictions/ground_truth/val.csv", ("predictions", "ground_truth")),
+        ("results/ground_truth/predictions/p/cam/crf/val/0", ("predictions", "p/cam/crf")),
         ("results/labels/maps/maps/cam/train/0.safetensors", ("maps", "maps/cam")),
     ],
 )

@@ -1,9 +1,13 @@
 import json
 import re
 
+import pytest
+
 from pipeline.datasets.findings import Finding, write_findings
-from pipeline.datasets.manifest import write_masks
+from pipeline.datasets.manifest import read_masks, write_masks
+from pipeline.io.arrays import write_label
 from pipeline.io.tables import read_document, write_json, write_table
+from pipeline.report.full_supervision import shares_of_full_supervision
 from pipeline.report.html import duration, percent, plain
 from pipeline.stages.compare_attributions import COLUMNS
 from pipeline.stages.report import report
@@ -253,3 +257,88 @@ def test_a_score_of_part_of_a_split_is_marked(tree):
     html, _ = rendered(tree)
     assert '<td class="number" data-value="2">2 of 3</td>' in html
     assert '<td class="number" data-value="3">3</td>' in html
+
+
+@pytest.fixture
+def bounded(tree):
+    """The tree with an upper bound: its predictions are the masks, its mIoU is 0.8."""
+    root = tree.root
+    for name, mask in read_masks(tree.arguments["masks"]).items():
+        if name in ("i3", "i4", "i5"):
+            write_label(root / f"predictions/ground_truth/val/0/{name}.png", mask.read())
+    place = next(path for path in tree.arguments["scores"] if "predictions" in path.parts)
+    weak = read_document(place) | {"miou": 0.6}
+    write_json(place, weak)
+    settings = {"trained_on": "ground-truth masks of train", **weak["settings"]}
+    bound = root / "scores/predictions/ground_truth/val.json"
+    write_json(bound, weak | {"method": "ground_truth", "miou": 0.8, "settings": settings})
+    table = bound.with_suffix(".csv")
+    write_table(table, ("id", "miou", "iou:background"), [(f"i{k}", 1, 1) for k in (3, 4, 5)])
+    history = root / "segmentation/ground_truth/history.csv"
+    write_table(history, ("epoch", "learning_rate", "loss"), [(1, 0.1, 0.5), (2, 0.1, 0.4)])
+    tree.arguments["scores"].append(bound)
+    tree.arguments["image_scores"].append(table)
+    tree.arguments["histories"].append(history)
+    tree.arguments["predictions"].append(root / "predictions/ground_truth/val/0")
+    return tree
+
+
+FULLY = "fully supervised (trained on masks)"
+
+
+def test_the_share_of_full_supervision_is_shown(bounded):
+    html, page = rendered(bounded)
+    table = html[html.index("<h3>Share of full supervision") :].partition("</table>")[0]
+    cells = re.findall(r"<t[dh][^>]*>([^<]*)</t[dh]>", table.partition("<tbody>")[2])
+    assert cells == [METHOD, "val", "3", "60.0", "80.0", "75.0"]  # 0.6 / 0.8
+    assert (
+        f"Training saw the image-level labels only, except that of the upper bound: {FULLY}."
+        in (" ".join(" ".join(page.text).split()))
+    )
+    assert "network trained on: ground-truth masks of train" in html
+
+
+def test_the_upper_bound_is_named_for_what_it_is_and_never_the_best(bounded):
+    html, page = rendered(bounded)
+    assert "ground_truth" not in html.partition("<script")[0]
+    assert FULLY in page.text
+    headline = html[html.index('class="headline"') :].partition("</dl>")[0]
+    assert "60.0" in headline and FULLY not in headline
+    matrices = html[html.index('id="confusion"') :].partition("</section>")[0]
+    assert f"predictions {METHOD}" in matrices and FULLY not in matrices
+    data = data_of(html)
+    val = data["splits"]["val"]
+    assert (val["labels"], val["best"]) == ([METHOD, FULLY], METHOD)
+    for image in val["images"]:
+        shown = [layer["method"] for layer in image["layers"] if layer["kind"] == "label"]
+        assert shown == [METHOD, FULLY]
+        assert image["scores"][1]["miou"] == 1
+    assert f"{FULLY} (predictions, val)" in [score["name"] for score in data["scores"]]
+    assert f"<h3>{FULLY}</h3>" in html[html.index('id="training"') :]
+
+
+def test_without_an_upper_bound_the_page_has_no_word_of_it(tree):
+    html, _ = rendered(tree)
+    assert "Share of full supervision" not in html and "upper bound" not in html
+    assert "supervised (" not in html
+
+
+@pytest.mark.parametrize(
+    ("weak", "full", "expected"),
+    [
+        ({"miou": 0.49}, {"miou": 0.56}, [0.875]),
+        ({"miou": 0.5}, {"miou": 0.4}, [1.25]),
+        ({"miou": 0.0}, {"miou": 0.4}, [0.0]),
+        ({"miou": 0.5}, {"miou": 0.0}, []),
+        ({"miou": None}, {"miou": 0.4}, []),
+        ({"miou": 0.5}, {"miou": None}, []),
+        ({"miou": 0.5, "split": "train"}, {"miou": 0.4}, []),
+        ({"miou": 0.5, "images": 2}, {"miou": 0.4}, []),
+        ({"miou": 0.5, "kind": "pseudo_labels"}, {"miou": 0.4}, []),
+    ],
+)
+def test_shares_are_of_the_same_images(weak, full, expected):
+    score = {"kind": "predictions", "split": "val", "images": 3}
+    scores = [score | {"method": METHOD} | weak, score | {"method": "ground_truth"} | full]
+    assert [row.share for row in shares_of_full_supervision(scores)] == pytest.approx(expected)
+    assert shares_of_full_supervision(scores[:1]) == []

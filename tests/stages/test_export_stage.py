@@ -283,3 +283,22 @@ def test_real_masks_survive_the_coco_export(voc_subset, tmp_path):
         assert np.array_equal(drawn, np.where(label == 255, 0, label))
         link = tmp_path / "export/images/val" / image["file_name"]
         assert link.readlink() == (voc_subset / f"JPEGImages/{name}.jpg").absolute()
+
+
+def test_predictions_of_the_upper_bound_say_that_it_learned_masks(export):
+    settings = {"trained_on": "ground-truth masks of train", "crf": None}
+    bound = export(kind="predictions", method="ground_truth", splits=["val"], settings=settings)
+    card = json.loads((bound / "data_card.json").read_text(encoding="utf-8"))
+    assert card["origin"].startswith(
+        "labels were made by a network that was trained on ground-truth masks (fully supervised), "
+        "not from image-level labels, and are no pseudo-labels"
+    )
+    assert card["settings"]["trained_on"] == "ground-truth masks of train"
+    text = (bound / "README.md").read_text(encoding="utf-8")
+    assert text.startswith("# Predictions, fully supervised (trained on masks), format png\n")
+    assert card["origin"] in text and "ground_truth" not in text
+    assert '- network trained on: `"ground-truth masks of train"`' in text
+    weak = export("weak", kind="predictions", splits=["val"])
+    card = json.loads((weak / "data_card.json").read_text(encoding="utf-8"))
+    assert card["origin"].startswith("labels were made by a program from image-level labels")
+    assert "masks" not in card["origin"]

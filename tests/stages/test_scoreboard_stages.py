@@ -228,3 +228,25 @@ def test_a_phone_shows_the_page_without_errors_and_sorts_its_tables(browser, res
     heading.click()
     assert names.all_inner_texts() == ["short", "long"]
     assert errors == []
+
+
+def test_an_upper_bound_is_named_and_no_rival_of_the_methods(results):
+    make_run(results, "full", [
+        ("predictions", "ground_truth", confusions(0.1)), ("predictions", CRF, confusions(0.3)),
+    ])  # fmt: skip
+    page = made(results)
+    predictions = [row for row in rows(page.table) if row["kind"] == "predictions"]
+    shown = [(row["experiment"], row["method"], row["supervision"]) for row in predictions]
+    weak = "image-level labels"
+    assert shown == [
+        ("full", CRF, weak), ("short", CRF, weak), ("full", "ground_truth", "masks"),
+    ]  # fmt: skip
+    assert float(predictions[-1]["miou_mean"]) > float(predictions[0]["miou_mean"])
+    best, *others, bound = predictions
+    assert best["best"] == bound["best"] == bound["difference"] == bound["classifier"] == ""
+    assert {row["best"] for row in others} == {f"full {CRF}"}
+    assert bound["segmentation"] == "mobilenetv2_100"
+    pairs = rows(page.differences)
+    assert not any("ground_truth" in row.values() for row in pairs)
+    assert "Predictions, fully supervised (trained on masks)" in page.text
+    assert "ground_truth" not in page.html

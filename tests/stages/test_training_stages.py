@@ -12,7 +12,7 @@ from safetensors.torch import load
 from sklearn.metrics import average_precision_score
 from torch import nn
 
-from pipeline.datasets.manifest import read_manifest, write_manifest
+from pipeline.datasets.manifest import read_manifest, read_masks, write_manifest, write_masks
 from pipeline.errors import UserError
 from pipeline.io.arrays import MapShard, read_label, read_weights, write_label, write_maps
 from pipeline.io.images import network_input, read_rgb
@@ -23,6 +23,7 @@ from pipeline.stages.make_maps import make_maps
 from pipeline.stages.predict_masks import predict_masks
 from pipeline.stages.train_classifier import train_classifier
 from pipeline.stages.train_segmentation import train_segmentation
+from pipeline.stages.train_upper_bound import train_upper_bound
 from pipeline.stages.visualize_classes import visualize_classes
 
 PUZZLE = {"pieces": 4, "alpha": 1.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
@@ -483,3 +484,64 @@ def test_a_segmentation_makes_maps_of_the_labeled_classes(
         first, second = others[name].values.astype(float), maps[name].values.astype(float)
         np.testing.assert_allclose(item.values, (first + 3 * second) / 4, atol=1e-3)
         np.testing.assert_array_equal(item.agreement, maps[name].agreement)
+
+
+def bound(dataset, folder, settings):
+    train_upper_bound(
+        manifest=dataset["manifest"],
+        classes=dataset["classes"],
+        masks=dataset["masks"],
+        pretrained=[],
+        settings=settings,
+        seed=0,
+        weights=folder / "model.safetensors",
+        history=folder / "history.csv",
+        threads=1,
+        gpu=0,
+        code="code",
+    )
+    return folder / "model.safetensors"
+
+
+#: Stored values of masks, each with its label: two values are void, and two are one class.
+MEANING = {0: 0, 40: 1, 41: 1, 90: 2, 200: 255, 255: 255}
+
+
+@pytest.mark.parametrize("power", [0, 0.5])
+def test_the_upper_bound_learns_masks_as_others_learn_pseudo_labels(
+    small_dataset, segmentation_settings, tmp_path, power
+):
+    """Masks that mean the same as pseudo-labels give the same network, void pixels included."""
+    settings = segmentation_settings | {"class_balance": power}
+    pseudo_labels(small_dataset, tmp_path / "labels", range(4))
+    rng = np.random.default_rng(1)
+    masks = {name: mask.path for name, mask in read_masks(small_dataset["masks"]).items()}
+    for name in "0123":
+        label = read_label(tmp_path / f"labels/{name}.png")
+        stored = np.zeros_like(label)
+        for value in (1, 2, 255):
+            known = [key for key, meaning in MEANING.items() if meaning == value]
+            stored[label == value] = rng.choice(known, np.count_nonzero(label == value))
+        Image.fromarray(stored).save(masks[name])
+    write_masks(small_dataset["masks"], masks, MEANING)
+    weights = bound(small_dataset, tmp_path / "bound", settings)
+    others = segmented(small_dataset, tmp_path / "s", settings, [tmp_path / "labels"])
+    assert weights.read_bytes() == others.read_bytes()
+    losses = [[row["loss"] for row in history(tmp_path / name)] for name in ("bound", "s")]
+    assert losses[0] == losses[1] and len(losses[0]) == 2
+
+
+def test_an_upper_bound_of_fewer_images_is_refused(small_dataset, segmentation_settings, tmp_path):
+    masks = {name: mask.path for name, mask in read_masks(small_dataset["masks"]).items()}
+    write_masks(small_dataset["masks"], {name: masks[name] for name in ("0", "3", "4", "5")})
+    with pytest.raises(UserError, match="of all train images, but 2 of 4 have none, first 1: add"):
+        bound(small_dataset, tmp_path / "bound", segmentation_settings)
+    assert not (tmp_path / "bound").exists()
+
+
+def test_a_mask_that_changed_its_size_is_named(small_dataset, segmentation_settings, tmp_path):
+    path = read_masks(small_dataset["masks"])["2"].path
+    write_label(path, np.zeros((5, 5), np.uint8))
+    expected = r"masks/2.png: mask is \(5, 5\), expected \(38, 40\) as its image: run again"
+    with pytest.raises(UserError, match=expected):
+        bound(small_dataset, tmp_path / "bound", segmentation_settings)
