@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from math import ceil
 from typing import cast
 
 import numpy as np
@@ -13,8 +15,10 @@ from torch.nn import functional as F
 from pipeline.attribution import Attribution
 from pipeline.io.images import network_stride, strided_size
 from pipeline.metrics.agreement import map_agreement
+from pipeline.models.cell_centers import CellCenters, Centers
 from pipeline.models.classifier import CamClassifier
 from pipeline.models.views import Views
+from pipeline.runtime.device import channels_last
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ def fuse(
     *,
     stride: int,
     full_resolution: bool = False,
+    centers: CellCenters | None = None,
 ) -> FusedMaps:
     """Sum the maps of a method over scales and flips, and divide each class by its maximum.
 
@@ -65,7 +70,11 @@ def fuse(
     full_resolution : bool
         Also fuse the maps at the resolution of the image, as in the published code of Puzzle-CAM:
         the maps of all scales are resized to the next multiple of the network's stride and cropped
-        to the image.
+        to the image. With ``centers`` they are resampled at the image's pixels instead.
+    centers : CellCenters, optional
+        Centers of the cells of the method's maps. With them, the map of each view is resampled with
+        its cells at their centers before it is mirrored back. Without them, its cells are evenly
+        distributed over the image.
 
     Returns
     -------
@@ -78,15 +87,90 @@ def fuse(
         empty = np.zeros((0, *cells), dtype=np.float16)
         return FusedMaps(empty, np.zeros(0, dtype=np.float32), none)
     indices = torch.as_tensor(classes - 1, device=next(model.parameters()).device)
-    maps = list(views.outputs(model, image, lambda batch: attribution(model, batch, indices)))
-    single = torch.cat([_resampled(view, cells) for view in maps])
     full = None
-    if full_resolution:
-        largest = max(views.scales)
-        rows, columns = maps[views.scales.index(largest)].shape[2:]
-        side = network_stride(views.input_size(size, largest), (rows, columns))
-        full = _stored(_full_sum(maps, size, side))
+    if centers is not None:
+        strides = (stride, 1) if full_resolution else (stride,)
+        resampled = partial(_at_centers, size=size, strides=strides, centers=centers)
+        found = [
+            [views.aligned(maps) for maps in resampled(batch, attribution(model, batch, indices))]
+            for batch in (channels_last(views.batch(model, image, s)) for s in views.scales)
+        ]
+        single = torch.cat([maps[0] for maps in found])
+        if full_resolution:
+            full = _stored(cast(Tensor, sum(maps[1].sum(dim=0) for maps in found)))
+    else:
+        maps = list(views.outputs(model, image, lambda batch: attribution(model, batch, indices)))
+        single = torch.cat([_resampled(view, cells) for view in maps])
+        if full_resolution:
+            largest = max(views.scales)
+            rows, columns = maps[views.scales.index(largest)].shape[2:]
+            side = network_stride(views.input_size(size, largest), (rows, columns))
+            full = _stored(_full_sum(maps, size, side))
     return FusedMaps(_stored(single.sum(dim=0)), map_agreement(single.cpu().numpy()), full)
+
+
+def _at_centers(
+    batch: Tensor, maps: Tensor, *, size: tuple[int, int], strides: Sequence[int],
+    centers: CellCenters,
+) -> list[Tensor]:  # fmt: skip
+    """Resample maps with their cells at their centers, at some strides of the image.
+
+    Parameters
+    ----------
+    batch : (N, 3, H', W') tensor
+        The network's input: a resized image of ``size``.
+    maps : (N, K, h, w) tensor
+    size : (int, int)
+        Height H and width W of the image.
+    strides : sequence of int
+        Pixels of the image per cell of each result.
+    centers : CellCenters
+
+    Returns
+    -------
+    list of (N, K, ceil(H / stride), ceil(W / stride)) float32 tensor
+    """
+    found = []
+    for stride in strides:
+        rows, columns = (
+            _weights(
+                strided_size(size, stride)[axis],
+                stride * batch.shape[axis + 2] / size[axis],
+                maps.shape[axis + 2],
+                centers.of_side(batch.shape[axis + 2], axis),
+            ).to(maps.device)
+            for axis in (0, 1)
+        )
+        found.append(rows @ maps.float() @ columns.T)
+    return found
+
+
+def _weights(count: int, stride: float, cells: int, centers: Centers) -> Tensor:
+    """Return the weights of linear interpolation between the centers of cells along one side.
+
+    Parameters
+    ----------
+    count : int
+        Number of cells of the result.
+    stride : float
+        Pixels of the network's input per cell of the result.
+    cells : int
+        Number of cells of the map. Outside its first and last center the map is constant.
+    centers : Centers
+        Positions of the map's cells in the network's input.
+
+    Returns
+    -------
+    (count, cells) float32 tensor
+        Rows sum to 1.
+    """
+    # A finer map must be averaged over each cell, not sampled at its center.
+    samples = max(1, ceil(stride / centers.pitch))
+    pixels = (torch.arange(count * samples, dtype=torch.float64) + 0.5) * stride / samples - 0.5
+    places = ((pixels - centers.first) / centers.pitch).clamp(0, cells - 1)
+    distances = (places[:, None] - torch.arange(cells)).abs()
+    weights = (1 - distances).clamp(min=0)
+    return weights.view(count, samples, cells).mean(dim=1).float()
 
 
 def _full_sum(views: Sequence[Tensor], size: tuple[int, int], side: int) -> Tensor:

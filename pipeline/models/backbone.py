@@ -1,6 +1,6 @@
 """Backbones from timm, with pretrained weights from local files."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import timm
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.models.side_by_side import concatenate_layers, measure_layers
 from pipeline.models.state_dict import COUNTER, check_values, read_state_dict
 from pipeline.models.strides import lacks_stride, remove_dilation, set_output_stride
 
@@ -17,7 +18,11 @@ REFUSALS = (TypeError, AssertionError, ValueError, NotImplementedError)
 
 
 def create_backbone(
-    name: str, *, output_stride: int, dilation: bool = True, last_layer: str | None = None
+    name: str,
+    *,
+    output_stride: int,
+    dilation: bool = True,
+    last_layer: str | Sequence[str] | None = None,
 ) -> nn.Module:
     """Create a timm network without its classifier, with random weights.
 
@@ -30,8 +35,10 @@ def create_backbone(
         timm. Their stride is set by :func:`pipeline.models.strides.set_output_stride`.
     dilation : bool
         Replace removed strides by dilation.
-    last_layer : str, optional
-        Layer whose output is used as features (:func:`end_at`). By default the last one.
+    last_layer : str or sequence of str, optional
+        Layer whose output is used as features (:func:`end_at`). By default the last one. Outputs of
+        several layers are concatenated
+        (:func:`pipeline.models.side_by_side.concatenate_layers`).
 
     Returns
     -------
@@ -41,8 +48,8 @@ def create_backbone(
     Raises
     ------
     UserError
-        If timm has no network of that name, or if the network cannot have that stride or that
-        last layer.
+        If timm has no network of that name, or if the network cannot have that stride or those
+        last layers.
     """
     _require_known(name)
     backbone = _create(name, None if lacks_stride(name) else output_stride)
@@ -50,8 +57,12 @@ def create_backbone(
         set_output_stride(backbone, output_stride)
     if not dilation:
         remove_dilation(backbone)
-    if last_layer is not None:
+    if isinstance(last_layer, str):
         end_at(backbone, last_layer)
+    elif last_layer is not None:
+        inner = measure_layers(backbone, last_layer)
+        end_at(backbone, last_layer[-1])
+        concatenate_layers(backbone, inner)
     return backbone
 
 

@@ -20,8 +20,8 @@ class Network:
     decoder : {"separable", "full"}, optional
         Decoder of :class:`pipeline.models.segmentation_network.SegmentationNetwork`. None: the
         network is a classifier.
-    last_layer : str, optional
-        Last layer of the backbone, see :func:`pipeline.models.backbone.end_at`.
+    last_layer : str or tuple of str, optional
+        Last layers of the backbone, see :func:`pipeline.models.backbone.create_backbone`.
     frozen : tuple of str
         Frozen modules. They have to be the first ones, so that no gradient passes them.
     """
@@ -29,7 +29,7 @@ class Network:
     backbone: str
     output_stride: int = 16
     decoder: str | None = None
-    last_layer: str | None = None
+    last_layer: str | tuple[str, ...] | None = None
     frozen: tuple[str, ...] = ()
 
     @classmethod
@@ -41,11 +41,12 @@ class Network:
         settings : mapping
             An entry of ``classifiers``, or the section ``segmentation``, which has a decoder.
         """
+        last = settings.get("last_layer")
         return cls(
             settings["backbone"],
             settings["output_stride"],
             settings.get("decoder"),
-            settings.get("last_layer"),
+            tuple(last) if isinstance(last, list) else last,
             tuple(settings.get("frozen", ())),
         )
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.models.backbone import create_backbone, end_at, find_module
+from pipeline.models.backbone import create_backbone, find_module
 from pipeline.models.segmentation_network import SegmentationNetwork
 from pipeline.resources.network import Network, Operations
 
@@ -41,9 +41,7 @@ def _create(network: Network) -> tuple[Any, nn.Module]:
     if network.decoder:
         model: Any = SegmentationNetwork(name, 21, stride, decoder=network.decoder).eval()
         return model, model.encoder
-    model = create_backbone(name, output_stride=stride).eval()
-    if network.last_layer:
-        end_at(model, network.last_layer)
+    model = create_backbone(name, output_stride=stride, last_layer=network.last_layer).eval()
     model.forward = model.forward_features  # only called functions are counted
     return model, model
 

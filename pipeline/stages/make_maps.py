@@ -14,6 +14,7 @@ from pipeline.attribution.fusion import FusedMaps, fuse
 from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.io.arrays import ClassMaps, MapShard, write_maps
 from pipeline.io.images import read_rgb
+from pipeline.models.cell_centers import CellCenters
 from pipeline.models.classifier import load_classifier
 from pipeline.models.inference import labeled_probabilities
 from pipeline.models.segmentation_network import load_segmentation_network
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 #: Function from an image and its class numbers to class maps.
 Mapper = Callable[[NDArray[np.uint8], NDArray[np.int64]], FusedMaps]
 #: Settings of the fusion; all others are specific to a method.
-FUSION = frozenset({"scales", "flip", "max_size", "stride", "full_resolution"})
+FUSION = frozenset({"scales", "flip", "max_size", "stride", "full_resolution", "align"})
 
 
 def make_maps(
@@ -56,7 +57,7 @@ def make_maps(
         At most one shard of maps of the previous self-training round, to average with.
     settings : mapping
         Keys ``method``, ``scales``, ``flip``, ``max_size``, ``stride`` and, for methods on a
-        classifier, ``full_resolution``. All other keys are specific to the method.
+        classifier, ``full_resolution`` and, optionally, ``align``. All other keys are specific to the method.
     maps : Path
         Output: one safetensors file.
     manifest, classes, precision, split, shard, shards, threads, gpu
@@ -95,9 +96,13 @@ def _mapper(fabric: Fabric, weights: Path, settings: Mapping[str, Any]) -> Mappe
         )
     own = {key: value for key, value in settings.items() if key not in {"method", *FUSION}}
     method = partial(METHODS[settings["method"]], **own)
-    model = on_device(fabric, load_classifier(weights), fold=not settings.get("layer"))
+    classifier, layer = load_classifier(weights), settings.get("layer")
+    centers = CellCenters(classifier.backbone, layer) if settings.get("align") else None
+    model = on_device(fabric, classifier, fold=not layer)
     full = settings["full_resolution"]
-    return partial(fuse, method, model, views=views, stride=stride, full_resolution=full)
+    return partial(
+        fuse, method, model, views=views, stride=stride, full_resolution=full, centers=centers
+    )
 
 
 def _mean(
