@@ -104,7 +104,8 @@ def print_shares(
 
 def add_side(parser: argparse.ArgumentParser) -> None:
     """Add the option for the size of the matrices."""
-    parser.add_argument("--side", type=int, default=4096, help="rows of the matrices of the peak rate")
+    description = "rows of the matrices of the peak rate"
+    parser.add_argument("--side", type=int, default=4096, help=description)
 
 
 def device_name(device: str) -> str:

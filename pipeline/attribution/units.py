@@ -73,7 +73,7 @@ def most_active_images(activations: Iterable[Tensor], count: int) -> Tensor:
     Examples
     --------
     >>> means = [torch.tensor([1.0, 5.0]), torch.tensor([3.0, 4.0])]
-    >>> most_exciting(iter(means), 1).tolist()  # the image of the highest mean, for each unit
+    >>> most_active_images(iter(means), 1).tolist()  # the image of the highest mean, for each unit
     [[1], [0]]
     """
     table = torch.stack(list(activations))

@@ -8,14 +8,14 @@ WORKFLOW = "<workflow>/"
 HOME = Path(__file__).parents[2]
 
 
-def in_dataset(root: Path | str, name: str) -> Path:
+def in_dataset(root: Path | str, name: Path | str) -> Path:
     """Return the path of a data set's file.
 
     Parameters
     ----------
     root : Path or str
         Folder of the data set.
-    name : str
+    name : Path or str
         A path relative to the root, an absolute path, or ``<workflow>/`` and a path relative to
         the Snakefile's folder. The latter stays as it is in settings, so that they do not depend
         on where the workflow is.
@@ -29,6 +29,6 @@ def in_dataset(root: Path | str, name: str) -> Path:
     >>> print(in_dataset("VOC2012", "ImageSets/Segmentation/train.txt"))
     VOC2012/ImageSets/Segmentation/train.txt
     """
-    if name.startswith(WORKFLOW):
-        return HOME / name.removeprefix(WORKFLOW)
+    if str(name).startswith(WORKFLOW):
+        return HOME / str(name).removeprefix(WORKFLOW)
     return Path(root, name)

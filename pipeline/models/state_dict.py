@@ -141,7 +141,7 @@ def _read_pickle(path: Path) -> Any:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path}: a file with more than tensors ({_first_sentence(error)}), and loading "
+            f"{path}: not a file of tensors only ({_first_sentence(error)}), and loading "
             "anything else runs its code: if you trust it, load it with the program that wrote it "
             "and save the network's `state_dict()` as safetensors"
         ) from error

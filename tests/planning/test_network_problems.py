@@ -126,7 +126,7 @@ def test_a_state_dict_of_pytorch_passes_and_other_pickles_do_not(with_weights, t
     assert list(building.network_problems(with_weights({"test_resnet": path}))) == []
     torch.save({"state_dict": state, "arguments": argparse.Namespace()}, path)
     (problem,) = building.network_problems(with_weights({"test_resnet": path}))
-    assert problem.startswith(f"weights.test_resnet: {path}: a file with more than tensors (")
+    assert problem.startswith(f"weights.test_resnet: {path}: not a file of tensors only (")
 
 
 def test_weights_that_are_not_finite_are_found_before_anything_runs(with_weights, tmp_path):

@@ -27,7 +27,7 @@ def test_affinity_labels_of_given_maps():
 def test_scores_of_pairs_of_masks():
     data = load("h_scores")
     names = ["background", *(f"class {number}" for number in range(1, CLASSES + 1))]
-    pairs = zip(data["ground_truths"], data["predictions"], strict=True)
+    pairs = zip(data["truths"], data["predictions"], strict=True)
     found = scores_of(sum(confusion_matrix(*pair, CLASSES + 1) for pair in pairs), names)
     assert found["miou"] == pytest.approx(data["miou"], abs=1e-9)
     rows = found["classes"]

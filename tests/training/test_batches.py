@@ -152,4 +152,4 @@ def test_workers_load_in_a_container_of_dockers_64_mb():
         cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=120,
     )  # fmt: skip
     assert done.stdout == "32\n", done.stderr
-    assert done.stderr.count("go through pipes") == 1
+    assert done.stderr.count("sent through pipes") == 1
