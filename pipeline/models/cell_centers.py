@@ -17,6 +17,8 @@ LENGTHS, SHORT = (6 * LARGEST_STRIDE, 30 * LARGEST_STRIDE), 2 * LARGEST_STRIDE
 EPSILON = 1e-4
 #: Largest error of a cell's distance from its neighbors, in pixels.
 TOLERANCE = 0.05
+#: Channels that change by less than this share of the largest change are left out.
+LEAST_GAIN = 1e-6
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Linear)
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
@@ -99,7 +101,8 @@ class CellCenters:
         # Maximum pooling takes the largest value of a ramp: the mean with the opposite ramp is
         # the center.
         change, gain = outputs[0] - outputs[1], outputs[2] - outputs[3]
-        lines = (change / gain).mean(dim=0).movedim(axis, 0)
+        seen = gain.abs() > gain.abs().amax() * LEAST_GAIN
+        lines = torch.where(seen, change / gain, torch.nan).nanmean(dim=0).movedim(axis, 0)
         found = (lines[:, lines.shape[1] // 2] + 0.5) * side
         middle = len(found) // 2
         before, center, after = found[middle - 1 : middle + 2].tolist()
@@ -112,9 +115,10 @@ class CellCenters:
         """Return the feature maps of the network of centers."""
         features: Any = None
 
-        def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        def keep(_module: nn.Module, _inputs: Any, output: Any) -> None:
             nonlocal features
-            features = output.clone()
+            # Later layers may change it in place.
+            features = output.clone() if isinstance(output, Tensor) else output
 
         if self._layer is None:
             features = self._model.forward_features(images)  # type: ignore[operator]
@@ -122,8 +126,12 @@ class CellCenters:
             hook = self._model.get_submodule(self._layer).register_forward_hook(keep)
             self._model.forward_features(images)  # type: ignore[operator]
             hook.remove()
-        result: Tensor = features
-        return result
+        if not isinstance(features, Tensor) or features.dim() != 4:
+            raise UserError(
+                f"align: the output of {self._layer or 'the backbone'} is not an (images, "
+                "channels, height, width) tensor: expected a convolutional layer"
+            )
+        return features
 
 
 def _only_centers(backbone: nn.Module) -> nn.Module:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pipeline.errors import UserError
 from pipeline.planning.inputs import given_weights
-from pipeline.planning.layers import layers_of_maps
+from pipeline.planning.layers import aligned_maps, layers_of_maps
 from pipeline.planning.plan import Plan
 
 #: Libraries that define the networks.
@@ -54,7 +54,7 @@ def _digest(plan: Plan) -> str:
     sections = [*plan.config["classifiers"].values(), plan.config.get("segmentation") or {}]
     shapes = [{key: section.get(key) for key in SHAPE} for section in sections]
     weights = [sorted(plan.config["weights"]), *map(_state, given_weights(plan.config).items())]
-    layers = [layers_of_maps(plan), plan.walked]
+    layers = [layers_of_maps(plan), aligned_maps(plan), plan.walked]
     text = json.dumps([shapes, weights, layers, *map(version, LIBRARIES)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -11,10 +11,11 @@ from torch import nn
 from pipeline.errors import UserError
 from pipeline.models.backbone import find_module, load_backbone
 from pipeline.models.boundary import BoundaryNetwork
-from pipeline.models.classifier import create_classifier
+from pipeline.models.cell_centers import CellCenters
+from pipeline.models.classifier import CamClassifier, create_classifier
 from pipeline.models.segmentation_network import create_segmentation_network
 from pipeline.planning.inputs import given_weights, pretrained_backbones
-from pipeline.planning.layers import layers_of_maps
+from pipeline.planning.layers import aligned_maps, layers_of_maps
 from pipeline.planning.plan import Plan
 
 #: Number of classes of the networks that are built; any number will do.
@@ -79,6 +80,9 @@ def _classifier_problems(plan: Plan, name: str, weights: Mapping[str, Path]) -> 
     for classifier, attribution, layer in layers_of_maps(plan):
         if classifier == name:
             yield from _lacking(f"attributions.{attribution} of {name}", model.backbone, [layer])
+    for classifier, attribution, inner in aligned_maps(plan):
+        if classifier == name:
+            yield from _without_centers(f"attributions.{attribution} of {name}", model, inner)
 
 
 def _segmentation_problems(settings: dict[str, Any], weights: Mapping[str, Path]) -> Iterator[str]:
@@ -101,6 +105,18 @@ def _misfit(
             load_backbone(backbone, weights[name])
         except UserError as error:
             yield f"weights.{name}: {error}"
+
+
+def _without_centers(place: str, model: CamClassifier, layer: str | None) -> Iterator[str]:
+    """Measure where cells look; yield the problem of a network or layer without such places."""
+    if layer is not None and layer not in dict(model.backbone.named_modules()):
+        return  # reported as a layer that is missing
+    try:
+        centers = CellCenters(model.backbone, layer)
+        for axis in (0, 1):
+            centers.of_side(0, axis)
+    except UserError as error:
+        yield f"{place}: {error}"
 
 
 def _lacking(place: str, backbone: nn.Module, names: Iterable[str]) -> Iterator[str]:

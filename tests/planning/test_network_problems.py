@@ -50,6 +50,16 @@ def plan_of(demo_config):
             {"method": "grad-cam", "layer": "layre3"},
             "attributions.cam of plain: layer is 'layre3'",
         ),
+        (
+            ["classifiers", "plain", "last_layer"],
+            ["layer4", "layer3"],
+            "classifiers.plain: last_layer is ['layer4', 'layer3'], expected the order",
+        ),
+        (
+            ["attributions", "cam"],
+            {"method": "grad-cam", "layer": "global_pool", "align": True},
+            "attributions.cam of plain: align: the output of global_pool is not an",
+        ),
     ],
 )
 def test_a_network_that_cannot_be_built_is_reported_with_its_key(
