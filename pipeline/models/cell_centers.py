@@ -170,5 +170,3 @@ def _scaled(_module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> T
 
 def _unchanged(_module: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor:
     return inputs[0]
-
-

@@ -51,9 +51,7 @@ def centers(model):
 
 def maps_of(model, image, centers, views=Views(), **options):
     classes = np.array([1, 2, 3, 4])
-    found = fuse(
-        METHODS["cam"], model, image, classes, views, stride=4, centers=centers, **options
-    )
+    found = fuse(METHODS["cam"], model, image, classes, views, stride=4, centers=centers, **options)
     return (found.values if found.full is None else found.full).astype(np.float64)
 
 
@@ -164,7 +162,9 @@ def test_maps_without_centers_are_those_of_evenly_distributed_cells(model):
 
     views = Views(scales=(1.0, 2.0), flip=True)
     for options in ({}, {"full_resolution": True}):
-        even, aligned = (maps_of(model, image, used, views, **options) for used in (None, Middles()))
+        even, aligned = (
+            maps_of(model, image, used, views, **options) for used in (None, Middles())
+        )
         np.testing.assert_allclose(aligned, even, atol=2e-3)
 
 

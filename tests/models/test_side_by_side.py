@@ -55,7 +55,10 @@ def test_features_are_the_layers_channels_in_order(model, images):
 @pytest.mark.parametrize(
     ("name", "layers", "size"),
     # Sides that are rounded down leave a rest of finer cells.
-    [("resnet18", ["layer2", "layer4"], (2, 3)), ("convnext_atto", ["stages.2", "stages.3"], (1, 2))],
+    [
+        ("resnet18", ["layer2", "layer4"], (2, 3)),
+        ("convnext_atto", ["stages.2", "stages.3"], (1, 2)),
+    ],
 )
 def test_sizes_are_those_of_the_last_layer(name, layers, size):
     backbone = create_backbone(name, output_stride=32, last_layer=layers).eval()
