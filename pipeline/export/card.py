@@ -14,7 +14,7 @@ import numpy as np
 
 from pipeline.export.job import Exported
 from pipeline.io.arrays import BACKGROUND, IGNORE
-from pipeline.report.html import setting
+from pipeline.report.text import setting
 
 PROJECT = "wsss-pipeline"
 PACKAGES = (

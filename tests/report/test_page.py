@@ -4,7 +4,7 @@ import re
 from pipeline.datasets.findings import Finding, write_findings
 from pipeline.datasets.manifest import write_masks
 from pipeline.io.tables import read_document, write_json, write_table
-from pipeline.report.html import duration, percent, plain
+from pipeline.report.text import duration, percent, plain
 from pipeline.stages.compare_attributions import COLUMNS
 from pipeline.stages.report import report
 from tests.helpers.pages import Page
