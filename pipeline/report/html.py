@@ -1,11 +1,12 @@
 """Rendering of templates into self-contained HTML pages."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pipeline.report.text import duration, percent, plain, setting
 
@@ -18,8 +19,8 @@ def render(template: str, **context: Any) -> str:
     Parameters
     ----------
     template : str
-        A file of this folder. Its filters are the functions of :mod:`pipeline.report.text` and
-        :func:`embedded`; ``asset(NAME)`` returns the text of a style sheet
+        A file of this folder. Its filters are the functions of :mod:`pipeline.report.text`,
+        :func:`embedded` and :func:`code`; ``asset(NAME)`` returns the text of a style sheet
         or script of this folder.
     **context
         The template's variables. A missing variable is an error.
@@ -37,9 +38,15 @@ def render(template: str, **context: Any) -> str:
         "plain": plain,
         "setting": setting,
         "embedded": embedded,
+        "code": code,
     }
     environment.globals["asset"] = _asset
     return environment.get_template(template).render(**context)
+
+
+def code(text: str) -> Markup:
+    """Return a text as HTML in which what is between backticks is code."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
 
 def embedded(document: Any) -> Markup:

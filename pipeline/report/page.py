@@ -115,7 +115,10 @@ def _charts(content: Content) -> dict[str, Any]:
         "boxes": _threshold_chart(
             boxes, "share", "box threshold (share of the map's maximum)", "localized pairs"
         ),
-        "histories": [(h.method, Markup(history_chart(h))) for h in content.histories],  # noqa: S704
+        "histories": [
+            (f"{h.kind} {h.method}", Markup(history_chart(h)))  # noqa: S704
+            for h in content.histories
+        ],
         "matrices": [
             (title, Markup(confusion_chart(counts, names, title)))  # noqa: S704
             for title, counts in matrices.items()
