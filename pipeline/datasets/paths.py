@@ -23,6 +23,8 @@ def in_dataset(root: Path | str, name: Path | str) -> Path:
     Returns
     -------
     Path
+        Files of a workflow below the working folder are relative to that folder. Snakemake
+        compares inputs by name, so a copy of both with their results reruns nothing.
 
     Examples
     --------
@@ -30,5 +32,6 @@ def in_dataset(root: Path | str, name: Path | str) -> Path:
     VOC2012/ImageSets/Segmentation/train.txt
     """
     if str(name).startswith(WORKFLOW):
-        return HOME / str(name).removeprefix(WORKFLOW)
+        path, here = HOME / str(name).removeprefix(WORKFLOW), Path.cwd()
+        return path.relative_to(here) if path.is_relative_to(here) else path
     return Path(root, name)

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.config.upper_bound import FULLY_SUPERVISED, GROUND_TRUTH
 from pipeline.export.job import Exported
 from pipeline.io.arrays import BACKGROUND, IGNORE
-from pipeline.report.html import setting
+from pipeline.report.text import setting
 
 PROJECT = "wsss-pipeline"
 PACKAGES = (

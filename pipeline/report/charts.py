@@ -9,6 +9,7 @@ import numpy as np
 from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.config.upper_bound import display_name
 from pipeline.report.inputs import History
@@ -109,6 +110,7 @@ def history_chart(history: History) -> str:
                 epochs, values = np.array(columns["epoch"])[known], np.array(columns[name])[known]
                 axes.plot(epochs, values, ".-", label=name)
             axes.set(title=title, xlabel="epoch")
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             if len(names) > 1:
                 low, high = axes.get_ylim()
                 axes.set_ylim(low, high + LEGEND * (high - low))  # room for the legend

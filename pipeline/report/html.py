@@ -1,24 +1,17 @@
 """Rendering of templates into self-contained HTML pages."""
 
 import json
-from collections.abc import Mapping
+import re
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from pipeline.config.upper_bound import display_name
+from pipeline.report.text import duration, percent, plain, setting
 
 ASSETS = Path(__file__).parent
-#: Display text of the settings in score files; other keys are shown unchanged.
-SETTINGS = {
-    "score_list": "train images that are scored",
-    "image_labels_given": "image-level labels given",
-    "max_size": "long side at most",
-    "trained_on": "network trained on",
-    "random_walk": "random walk",
-}
 
 
 def render(template: str, **context: Any) -> str:
@@ -27,8 +20,8 @@ def render(template: str, **context: Any) -> str:
     Parameters
     ----------
     template : str
-        A file of this folder. Its filters are :func:`percent`, :func:`duration`, :func:`plain`,
-        :func:`setting`, :func:`embedded` and ``method``
+        A file of this folder. Its filters are the functions of :mod:`pipeline.report.text`,
+        :func:`embedded`, :func:`code` and ``method``
         (:func:`pipeline.config.upper_bound.display_name`); ``asset(NAME)`` returns the text of a
         style sheet or script of this folder.
     **context
@@ -48,39 +41,15 @@ def render(template: str, **context: Any) -> str:
         "setting": setting,
         "embedded": embedded,
         "method": display_name,
+        "code": code,
     }
     environment.globals["asset"] = _asset
     return environment.get_template(template).render(**context)
 
 
-def percent(value: float | None) -> str:
-    """Format a share in [0, 1] as a percentage with one decimal place; None as "n/a"."""
-    return "n/a" if value is None else f"{100 * value:.1f}"
-
-
-def duration(seconds: float) -> str:
-    """Format seconds as minutes and seconds, or as hours and minutes."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def setting(key: str) -> str:
-    """Return the display text of a setting's key."""
-    return SETTINGS.get(key, key)
-
-
-def plain(value: Any) -> str:
-    """Format a setting's value: mappings as ``key value`` pairs, None as "none"."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {plain(item)}" for key, item in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(plain, value))
-    return str(value)
+def code(text: str) -> Markup:
+    """Return a text as HTML in which what is between backticks is code."""
+    return Markup(re.sub("`([^`]*)`", r"<code>\1</code>", str(escape(text))))  # noqa: S704 - escaped
 
 
 def embedded(document: Any) -> Markup:

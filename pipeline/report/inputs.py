@@ -20,6 +20,11 @@ METHOD_LENGTH = {
     "classifiers": 1, "maps": 2, "affinity": 2, "pseudo_labels": 3, "segmentation": 3,
     "predictions": 3, "quality": 3,
 }  # fmt: skip
+#: Display text of the network in each folder of trainings.
+NETWORKS = {
+    "classifiers": "Classifier", "affinity": "Boundary network",
+    "segmentation": "Segmentation network",
+}  # fmt: skip
 #: Display text of each kind of score, in the order of the pipeline.
 KINDS = {"maps": "class maps", "pseudo_labels": "pseudo-labels", "predictions": "predictions"}
 
@@ -82,8 +87,18 @@ class Quality:
 
 @dataclass(frozen=True)
 class History:
-    """Training history of one network: the columns of its CSV by name, NaN for an empty cell."""
+    """Training history of one network: the columns of its CSV by name, NaN for an empty cell.
 
+    Attributes
+    ----------
+    kind : str
+        The network, a value of :data:`NETWORKS`.
+    method : str
+        The method that the network belongs to.
+    columns : mapping of str to list of float
+    """
+
+    kind: str
     method: str
     columns: Mapping[str, list[float]]
 
@@ -191,7 +206,8 @@ def read_quality(tables: Sequence[Path], documents: Sequence[Path]) -> list[Qual
 
 def read_history(path: Path) -> History:
     """Read a training history."""
-    return History(method_of(path)[1], read_columns(path, ("epoch", "learning_rate")))
+    kind, method = method_of(path)
+    return History(NETWORKS[kind], method, read_columns(path, ("epoch", "learning_rate")))
 
 
 def read_times(paths: Sequence[Path]) -> list[StageTime]:

@@ -130,7 +130,7 @@ def _charts(content: Content) -> dict[str, Any]:
             boxes, "share", "box threshold (share of the map's maximum)", "localized pairs"
         ),
         "histories": [
-            (display_name(h.method), Markup(history_chart(h)))  # noqa: S704
+            (f"{h.kind} {display_name(h.method)}", Markup(history_chart(h)))  # noqa: S704
             for h in content.histories
         ],
         "matrices": [

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets.checks import check_ground_truth
 from pipeline.datasets.findings import write_findings
+from pipeline.datasets.ground_truth import check_ground_truth
 from pipeline.datasets.manifest import read_manifest, write_boxes, write_masks
 from pipeline.datasets.readers import read_dataset
 from pipeline.io.images import MAX_PIXELS

@@ -14,9 +14,9 @@ from pipeline.models.boundary import STRIDE, create_boundary_network, save_bound
 from pipeline.refinement.affinity import affinity_loss, count_pairs
 from pipeline.runtime.stage import run_stage
 from pipeline.training.batches import Batch
+from pipeline.training.pair_supervision import require_pairs
 from pipeline.training.run import TrainingRun
 from pipeline.training.samples import SegmentedImages, read_labels
-from pipeline.training.supervision import require_pairs
 from pipeline.training.task import Step, Task
 
 if TYPE_CHECKING:

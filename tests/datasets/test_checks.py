@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets.checks import MAX_PROBLEMS, check_ground_truth, checked_records
+from pipeline.datasets.checks import MAX_PROBLEMS, checked_records
 from pipeline.datasets.findings import read_findings, write_findings
+from pipeline.datasets.ground_truth import check_ground_truth
 from pipeline.datasets.manifest import Box, Record
 from pipeline.datasets.source import Candidate, Source
 from pipeline.errors import UserError

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.datasets.checks import check_ground_truth
+from pipeline.datasets.ground_truth import check_ground_truth
 from pipeline.datasets.manifest import Record
 from pipeline.datasets.orientation import exif_orientation, stored_pixels, without_orientation
 from pipeline.datasets.source import Candidate, Source

@@ -62,3 +62,20 @@ def test_the_digest_of_one_stage_is_not_that_of_another():
     assert "pipeline.refinement.dense_crf" in digest._reachable(
         "pipeline.stages.make_labels", set()
     )
+
+
+@pytest.mark.parametrize(
+    ("stage", "module"),
+    [
+        ("prepare_dataset", "pipeline.datasets.findings"),
+        ("prepare_dataset", "pipeline.datasets.ground_truth_checks"),
+        ("train_classifier", "pipeline.refinement.affinity"),
+        ("fit_probe", "pipeline.refinement.affinity"),
+        ("train_segmentation", "pipeline.refinement.affinity"),
+        ("export_labels", "pipeline.report.html"),
+    ],
+)
+def test_code_that_a_stage_does_not_call_reruns_nothing(stage, module):
+    # Everything follows from the manifest and the classifier: a false dependency costs a whole run.
+    assert digest._source(module)
+    assert module not in digest._reachable(f"pipeline.stages.{stage}", set())

@@ -36,7 +36,7 @@ def test_a_rule_at_the_best_place_rings_its_dot():
 
 def marks(columns):
     """Count the points of the chart of a history that are drawn over all panels."""
-    svg = history_chart(History("plain", columns))
+    svg = history_chart(History("Classifier", "plain", columns))
     return len(re.findall(r'<use [^>]*?style="[^"]*stroke: #0072b2', svg))
 
 
@@ -46,6 +46,15 @@ def test_epochs_without_a_validation_are_left_out_of_its_curve():
     assert marks(columns | {"val_map": [math.nan, math.nan, 0.5]}) == 7
     assert marks(columns | {"val_map": [0.1, math.nan, 0.5]}) == 8
     assert marks(columns | {"val_map": [0.1, 0.2, 0.5]}) == 9
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 50])
+def test_epochs_are_whole_numbers(epochs):
+    numbers = [float(k + 1) for k in range(epochs)]
+    columns = {"epoch": numbers, "loss": numbers, "learning_rate": numbers}
+    svg = history_chart(History("Classifier", "plain", columns))
+    ticks = re.findall(r'<g id="xtick_.*?<text [^>]*>(.*?)</text>', svg, re.DOTALL)
+    assert ticks and all(tick.isdigit() for tick in ticks)
 
 
 def test_names_too_long_for_an_axis_are_cut():

@@ -102,6 +102,11 @@ def test_a_class_without_a_val_image_is_named_once():
     assert found(balanced(), ["cat", "dog", "bird"]) == {"classes without a train image": "bird"}
 
 
+def test_settings_in_findings_are_code():
+    html = page(balanced() + records(("bird", "train", 10)), ["cat", "dog", "bird"])
+    assert "a column <code>split</code> in" in html and "`" not in text_of(html)
+
+
 def test_imbalance_is_above_fifty_to_one():
     def of(count):
         rows = [("cat", "train", count), ("dog", "train", 10), ("cat", "val", 1), ("dog", "val", 1)]
@@ -218,6 +223,8 @@ def test_the_matrix_shows_the_classes_that_co_occur_most():
 def test_images_list_their_other_classes():
     html = page(balanced()[-7:])
     assert 'alt="cat: i' in html and "+ dog" in html and ">val</span>" in html
+    # Captions are as wide as the images, also before these are loaded.
+    assert 'width="500" height="375" loading="lazy"' in html
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 70000), (70000, 1), (4096, 64)])

@@ -78,7 +78,7 @@ def test_tables_are_read(tree):
     assert quality.doubts == {"i0": 0.25, "i1": 0.75}
     assert quality.worth_a_look == ["i1", "i0"]
     history = read_history(arguments["histories"][0])
-    assert history.method == "plain"
+    assert (history.kind, history.method) == ("Classifier", "plain")
     assert history.columns["loss"] == [0.7, 0.4]
     (stage,) = read_times(arguments["times"])
     assert (stage.rule, stage.jobs, stage.seconds, stage.memory) == ("make_maps", 2, 123, 2048)

@@ -8,7 +8,8 @@ from pipeline.datasets.manifest import read_masks, write_masks
 from pipeline.io.arrays import write_label
 from pipeline.io.tables import read_document, write_json, write_table
 from pipeline.report.full_supervision import shares_of_full_supervision
-from pipeline.report.html import duration, percent, plain
+from pipeline.report.html import ASSETS
+from pipeline.report.text import duration, percent, plain
 from pipeline.stages.compare_attributions import COLUMNS
 from pipeline.stages.report import report
 from tests.helpers.pages import Page
@@ -39,7 +40,8 @@ def test_the_page_shows_every_score(tree):
         assert score["method"] in text
         assert f'<span class="value">{100 * score["miou"]:.1f}</span>' in html
         assert f'<td class="number">{100 * score["pixel_accuracy"]:.1f}</td>' in html
-    assert "threshold 0.35, somehow" in text
+    assert "threshold 0.35, somehow" in text and "used for the scores" in text
+    assert "<h3>Classifier plain</h3>" in html
     assert "absent" in text  # dog is in neither ground truth nor prediction
 
 
@@ -207,17 +209,19 @@ def test_equal_inputs_make_equal_bytes(tree):
 def test_findings_about_masks_are_shown_with_the_scores(tree):
     html, _ = rendered(tree)
     assert 'class="warning"' not in html
-    found = [Finding("masks <that> contradict", "3 of 4", "They score", "Mend them")]
+    found = [Finding("masks <that> contradict", "3 of 4", "They score", "Mend `them`")]
     write_findings(tree.arguments["findings"], found)
     html, _ = rendered(tree)
-    text = "<strong>Masks &lt;that&gt; contradict:</strong> 3 of 4. They score. Mend them.</p>"
+    title = "<strong>Masks &lt;that&gt; contradict:</strong>"
+    text = f"{title} 3 of 4. They score. Mend <code>them</code>.</p>"
     assert text in html[html.index('id="ladder"') : html.index("</section>")]
 
 
 def test_without_masks_the_page_says_so_and_shows_images(tree):
     write_masks(tree.arguments["masks"], {})
     html, page = rendered(tree, scores=[], image_scores=[])
-    assert "has no masks" in " ".join(page.text)
+    text = " ".join(page.text)
+    assert "has no masks" in text and "used for the scores" not in text
     assert re.findall(r'class="tag">(\w+)</span>(i\d)', html)[:3] == [
         ("first", "i0"), ("first", "i1"), ("first", "i2"),
     ]  # fmt: skip
@@ -342,3 +346,11 @@ def test_shares_are_of_the_same_images(weak, full, expected):
     scores = [score | {"method": METHOD} | weak, score | {"method": "ground_truth"} | full]
     assert [row.share for row in shares_of_full_supervision(scores)] == pytest.approx(expected)
     assert shares_of_full_supervision(scores[:1]) == []
+
+
+def test_aria_attributes_are_those_of_the_standard():
+    # Chromium also accepts other spellings of aria-labelledby, other browsers do not.
+    known = {"aria-hidden", "aria-label", "aria-labelledby", "aria-sort", "aria-valuetext"}
+    assets = [path for path in ASSETS.iterdir() if path.suffix in (".j2", ".js", ".css", ".py")]
+    text = "".join(path.read_text(encoding="utf-8") for path in assets)
+    assert set(re.findall(r"aria-\w+", text)) == known

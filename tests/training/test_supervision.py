@@ -5,7 +5,7 @@ import torch
 from pipeline.errors import UserError
 from pipeline.refinement.affinity import count_pairs
 from pipeline.training.augmentation import NormalizedCrop, as_image, as_mask, seeded
-from pipeline.training.supervision import require_pairs
+from pipeline.training.pair_supervision import require_pairs
 
 
 @pytest.fixture
