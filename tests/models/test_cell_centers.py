@@ -70,7 +70,7 @@ def test_centers_are_the_middles_of_receptive_fields(name, layer, size):
     centers = CellCenters(backbone, layer)
     for axis, cell in enumerate((row, column)):
         seen = gradient[0].abs().amax(dim=(0, 2 - axis)).nonzero()
-        assert 0 < seen.min() and seen.max() < size[axis] - 1
+        assert seen.min() > 0 and seen.max() < size[axis] - 1
         first, pitch = centers.of_side(size[axis], axis)
         assert first + cell * pitch == pytest.approx(float(seen.min() + seen.max()) / 2, abs=0.01)
 

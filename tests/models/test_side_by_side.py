@@ -55,7 +55,10 @@ def test_features_are_the_layers_channels_in_order(model, images):
 @pytest.mark.parametrize(
     ("name", "layers", "size"),
     # Sides that are rounded down leave a rest of finer cells.
-    [("resnet18", ["layer2", "layer4"], (2, 3)), ("convnext_atto", ["stages.2", "stages.3"], (1, 2))],
+    [
+        ("resnet18", ["layer2", "layer4"], (2, 3)),
+        ("convnext_atto", ["stages.2", "stages.3"], (1, 2)),
+    ],
 )
 def test_sizes_are_those_of_the_last_layer(name, layers, size):
     backbone = create_backbone(name, output_stride=32, last_layer=layers).eval()
@@ -106,7 +109,7 @@ def test_units_are_channels_of_all_layers(model, images):
 
 def test_grad_cam_of_a_listed_layer_has_both_of_its_paths(model, images):
     with torch.no_grad():
-        finer, leaf, _ = outputs(model.backbone, images)
+        _, leaf, _ = outputs(model.backbone, images)
     leaf.requires_grad_()
     rest = torch.cat([leaf, model.backbone.blocks[6](leaf)], dim=1).mean(dim=(2, 3))
     weight = model.head.weight[:, 96:, 0, 0]
