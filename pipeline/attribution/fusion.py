@@ -1,6 +1,6 @@
 """Fusion of class maps over image scales and flips."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -91,9 +91,9 @@ def fuse(
     if centers is not None:
         inputs = [views.input_size(size, scale) for scale in views.scales]
         resampled = partial(_at_centers, maps, inputs, size, centers=centers)
-        single = torch.cat(resampled(stride=stride))
+        single = torch.cat(list(resampled(stride=stride)))
         if full_resolution:
-            full = _stored(torch.cat(resampled(stride=1)).sum(dim=0))
+            full = _stored(cast(Tensor, sum(view.sum(dim=0) for view in resampled(stride=1))))
     else:
         single = torch.cat([_resampled(view, cells) for view in maps])
         if full_resolution:
@@ -111,8 +111,8 @@ def _at_centers(
     *,
     stride: int,
     centers: CellCenters,
-) -> list[Tensor]:
-    """Resample the maps of all views with their cells at their centers.
+) -> Iterator[Tensor]:
+    """Resample the maps of each scale with their cells at their centers.
 
     Parameters
     ----------
@@ -127,12 +127,11 @@ def _at_centers(
         Pixels of the image per cell of the result.
     centers : CellCenters
 
-    Returns
-    -------
-    list of (1 or 2, K, ceil(H / stride), ceil(W / stride)) float32 tensor
+    Yields
+    ------
+    (1 or 2, K, ceil(H / stride), ceil(W / stride)) float32 tensor
     """
     result = strided_size(size, stride)
-    found = []
     for view, (height, width) in zip(maps, inputs, strict=True):
         h, w = view.shape[2:]
         vertical, plain = centers.of_side(height, 0), centers.of_side(width, 1)
@@ -147,8 +146,7 @@ def _at_centers(
             ]
         )
         weights = rows.to(view.device), columns.to(view.device).mT[:, None]
-        found.append(weights[0] @ view.float() @ weights[1])
-    return found
+        yield weights[0] @ view.float() @ weights[1]
 
 
 def _weights(count: int, stride: float, cells: int, centers: Centers) -> Tensor:
