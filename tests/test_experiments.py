@@ -93,7 +93,8 @@ PUBLISHED = {
     # inference_classification.py
     "attributions.cam": {
         "scales": [0.5, 1.0, 1.5, 2.0], "flip": True, "max_size": None, "stride": 4,
-        "full_resolution": True, "align": False,
+        "full_resolution": True,
+        "align": False,
     },
     # make_affinity_labels.py with the README's thresholds, train_affinitynet.py
     "affinity": {

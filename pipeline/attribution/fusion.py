@@ -1,6 +1,6 @@
 """Fusion of class maps over image scales and flips."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -18,7 +18,6 @@ from pipeline.metrics.agreement import map_agreement
 from pipeline.models.cell_centers import CellCenters, Centers
 from pipeline.models.classifier import CamClassifier
 from pipeline.models.views import Views
-from pipeline.runtime.device import channels_last
 
 
 @dataclass(frozen=True)
@@ -87,19 +86,15 @@ def fuse(
         empty = np.zeros((0, *cells), dtype=np.float16)
         return FusedMaps(empty, np.zeros(0, dtype=np.float32), none)
     indices = torch.as_tensor(classes - 1, device=next(model.parameters()).device)
+    maps = list(views.outputs(model, image, lambda batch: attribution(model, batch, indices)))
     full = None
     if centers is not None:
-        strides = (stride, 1) if full_resolution else (stride,)
-        resampled = partial(_at_centers, size=size, strides=strides, centers=centers)
-        found = [
-            [views.aligned(maps) for maps in resampled(batch, attribution(model, batch, indices))]
-            for batch in (channels_last(views.batch(model, image, s)) for s in views.scales)
-        ]
-        single = torch.cat([maps[0] for maps in found])
+        inputs = [views.input_size(size, scale) for scale in views.scales]
+        resampled = partial(_at_centers, maps, inputs, size, centers=centers)
+        single = torch.cat(list(resampled(stride=stride)))
         if full_resolution:
-            full = _stored(cast(Tensor, sum(maps[1].sum(dim=0) for maps in found)))
+            full = _stored(cast(Tensor, sum(view.sum(dim=0) for view in resampled(stride=1))))
     else:
-        maps = list(views.outputs(model, image, lambda batch: attribution(model, batch, indices)))
         single = torch.cat([_resampled(view, cells) for view in maps])
         if full_resolution:
             largest = max(views.scales)
@@ -110,39 +105,48 @@ def fuse(
 
 
 def _at_centers(
-    batch: Tensor, maps: Tensor, *, size: tuple[int, int], strides: Sequence[int],
+    maps: Sequence[Tensor],
+    inputs: Sequence[tuple[int, int]],
+    size: tuple[int, int],
+    *,
+    stride: int,
     centers: CellCenters,
-) -> list[Tensor]:  # fmt: skip
-    """Resample maps with their cells at their centers, at some strides of the image.
+) -> Iterator[Tensor]:
+    """Resample the maps of each scale with their cells at their centers.
 
     Parameters
     ----------
-    batch : (N, 3, H', W') tensor
-        The network's input: a resized image of ``size``.
-    maps : (N, K, h, w) tensor
+    maps : sequence of (1 or 2, K, h, w) tensor
+        Of each scale: the map of the image and, if there are two, that of its mirror image,
+        mirrored back.
+    inputs : sequence of (int, int)
+        Height and width of the network's input at each scale.
     size : (int, int)
         Height H and width W of the image.
-    strides : sequence of int
-        Pixels of the image per cell of each result.
+    stride : int
+        Pixels of the image per cell of the result.
     centers : CellCenters
 
-    Returns
-    -------
-    list of (N, K, ceil(H / stride), ceil(W / stride)) float32 tensor
+    Yields
+    ------
+    (1 or 2, K, ceil(H / stride), ceil(W / stride)) float32 tensor
     """
-    found = []
-    for stride in strides:
-        rows, columns = (
-            _weights(
-                strided_size(size, stride)[axis],
-                stride * batch.shape[axis + 2] / size[axis],
-                maps.shape[axis + 2],
-                centers.of_side(batch.shape[axis + 2], axis),
-            ).to(maps.device)
-            for axis in (0, 1)
+    result = strided_size(size, stride)
+    for view, (height, width) in zip(maps, inputs, strict=True):
+        h, w = view.shape[2:]
+        vertical, plain = centers.of_side(height, 0), centers.of_side(width, 1)
+        rows = _weights(result[0], stride * height / size[0], h, vertical)
+        # Mirrored back, the mirror image's cells lie in reverse order, from the other border.
+        last = plain.first + (w - 1) * plain.pitch
+        mirrored = plain._replace(first=width - 1 - last)
+        columns = torch.stack(
+            [
+                _weights(result[1], stride * width / size[1], w, horizontal)
+                for horizontal in (plain, mirrored)[: len(view)]
+            ]
         )
-        found.append(rows @ maps.float() @ columns.T)
-    return found
+        weights = rows.to(view.device), columns.to(view.device).mT[:, None]
+        yield weights[0] @ view.float() @ weights[1]
 
 
 def _weights(count: int, stride: float, cells: int, centers: Centers) -> Tensor:

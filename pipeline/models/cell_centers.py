@@ -151,8 +151,10 @@ def _only_centers(backbone: nn.Module) -> nn.Module:
 def _centered(weight: Tensor) -> Tensor:
     """Return weights of 1 at the center of each window, or around it if its side is even."""
     window = torch.zeros(1, 1, *weight.shape[2:], dtype=torch.float64)
-    middles = [slice((side - 1) // 2, side // 2 + 1) for side in weight.shape[2:]]
-    window[(0, 0, *middles)] = 1
+    for axis, side in enumerate(window.shape[2:], start=2):
+        first = (side - 1) // 2
+        window.narrow(axis, first, side // 2 + 1 - first).add_(1)
+    window = (window == len(window.shape[2:])).double()
     return window.expand(weight.shape)
 
 

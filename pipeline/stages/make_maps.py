@@ -57,8 +57,8 @@ def make_maps(
         At most one shard of maps of the previous self-training round, to average with.
     settings : mapping
         Keys ``method``, ``scales``, ``flip``, ``max_size``, ``stride`` and, for methods on a
-        classifier, ``full_resolution`` and, optionally, ``align``. All other keys are specific to
-        the method.
+        classifier, ``full_resolution`` and, if the method has it, ``align``. All other keys are
+        specific to the method.
     maps : Path
         Output: one safetensors file.
     manifest, classes, precision, split, shard, shards, threads, gpu

@@ -7,6 +7,11 @@ from pipeline.attribution.grad_cam import grad_cam
 from pipeline.attribution.units import unit_maps
 from pipeline.errors import UserError
 from pipeline.models.backbone import create_backbone
+from pipeline.models.boundary import (
+    create_boundary_network,
+    load_boundary_network,
+    save_boundary_network,
+)
 from pipeline.models.classifier import create_classifier, load_classifier, save_classifier
 from pipeline.resources.network import Network
 from pipeline.resources.operations import count
@@ -109,7 +114,7 @@ def test_units_are_channels_of_all_layers(model, images):
 
 def test_grad_cam_of_a_listed_layer_has_both_of_its_paths(model, images):
     with torch.no_grad():
-        finer, leaf, _ = outputs(model.backbone, images)
+        _, leaf, _ = outputs(model.backbone, images)
     leaf.requires_grad_()
     rest = torch.cat([leaf, model.backbone.blocks[6](leaf)], dim=1).mean(dim=(2, 3))
     weight = model.head.weight[:, 96:, 0, 0]
@@ -164,3 +169,14 @@ def test_bad_lists_are_named_in_one_line(layers, problem):
     with pytest.raises(UserError, match=rf"^last_layer .*{problem}") as caught:
         create_backbone("resnet18", output_stride=16, last_layer=layers)
     assert "\n" not in str(caught.value)
+
+
+def test_a_boundary_network_is_rebuilt_from_a_classifier_with_several_layers(model, tmp_path):
+    path = tmp_path / "model.safetensors"
+    save_classifier(path, model.state_dict(), SETTINGS, 3)
+    network, description = create_boundary_network(path, "classifier", crop=48)
+    save_boundary_network(tmp_path / "edges.safetensors", network.state_dict(), description)
+    image = torch.randn(1, 3, 64, 48)
+    again = load_boundary_network(tmp_path / "edges.safetensors")
+    assert torch.equal(again(image), network.eval()(image))
+    assert again.backbone.num_features == model.backbone.num_features

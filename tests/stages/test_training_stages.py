@@ -202,6 +202,31 @@ def test_a_classifier_can_start_from_a_probe(small_dataset, classifier_settings,
     assert not any(name.startswith(("backbone.conv1", "backbone.layer1")) for name in changed)
 
 
+def test_two_layers_below_the_class_layer_go_through_all_stages(
+    small_dataset, classifier_settings, tmp_path
+):
+    layers = {"last_layer": ["layer3", "layer4"]}
+    start = tmp_path / "probe.safetensors"
+    fit_probe(
+        manifest=small_dataset["manifest"], classes=small_dataset["classes"], pretrained=[],
+        settings=PROBE | layers, seed=3, weights=start, threads=1,
+    )  # fmt: skip
+    settings = classifier_settings | layers | {"init_from": "probe", "epochs": 1}
+    weights = train(small_dataset, tmp_path / "c", settings, pretrained=[start])
+    state, description = read_weights(weights)
+    assert description["last_layer"] == ["layer3", "layer4"]
+    assert state["head.weight"].shape == (2, 192 + 96, 1, 1)
+    even, aligned = (
+        maps_of(small_dataset, weights, tmp_path / f"{align}.safetensors", settings=settings)
+        for align in (False, True)
+        for settings in [CAM | {"align": align}]
+    )
+    assert even["2"].values.shape == aligned["2"].values.shape == (2, 10, 10)
+    assert not np.array_equal(even["2"].values, aligned["2"].values)
+    again = maps_of(small_dataset, weights, tmp_path / "0.safetensors")
+    assert np.array_equal(again["2"].values, even["2"].values)
+
+
 @pytest.fixture
 def classifier(small_dataset, classifier_settings, tmp_path):
     return train(small_dataset, tmp_path / "classifier", classifier_settings | {"epochs": 1})
