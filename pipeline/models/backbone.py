@@ -96,6 +96,21 @@ def end_at(backbone: Any, layer: str) -> None:
     backbone.num_features = channels[layer]
 
 
+def kept_stages(backbone: Any) -> list[Mapping[str, Any]]:
+    """Return those entries of a network's ``feature_info`` that :func:`end_at` has not removed."""
+    stages: list[Mapping[str, Any]] = list(backbone.feature_info)
+    while len(stages) > 1 and _is_removed(backbone, stages[-1]["module"]):
+        stages.pop()
+    return stages
+
+
+def _is_removed(backbone: nn.Module, name: str) -> bool:
+    try:
+        return isinstance(backbone.get_submodule(name), nn.Identity)
+    except AttributeError:  # a module that contained it is removed
+        return True
+
+
 def initialize_backbone(backbone: nn.Module, weights: Path | None, *, pretrained: bool) -> None:
     """Load the initial weights of a backbone, in place.
 

@@ -12,7 +12,13 @@ from torch.nn import functional as F
 
 from pipeline.io.arrays import read_network, write_weights
 from pipeline.io.images import FILTER, at_least, strided_size
-from pipeline.models.backbone import create_backbone, initialize_backbone, normalization, restore
+from pipeline.models.backbone import (
+    create_backbone,
+    initialize_backbone,
+    kept_stages,
+    normalization,
+    restore,
+)
 from pipeline.models.classifier import load_classifier
 from pipeline.models.views import Views
 from pipeline.runtime.device import channels_last
@@ -51,9 +57,9 @@ class BoundaryNetwork(nn.Module):
         self.backbone = backbone.requires_grad_(False)
         self.mean, self.std = normalization(backbone)
         self.crop, self.interpolation = crop, interpolation
-        self.strides = [int(stage["reduction"]) for stage in backbone.feature_info]
-        stages = [stage["num_chs"] for stage in backbone.feature_info]
-        self.branches = nn.ModuleList(_branch(channels) for channels in stages)
+        stages = kept_stages(backbone)
+        self.strides = [int(stage["reduction"]) for stage in stages]
+        self.branches = nn.ModuleList(_branch(stage["num_chs"]) for stage in stages)
         self.edge = nn.Conv2d(CHANNELS * len(stages), 1, 1)
 
     @property
@@ -75,7 +81,10 @@ class BoundaryNetwork(nn.Module):
         height, width = strided_size((images.shape[2], images.shape[3]), STRIDE)
         with torch.no_grad():
             stages = self.backbone.forward_intermediates(
-                _padded(images, max(self.strides)), intermediates_only=True, stop_early=True
+                _padded(images, max(self.strides)),
+                indices=list(range(len(self.strides))),
+                intermediates_only=True,
+                stop_early=True,
             )
         aligned = [
             _at_stride(branch, stage, stride)[..., :height, :width]

@@ -30,6 +30,27 @@ def test_documented_backbones_have_boundary_maps_at_stride_4(name):
         assert len(model.branches) == 5
 
 
+@pytest.mark.parametrize(
+    ("name", "last_layer", "branches"),
+    [
+        ("test_resnet", "layer3", 4),
+        ("mobilenetv2_100", "blocks.4", 4),
+        ("mobilenetv2_100", ["blocks.2", "blocks.4"], 4),
+        ("mobilenetv2_100", "blocks.6", 5),
+        ("vgg16", "features.22", 4),
+    ],
+)
+def test_a_backbone_that_ends_early_has_the_branches_of_its_stages(name, last_layer, branches):
+    with torch.device("meta"):
+        whole = BoundaryNetwork(create_backbone(name, output_stride=16)).eval()
+        cut = create_backbone(name, output_stride=16, last_layer=last_layer)
+        model = BoundaryNetwork(cut).eval()
+        assert model(torch.zeros(2, 3, 65, 96)).shape == (2, 17, 24)
+    assert len(model.branches) == branches
+    shapes = [branch[0].weight.shape for branch in whole.branches]
+    assert [branch[0].weight.shape for branch in model.branches] == shapes[:branches]
+
+
 def test_boundaries_are_probabilities_and_every_part_of_the_head_learns():
     model = network().train()
     edges = model(torch.randn(2, 3, 33, 47))
