@@ -318,7 +318,7 @@ def test_the_upper_bound_is_named_for_what_it_is_and_never_the_best(bounded):
         assert shown == [METHOD, FULLY]
         assert image["scores"][1]["miou"] == 1
     assert f"{FULLY} (predictions, val)" in [score["name"] for score in data["scores"]]
-    assert f"<h3>{FULLY}</h3>" in html[html.index('id="training"') :]
+    assert f"<h3>Segmentation network {FULLY}</h3>" in html[html.index('id="training"') :]
 
 
 def test_without_an_upper_bound_the_page_has_no_word_of_it(tree):
