@@ -2,7 +2,6 @@
 
 from pipeline.io.images import fitted_size, scaled_size
 from pipeline.resources.inferences import Inference
-from pipeline.resources.jobs import Settings
 from pipeline.resources.network import BACK
 from pipeline.resources.networks import memory_of
 from pipeline.resources.sizes import TRAINING_FACTOR, WEIGHT_BYTES
@@ -16,19 +15,13 @@ FEATURES, FEATURE_BYTES = 2048, 24
 class Classification(Inference):
     """Cost of class scores."""
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of class scores."""
-        return self.job.settings("classification")
+    section = ("classification",)
 
 
 class Probe(Inference):
     """Cost of fitting a linear probe to the features of the train images."""
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of the probe."""
-        return self.job.settings("classifiers", "classifier")
+    section = ("classifiers", "classifier")
 
     def seen(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return height and width with a long side of the probe's size: small images grow."""
@@ -53,10 +46,7 @@ class Probe(Inference):
 class Units(Inference):
     """Cost of the images of class-specific units."""
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of the units."""
-        return self.job.settings("units")
+    section = ("units",)
 
     @property
     def images(self) -> float:
@@ -68,10 +58,7 @@ class Units(Inference):
 class ClassModels(Inference):
     """Cost of class models: gradient ascent on one image for each class."""
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of the class models."""
-        return self.job.settings("class_models")
+    section = ("class_models",)
 
     def seen(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the size of a class model, whatever the size of the images."""
@@ -102,10 +89,7 @@ class ClassModels(Inference):
 class Faithfulness(Inference):
     """Cost of faithfulness metrics: forward passes of images that a map changes."""
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of the comparison."""
-        return self.job.settings("comparison")
+    section = ("comparison",)
 
     @property
     def pixels_at_once(self) -> float:

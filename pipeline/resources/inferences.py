@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.io.images import fitted_size
-from pipeline.resources.jobs import RequestedCost, Settings, Work
+from pipeline.resources.jobs import RequestedCost, Work
 from pipeline.resources.network import Network
 from pipeline.resources.networks import memory_of
 from pipeline.resources.sizes import INFERENCE_FACTOR, MEBIBYTE, WITH_CUDA, WITH_TORCH
@@ -16,12 +16,10 @@ MANY_SIZES = 1000
 
 @dataclass(frozen=True)
 class Inference(RequestedCost):
-    """Cost of forward passes over all views of images."""
+    """Cost of forward passes over all views of images.
 
-    @property
-    def settings(self) -> Settings:
-        """Section of the configuration with ``max_size``, ``scales`` and ``flip``."""
-        raise NotImplementedError
+    Its settings have ``max_size``, ``scales`` and ``flip``, or a part of them.
+    """
 
     @property
     def network(self) -> Network:

@@ -1,8 +1,9 @@
 """A job as its cost depends on it: configuration, data set, network, and the views of an image."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from pipeline.resources.dataset import Dataset
 from pipeline.resources.network import Network, Operations
@@ -89,12 +90,21 @@ class Cost:
 
 
 @dataclass(frozen=True)
-class RequestedCost(Cost):
+class RequestedCost(Cost, ABC):
     """Cost of a job that requests resources in proportion to it."""
 
+    #: Section of the configuration with the settings of the job, and the wildcard that names the
+    #: entry if it has several.
+    section: ClassVar[tuple[str] | tuple[str, str]]
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the job."""
+        return self.job.settings(*self.section)
+
+    @abstractmethod
     def memory(self) -> float:
         """Return an upper bound of the resident memory of all processes of the job, in MiB."""
-        raise NotImplementedError
 
     @property
     def processes(self) -> int:

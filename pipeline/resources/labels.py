@@ -1,7 +1,6 @@
 """Cost of label images: pseudo-labels, labels of confident pixels, and predictions."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.resources.inferences import Inference
 from pipeline.resources.jobs import RequestedCost, Settings, Work
@@ -49,21 +48,22 @@ class RefinedLabels(RequestedCost):
 class ConfidentLabels(RefinedLabels):
     """Cost of the labels of confident pixels, with a CRF at each of two thresholds."""
 
+    section = ("affinity",)
+
     def work(self) -> Work:
         """Return the work of reading, the CRFs and writing."""
-        return self._work(
-            {"crf": 2 * self._crf(self.job.settings("affinity")["confident_labels"]["crf"])}
-        )
+        return self._work({"crf": 2 * self._crf(self.settings["confident_labels"]["crf"])})
 
 
 class PseudoLabels(RefinedLabels):
     """Cost of pseudo-labels, hard or soft."""
 
+    section = ("refinements", "refinement")
+
     def work(self) -> Work:
         """Return the work of reading, the CRF, the graph cut and writing."""
-        settings: Any = self.job.settings("refinements", "refinement")
-        refining = {"crf": self._crf(settings["crf"])}
-        if settings["graph_cut"]:
+        refining = {"crf": self._crf(self.settings["crf"])}
+        if self.settings["graph_cut"]:
             refining["graph_cut"] = pixels(self.job.dataset) * self.job.dataset.labels
         return self._work(refining)
 
@@ -71,10 +71,7 @@ class PseudoLabels(RefinedLabels):
 class Predictions(Inference):
     """Cost of the predictions of a segmentation network, hard or soft."""
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of predictions."""
-        return self.job.settings("prediction")
+    section = ("prediction",)
 
     @property
     def network(self) -> Network:

@@ -4,7 +4,7 @@ from math import ceil, pi, sqrt
 
 from pipeline.io.images import at_least
 from pipeline.resources.inferences import Inference
-from pipeline.resources.jobs import Job, Settings
+from pipeline.resources.jobs import Job
 from pipeline.resources.network import BACK, Network
 from pipeline.resources.networks import memory_of
 from pipeline.resources.sizes import CELL, TRAINING_FACTOR, map_bytes, pixels
@@ -21,10 +21,7 @@ WALK_RADIUS, WALK_STEPS, WALK_PRODUCTS = 5, 256, 80
 class ActivationMaps(Inference):
     """Cost of class activation maps."""
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of the attribution method."""
-        return self.job.settings("attributions", "attribution")
+    section = ("attributions", "attribution")
 
     @property
     def held(self) -> float:
@@ -117,10 +114,7 @@ def maps_cost(job: Job) -> ActivationMaps:
 class RandomWalk(Inference):
     """Cost of a random walk, and of the boundary map that it needs."""
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of the random walk."""
-        return self.job.settings("random_walks", "walk")
+    section = ("random_walks", "walk")
 
     def seen(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the size of an image that is padded to the crops of the training."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import pi
 
-from pipeline.resources.jobs import RequestedCost, Settings, Work
+from pipeline.resources.jobs import RequestedCost, Work
 from pipeline.resources.network import Network
 from pipeline.resources.networks import Memory, memory_of
 from pipeline.resources.sizes import (
@@ -29,12 +29,7 @@ VALIDATION_BATCH = 16
 
 @dataclass(frozen=True)
 class Training(RequestedCost):
-    """Cost of a training with a section ``settings``."""
-
-    @property
-    def settings(self) -> Settings:
-        """Settings of the training."""
-        raise NotImplementedError
+    """Cost of a training."""
 
     @property
     def network(self) -> Network:
@@ -84,10 +79,7 @@ class Training(RequestedCost):
 class ClassifierTraining(Training):
     """Cost of training a classifier, which is validated on image-level labels."""
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of the classifier."""
-        return self.job.settings("classifiers", "classifier")
+    section = ("classifiers", "classifier")
 
     def work(self) -> Work:
         """Return the operations of all steps and validations, and the bytes of the weights."""
@@ -101,10 +93,7 @@ class ClassifierTraining(Training):
 class BoundaryTraining(Training):
     """Cost of training a boundary network: its backbone is frozen and only applied."""
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of the boundary network."""
-        return self.job.settings("affinity")
+    section = ("affinity",)
 
     @property
     def network(self) -> Network:
@@ -129,7 +118,4 @@ class BoundaryTraining(Training):
 class SegmentationTraining(Training):
     """Cost of training a segmentation network."""
 
-    @property
-    def settings(self) -> Settings:
-        """Settings of the segmentation network."""
-        return self.job.settings("segmentation")
+    section = ("segmentation",)
