@@ -1,5 +1,7 @@
-"""A tiny classifier, and samples and settings of its training."""
+"""A tiny classifier, samples and settings of its training, and the call of a training stage."""
 
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,3 +35,27 @@ class Noise:
         generator = torch.Generator().manual_seed(seed)
         image = torch.randn(3, 64, 64, generator=generator)
         return image, (torch.rand(3, generator=generator) > 0.5).float()
+
+
+def run_training(
+    stage: Callable[..., None],
+    dataset: Mapping[str, Path],
+    folder: Path,
+    settings: Mapping[str, Any],
+    **inputs: Any,
+) -> Path:
+    """Run a training stage on one thread with seed 0, and return the file of its weights."""
+    arguments = {
+        "manifest": dataset["manifest"],
+        "classes": dataset["classes"],
+        "pretrained": [],
+        "settings": settings,
+        "seed": 0,
+        "weights": folder / "model.safetensors",
+        "history": folder / "history.csv",
+        "threads": 1,
+        "gpu": 0,
+        "code": "code",
+    }
+    stage(**(arguments | inputs))
+    return folder / "model.safetensors"

@@ -18,6 +18,7 @@ from pipeline.stages.make_affinity_labels import make_affinity_labels
 from pipeline.stages.propagate_maps import propagate_maps
 from pipeline.stages.train_affinity import train_affinity
 from tests.helpers.grids import dense_walk
+from tests.helpers.training import run_training
 
 WALK = {
     "radius": 3, "beta": 4.0, "steps": 16, "tolerance": 1e-5, "flip": True, "max_size": None,
@@ -78,21 +79,8 @@ def labeled(small_dataset, maps, folder, **changes):
 
 
 def trained(small_dataset, classifier, labels, folder, settings):
-    train_affinity(
-        manifest=small_dataset["manifest"],
-        classes=small_dataset["classes"],
-        classifier=classifier,
-        labels=[labels],
-        pretrained=[],
-        settings=settings,
-        seed=0,
-        weights=folder / "model.safetensors",
-        history=folder / "history.csv",
-        threads=1,
-        gpu=0,
-        code="code",
-    )
-    return folder / "model.safetensors"
+    inputs = {"classifier": classifier, "labels": [labels]}
+    return run_training(train_affinity, small_dataset, folder, settings, **inputs)
 
 
 def propagated(small_dataset, source, weights, path, settings=WALK):

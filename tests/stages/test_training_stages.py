@@ -25,6 +25,7 @@ from pipeline.stages.train_classifier import train_classifier
 from pipeline.stages.train_segmentation import train_segmentation
 from pipeline.stages.train_upper_bound import train_upper_bound
 from pipeline.stages.visualize_classes import visualize_classes
+from tests.helpers.training import run_training
 
 PUZZLE = {"pieces": 4, "alpha": 1.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
 PROBE = {
@@ -38,20 +39,7 @@ CAM = {
 
 
 def train(dataset, folder, settings, **changes):
-    arguments = {
-        "manifest": dataset["manifest"],
-        "classes": dataset["classes"],
-        "pretrained": [],
-        "settings": settings,
-        "seed": 0,
-        "weights": folder / "model.safetensors",
-        "history": folder / "history.csv",
-        "threads": 1,
-        "gpu": 0,
-        "code": "code",
-    }
-    train_classifier(**(arguments | changes))
-    return folder / "model.safetensors"
+    return run_training(train_classifier, dataset, folder, settings, **changes)
 
 
 @pytest.mark.parametrize("puzzle", [None, PUZZLE], ids=["plain", "puzzle"])
@@ -332,20 +320,7 @@ def pseudo_labels(small_dataset, folder, ids):
 
 
 def segmented(small_dataset, folder, settings, labels):
-    train_segmentation(
-        manifest=small_dataset["manifest"],
-        classes=small_dataset["classes"],
-        labels=labels,
-        pretrained=[],
-        settings=settings,
-        seed=0,
-        weights=folder / "model.safetensors",
-        history=folder / "history.csv",
-        threads=1,
-        gpu=0,
-        code="code",
-    )
-    return folder / "model.safetensors"
+    return run_training(train_segmentation, small_dataset, folder, settings, labels=labels)
 
 
 def test_a_segmentation_is_trained_and_predicts(small_dataset, segmentation_settings, tmp_path):
@@ -512,20 +487,7 @@ def test_a_segmentation_makes_maps_of_the_labeled_classes(
 
 
 def bound(dataset, folder, settings):
-    train_upper_bound(
-        manifest=dataset["manifest"],
-        classes=dataset["classes"],
-        masks=dataset["masks"],
-        pretrained=[],
-        settings=settings,
-        seed=0,
-        weights=folder / "model.safetensors",
-        history=folder / "history.csv",
-        threads=1,
-        gpu=0,
-        code="code",
-    )
-    return folder / "model.safetensors"
+    return run_training(train_upper_bound, dataset, folder, settings, masks=dataset["masks"])
 
 
 #: Stored values of masks, each with its label: two values are void, and two are one class.
