@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 from pipeline.io.arrays import read_counts
 from pipeline.io.tables import read_document
 from pipeline.metrics.segmentation import Counts, mean_iou
-from pipeline.report.inputs import KINDS, read_benchmark
+from pipeline.report.inputs import read_benchmark, read_score
 
 #: Patterns of records below the folder of all results: of a single run, and of each seed.
 RECORD_PATTERNS = ("*/experiment.json", "*/seed-*/experiment.json")
@@ -261,10 +261,8 @@ def _read_result(run: Run, files: ScoreFiles) -> Result:
 
 
 def _result_of(run: Run, files: ScoreFiles) -> Result:
-    document = read_document(files.document)
+    document = read_score(files.document)
     kind, method, settings = document["kind"], document["method"], document["settings"]
-    if kind not in KINDS:
-        raise ValueError(f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
     ids, counts = sorted_counts(files.counts)
     miou = float(mean_iou(counts.sum(axis=0)))
     if not isclose(miou, float(document["miou"]), abs_tol=1e-9):
