@@ -181,7 +181,7 @@ def test_only_scoring_and_the_report_read_true_boxes(workflow, rules):
 
 
 def test_an_experiment_names_its_data_set():
-    for path in (REPOSITORY / "experiments").glob("*.yaml"):
+    for path in (REPOSITORY / "experiments").rglob("*.yaml"):
         assert "dataset" in yaml.safe_load(path.read_text(encoding="utf-8")), path
 
 
@@ -206,7 +206,7 @@ def test_every_text_file_is_read_and_written_as_utf_8():
     assert list(texts_without_encoding(fine)) == []
     found = {
         f"{path.relative_to(REPOSITORY)}:{line}"
-        for folder in ("pipeline", "benchmarks", "examples", "tests")
+        for folder in ("pipeline", "benchmarks", "examples", "experiments", "tests")
         for path in (REPOSITORY / folder).rglob("*.py")
         for line in texts_without_encoding(path.read_text(encoding="utf-8"))
     }

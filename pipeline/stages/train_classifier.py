@@ -1,7 +1,7 @@
 """Train a classifier on image-level labels, optionally as a Puzzle-CAM."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,17 +57,41 @@ def train_classifier(
         split without labels.
     """
     data = read_manifest(manifest, classes)
-    records = data.of_split("train")
-    require_contrast(data.targets(records), data.classes)
-    validated = _validated_epochs(data, settings)
     run = TrainingRun.start(
         settings, seed, code, weights=weights, history=history, threads=threads, gpu=gpu
     )
+    run.train(
+        classifier_task(run, data, pretrained),
+        inputs=[manifest, classes, *pretrained],
+        save=partial(save_classifier, settings=settings, classes=len(data.classes)),
+        select_by="val_map" if settings["selection"] == "best_val_map" else None,
+    )
+
+
+def classifier_task(run: TrainingRun, data: Manifest, pretrained: Sequence[Path]) -> Task:
+    """Return the training task of a classifier, with its validation on image-level labels.
+
+    Parameters
+    ----------
+    run : TrainingRun
+        Its settings are one entry of the configuration's ``classifiers``.
+    data : Manifest
+    pretrained : sequence of Path
+        At most one file to start from: backbone weights, or another classifier.
+
+    Raises
+    ------
+    UserError
+        As :func:`train_classifier`.
+    """
+    settings, records = run.settings, data.of_split("train")
+    require_contrast(data.targets(records), data.classes)
+    validated = _validated_epochs(data, settings)
     if settings["init_from"]:
         model = continue_classifier(settings, len(data.classes), pretrained[0])
     else:
         model = create_classifier(settings, len(data.classes), next(iter(pretrained), None))
-    task = Task(
+    return Task(
         model,
         model.class_layer,
         LabeledImages(data, records, run.transform(model)),
@@ -75,12 +99,6 @@ def train_classifier(
         frozen=[find_module(model.backbone, name) for name in settings["frozen"]],
         validate=label_validation(data, data.of_split("val"), settings["eval_size"], run.fabric),
         validated=validated,
-    )
-    run.train(
-        task,
-        inputs=[manifest, classes, *pretrained],
-        save=partial(save_classifier, settings=settings, classes=len(data.classes)),
-        select_by="val_map" if settings["selection"] == "best_val_map" else None,
     )
 
 
