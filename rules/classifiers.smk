@@ -41,11 +41,41 @@ rule train_classifier:
         "../pipeline/stages/train_classifier.py"
 
 
+# The features of a linear probe with `views_of`. They exist until the probe and its maps do.
+rule extract_features:
+    input:
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+        pretrained=job.probe_weights,
+    output:
+        features=temp(directory("<run>/features/{classifier}/{shard}")),
+    log:
+        "<run>/logs/extract_features/{classifier}/{shard}.log",
+    benchmark:
+        "<run>/benchmarks/extract_features/{classifier}/{shard}.tsv"
+    wildcard_constraints:
+        classifier=plan.classifiers_of("linear-probe"),
+    conda:
+        "../envs/pipeline.yaml"
+    resources:
+        **needs(CONFIG, "extract_features"),
+    params:
+        settings=job.backbone_of_probe,
+        views=job.views_of_probe,
+        shards=CONFIG["shards"],
+        seed=job.seed,
+        files=weights_digest(job.probe_weights),
+        code=code_digest("extract_features"),
+    script:
+        "../pipeline/stages/extract_features.py"
+
+
 rule fit_probe:
     input:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
         pretrained=job.probe_weights,
+        features=job.probe_features,
     output:
         weights="<run>/classifiers/{classifier}/model.safetensors",
     log:
@@ -61,6 +91,7 @@ rule fit_probe:
         **needs(CONFIG, "fit_probe"),
     params:
         settings=lookup("{classifier}", within=CONFIG["classifiers"]),
+        scales=job.scales_of_probe,
         seed=job.seed,
         files=weights_digest(job.probe_weights),
         code=code_digest("fit_probe"),

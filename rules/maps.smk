@@ -7,6 +7,7 @@ rule make_maps:
         classes="<experiment>/dataset/classes.json",
         weights=job.map_weights,
         previous=job.previous_maps,
+        features=job.map_features,
     output:
         maps="<run>/maps/{classifier}/{attribution}/{split}/{shard}.safetensors",
     log:

@@ -21,6 +21,7 @@ from benchmarks import (
     inference,
     loading,
     machine,
+    probe,
     random_walk,
     training,
 )
@@ -231,6 +232,11 @@ def test_two_implementations_take_turns_in_separate_processes(capsys):
         ),
         (training, [*NETWORK, *STEPS], ["published order", "ours"]),
         (crf_labels, [], ["published loop", "ours, 1 process(es)"]),
+        (
+            probe,
+            ["--backbone", "test_resnet", "--stride", "16"],
+            ["two passes", "one pass, stored features"],
+        ),
         (
             loading,
             ["--backbone", "test_resnet", *STEPS, "--workers", "0"],

@@ -306,6 +306,22 @@ def test_a_self_training_round_makes_maps_with_the_first_network(finished):
     assert planned(finished, config, target) == {}
 
 
+def test_features_for_a_probe_and_its_maps_are_computed_once(finished, tmp_path):
+    probe = TINY["classifiers"]["probe"] | {"views_of": "cam"}
+    config = changed("classifiers", "probe", value=probe)
+    fit, maps = {"extract_features": 2, "fit_probe": 1}, "results/tiny/maps/probe/cam/train/0"
+    weights = "results/tiny/classifiers/probe/model.safetensors"
+    assert planned(finished, config, weights) == fit
+    del config["dataset"]["size"]  # a run of its own
+    targets = [maps + ".safetensors", maps[:-1] + "1.safetensors"]
+    assert planned(tmp_path, config, *targets)["extract_features"] == 2
+    snakemake(tmp_path, config, *targets)
+    assert not (tmp_path / "results/tiny/features/probe").exists()
+    assert planned(tmp_path, config, *targets) == {}
+    config["classifiers"]["probe"]["c"] = 1.0
+    assert planned(tmp_path, config, *targets) == fit | {"make_maps": 2}
+
+
 def test_seeds_share_only_the_data_set(finished, folder):
     config = changed("seeds", value=[0, 1])
     jobs = planned(folder, config)

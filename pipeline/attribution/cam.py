@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from pipeline.models.classifier import CamClassifier
 
@@ -29,3 +30,21 @@ def cam(model: CamClassifier, images: Tensor, classes: Tensor) -> Tensor:
     """
     maps: Tensor = model(images).maps
     return maps[:, classes].float().relu()
+
+
+@torch.no_grad()
+def cam_of_features(model: CamClassifier, features: Tensor, classes: Tensor) -> Tensor:
+    """Return the maps of :func:`cam` from features of the backbone.
+
+    Parameters
+    ----------
+    model : CamClassifier
+    features : (N, F, h, w) float32 tensor
+    classes : (K,) int64 tensor
+        Class indices from 0.
+
+    Returns
+    -------
+    (N, K, h, w) float32 tensor
+    """
+    return F.conv2d(features, model.head.weight[classes]).relu()

@@ -79,14 +79,48 @@ def fuse(
     -------
     FusedMaps
     """
-    size = (image.shape[0], image.shape[1])
+    indices = torch.as_tensor(classes - 1, device=next(model.parameters()).device)
+    outputs = views.outputs(model, image, lambda batch: attribution(model, batch, indices))
+    return fuse_views(
+        list(outputs) if len(classes) else [],
+        (image.shape[0], image.shape[1]),
+        views,
+        stride=stride,
+        full_resolution=full_resolution,
+        centers=centers,
+    )
+
+
+def fuse_views(
+    maps: Sequence[Tensor],
+    size: tuple[int, int],
+    views: Views,
+    *,
+    stride: int,
+    full_resolution: bool = False,
+    centers: CellCenters | None = None,
+) -> FusedMaps:
+    """Fuse the maps of all views of an image.
+
+    Parameters
+    ----------
+    maps : sequence of (1 or 2, K, h, w) tensor
+        Of each scale: the map of the image and, if there are two, that of its mirror image,
+        mirrored back. Empty for an image without a class.
+    size : (int, int)
+        Height H and width W of the image.
+    views, stride, full_resolution, centers
+        See :func:`fuse`.
+
+    Returns
+    -------
+    FusedMaps
+    """
     cells = strided_size(size, stride)
-    if len(classes) == 0:
+    if len(maps) == 0:
         none = np.zeros((0, *size), dtype=np.float16) if full_resolution else None
         empty = np.zeros((0, *cells), dtype=np.float16)
         return FusedMaps(empty, np.zeros(0, dtype=np.float32), none)
-    indices = torch.as_tensor(classes - 1, device=next(model.parameters()).device)
-    maps = list(views.outputs(model, image, lambda batch: attribution(model, batch, indices)))
     full = None
     if centers is not None:
         inputs = [views.input_size(size, scale) for scale in views.scales]

@@ -330,6 +330,7 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
     yield from upper_bound_problems(config)
     yield from _init_problems(config["classifiers"])
     yield from _round_problems(config)
+    yield from _view_problems(config)
     trainings = {
         f"classifiers.{name}": part
         for name, part in config["classifiers"].items()
@@ -407,6 +408,19 @@ def _round_problems(config: Mapping[str, Any]) -> Iterator[str]:
             )
         if cycle := _cycle(name, origins):
             yield f"attributions.{name}.trained_on leads back to itself: {' from '.join(cycle)}"
+
+
+def _view_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield problems of linear probes that learn from the views of an attribution."""
+    attributions = config["attributions"]
+    known = [name for name, part in attributions.items() if part["method"] == "cam"]
+    for name, part in config["classifiers"].items():
+        wanted = part.get("views_of")
+        if wanted is not None and wanted not in known:
+            yield (
+                f"classifiers.{name}.views_of is {wanted!r}, expected an attribution with the "
+                f"method cam: {', '.join(known) or 'there is none'}"
+            )
 
 
 def _background_problems(place: str, background: Mapping[str, Any]) -> Iterator[str]:

@@ -108,7 +108,7 @@ def evenly_spaced(records: Sequence[Record], count: int) -> list[Record]:
 
 
 def files_by_id(
-    ids: Sequence[str], folders: Sequence[Path], suffix: str = ".png"
+    ids: Sequence[str], folders: Sequence[Path], suffix: str = ".png", what: str = "label"
 ) -> dict[str, Path]:
     """Find the file ``ID`` + suffix of every image in one of the folders.
 
@@ -120,6 +120,8 @@ def files_by_id(
         Folders of all shards.
     suffix : str, default ".png"
         Suffix of the files; the default is that of label images.
+    what : str, default "label"
+        Content of the files, for the message.
 
     Raises
     ------
@@ -130,7 +132,7 @@ def files_by_id(
     missing = [image_id for image_id in ids if f"{image_id}{suffix}" not in found]
     if missing:
         raise UserError(
-            f"{len(missing)} of {len(ids)} images have no label in "
+            f"{len(missing)} of {len(ids)} images have no {what} in "
             f"{', '.join(map(str, folders)) or 'no folder'}, first {missing[0]}{suffix}: "
             "delete incomplete folders and run again"
         )

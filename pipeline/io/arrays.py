@@ -157,6 +157,31 @@ def maps_by_id(paths: Iterable[Path], required: Sequence[str] = ()) -> dict[str,
     return shards
 
 
+def write_features(path: Path, features: Sequence[NDArray[np.float16]]) -> None:
+    """Write the features of the views of one image.
+
+    Parameters
+    ----------
+    path : Path
+    features : sequence of (1 or 2, F, h, w) float16 array
+        Features of the image at each scale. With a second item, that of the mirror image, which is
+        not mirrored back.
+    """
+    write_arrays(path, {str(number): scale for number, scale in enumerate(features)})
+
+
+def read_features(path: Path, scales: Iterable[int]) -> list[NDArray[np.float16]]:
+    """Read the features of one image at the scales of some numbers, counted from 0.
+
+    Raises
+    ------
+    UserError
+        If the file is damaged, or lacks a scale.
+    """
+    file = TensorFile(path, "safetensors file of features")
+    return list(file.read(map(str, scales)).values())
+
+
 def write_label(path: Path, label: NDArray[np.uint8]) -> None:
     """Write an (H, W) uint8 label image as a PNG with the VOC palette."""
     image = Image.fromarray(label)

@@ -119,8 +119,12 @@ def _shard_jobs(plan: Plan, stem: str) -> list[str]:
 def _trainings(plan: Plan, classifier: str) -> list[str]:
     """Return the jobs that train a classifier, after those of its ``init_from`` classifier."""
     initial = plan.config["classifiers"][classifier].get("init_from")
-    rule = "train_classifier" if plan.kind_of(classifier) == "network" else "fit_probe"
-    return [*(_trainings(plan, initial) if initial else []), f"{rule}/{classifier}"]
+    if plan.kind_of(classifier) == "network":
+        before = _trainings(plan, initial) if initial else []
+        return [*before, f"train_classifier/{classifier}"]
+    stored = plan.config["classifiers"][classifier]["views_of"]
+    features = _shard_jobs(plan, f"extract_features/{classifier}") if stored else []
+    return [*features, f"fit_probe/{classifier}"]
 
 
 def _without_walk(path: str) -> str:

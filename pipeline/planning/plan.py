@@ -210,6 +210,19 @@ class Plan:
         stem = f"{self.root}/class_scores/{classifier}/{split}"
         return [f"{stem}/{shard}.csv" for shard in self.shards]
 
+    def probe_features(self, classifier: str) -> list[str]:
+        """Return the folders of features that a linear probe is fitted to, if it has any."""
+        if not self.config["classifiers"][classifier].get("views_of"):
+            return []
+        return [f"{self.root}/features/{classifier}/{shard}" for shard in self.shards]
+
+    def map_features(self, wildcards: Any) -> list[str]:
+        """Return the folder of features that a shard of maps is computed from, if there is one."""
+        views_of = self.config["classifiers"][wildcards.classifier].get("views_of")
+        if wildcards.split != "train" or views_of != wildcards.attribution:
+            return []
+        return [self.probe_features(wildcards.classifier)[int(wildcards.shard)]]
+
     def map_weights(self, classifier: str, attribution: str) -> str:
         """Return the weights of the network that makes maps: classifier or segmentation network."""
         labels = self.trained_on(f"{classifier}/{attribution}")

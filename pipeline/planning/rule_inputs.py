@@ -77,6 +77,14 @@ class RuleInputs:
         """Return the tables of a classifier's scores on a folder."""
         return self.plan.at(wildcards).class_scores(wildcards.classifier, wildcards.folder)
 
+    def probe_features(self, wildcards: Any) -> list[str]:
+        """Return the features that a linear probe is fitted to; empty without `views_of`."""
+        return self.plan.at(wildcards).probe_features(wildcards.classifier)
+
+    def map_features(self, wildcards: Any) -> list[str]:
+        """Return the features that a shard of maps is computed from; empty without them."""
+        return self.plan.at(wildcards).map_features(wildcards)
+
     def previous_maps(self, wildcards: Any) -> list[str]:
         """Return the maps of the previous self-training round that a shard is averaged with."""
         return self.plan.at(wildcards).previous_maps(wildcards)
@@ -178,6 +186,19 @@ class RuleInputs:
     def seed(self, wildcards: Any) -> int:
         """Return the seed of the run."""
         return self.plan.at(wildcards).seed
+
+    def backbone_of_probe(self, wildcards: Any) -> dict[str, Any]:
+        """Return the settings of a linear probe that its features depend on."""
+        return settings.backbone_of_probe(self.config, wildcards.classifier)
+
+    def views_of_probe(self, wildcards: Any) -> dict[str, Any]:
+        """Return the views that the features of a linear probe are computed on."""
+        return settings.views_of_probe(self.config, wildcards.classifier)
+
+    def scales_of_probe(self, wildcards: Any) -> list[float]:
+        """Return the scales of the features that a linear probe is fitted to."""
+        scales: list[float] = self.views_of_probe(wildcards).get("scales", [])
+        return scales
 
     def affinity_training(self, _wildcards: Any) -> dict[str, Any]:
         """Return the settings of the training of a boundary network."""

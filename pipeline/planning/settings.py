@@ -12,6 +12,25 @@ Config = Mapping[str, Any]
 GRADIENT_PRECISION = "32-true"
 
 
+#: Settings of a linear probe that its features depend on.
+PROBE_BACKBONE = (
+    "backbone", "pretrained", "output_stride", "last_layer", "interpolation", "precision",
+)  # fmt: skip
+
+
+def backbone_of_probe(config: Config, classifier: str) -> dict[str, Any]:
+    """Return the settings of a linear probe that its features depend on."""
+    return {key: config["classifiers"][classifier][key] for key in PROBE_BACKBONE}
+
+
+def views_of_probe(config: Config, classifier: str) -> dict[str, Any]:
+    """Return the views that the stored features of a linear probe are computed on, if any."""
+    attribution = config["classifiers"][classifier]["views_of"]
+    if attribution is None:
+        return {}
+    return {key: config["attributions"][attribution][key] for key in ("scales", "flip", "max_size")}
+
+
 def segmentation_training(config: Config) -> dict[str, Any]:
     """Return the settings that decide a segmentation network's training."""
     return {key: value for key, value in config["segmentation"].items() if key != "trained_on"}

@@ -2,13 +2,15 @@
 
 from pipeline.io.images import fitted_size, scaled_size
 from pipeline.resources.inferences import Inference
+from pipeline.resources.jobs import Settings
 from pipeline.resources.network import BACK
 from pipeline.resources.networks import memory_of
 from pipeline.resources.sizes import TRAINING_FACTOR, WEIGHT_BYTES
 
 #: Pixels in a forward pass of faithfulness metrics.
 FAITHFULNESS_PIXELS = 2**22
-#: Channels of the features of a linear probe, and bytes of each: the solvers copy it to 64 bits.
+#: Channels of the features of a linear probe (an upper bound), and bytes of each as the solvers
+#: copy it to 64 bits.
 FEATURES, FEATURE_BYTES = 2048, 24
 
 
@@ -18,10 +20,32 @@ class Classification(Inference):
     section = ("classification",)
 
 
+class Features(Inference):
+    """Cost of the stored features of a linear probe."""
+
+    section = ("classifiers", "classifier")
+
+    @property
+    def settings(self) -> Settings:
+        """The attribution whose views are used."""
+        views: Settings = self.job.settings("attributions")[super().settings["views_of"]]
+        return views
+
+    def bytes(self) -> float:
+        """Return an upper bound of the bytes of the features."""
+        cells = self.view_pixels / self.network.output_stride**2
+        return 2 * FEATURES * cells * self.job.images
+
+
 class Probe(Inference):
     """Cost of fitting a linear probe to the features of the train images."""
 
     section = ("classifiers", "classifier")
+
+    @property
+    def passes(self) -> float:
+        """No pass if the features are stored."""
+        return 0.0 if self.settings["views_of"] else 1.0
 
     def seen(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return height and width with a long side of the probe's size: small images grow."""

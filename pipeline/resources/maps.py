@@ -45,6 +45,15 @@ class ActivationMaps(Inference):
         return float(planes * map_bytes(self.job.dataset) * self.job.images)
 
 
+class StoredMaps(ActivationMaps):
+    """Cost of class activation maps from stored features of a linear probe."""
+
+    @property
+    def passes(self) -> float:
+        """No pass of the network."""
+        return 0.0
+
+
 class GradientMaps(ActivationMaps):
     """Cost of Grad-CAM: a backward pass for each label."""
 
@@ -108,6 +117,9 @@ METHODS: dict[str, type[ActivationMaps]] = {
 
 def maps_cost(job: Job) -> ActivationMaps:
     """Return the cost of class maps by the attribution method of a job."""
+    stored = job.settings("classifiers", "classifier").get("views_of")
+    if job.wildcards["split"] == "train" and stored == job.wildcards["attribution"]:
+        return StoredMaps(job)
     return METHODS[job.settings("attributions", "attribution")["method"]](job)
 
 

@@ -6,6 +6,7 @@ from pipeline.resources.classifications import (
     Classification,
     ClassModels,
     Faithfulness,
+    Features,
     Probe,
     Units,
 )
@@ -64,6 +65,7 @@ TRAINING: RequestedCosts = {
 INFERENCE: RequestedCosts = {
     "classify": Classification,
     "evaluate_faithfulness": Faithfulness,
+    "extract_features": Features,
     "fit_probe": Probe,
     "make_maps": maps_cost,
     "predict_masks": Predictions,

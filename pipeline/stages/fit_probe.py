@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.datasets.manifest import Record, read_manifest
+from pipeline.datasets.manifest import Record, files_by_id, read_manifest
+from pipeline.io.arrays import read_features
 from pipeline.io.images import read_rgb
-from pipeline.models.classifier import CamClassifier, create_classifier, save_classifier
-from pipeline.models.probe import fit_linear
+from pipeline.models.classifier import CamClassifier, save_classifier
+from pipeline.models.probe import create_probe, fit_linear
 from pipeline.models.views import Views
 from pipeline.runtime.device import channels_last, make_fabric, on_device
 from pipeline.runtime.progress import progress
@@ -27,7 +28,9 @@ def fit_probe(
     manifest: Path,
     classes: Path,
     pretrained: list[Path],
+    features: list[Path],
     settings: Mapping[str, Any],
+    scales: list[float],
     seed: int,
     weights: Path,
     threads: int,
@@ -39,8 +42,13 @@ def fit_probe(
     ----------
     pretrained : list of Path
         At most one local file of backbone weights.
+    features : list of Path
+        Folders of :func:`pipeline.stages.extract_features.extract_features`, one for each shard.
+        Empty if features are computed here.
     settings : mapping
         An entry of the configuration's ``classifiers`` of kind ``linear-probe``.
+    scales : list of float
+        Scales in the files of ``features``.
     seed : int
         Seed of the weights of a backbone without pretrained weights.
     weights : Path
@@ -56,25 +64,27 @@ def fit_probe(
     data = read_manifest(manifest, classes)
     records = data.of_split("train")
     require_contrast(data.targets(records), data.classes)
-    fabric = make_fabric(settings["precision"], threads, gpu)
-    torch.manual_seed(seed)
-    built = {**settings, "pooling": "gap"}
-    model = create_classifier(built, len(data.classes), next(iter(pretrained), None))
-    applied = on_device(fabric, model, fold=False)  # the network is saved without folding
-    with fabric.autocast():  # automatic only for calls of the whole network
-        features = _features(applied, records, settings["size"], settings["flip"])
-    targets = np.repeat(data.targets(records), 2 if settings["flip"] else 1, axis=0)
+    model = create_probe(settings, len(data.classes), next(iter(pretrained), None), seed)
+    if features:
+        files = files_by_id([record.id for record in records], features, ".safetensors", "features")
+        pooled = _stored(list(files.values()), scales)
+    else:
+        fabric = make_fabric(settings["precision"], threads, gpu)
+        applied = on_device(fabric, model, fold=False)  # the network is saved without folding
+        with fabric.autocast():  # automatic only for calls of the whole network
+            pooled = _computed(applied, records, settings["size"], settings["flip"])
+    targets = np.repeat(data.targets(records), len(pooled) // len(records), axis=0)
     how = {"solver": settings["solver"], "c": settings["c"], "constant": settings["bias"]}
-    found, bias = fit_linear(features, targets, **how)
+    found, bias = fit_linear(pooled, targets, **how)
     state = model.state_dict()
     if settings["bias"]:
         state["bias"] = torch.from_numpy(bias)
     state["head.weight"] = torch.from_numpy(found)[:, :, None, None]
-    save_classifier(weights, state, built, len(data.classes))
+    save_classifier(weights, state, {**settings, "pooling": "gap"}, len(data.classes))
 
 
 @torch.no_grad()
-def _features(
+def _computed(
     model: CamClassifier, records: Sequence[Record], size: int, flip: bool
 ) -> NDArray[np.float32]:
     """Compute pooled features: one row per image, each followed by its mirrored image's row."""
@@ -84,6 +94,16 @@ def _features(
         batch = views.batch(model, image, scale=size / max(image.shape[:2]))
         maps = model.backbone.forward_features(channels_last(batch))  # type: ignore[operator]
         rows.append(maps.float().mean(dim=(2, 3)).cpu().numpy())
+    return np.concatenate(rows)
+
+
+def _stored(files: Sequence[Path], scales: Sequence[float]) -> NDArray[np.float32]:
+    """Pool stored features of the scale nearest to 1: the same rows as :func:`_computed`."""
+    nearest = min(range(len(scales)), key=lambda number: abs(scales[number] - 1))
+    rows = [
+        read_features(path, [nearest])[0].mean(axis=(2, 3), dtype=np.float32)
+        for path in progress(files, total=len(files), what="features of train")
+    ]
     return np.concatenate(rows)
 
 

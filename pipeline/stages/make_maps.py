@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from pipeline.attribution import METHODS
-from pipeline.attribution.fusion import FusedMaps, fuse
+from pipeline.attribution.cam import cam_of_features
+from pipeline.attribution.fusion import FusedMaps, fuse, fuse_views
 from pipeline.datasets.manifest import Record, read_manifest
-from pipeline.io.arrays import ClassMaps, MapShard, write_maps
+from pipeline.io.arrays import ClassMaps, MapShard, read_features, write_maps
 from pipeline.io.images import read_rgb
 from pipeline.models.cell_centers import CellCenters
 from pipeline.models.classifier import load_classifier
@@ -26,8 +28,8 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
-#: Function from an image and its class numbers to class maps.
-Mapper = Callable[[NDArray[np.uint8], NDArray[np.int64]], FusedMaps]
+#: Function from an image's record and its class numbers to class maps.
+Mapper = Callable[[Record, NDArray[np.int64]], FusedMaps]
 #: Settings of the fusion; all others are specific to a method.
 FUSION = frozenset({"scales", "flip", "max_size", "stride", "full_resolution", "align"})
 
@@ -38,6 +40,7 @@ def make_maps(
     classes: Path,
     weights: Path,
     previous: list[Path],
+    features: list[Path],
     settings: Mapping[str, Any],
     precision: str,
     split: str,
@@ -55,6 +58,10 @@ def make_maps(
         The classifier or, for the method ``segmentation``, the segmentation network.
     previous : list of Path
         At most one shard of maps of the previous self-training round, to average with.
+    features : list of Path
+        At most one folder of features of the views, which
+        :func:`pipeline.stages.extract_features.extract_features` wrote for a linear probe. With it,
+        no image is read.
     settings : mapping
         Keys ``method``, ``scales``, ``flip``, ``max_size``, ``stride`` and, for methods on a
         classifier, ``full_resolution`` and, if the method has it, ``align``. All other keys are
@@ -71,13 +78,16 @@ def make_maps(
     """
     data = read_manifest(manifest, classes)
     records = data.of_shard(split, shard, shards)
-    mapper = _mapper(make_fabric(precision, threads, gpu), weights, settings)
+    fabric = make_fabric(precision, threads, gpu)
+    if features:
+        mapper = _feature_mapper(fabric, weights, features[0], settings)
+    else:
+        mapper = _image_mapper(fabric, weights, settings)
     previous_maps = MapShard(previous[0]) if previous else None
 
     def image_maps(record: Record) -> tuple[str, ClassMaps]:
-        image, numbers = read_rgb(record.image), data.class_numbers(record)
-        size = (image.shape[0], image.shape[1])
-        found = mapper(image, numbers)
+        numbers, size = data.class_numbers(record), (record.height, record.width)
+        found = mapper(record, numbers)
         values = found.values
         if previous_maps is not None:
             old = previous_maps.of_size(record.id, size).values
@@ -88,12 +98,13 @@ def make_maps(
     write_maps(maps, (image_maps(record) for record in work))
 
 
-def _mapper(fabric: Fabric, weights: Path, settings: Mapping[str, Any]) -> Mapper:
+def _image_mapper(fabric: Fabric, weights: Path, settings: Mapping[str, Any]) -> Mapper:
+    """Return the function that applies a network to an image."""
     views, stride = Views.from_settings(settings), settings["stride"]
     if settings["method"] == "segmentation":
         network = on_device(fabric, load_segmentation_network(weights))
-        return lambda image, classes: FusedMaps(
-            *labeled_probabilities(network, image, classes, views, stride=stride)
+        return lambda record, classes: FusedMaps(
+            *labeled_probabilities(network, _image(record), classes, views, stride=stride)
         )
     own = {key: value for key, value in settings.items() if key not in {"method", *FUSION}}
     method = partial(METHODS[settings["method"]], **own)
@@ -101,9 +112,42 @@ def _mapper(fabric: Fabric, weights: Path, settings: Mapping[str, Any]) -> Mappe
     centers = CellCenters(classifier.backbone, layer) if settings.get("align") else None
     model = on_device(fabric, classifier, fold=not layer)
     full = settings["full_resolution"]
-    return partial(
+    fused = partial(
         fuse, method, model, views=views, stride=stride, full_resolution=full, centers=centers
     )
+    return lambda record, classes: fused(_image(record), classes)
+
+
+def _image(record: Record) -> NDArray[np.uint8]:
+    return read_rgb(record.image, (record.height, record.width))
+
+
+def _feature_mapper(
+    fabric: Fabric, weights: Path, folder: Path, settings: Mapping[str, Any]
+) -> Mapper:
+    """Return the function that applies a linear probe to the stored features of an image."""
+    views = Views.from_settings(settings)
+    model = load_classifier(weights).to(fabric.device)
+    centers = CellCenters(model.backbone) if settings["align"] else None
+    numbers = range(len(views.scales))
+
+    def maps(record: Record, classes: NDArray[np.int64]) -> FusedMaps:
+        stored = read_features(folder / f"{record.id}.safetensors", numbers) if len(classes) else []
+        indices = torch.as_tensor(classes - 1, device=fabric.device)
+        found = [
+            cam_of_features(model, torch.from_numpy(scale).to(fabric.device).float(), indices)
+            for scale in stored
+        ]
+        return fuse_views(
+            [views.aligned(scale) for scale in found],
+            (record.height, record.width),
+            views,
+            stride=settings["stride"],
+            full_resolution=settings["full_resolution"],
+            centers=centers,
+        )
+
+    return maps
 
 
 def _mean(

@@ -175,6 +175,10 @@ BAD = [
         ["attributions", "second"], ROUND | {"trained_on": "plain/second/crf"},
         "attributions.second.trained_on leads back to itself: second from second",
     ),
+    (
+        ["classifiers", "plain"], {"kind": "linear-probe", "backbone": "x", "views_of": "camm"},
+        "classifiers.plain.views_of is 'camm', expected an attribution with the method cam: cam",
+    ),
     (["attributions", "cam", "crops"], 5, "unknown key 'crops' in attributions.cam"),
     (["attributions", "saliency"], {"crops": 10}, "saliency.crops is 10, expected one of 1, 5"),
     (

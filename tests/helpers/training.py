@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pipeline.stages.fit_probe import fit_probe
+
 NETWORK: dict[str, Any] = {
     "backbone": "test_resnet",
     "pretrained": False,
@@ -59,3 +61,22 @@ def run_training(
     }
     stage(**(arguments | inputs))
     return folder / "model.safetensors"
+
+
+def run_probe(
+    dataset: Mapping[str, Path], weights: Path, settings: Mapping[str, Any], **inputs: Any
+) -> Path:
+    """Fit a linear probe on one thread with seed 3, and return the file of its weights."""
+    arguments = {
+        "manifest": dataset["manifest"],
+        "classes": dataset["classes"],
+        "pretrained": [],
+        "features": [],
+        "settings": settings,
+        "scales": [],
+        "seed": 3,
+        "weights": weights,
+        "threads": 1,
+    }
+    fit_probe(**(arguments | inputs))
+    return weights

@@ -9,7 +9,7 @@ from pipeline.datasets.manifest import read_manifest
 from pipeline.models.backbone import create_backbone
 from pipeline.models.classifier import load_classifier
 from pipeline.models.probe import fit_linear
-from pipeline.stages.fit_probe import fit_probe
+from tests.helpers.training import run_probe
 
 SETTINGS = {
     "backbone": "test_resnet", "pretrained": False, "output_stride": 16, "solver": "logistic",
@@ -89,10 +89,7 @@ def test_a_class_of_no_image_or_of_every_image_has_its_frequency(present, logit)
 @pytest.mark.parametrize("solver", ["logistic", "svm"])
 def test_the_stage_writes_a_classifier_of_frozen_features(small_dataset, tmp_path, solver):
     path = tmp_path / "model.safetensors"
-    fit_probe(
-        manifest=small_dataset["manifest"], classes=small_dataset["classes"], pretrained=[],
-        settings=SETTINGS | {"solver": solver}, seed=3, weights=path, threads=1,
-    )  # fmt: skip
+    run_probe(small_dataset, path, SETTINGS | {"solver": solver})
     model = load_classifier(path)
     torch.manual_seed(3)
     frozen = create_backbone("test_resnet", output_stride=16)
@@ -110,10 +107,7 @@ def test_features_are_in_the_precision_of_the_settings(small_dataset, tmp_path):
     heads = []
     for precision in ("32-true", "bf16-mixed"):
         path = tmp_path / f"{precision}.safetensors"
-        fit_probe(
-            manifest=small_dataset["manifest"], classes=small_dataset["classes"], pretrained=[],
-            settings=SETTINGS | {"precision": precision}, seed=3, weights=path, threads=1,
-        )  # fmt: skip
+        run_probe(small_dataset, path, SETTINGS | {"precision": precision})
         heads.append(load_classifier(path).head.weight.detach())
     assert not torch.equal(*heads)
     torch.testing.assert_close(*heads, rtol=0, atol=0.1 * heads[0].abs().max().item())

@@ -27,6 +27,30 @@ def wildcards():
     return SimpleNamespace(**WILDCARDS)
 
 
+def test_stored_features_are_read_by_the_maps_of_train_with_their_views(demo_config, wildcards):
+    probe = {"kind": "linear-probe", "backbone": "resnet18", "views_of": "cam"}
+    demo_config["classifiers"] |= {"probe": probe, "other": probe | {"views_of": None}}
+    job = RuleInputs(Plan(resolve(demo_config | {"seeds": [3, 7], "shards": 2})))
+    wildcards.classifier, wildcards.split = "probe", "train"
+    folders = [f"{RUN}/features/probe/{shard}" for shard in range(2)]
+    assert job.probe_features(wildcards) == folders
+    assert job.map_features(wildcards) == folders[1:]
+    cam = resolve(demo_config)["attributions"]["cam"]
+    assert job.views_of_probe(wildcards) == {
+        key: cam[key] for key in ("scales", "flip", "max_size")
+    }
+    assert job.scales_of_probe(wildcards) == cam["scales"]
+    wildcards.split = "val"
+    assert job.map_features(wildcards) == []
+    wildcards.split, wildcards.attribution = "train", "saliency"
+    assert job.map_features(wildcards) == []
+    for name in ("other", "puzzle"):
+        wildcards.classifier, wildcards.attribution = name, "cam"
+        assert job.map_features(wildcards) == []
+    wildcards.classifier = "other"
+    assert job.probe_features(wildcards) == [] == job.scales_of_probe(wildcards)
+
+
 def test_an_export_is_of_label_images_or_of_probabilities(demo_config, wildcards):
     method = "puzzle/cam+rw/crf"
     export = {"pseudo_labels": [method], "formats": ["voc", "soft"]}

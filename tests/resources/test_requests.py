@@ -62,6 +62,7 @@ def config():
         "plain": plain,
         "puzzle": plain | {"puzzle": {}},
         "linear": {"kind": "linear-probe", "backbone": "resnet50"},
+        "stored": {"kind": "linear-probe", "backbone": "resnet50", "views_of": "cam"},
     }
     written["attributions"]["cam"] = {"scales": [0.75, 1.0, 1.5], "max_size": 384}
     written["random_walks"]["rw"] = {"max_size": 384}
@@ -73,7 +74,8 @@ def config():
 
 
 def wildcards(rule, **others):
-    classifier = "linear" if rule == "fit_probe" else "puzzle"
+    probes = {"fit_probe": "linear", "extract_features": "stored"}
+    classifier = probes.get(rule, "puzzle")
     names = {"classifier": classifier, "attribution": "cam", "walk": "rw", "refinement": "crf"}
     shard = {} if rule in TRAINING or rule == "fit_probe" else {"split": "train", "shard": "0"}
     return Wildcards(fromdict=names | shard | others)

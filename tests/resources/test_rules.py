@@ -140,6 +140,20 @@ def test_a_probe_sees_the_train_images_and_their_mirror_images_once(size, pixels
     assert found.inference == pytest.approx(per_pixel() * pixels * 2 * 100)
 
 
+def test_stored_features_serve_a_probe_and_the_maps_of_train():
+    probe = {"kind": "linear-probe", "backbone": "resnet18", "views_of": "cam"}
+    attributions = {"cam": {"scales": [1.0, 2.0], "flip": True, "max_size": 200}}
+    planned = config(classifiers={"plain": probe}, attributions=attributions)
+    found = work("extract_features", {"classifier": "plain", "shard": "0"}, planned)
+    pixels = 150 * 200 * (1 + 4) * 2 * 25
+    assert found.inference == pytest.approx(per_pixel() * pixels)
+    assert found.bytes == pytest.approx(pixels / 16**2 * 2048 * 2)
+    assert work("fit_probe", {"classifier": "plain"}, planned).inference == 0
+    assert work("make_maps", MAPS, planned).inference == 0
+    val = work("make_maps", MAPS | {"split": "val"}, planned)
+    assert val.inference == pytest.approx(per_pixel() * 150 * 200 * (1 + 4) * 2 * 5)
+
+
 def test_class_models_climb_once_for_each_class():
     planned = config(class_models={"size": 64, "steps": 10})
     found = work("visualize_classes", {"classifier": "plain"}, planned)

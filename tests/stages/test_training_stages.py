@@ -18,14 +18,13 @@ from pipeline.io.arrays import MapShard, read_label, read_weights, write_label, 
 from pipeline.io.images import network_input, read_rgb
 from pipeline.models.classifier import load_classifier
 from pipeline.refinement.labels import label_by_scores
-from pipeline.stages.fit_probe import fit_probe
 from pipeline.stages.make_maps import make_maps
 from pipeline.stages.predict_masks import predict_masks
 from pipeline.stages.train_classifier import train_classifier
 from pipeline.stages.train_segmentation import train_segmentation
 from pipeline.stages.train_upper_bound import train_upper_bound
 from pipeline.stages.visualize_classes import visualize_classes
-from tests.helpers.training import run_training
+from tests.helpers.training import run_probe, run_training
 
 PUZZLE = {"pieces": 4, "alpha": 1.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
 PROBE = {
@@ -34,7 +33,7 @@ PROBE = {
 }  # fmt: skip
 CAM = {
     "method": "cam", "scales": [1.0, 0.5], "flip": True, "max_size": None, "stride": 4,
-    "full_resolution": False,
+    "full_resolution": False, "align": False,
 }  # fmt: skip
 
 
@@ -129,10 +128,7 @@ def test_labels_that_never_differ_are_refused(small_dataset, classifier_settings
     with pytest.raises(UserError, match=expected):
         train(small_dataset, tmp_path / "c", classifier_settings)
     with pytest.raises(UserError, match=expected):
-        fit_probe(
-            manifest=small_dataset["manifest"], classes=small_dataset["classes"], pretrained=[],
-            settings=PROBE, seed=3, weights=tmp_path / "probe.safetensors", threads=1,
-        )  # fmt: skip
+        run_probe(small_dataset, tmp_path / "probe.safetensors", PROBE)
     assert not (tmp_path / "c").exists()
 
 
@@ -169,10 +165,7 @@ def test_pretrained_weights_come_from_a_local_file(small_dataset, classifier_set
 @pytest.mark.parametrize("bias", [False, True])
 def test_a_classifier_can_start_from_a_probe(small_dataset, classifier_settings, tmp_path, bias):
     probe = PROBE | {"bias": bias}
-    fit_probe(
-        manifest=small_dataset["manifest"], classes=small_dataset["classes"], pretrained=[],
-        settings=probe, seed=3, weights=tmp_path / "probe.safetensors", threads=1,
-    )  # fmt: skip
+    run_probe(small_dataset, tmp_path / "probe.safetensors", probe)
     still = deepcopy(classifier_settings) | {"init_from": "probe", "frozen": ["conv1", "layer1"]}
     still |= {"epochs": 1, "batch_norm": "frozen"}
     still["optimizer"] |= {"learning_rate": 1e-12}
@@ -195,10 +188,7 @@ def test_two_layers_below_the_class_layer_go_through_all_stages(
 ):
     layers = {"last_layer": ["layer3", "layer4"]}
     start = tmp_path / "probe.safetensors"
-    fit_probe(
-        manifest=small_dataset["manifest"], classes=small_dataset["classes"], pretrained=[],
-        settings=PROBE | layers, seed=3, weights=start, threads=1,
-    )  # fmt: skip
+    run_probe(small_dataset, start, PROBE | layers)
     settings = classifier_settings | layers | {"init_from": "probe", "epochs": 1}
     weights = train(small_dataset, tmp_path / "c", settings, pretrained=[start])
     state, description = read_weights(weights)
@@ -226,6 +216,7 @@ def maps_of(small_dataset, classifier, path, **changes):
         "classes": small_dataset["classes"],
         "weights": classifier,
         "previous": [],
+        "features": [],
         "settings": CAM,
         "precision": "32-true",
         "split": "train",
