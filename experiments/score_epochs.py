@@ -42,6 +42,7 @@ from pipeline.refinement.labels import upsampled
 from pipeline.runtime.progress import progress
 from pipeline.stages.evaluate import scored_masks
 from pipeline.stages.train_classifier import classifier_task
+from pipeline.training.epochs import number_of_epochs
 from pipeline.training.run import TrainingRun
 
 REPOSITORY = Path(__file__).parents[1]
@@ -99,7 +100,7 @@ def _train(
         threads=options.threads, gpu=1,
     )  # fmt: skip
     pretrained = [Path(path) for path in classifier_weights(plan, name)]
-    epochs = settings["epochs"]
+    epochs = number_of_epochs(settings, len(data.of_split("train")))
     task = replace(
         classifier_task(run, data, pretrained),
         validate=_scorer(data, files[2], plan.config["attributions"]["cam"], options.images),

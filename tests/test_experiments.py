@@ -175,7 +175,7 @@ def test_the_papers_recipe_has_the_published_values(experiment, place):
     besides = {
         "root", "boxes", "exif", "mask_values", "max_pixels", "scored_splits", "image_labels",
         "confident_labels", "trained_on",
-        "preset", "kind", "eval_size", "accumulate", "compile", "method", "tolerance",
+        "preset", "kind", "eval_size", "min_steps", "accumulate", "compile", "method", "tolerance",
         "threshold_source", "validate_every", "crf", "background", "precision", "unary", "gt_prob",
     }  # fmt: skip
     assert section.keys() - expected.keys() <= besides

@@ -15,7 +15,7 @@ from pipeline.resources.sizes import (
     WITH_CUDA,
     WITH_TORCH,
 )
-from pipeline.training.validation import validated_epochs
+from pipeline.training.epochs import number_of_epochs, validated_epochs
 
 #: Share of its parent's resident memory that counts in each loader process (.72, .75).
 SHARED = 0.8
@@ -42,10 +42,15 @@ class Training(RequestedCost):
         return 2 if self.settings.get("puzzle") else 1
 
     @property
+    def epochs(self) -> int:
+        """Number of epochs."""
+        return number_of_epochs(self.settings, self.job.images)
+
+    @property
     def pixels(self) -> float:
         """Pixels of the crops of all epochs."""
         side = self.settings["augmentation"]["crop"]
-        return float(self.job.images * self.settings["epochs"] * side**2 * self.passes)
+        return float(self.job.images * self.epochs * side**2 * self.passes)
 
     def kept(self, memory: Memory) -> float:
         """Return the bytes that a step keeps for each pixel of its crops."""
@@ -84,7 +89,7 @@ class ClassifierTraining(Training):
     def work(self) -> Work:
         """Return the operations of all steps and validations, and the bytes of the weights."""
         settings, work = self.settings, super().work()
-        held_out = self.job.dataset.images("val") * len(validated_epochs(settings))
+        held_out = self.job.dataset.images("val") * len(validated_epochs(settings, self.epochs))
         validated = held_out * settings["eval_size"] ** 2
         forward = self.job.operations(self.network).forward
         return Work(work.network, work.training, inference=forward * validated, bytes=work.bytes)

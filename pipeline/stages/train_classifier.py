@@ -11,12 +11,12 @@ from pipeline.errors import UserError
 from pipeline.models.backbone import find_module
 from pipeline.models.classifier import continue_classifier, create_classifier, save_classifier
 from pipeline.runtime.stage import run_stage
+from pipeline.training.epochs import number_of_epochs, validated_epochs
 from pipeline.training.losses import classification_step, label_validation
 from pipeline.training.run import TrainingRun
 from pipeline.training.samples import LabeledImages
 from pipeline.training.supervision import require_contrast
 from pipeline.training.task import Task
-from pipeline.training.validation import validated_epochs
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -105,7 +105,7 @@ def classifier_task(run: TrainingRun, data: Manifest, pretrained: Sequence[Path]
 def _validated_epochs(data: Manifest, settings: Mapping[str, Any]) -> set[int]:
     """Return the epochs to validate: none if no val image has a label."""
     if any(record.labels for record in data.of_split("val")):
-        return validated_epochs(settings)
+        return validated_epochs(settings, number_of_epochs(settings, len(data.of_split("train"))))
     if settings["selection"] == "best_val_map":
         raise UserError(
             "selection is best_val_map and no val image has a label, expected labels to compare "

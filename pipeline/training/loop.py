@@ -25,6 +25,7 @@ from pipeline.runtime.device import channels_last
 from pipeline.runtime.progress import progress
 from pipeline.training.batches import Batch, Division, batches_of_epoch, divide, seed_of
 from pipeline.training.checkpoint import State, restore_checkpoint, save_checkpoint, state_of
+from pipeline.training.epochs import number_of_epochs
 from pipeline.training.optimization import make_optimizer, rate_factor
 from pipeline.training.task import Recipe, Task
 
@@ -86,9 +87,10 @@ def train(
     division = divide(
         len(task.samples), settings["batch_size"], settings["accumulate"], fabric.world_size
     )
-    loop = _Loop(fabric, network, optimizer, rates, task, division, recipe, workers)
+    epochs = number_of_epochs(settings, len(task.samples))
+    loop = _Loop(fabric, network, optimizer, rates, task, division, recipe, workers, epochs)
     done = restore_checkpoint(checkpoint, fingerprint, model, optimizer, fabric)
-    for epoch in range(done.epoch, settings["epochs"]):
+    for epoch in range(done.epoch, epochs):
         network.train()
         _keep_frozen(task, settings)
         row = loop.run_epoch(epoch)
@@ -143,11 +145,12 @@ class _Loop:
     division: Division
     recipe: Recipe
     workers: int
+    epochs: int
 
     def run_epoch(self, epoch: int) -> dict[str, float]:
         """Run the steps of one epoch and return its row of the history."""
         started = time.monotonic()
-        seed, epochs = self.recipe.seed, self.recipe.settings["epochs"]
+        seed, epochs = self.recipe.seed, self.epochs
         # Each process draws its own dropout. Samples have seeds of their own.
         torch.manual_seed(seed_of(seed, epoch, *filter(None, [self.fabric.global_rank])))
         batches = batches_of_epoch(

@@ -22,8 +22,8 @@ class Recipe:
     Attributes
     ----------
     settings : mapping
-        Keys ``epochs``, ``batch_size``, ``accumulate``, ``compile``, ``optimizer``, ``schedule``
-        and optionally ``batch_norm``.
+        Keys ``epochs``, ``min_steps``, ``batch_size``, ``accumulate``, ``compile``, ``optimizer``,
+        ``schedule`` and optionally ``batch_norm``.
     seed : int
         Seed of all random numbers.
     select_by : str or None

@@ -17,7 +17,7 @@ NETWORK: dict[str, Any] = {
 }
 PUZZLE = {"pieces": 4, "alpha": 4.0, "ramp": 0.5, "reconstruction": "masked_mean", "norm": "l1"}
 SETTINGS: dict[str, Any] = {
-    "epochs": 2, "batch_size": 4, "accumulate": 1, "compile": False,
+    "epochs": 2, "min_steps": 0, "batch_size": 4, "accumulate": 1, "compile": False,
     "schedule": {"power": 0.9, "warmup": 0},
     "optimizer": {
         "name": "sgd", "learning_rate": 0.01, "head_multiplier": 10, "bias_multiplier": 2,

@@ -140,6 +140,24 @@ def test_a_probe_sees_the_train_images_and_their_mirror_images_once(size, pixels
     assert found.inference == pytest.approx(per_pixel() * pixels * 2 * 100)
 
 
+def test_a_minimum_of_steps_raises_the_epochs_of_every_training():
+    affinity = {"epochs": 2, "augmentation": {"crop": 96}, "batch_size": 20}
+    rules = {"train_affinity": "affinity", "train_segmentation": "segmentation"}
+    segmentation = {"backbone": "resnet18", "epochs": 2, "batch_size": 20}
+    for rule, section in rules.items():
+        sections = {"affinity": affinity, "segmentation": segmentation}
+        few, more = (
+            work(
+                rule,
+                {"classifier": "plain"},
+                config(**sections | {section: sections[section] | {"min_steps": n}}),
+            )
+            for n in (0, 31)
+        )
+        # 5 steps in an epoch of 100 images: 7 epochs instead of 2.
+        assert more.training + more.inference == pytest.approx(3.5 * (few.training + few.inference))
+
+
 def test_stored_features_serve_a_probe_and_the_maps_of_train():
     probe = {"kind": "linear-probe", "backbone": "resnet18", "views_of": "cam"}
     attributions = {"cam": {"scales": [1.0, 2.0], "flip": True, "max_size": 200}}

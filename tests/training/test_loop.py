@@ -24,6 +24,7 @@ OPTIMIZER = {
 }
 SETTINGS = {
     "epochs": 4,
+    "min_steps": 0,
     "batch_size": 2,
     "accumulate": 1,
     "compile": False,
@@ -289,6 +290,12 @@ def test_a_compiled_network_trains_to_the_same_weights(tmp_path):
 def test_a_batch_larger_than_the_data_is_the_data(tmp_path):
     _, history = run(tmp_path / "a", settings=SETTINGS | {"batch_size": 100, "epochs": 1})
     assert len(history) == 1
+
+
+def test_a_minimum_of_steps_adds_epochs_to_the_schedule(tmp_path):
+    _, history = run(tmp_path / "a", settings=SETTINGS | {"epochs": 1, "min_steps": 10})
+    assert [row["epoch"] for row in history] == [1, 2, 3, 4]  # of three steps each
+    assert [row["share"] for row in history] == pytest.approx([1 / 12, 4 / 12, 7 / 12, 10 / 12])
 
 
 def test_history_has_learning_rates_and_times(tmp_path):

@@ -12,7 +12,8 @@ from pipeline.training.run import TrainingRun
 from pipeline.training.task import Task
 
 SETTINGS = {
-    "precision": "32-true", "epochs": 2, "batch_size": 2, "accumulate": 1, "compile": False,
+    "precision": "32-true", "epochs": 2, "min_steps": 0, "batch_size": 2, "accumulate": 1,
+    "compile": False,
     "optimizer": {
         "name": "sgd", "learning_rate": 0.1, "head_multiplier": 1, "bias_multiplier": 1,
         "bias_decay": False, "momentum": 0, "nesterov": False, "weight_decay": 0,
