@@ -64,18 +64,29 @@ class NormalizedCrop(v2.Transform):  # type: ignore[misc]
         Height and width of the square.
     mean, std : sequence of 3 float
         RGB normalization of images in [0, 1].
+    jitter : v2.ColorJitter, optional
+        Random change of the colors. It sees the square alone, which has a fraction of the pixels.
     """
 
-    def __init__(self, size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        jitter: v2.ColorJitter | None = None,
+    ) -> None:
         super().__init__()
         self.size, self.mean, self.std = size, list(mean), list(std)
+        self.jitter = jitter
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
         """Draw the first row and column of the square; they are negative where it is padded."""
+        colors = self.jitter.make_params(flat_inputs) if self.jitter else {}
         spare = [side - self.size for side in flat_inputs[0].shape[-2:]]
         drawn = [int(torch.randint(abs(more) + 1, ())) if more else 0 for more in spare]
         # For a smaller image, a draw of 0 puts all padding first, as in torchvision.
-        return {"start": [at + min(0, more) for at, more in zip(drawn, spare, strict=True)]}
+        start = [at + min(0, more) for at, more in zip(drawn, spare, strict=True)]
+        return {"start": start, "colors": colors}
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Cut, normalize and pad one input."""
@@ -88,6 +99,8 @@ class NormalizedCrop(v2.Transform):  # type: ignore[misc]
         padding = [left, right, top, bottom]
         if isinstance(inpt, tv_tensors.Mask):
             return tv_tensors.wrap(pad(inside, padding, value=IGNORE), like=inpt)
+        if self.jitter:
+            inside = self.jitter.transform(inside, params["colors"])
         values = F.normalize(F.to_dtype(inside, torch.float32, scale=True), self.mean, self.std)
         return tv_tensors.wrap(pad(values, padding), like=inpt)
 
@@ -150,14 +163,13 @@ def training_transform(
         Transform of a uint8 tv_tensors.Image and optionally a tv_tensors.Mask. Where a crop
         extends beyond the image, it is filled with the mean color and with 255 (ignored).
     """
-    jitter = settings["color_jitter"]
+    change = settings["color_jitter"]
     low, high = settings["resize"]
     steps: list[v2.Transform] = [RandomLongSide(low, high, interpolation_of(settings))]
     if settings["flip"]:
         steps.append(v2.RandomHorizontalFlip())
-    if jitter:
-        steps.append(v2.ColorJitter(jitter, jitter, jitter, jitter / 3))
-    steps.append(NormalizedCrop(settings["crop"], mean, std))
+    jitter = v2.ColorJitter(change, change, change, change / 3) if change else None
+    steps.append(NormalizedCrop(settings["crop"], mean, std, jitter))
     if settings["hide_and_seek"]:
         steps.append(HideAndSeek(**settings["hide_and_seek"]))
     return v2.Compose(steps)

@@ -107,6 +107,26 @@ def test_crops_are_torchvisions_but_for_the_filling(height, width, size, seed, m
     assert not image[:, ~inside].any()
 
 
+@pytest.mark.parametrize("size", [30, 70])
+def test_colors_of_a_crop_change_as_those_of_the_whole_image(size):
+    image, label = photograph("astronaut", 60, 45), np.zeros((60, 45), np.uint8)
+    jitter = v2.ColorJitter(brightness=0.3, saturation=0.3, hue=0.1)  # each pixel by itself
+    whole = v2.Compose([jitter, NormalizedCrop(size, MEAN, STD)])
+    for seed in range(4):
+        inputs = as_image(image), as_mask(label)
+        one = seeded(NormalizedCrop(size, MEAN, STD, jitter), seed, *inputs)
+        for ours, expected in zip(one, seeded(whole, seed, *inputs), strict=True):
+            assert torch.equal(ours, expected)
+    # The contrast is that of the crop: its mean gray does not change.
+    nearly_same, half = (
+        seeded(NormalizedCrop(30, (0,) * 3, (1,) * 3, jitter), 3, as_image(image)).mean(dim=(1, 2))
+        for jitter in (v2.ColorJitter(contrast=(factor, factor)) for factor in (0.999, 0.5))
+    )
+    gray = torch.tensor([0.2989, 0.587, 0.114])
+    assert half @ gray == pytest.approx(float(nearly_same @ gray), abs=0.005)
+    assert float(half.std()) < 0.6 * float(nearly_same.std())
+
+
 def test_samples_depend_on_the_seed_only():
     one, again, other = apply(1)[0], apply(1)[0], apply(2)[0]
     assert torch.equal(one, again)
