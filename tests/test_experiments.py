@@ -8,7 +8,10 @@ import yaml
 from snakemake.utils import update_config
 
 from pipeline.config.resolve import resolve
+from pipeline.datasets.paths import in_dataset
+from pipeline.datasets.voc import CLASSES, read_list
 from pipeline.errors import UserError
+from pipeline.io.tables import read_table
 from pipeline.planning import inputs
 from pipeline.planning.plan import Plan
 from pipeline.resources.network import Network
@@ -17,7 +20,7 @@ from pipeline.resources.sizes import TRAINING_FACTOR
 from tests.helpers import REPOSITORY
 
 OWN_FOLDER = REPOSITORY / "experiments/own-folder.yaml"
-METHOD = "plain/cam+rw/crf"
+METHOD = "probe/second/crf"
 
 
 def mine():
@@ -38,8 +41,9 @@ def test_paths_make_the_configuration_of_a_folder_whole():
     config = resolve(own_folder())
     assert config["experiment"] == "mine"
     assert config["dataset"]["images"] == "photographs/"
-    assert config["segmentation"]["trained_on"] == [METHOD] == config["pseudo_labels"][:1]
-    assert config["export"]["pseudo_labels"] == [METHOD]
+    assert config["export"]["pseudo_labels"] == [METHOD] == config["pseudo_labels"][:1]
+    rounds = Plan(config).rounds(METHOD)
+    assert rounds == config["segmentation"]["trained_on"] == ["probe/cam+rw/crf-sure"]
 
 
 def test_without_paths_they_are_asked_for():
@@ -50,13 +54,41 @@ def test_without_paths_they_are_asked_for():
 def test_the_background_of_a_folder_is_chosen_without_masks():
     config = resolve(own_folder())
     assert config["dataset"]["masks"] is None
-    assert config["refinements"]["crf"]["background"]["value"] == "mean"
+    for refinement in config["refinements"].values():
+        assert refinement["background"]["value"] == 0.5
+        assert refinement["background"]["threshold_source"] == "one half, without masks"
+    assert config["random_walks"]["rw"]["markers"]  # its maps are probabilities
 
 
 def test_the_users_file_overrides_the_experiment():
-    config = resolve(own_folder(classifiers={"plain": {"epochs": 3}}))
-    plain = config["classifiers"]["plain"]
-    assert (plain["epochs"], plain["batch_size"]) == (3, 16)
+    network = resolve(own_folder(segmentation={"epochs": 3}))["segmentation"]
+    assert (network["epochs"], network["batch_size"]) == (3, 16)
+
+
+@pytest.mark.parametrize("name", ["animals", "vehicles"])
+def test_a_set_of_voc_stands_for_a_folder(name):
+    path = REPOSITORY / f"experiments/voc2012-subset/{name}.yaml"
+    config = yaml.safe_load(OWN_FOLDER.read_text(encoding="utf-8"))
+    update_config(config, yaml.safe_load(path.read_text(encoding="utf-8")))
+    dataset = resolve(config)["dataset"]
+    ids = {
+        split: read_list(in_dataset("x", dataset[f"{split}_list"])) for split in ("train", "val")
+    }
+    table = read_table(in_dataset("x", dataset["image_labels"]))
+    rows = {row["image"]: row["labels"].split(";") for row in table}
+    assert not {*ids["train"]} & {*ids["val"]}
+    assert {*ids["train"], *ids["val"]} == rows.keys()
+    # Its labels are those of the subset, without the classes that are background here.
+    of_subset = {
+        row["image"]: [label for label in row["labels"].split(";") if label in dataset["classes"]]
+        for row in read_table(path.with_name("labels.csv"))
+    }
+    assert rows == {image: labels for image, labels in of_subset.items() if labels}
+    meanings = {int(value): name for value, name in dataset["mask_values"].items()}
+    assert meanings == {
+        number: label if label in dataset["classes"] else "background"
+        for number, label in enumerate(CLASSES, start=1)
+    }
 
 
 #: Values of the published code of Puzzle-CAM: its scripts' defaults, and its README's commands.
