@@ -5,8 +5,9 @@
 Files are merged as by ``snakemake --configfile``. After every fifth epoch, and after the last one,
 the maps of evenly spaced train images are scored at the best of 19 background thresholds. The
 scores are chosen and computed against masks: no stage of the workflow does that. They become the
-columns ``miou`` and ``threshold`` of ``results/EXPERIMENT/epochs/CLASSIFIER/history.csv``. An
-interrupted run continues after its last epoch.
+columns ``miou`` and ``threshold`` of ``results/EXPERIMENT/epochs/CLASSIFIER/history.csv``. The maps
+are those of the attribution ``cam``. An interrupted run continues after its last epoch. A
+classifier that has a history is skipped, so delete its folder after a change of the settings.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from pipeline.metrics.segmentation import scores_of, threshold_counts
 from pipeline.models.cell_centers import CellCenters
 from pipeline.models.classifier import CamClassifier, save_classifier
 from pipeline.models.views import Views
-from pipeline.planning.inputs import classifier_weights
+from pipeline.planning.inputs import classifier_weights, given_weights
 from pipeline.planning.plan import Plan
 from pipeline.refinement.labels import upsampled
 from pipeline.runtime.progress import progress
@@ -59,10 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan = Plan(resolve(config))
     dataset = Path(plan.home, "dataset")
     files = [dataset / name for name in ("manifest.csv", "classes.json", "masks.csv")]
-    _make(files, options.configurations)
-    for name, settings in plan.config["classifiers"].items():
-        if settings["kind"] == "network":
-            _train(plan, name, settings, files, options)
+    names = [name for name in plan.config["classifiers"] if plan.kind_of(name) == "network"]
+    given = set(given_weights(plan.config).values())
+    weights = {path for name in names for path in classifier_weights(plan, name)} - given
+    _make([*map(str, files), *sorted(weights)], options.configurations)
+    for name in names:
+        _train(plan, name, plan.config["classifiers"][name], files, options)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -74,10 +77,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _make(files: Sequence[Path], configurations: Sequence[Path]) -> None:
-    """Check and list the data set with the workflow."""
+def _make(files: Sequence[str], configurations: Sequence[Path]) -> None:
+    """Check and list the data set, and make the weights that trainings start from."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile")]
-    command += ["--cores", "all", *map(str, files), "--configfile", *map(str, configurations)]
+    command += ["--cores", "all", *files, "--configfile", *map(str, configurations)]
     subprocess.run(command, check=True)
 
 
@@ -91,11 +94,13 @@ def _train(
     """Train one classifier, unless its history exists, and write the history."""
     folder = Path(plan.home, "epochs", name)
     if (folder / "history.csv").exists():
+        logging.info("%s exists: %s is not trained again", folder / "history.csv", name)
         return
     folder.mkdir(parents=True, exist_ok=True)
     data = read_manifest(*files[:2])
+    scored = f"{options.every} {options.images} {plan.config['attributions']['cam']}"
     run = TrainingRun.start(
-        settings, plan.config["seed"], code=f"{options.every} {options.images}",
+        settings, plan.config["seed"], code=scored,
         weights=folder / "model.safetensors", history=folder / "history.csv",
         threads=options.threads, gpu=1,
     )  # fmt: skip

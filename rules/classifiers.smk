@@ -41,20 +41,21 @@ rule train_classifier:
         "../pipeline/stages/train_classifier.py"
 
 
-# The features of a linear probe with `views_of`. They exist until the probe and its maps do.
+# The features of a linear probe with `views_of`. They are kept: without them, a change of the maps
+# would make the probe again, and everything after it.
 rule extract_features:
     input:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
         pretrained=job.probe_weights,
     output:
-        features=temp(directory("<run>/features/{classifier}/{shard}")),
+        features=directory("<run>/features/{classifier}/{shard}"),
     log:
         "<run>/logs/extract_features/{classifier}/{shard}.log",
     benchmark:
         "<run>/benchmarks/extract_features/{classifier}/{shard}.tsv"
     wildcard_constraints:
-        classifier=plan.classifiers_of("linear-probe"),
+        classifier=plan.probes_with_views(),
     conda:
         "../envs/pipeline.yaml"
     resources:

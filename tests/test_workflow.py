@@ -312,14 +312,24 @@ def test_features_for_a_probe_and_its_maps_are_computed_once(finished, tmp_path)
     fit, maps = {"extract_features": 2, "fit_probe": 1}, "results/tiny/maps/probe/cam/train/0"
     weights = "results/tiny/classifiers/probe/model.safetensors"
     assert planned(finished, config, weights) == fit
-    del config["dataset"]["size"]  # a run of its own
     targets = [maps + ".safetensors", maps[:-1] + "1.safetensors"]
     assert planned(tmp_path, config, *targets)["extract_features"] == 2
     snakemake(tmp_path, config, *targets)
-    assert not (tmp_path / "results/tiny/features/probe").exists()
     assert planned(tmp_path, config, *targets) == {}
-    config["classifiers"]["probe"]["c"] = 1.0
-    assert planned(tmp_path, config, *targets) == fit | {"make_maps": 2}
+    refit = changed("classifiers", "probe", value=probe | {"c": 1.0})
+    assert planned(tmp_path, refit, *targets) == {"fit_probe": 1, "make_maps": 2}
+    for key, value, jobs in (
+        ("stride", 8, {"make_maps": 2}),
+        ("max_size", 24, fit | {"make_maps": 2}),
+    ):
+        again = changed("attributions", "cam", key, value=value)
+        again["classifiers"]["probe"] = probe
+        assert planned(tmp_path, again, *targets) == jobs
+    (tmp_path / targets[0]).unlink()
+    assert planned(tmp_path, config, *targets) == {"make_maps": 1}
+    # Without its features, a finished probe and its maps stay.
+    shutil.rmtree(tmp_path / "results/tiny/features")
+    assert planned(tmp_path, config, targets[1]) == {}
 
 
 def test_seeds_share_only_the_data_set(finished, folder):

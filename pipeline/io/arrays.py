@@ -176,10 +176,19 @@ def read_features(path: Path, scales: Iterable[int]) -> list[NDArray[np.float16]
     Raises
     ------
     UserError
-        If the file is damaged, or lacks a scale.
+        If the file is absent or damaged, or lacks a scale. The message names the folder, since
+        Snakemake makes outputs again only if the whole folder is absent.
     """
-    file = TensorFile(path, "safetensors file of features")
-    return list(file.read(map(str, scales)).values())
+    try:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file")
+        file = TensorFile(path, "safetensors file of features")
+        return list(file.read(map(str, scales)).values())
+    except UserError as error:
+        raise UserError(
+            f"{path.parent}: its features {path.name} cannot be used: delete this folder and run "
+            "again"
+        ) from error
 
 
 def write_label(path: Path, label: NDArray[np.uint8]) -> None:

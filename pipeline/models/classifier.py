@@ -143,6 +143,26 @@ def create_classifier(
     return model
 
 
+def create_probe(
+    settings: Mapping[str, Any], classes: int, weights: Path | None, seed: int
+) -> CamClassifier:
+    """Create the network of a linear probe, whose class layer is not fitted yet.
+
+    Parameters
+    ----------
+    settings : mapping
+        An entry of the configuration's ``classifiers`` of kind ``linear-probe``.
+    classes : int
+        Number of classes without the background.
+    weights : Path or None
+        Pretrained backbone.
+    seed : int
+        Seed of the weights of a backbone without pretrained weights.
+    """
+    torch.manual_seed(seed)
+    return create_classifier({**settings, "pooling": "gap"}, classes, weights)
+
+
 def save_classifier(
     path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], classes: int
 ) -> None:

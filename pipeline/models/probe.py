@@ -1,17 +1,13 @@
 """Linear probes: linear classifiers on pooled features, whose weights define class maps."""
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from pipeline.models.classifier import CamClassifier, create_classifier
 from pipeline.runtime.progress import progress
 
 #: Solvers by name. Arguments are the inverse strength of the regularization and whether to fit a
@@ -20,26 +16,6 @@ SOLVERS: dict[str, Callable[[float, bool], LogisticRegression | LinearSVC]] = {
     "logistic": lambda c, bias: LogisticRegression(C=c, fit_intercept=bias, max_iter=1000),
     "svm": lambda c, bias: LinearSVC(C=c, fit_intercept=bias, dual=False),
 }
-
-
-def create_probe(
-    settings: Mapping[str, Any], classes: int, weights: Path | None, seed: int
-) -> CamClassifier:
-    """Create the network of a linear probe, whose class layer is not fitted yet.
-
-    Parameters
-    ----------
-    settings : mapping
-        An entry of the configuration's ``classifiers`` of kind ``linear-probe``.
-    classes : int
-        Number of classes without the background.
-    weights : Path or None
-        Pretrained backbone.
-    seed : int
-        Seed of the weights of a backbone without pretrained weights.
-    """
-    torch.manual_seed(seed)
-    return create_classifier({**settings, "pooling": "gap"}, classes, weights)
 
 
 def fit_linear(

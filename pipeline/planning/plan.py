@@ -164,6 +164,11 @@ class Plan:
         names = [name for name in self.config["classifiers"] if self.kind_of(name) == kind]
         return _any_of(names)
 
+    def probes_with_views(self) -> str:
+        """Return a regular expression of the names of all linear probes with ``views_of``."""
+        sections = self.config["classifiers"].items()
+        return _any_of([name for name, part in sections if part.get("views_of")])
+
     def names_of(self, section: str) -> str:
         """Return a regular expression of the names that a section defines."""
         return _any_of(self.config[section])

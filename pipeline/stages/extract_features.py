@@ -13,8 +13,7 @@ from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.errors import UserError
 from pipeline.io.arrays import write_features
 from pipeline.io.images import read_rgb
-from pipeline.models.classifier import CamClassifier
-from pipeline.models.probe import create_probe
+from pipeline.models.classifier import CamClassifier, create_probe
 from pipeline.models.views import Views
 from pipeline.runtime.device import channels_last, make_fabric, on_device
 from pipeline.runtime.progress import progress
@@ -45,7 +44,8 @@ def extract_features(
     pretrained : list of Path
         At most one local file of backbone weights.
     settings : mapping
-        An entry of the configuration's ``classifiers`` of kind ``linear-probe``.
+        Settings of the probe's backbone: the keys of
+        :data:`pipeline.planning.settings.PROBE_BACKBONE`.
     views : mapping
         The entry of ``attributions`` whose views are used: keys ``scales``, ``flip`` and
         ``max_size``.

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from pipeline.datasets.manifest import Record, files_by_id, read_manifest
 from pipeline.io.arrays import read_features
 from pipeline.io.images import read_rgb
-from pipeline.models.classifier import CamClassifier, save_classifier
-from pipeline.models.probe import create_probe, fit_linear
+from pipeline.models.classifier import CamClassifier, create_probe, save_classifier
+from pipeline.models.probe import fit_linear
 from pipeline.models.views import Views
 from pipeline.runtime.device import channels_last, make_fabric, on_device
 from pipeline.runtime.progress import progress
@@ -99,7 +99,7 @@ def _computed(
 
 def _stored(files: Sequence[Path], scales: Sequence[float]) -> NDArray[np.float32]:
     """Pool stored features of the scale nearest to 1: the same rows as :func:`_computed`."""
-    nearest = min(range(len(scales)), key=lambda number: abs(scales[number] - 1))
+    nearest = min(range(len(scales)), key=lambda number: (abs(scales[number] - 1), scales[number]))
     rows = [
         read_features(path, [nearest])[0].mean(axis=(2, 3), dtype=np.float32)
         for path in progress(files, total=len(files), what="features of train")

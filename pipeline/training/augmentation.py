@@ -65,7 +65,7 @@ class NormalizedCrop(v2.Transform):  # type: ignore[misc]
     mean, std : sequence of 3 float
         RGB normalization of images in [0, 1].
     jitter : v2.ColorJitter, optional
-        Random change of the colors. It sees the square alone, which has a fraction of the pixels.
+        Random change of colors, applied to the cropped pixels only.
     """
 
     def __init__(

@@ -106,6 +106,25 @@ def test_an_image_without_features_is_named(small_dataset, tmp_path):
         run_probe(small_dataset, tmp_path / "p", PROBE, features=features, scales=SCALES)
 
 
+@pytest.mark.parametrize("damage", ["absent", "truncated"])
+def test_of_damaged_features_the_folder_is_named(small_dataset, tmp_path, damage):
+    features = extract(small_dataset, tmp_path / "features")
+    weights = run_probe(small_dataset, tmp_path / "p", PROBE, features=features, scales=SCALES)
+    path = features[1] / "1.safetensors"
+    content = path.read_bytes()
+    path.unlink()
+    if damage == "truncated":
+        path.write_bytes(content[:-100])
+    settings = views() | {"method": "cam", "stride": 4, "full_resolution": False, "align": False}
+    expected = r"features/1: its features 1\.safetensors cannot be used: delete this folder"
+    with pytest.raises(UserError, match=expected):
+        maps(
+            small_dataset, weights, tmp_path / "maps.safetensors", settings=settings,
+            features=features[1:],
+        )  # fmt: skip
+    assert not (tmp_path / "maps.safetensors").exists()
+
+
 def test_features_beyond_16_bits_are_refused(small_dataset, tmp_path):
     backbone = create_backbone("test_resnet", output_stride=16)
     state = backbone.state_dict()
