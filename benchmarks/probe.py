@@ -52,7 +52,7 @@ def settings_of(options: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_dataset(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
+def write_dataset(folder: Path, files: Sequence[Path]) -> None:
     """Write the manifest of the files with arbitrary labels."""
     data = manifest_of(files)
     sizes = [read_rgb(record.image).shape[:2] for record in data.records]
@@ -60,10 +60,8 @@ def write_dataset(folder: Path, files: Sequence[Path]) -> dict[str, Path]:
         replace(record, height=height, width=width)
         for record, (height, width) in zip(data.records, sizes, strict=True)
     ]
-    paths = {"manifest": folder / "manifest.csv", "classes": folder / "classes.json"}
-    write_manifest(paths["manifest"], records)
-    write_classes(paths["classes"], data.classes)
-    return paths
+    write_manifest(folder / "manifest.csv", records)
+    write_classes(folder / "classes.json", data.classes)
 
 
 def run(folder: Path, settings: Mapping[str, Any], gpu: int, *, stored: bool) -> float:

@@ -98,21 +98,18 @@ def _train(
         return
     folder.mkdir(parents=True, exist_ok=True)
     data = read_manifest(*files[:2])
-    scored = f"{options.every} {options.images} {plan.config['attributions']['cam']}"
+    scoring = f"{options.every} {options.images} {plan.config['attributions']['cam']}"
     run = TrainingRun.start(
-        settings, plan.config["seed"], code=scored,
+        settings, plan.config["seed"], code=scoring,
         weights=folder / "model.safetensors", history=folder / "history.csv",
         threads=options.threads, gpu=1,
     )  # fmt: skip
     pretrained = [Path(path) for path in classifier_weights(plan, name)]
     epochs = number_of_epochs(settings, len(data.of_split("train")))
-    task = replace(
-        classifier_task(run, data, pretrained),
-        validate=_scorer(data, files[2], plan.config["attributions"]["cam"], options.images),
-        validated={*range(options.every - 1, epochs, options.every), epochs - 1},
-    )
+    scored = {*range(options.every - 1, epochs, options.every), epochs - 1}
+    score = _scorer(data, files[2], plan.config["attributions"]["cam"], options.images)
     run.train(
-        task,
+        replace(classifier_task(run, data, pretrained, scored), validate=score),
         inputs=[*files, *pretrained],
         save=partial(save_classifier, settings=settings, classes=len(data.classes)),
     )

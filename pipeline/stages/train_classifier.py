@@ -1,7 +1,7 @@
 """Train a classifier on image-level labels, optionally as a Puzzle-CAM."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,18 +57,23 @@ def train_classifier(
         split without labels.
     """
     data = read_manifest(manifest, classes)
+    # Before devices are claimed and processes start.
+    require_contrast(data.targets(data.of_split("train")), data.classes)
+    validated = _validated_epochs(data, settings)
     run = TrainingRun.start(
         settings, seed, code, weights=weights, history=history, threads=threads, gpu=gpu
     )
     run.train(
-        classifier_task(run, data, pretrained),
+        classifier_task(run, data, pretrained, validated),
         inputs=[manifest, classes, *pretrained],
         save=partial(save_classifier, settings=settings, classes=len(data.classes)),
         select_by="val_map" if settings["selection"] == "best_val_map" else None,
     )
 
 
-def classifier_task(run: TrainingRun, data: Manifest, pretrained: Sequence[Path]) -> Task:
+def classifier_task(
+    run: TrainingRun, data: Manifest, pretrained: Sequence[Path], validated: Collection[int]
+) -> Task:
     """Return the training task of a classifier, with its validation on image-level labels.
 
     Parameters
@@ -78,15 +83,10 @@ def classifier_task(run: TrainingRun, data: Manifest, pretrained: Sequence[Path]
     data : Manifest
     pretrained : sequence of Path
         At most one file to start from: backbone weights, or another classifier.
-
-    Raises
-    ------
-    UserError
-        As :func:`train_classifier`.
+    validated : collection of int
+        Numbers of the epochs, from 0, after which the classifier is validated.
     """
     settings, records = run.settings, data.of_split("train")
-    require_contrast(data.targets(records), data.classes)
-    validated = _validated_epochs(data, settings)
     if settings["init_from"]:
         model = continue_classifier(settings, len(data.classes), pretrained[0])
     else:
