@@ -73,7 +73,7 @@ rule compare_attributions:
     conda:
         "../envs/pipeline.yaml"
     params:
-        methods=plan.compared,
+        jobs=jobs.compared_positions(plan),
         split=lookup("comparison/split", within=CONFIG, default=None),
         code=code_digest("compare_attributions"),
     script:

@@ -19,6 +19,8 @@ from pipeline.errors import MAX_LENGTH, UserError, shortened
 
 SCHEMA = Path(__file__).with_name("schema.yaml")
 PRESETS = Path(__file__).with_name("presets.yaml")
+#: Keys of a linear probe that have no effect beside `views_of`.
+REPLACED_BY_VIEWS = {"size", "flip"}
 #: Keys of the data set whose values are files or folders.
 PATHS = ("root", "images", "image_labels", "masks", "boxes", "train_list", "val_list", "score_list")
 
@@ -63,6 +65,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     _fill_kinds(resolved, schema)
     problems = list(_stringify_mask_values(resolved.get("dataset")))
     problems += schema_problems(resolved, schema)
+    problems += _replaced_by_views(resolved)
     if problems:
         raise _configuration_error(problems)
     _fill_defaults(resolved, schema, schema)
@@ -408,6 +411,18 @@ def _round_problems(config: Mapping[str, Any]) -> Iterator[str]:
             )
         if cycle := _cycle(name, origins):
             yield f"attributions.{name}.trained_on leads back to itself: {' from '.join(cycle)}"
+
+
+def _replaced_by_views(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield settings of linear probes that `views_of` replaces, before defaults are filled in."""
+    sections = config.get("classifiers")
+    for name, part in sections.items() if isinstance(sections, Mapping) else ():
+        if isinstance(part, Mapping) and part.get("views_of") is not None:
+            for key in sorted(REPLACED_BY_VIEWS & part.keys()):
+                yield (
+                    f"classifiers.{name}.{key} has no effect, because views_of is "
+                    f"{part['views_of']!r}: remove one of the two"
+                )
 
 
 def _view_problems(config: Mapping[str, Any]) -> Iterator[str]:

@@ -185,10 +185,7 @@ def read_features(path: Path, scales: Iterable[int]) -> list[NDArray[np.float16]
         file = TensorFile(path, "safetensors file of features")
         return list(file.read(map(str, scales)).values())
     except UserError as error:
-        raise UserError(
-            f"{path.parent}: its features {path.name} cannot be used: delete this folder and run "
-            "again"
-        ) from error
+        raise _unusable(path, "features", str(error)) from error
 
 
 def write_label(path: Path, label: NDArray[np.uint8]) -> None:
@@ -283,15 +280,17 @@ def read_made_label(path: Path, size: tuple[int, int] | None = None) -> NDArray[
     try:
         label = _decoded(path)
     except UnreadableImageError as error:
-        raise _bad_label(path, str(error)) from error
+        raise _unusable(path, "label", str(error)) from error
     if size is not None and label.shape != tuple(size):
-        raise _bad_label(path, f"it is {label.shape}, expected {tuple(size)} as its image")
+        reason = f"it is {label.shape}, expected {tuple(size)} as its image"
+        raise _unusable(path, "label", reason)
     return label
 
 
-def _bad_label(path: Path, reason: str) -> UserError:
+def _unusable(path: Path, kind: str, reason: str) -> UserError:
+    """Return the error for a file that a rule wrote into a folder."""
     return UserError(
-        f"{path.parent}: its label {path.name} cannot be used ({reason}): delete this folder and "
+        f"{path.parent}: its {kind} {path.name} cannot be used ({reason}): delete this folder and "
         "run again"
     )
 

@@ -28,9 +28,28 @@ def times(plan: Plan) -> list[str]:
 
 def compared_times(plan: Plan) -> list[str]:
     """Return the benchmark files of all jobs that made the compared maps."""
-    jobs = [*_map_jobs(plan, "make_maps"), *_map_jobs(plan, "propagate_maps")]
-    split = plan.config["comparison"]["split"] if plan.compared else ""
-    return [_file(plan, job) for job in jobs if job.split("/")[3] == split]
+    return unique(_file(plan, job) for method in plan.compared for job in _making(plan, method))
+
+
+def compared_positions(plan: Plan) -> dict[str, list[int]]:
+    """Return, for each compared method, the positions of its jobs in :func:`compared_times`."""
+    files = compared_times(plan)
+    return {
+        method: [files.index(_file(plan, job)) for job in _making(plan, method)]
+        for method in plan.compared
+    }
+
+
+def _making(plan: Plan, method: str) -> list[str]:
+    """Return the jobs that turn the images of the compared split into the maps of a method."""
+    split, source = plan.config["comparison"]["split"], method.partition("+")[0]
+    classifier, attribution = source.split("/")
+    stored = plan.config["classifiers"][classifier].get("views_of") == attribution
+    return [
+        *(_feature_jobs(plan, classifier) if stored and split == "train" else []),
+        *_shard_jobs(plan, f"make_maps/{source}/{split}"),
+        *(_shard_jobs(plan, f"propagate_maps/{method}/{split}") if source != method else []),
+    ]
 
 
 def scored_results(plan: Plan) -> list[dict[str, Any]]:
@@ -123,8 +142,12 @@ def _trainings(plan: Plan, classifier: str) -> list[str]:
         before = _trainings(plan, initial) if initial else []
         return [*before, f"train_classifier/{classifier}"]
     stored = plan.config["classifiers"][classifier]["views_of"]
-    features = _shard_jobs(plan, f"extract_features/{classifier}") if stored else []
+    features = _feature_jobs(plan, classifier) if stored else []
     return [*features, f"fit_probe/{classifier}"]
+
+
+def _feature_jobs(plan: Plan, classifier: str) -> list[str]:
+    return _shard_jobs(plan, f"extract_features/{classifier}")
 
 
 def _without_walk(path: str) -> str:

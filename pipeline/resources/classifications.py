@@ -5,13 +5,12 @@ from pipeline.resources.inferences import Inference
 from pipeline.resources.jobs import Settings
 from pipeline.resources.network import BACK
 from pipeline.resources.networks import memory_of
-from pipeline.resources.sizes import TRAINING_FACTOR, WEIGHT_BYTES
+from pipeline.resources.sizes import STORED_BYTES, TRAINING_FACTOR, WEIGHT_BYTES
 
 #: Pixels in a forward pass of faithfulness metrics.
 FAITHFULNESS_PIXELS = 2**22
-#: Channels of the features of a linear probe (an upper bound), and bytes of each as the solvers
-#: copy it to 64 bits.
-FEATURES, FEATURE_BYTES = 2048, 24
+#: Bytes of each pooled feature of a linear probe, as the solvers copy it to 64 bits.
+POOLED_BYTES = 24
 
 
 class Classification(Inference):
@@ -32,9 +31,10 @@ class Features(Inference):
         return views
 
     def bytes(self) -> float:
-        """Return an upper bound of the bytes of the features."""
+        """Return the bytes of the features of all views."""
         cells = self.view_pixels / self.network.output_stride**2
-        return 2 * FEATURES * cells * self.job.images
+        channels = self.job.operations(self.network).channels
+        return STORED_BYTES * channels * cells * self.job.images
 
 
 class Probe(Inference):
@@ -60,7 +60,8 @@ class Probe(Inference):
     @property
     def held(self) -> float:
         """Bytes of the features of all images and mirror images."""
-        return 2 * self.job.images * FEATURES * FEATURE_BYTES
+        channels = self.job.operations(self.network).channels
+        return 2 * self.job.images * channels * POOLED_BYTES
 
     def bytes(self) -> float:
         """Return the bytes of the weights."""

@@ -50,6 +50,8 @@ class Inference(RequestedCost):
         host = 4e6 * memory_of(self.network).parameters + 16 * height * width + self.held
         if self.job.gpus:
             return WITH_CUDA + host / MEBIBYTE
+        if not self.applies_network:
+            return WITH_TORCH + host / MEBIBYTE
         return WITH_TORCH + MANY_SIZES + (self.pixels_at_once * self.kept + host) / MEBIBYTE
 
     # Work ----------------------------------------------------------------------------------
@@ -58,12 +60,17 @@ class Inference(RequestedCost):
     def view_pixels(self) -> float:
         """Pixels of all views of an image of mean size."""
         height, width = self.seen(self.job.dataset.size)
-        return height * width * sum(scale**2 for scale in self._scales) * self._flips
+        return height * width * self.view_area
 
     @property
     def passes(self) -> float:
         """Passes of each view. A backward pass to the image counts as two."""
         return 1.0
+
+    @property
+    def applies_network(self) -> bool:
+        """Whether there is any pass: a job that reads stored features has none."""
+        return self.passes > 0
 
     @property
     def images(self) -> float:
@@ -93,6 +100,11 @@ class Inference(RequestedCost):
     def seen(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return height and width of the network's input at scale 1 for an image's."""
         return fitted_size(size, self.settings.get("max_size"))
+
+    @property
+    def view_area(self) -> float:
+        """Ratio of the pixels of all views to those of the network's input at scale 1."""
+        return float(sum(scale**2 for scale in self._scales) * self._flips)
 
     @property
     def _scales(self) -> Sequence[float]:

@@ -110,3 +110,8 @@ class RequestedCost(Cost, ABC):
     def processes(self) -> int:
         """Number of processes that share the work other than that of the network."""
         return 1
+
+    @property
+    def applies_network(self) -> bool:
+        """Whether the job applies a network. Without one, it needs no GPU."""
+        return True

@@ -7,7 +7,7 @@ from pipeline.resources.inferences import Inference
 from pipeline.resources.jobs import Job
 from pipeline.resources.network import BACK, Network
 from pipeline.resources.networks import memory_of
-from pipeline.resources.sizes import CELL, TRAINING_FACTOR, map_bytes, pixels
+from pipeline.resources.sizes import CELL, STORED_BYTES, TRAINING_FACTOR, map_bytes, pixels
 
 #: Pixels in a backward pass of saliency.
 SALIENCY_PIXELS = 2**20
@@ -47,6 +47,15 @@ class ActivationMaps(Inference):
 
 class StoredMaps(ActivationMaps):
     """Cost of class activation maps from stored features of a linear probe."""
+
+    @property
+    def held(self) -> float:
+        """Bytes of the features of all views of the largest image, stored and in 32 bits."""
+        network = self.network
+        height, width = self.seen(self.job.dataset.largest)
+        cells = height * width * self.view_area / network.output_stride**2
+        channels = self.job.operations(network).channels
+        return super().held + (STORED_BYTES + 4) * channels * cells
 
     @property
     def passes(self) -> float:

@@ -68,11 +68,14 @@ class Operations:
         Operations of those modules that are not frozen.
     parameters : int
         Number of parameters of the whole network.
+    channels : int
+        Number of output channels: those of the features for the network of a classifier.
     """
 
     forward: float
     learning: float
     parameters: int
+    channels: int
 
     @property
     def step(self) -> float:

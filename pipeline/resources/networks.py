@@ -39,6 +39,8 @@ class Memory:
     parameters: int
 
 
+#: Upper bound of the channels of a backbone's features.
+CHANNELS = 2048
 #: The decoders of DeepLabV3+: bytes per pixel (measured 320 to 480, 610 to 680), millions.
 DECODERS = {"separable": Memory(480, 168, 4), "full": Memory(680, 140, 17)}
 
@@ -63,7 +65,7 @@ def memory_of(network: Network) -> Memory:
 
 
 def operations_of(network: Network) -> Operations:
-    """Return an upper bound of the operations of a network, by the table.
+    """Return an upper bound of the operations and channels of a network, by the table.
 
     ``last_layer`` is ignored, and so are frozen modules that are not listed.
     """
@@ -75,7 +77,7 @@ def operations_of(network: Network) -> Operations:
     # stride of 32, where their share is the bound, and no fewer at a stride of 8.
     learning = max(forward - frozen, forward * (1 - frozen / whole[16]))
     parameters = memory_of(network).parameters
-    return Operations(forward, learning, parameters * 10**6)
+    return Operations(forward, learning, parameters * 10**6, CHANNELS)
 
 
 def kept_share(network: Network) -> float:

@@ -25,14 +25,14 @@ def count(network: Network) -> Operations:
         model, encoder = _create(network)
         counter = FlopCounterMode(display=False)
         with counter, torch.no_grad():
-            model(torch.zeros(1, 3, PROBE, PROBE))
+            output = model(torch.zeros(1, 3, PROBE, PROBE))
     names = {part: f"{type(model).__name__}.{name}" for name, part in model.named_modules()}
     per_part = counter.get_flop_counts()
     frozen = [per_part.get(names[find_module(encoder, name)], {}) for name in network.frozen]
     forward = counter.get_total_flops()
     learning = forward - sum(sum(part.values()) for part in frozen)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Operations(forward / PROBE**2, learning / PROBE**2, parameters)
+    return Operations(forward / PROBE**2, learning / PROBE**2, parameters, output.shape[1])
 
 
 def _create(network: Network) -> tuple[Any, nn.Module]:

@@ -10,6 +10,7 @@ requests in its own process and in every job's, so nothing here imports torch.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from pipeline.resources.dataset import assumed_dataset
@@ -44,7 +45,7 @@ def needs(config: Config, rule: str) -> dict[str, Any]:
     return {
         "mem_mb": memory(config, rule),
         "runtime": runtime(config, rule),
-        "gpu": gpus(config, rule),
+        "gpu": gpu(config, rule),
     }
 
 
@@ -60,11 +61,22 @@ def gpus(config: Config, rule: str) -> int:
     Returns
     -------
     int
-        ``gpus`` for trainings, at most 1 for inference, 0 for all other rules.
+        ``gpus`` for trainings, at most 1 for inference, 0 for all other rules. A job of these
+        rules has none if it applies no network.
     """
     if rule in TRAINING:
         return int(config["gpus"])
     return min(1, config["gpus"]) if rule in INFERENCE else 0
+
+
+def gpu(config: Config, rule: str) -> Resource:
+    """Return the resource ``gpu`` of a rule: a function as from :func:`memory`, of all attempts."""
+
+    def resource(wildcards: Any, input: Any, threads: int, attempt: int) -> int:
+        del attempt
+        return _cost(config, rule, wildcards, input, threads).job.gpus
+
+    return resource
 
 
 def memory(config: Config, rule: str) -> Resource:
@@ -137,11 +149,16 @@ def _on_gpu(machine: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 def _resource(config: Config, rule: str, request: Callable[[RequestedCost], int]) -> Resource:
     """Return a resource in proportion to the attempt, from a request of the first attempt."""
-    cost = REQUESTED[rule]
 
     def resource(wildcards: Any, input: Any, threads: int, attempt: int) -> int:
-        dataset = assumed_dataset(input)
-        job = Job(dict(wildcards.items()), config, dataset, threads, gpus(config, rule))
-        return request(cost(job)) * attempt
+        return request(_cost(config, rule, wildcards, input, threads)) * attempt
 
     return resource
+
+
+def _cost(config: Config, rule: str, wildcards: Any, input: Any, threads: int) -> RequestedCost:
+    """Return the cost of a job, with a GPU only if it applies a network."""
+    dataset = assumed_dataset(input)
+    job = Job(dict(wildcards.items()), config, dataset, threads, gpus(config, rule))
+    cost = REQUESTED[rule](job)
+    return cost if cost.applies_network else REQUESTED[rule](replace(job, gpus=0))

@@ -18,6 +18,8 @@ CRF_PIXEL, CRF_CLASS = 350, 90
 CELL, MAP_BYTES = 16, 2
 #: Bytes per pixel of a label image's PNG (measured .031 on photographs), and bytes of a weight.
 PNG_BYTES, WEIGHT_BYTES = 0.04, 4
+#: Bytes of a stored feature of a linear probe.
+STORED_BYTES = 2
 
 
 def crf_bytes(dataset: Dataset, classes: int) -> float:

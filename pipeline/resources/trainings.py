@@ -15,7 +15,7 @@ from pipeline.resources.sizes import (
     WITH_CUDA,
     WITH_TORCH,
 )
-from pipeline.training.epochs import number_of_epochs, validated_epochs
+from pipeline.training.epochs import number_of_epochs, steps_of_epoch, validated_epochs
 
 #: Share of its parent's resident memory that counts in each loader process (.72, .75).
 SHARED = 0.8
@@ -49,8 +49,10 @@ class Training(RequestedCost):
     @property
     def pixels(self) -> float:
         """Pixels of the crops of all epochs."""
-        side = self.settings["augmentation"]["crop"]
-        return float(self.job.images * self.epochs * side**2 * self.passes)
+        settings, images = self.settings, self.job.images
+        samples = steps_of_epoch(settings, images) * min(settings["batch_size"], images)
+        side = settings["augmentation"]["crop"]
+        return float(samples * self.epochs * side**2 * self.passes)
 
     def kept(self, memory: Memory) -> float:
         """Return the bytes that a step keeps for each pixel of its crops."""

@@ -37,7 +37,7 @@ def compare_attributions(
     faithfulness: list[Path],
     pairs: list[Path],
     times: list[Path],
-    methods: Sequence[str],
+    jobs: Mapping[str, Sequence[int]],
     split: str,
     table: Path,
 ) -> None:
@@ -50,28 +50,28 @@ def compare_attributions(
     sweeps, localization : list of Path
         Scores against the ground truth; empty without ground truth.
     faithfulness, pairs : list of Path
-        Scores and tables of confidences of every method, in the order of ``methods``.
+        Scores and tables of confidences of every method, in the order of ``jobs``.
     times : list of Path
         Snakemake's benchmark files of all jobs that made the maps.
-    methods : sequence of str
-        CLASSIFIER/MAPS of each row.
+    jobs : mapping of str to sequence of int
+        For each row's CLASSIFIER/MAPS, the positions of its jobs in ``times``.
     split : str
         ``"train"`` or ``"val"``.
     table : Path
         Output.
     """
-    rows: dict[str, Row] = {name: dict.fromkeys(COLUMNS) | {"method": name} for name in methods}
+    rows: dict[str, Row] = {name: dict.fromkeys(COLUMNS) | {"method": name} for name in jobs}
     for score in map(read_score, sweeps):
         threshold = score["threshold"]["value"]
         rows[score["method"]] |= {"miou": score["miou"], "threshold": threshold}
     for columns, files in ((LOCALIZATION, localization), (FAITHFULNESS, faithfulness)):
         for score in (read_document(path, {"method": str}) for path in files):
             rows[score["method"]] |= {name: score.get(name) for name in columns}
-    for name, share in _wins(dict(zip(methods, pairs, strict=True))).items():
+    for name, share in _wins(dict(zip(jobs, pairs, strict=True))).items():
         rows[name]["win"] = share
     images = len(read_manifest(manifest, classes).of_split(split))
-    for name in methods:
-        taken = [read_benchmark(path) for path in _of_method(times, name)]
+    for name, positions in jobs.items():
+        taken = [read_benchmark(times[position]) for position in positions]
         seconds = [item[0] for item in taken if item is not None]
         if len(seconds) == len(taken):
             rows[name]["seconds_per_image"] = sum(seconds) / images
@@ -93,16 +93,6 @@ def _wins(pairs: Mapping[str, Path]) -> dict[str, float]:
         if len(by_method) > 1 and table.size:
             wins |= dict(zip(by_method, map(float, win_shares(table)), strict=True))
     return wins
-
-
-def _of_method(times: Sequence[Path], method: str) -> list[Path]:
-    """Select the benchmark files of a method, and of the maps that its random walk starts from.
-
-    Paths end with RULE/CLASSIFIER/MAPS/SPLIT/SHARD.
-    """
-    classifier, maps = method.split("/")
-    sources = {maps, maps.split("+")[0]}
-    return [path for path in times if path.parts[-4] == classifier and path.parts[-3] in sources]
 
 
 if __name__ == "__main__":

@@ -78,11 +78,11 @@ def make_maps(
     """
     data = read_manifest(manifest, classes)
     records = data.of_shard(split, shard, shards)
-    fabric = make_fabric(precision, threads, gpu)
     if features:
-        mapper = _feature_mapper(fabric, weights, features[0], settings)
+        make_fabric("32-true", threads, gpus=0)  # a linear layer is not worth a GPU
+        mapper = _feature_mapper(weights, features[0], settings)
     else:
-        mapper = _image_mapper(fabric, weights, settings)
+        mapper = _image_mapper(make_fabric(precision, threads, gpu), weights, settings)
     previous_maps = MapShard(previous[0]) if previous else None
 
     def image_maps(record: Record) -> tuple[str, ClassMaps]:
@@ -122,22 +122,17 @@ def _image(record: Record) -> NDArray[np.uint8]:
     return read_rgb(record.image, (record.height, record.width))
 
 
-def _feature_mapper(
-    fabric: Fabric, weights: Path, folder: Path, settings: Mapping[str, Any]
-) -> Mapper:
+def _feature_mapper(weights: Path, folder: Path, settings: Mapping[str, Any]) -> Mapper:
     """Return the function that applies a linear probe to the stored features of an image."""
     views = Views.from_settings(settings)
-    model = load_classifier(weights).to(fabric.device)
+    model = load_classifier(weights)
     centers = CellCenters(model.backbone) if settings["align"] else None
     numbers = range(len(views.scales))
 
     def maps(record: Record, classes: NDArray[np.int64]) -> FusedMaps:
         stored = read_features(folder / f"{record.id}.safetensors", numbers) if len(classes) else []
-        indices = torch.as_tensor(classes - 1, device=fabric.device)
-        found = [
-            cam_of_features(model, torch.from_numpy(scale).to(fabric.device).float(), indices)
-            for scale in stored
-        ]
+        indices = torch.as_tensor(classes - 1)
+        found = [cam_of_features(model, torch.from_numpy(s).float(), indices) for s in stored]
         return fuse_views(
             [views.aligned(scale) for scale in found],
             (record.height, record.width),

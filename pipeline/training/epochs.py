@@ -1,7 +1,20 @@
-"""Number of epochs of a training, and the epochs after which a classifier is validated."""
+"""Steps and epochs of a training, and the epochs after which a classifier is validated."""
 
 from collections.abc import Mapping
 from typing import Any
+
+
+def steps_of_epoch(settings: Mapping[str, Any], images: float) -> int:
+    """Return the number of steps of an epoch: whole batches, or a single one of all images.
+
+    Parameters
+    ----------
+    settings : mapping
+        Key ``batch_size``.
+    images : float
+        Number of training images. It may be an estimate.
+    """
+    return max(1, int(images // settings["batch_size"]))
 
 
 def number_of_epochs(settings: Mapping[str, Any], images: float) -> int:
@@ -25,8 +38,7 @@ def number_of_epochs(settings: Mapping[str, Any], images: float) -> int:
     >>> number_of_epochs(settings, 1000), number_of_epochs(settings, 300)
     (8, 23)
     """
-    # An epoch has whole steps only, or a single one with all images.
-    steps: int = max(1, int(images // settings["batch_size"]))
+    steps = steps_of_epoch(settings, images)
     return int(max(settings["epochs"], -(-settings["min_steps"] // steps)))
 
 

@@ -179,6 +179,12 @@ BAD = [
         ["classifiers", "plain"], {"kind": "linear-probe", "backbone": "x", "views_of": "camm"},
         "classifiers.plain.views_of is 'camm', expected an attribution with the method cam: cam",
     ),
+    (
+        ["classifiers", "plain"],
+        {"kind": "linear-probe", "backbone": "x", "views_of": "cam", "flip": False, "size": 300},
+        "plain.flip has no effect, because views_of is 'cam': remove one of the two; "
+        "classifiers.plain.size has no effect",
+    ),
     (["attributions", "cam", "crops"], 5, "unknown key 'crops' in attributions.cam"),
     (["attributions", "saliency"], {"crops": 10}, "saliency.crops is 10, expected one of 1, 5"),
     (

@@ -338,3 +338,37 @@ def test_a_table_that_is_no_file_is_refused_before_any_job(plan_of, tmp_path, ma
     (problem,) = inputs.missing(plan_of(dataset=data))
     assert problem.startswith(f"{tmp_path}/labels.csv: {words}")
     assert problem.endswith("named by the configuration's dataset.image_labels")
+
+
+def test_compared_maps_take_the_time_of_all_jobs_on_their_images(plan_of, demo_config):
+    probe = {"kind": "linear-probe", "backbone": "resnet18", "views_of": "cam"}
+    changes = {
+        "classifiers": demo_config["classifiers"] | {"probe": probe},
+        "attributions": demo_config["attributions"] | {"grad-cam": {"method": "grad-cam"}},
+        "shards": 1,
+    }
+    methods = ["probe/cam", "probe/grad-cam", "puzzle/cam+rw"]
+    walk = "propagate_maps/puzzle/cam+rw"
+    made = {
+        "train": {
+            "probe/cam": ["extract_features/probe/0", "make_maps/probe/cam/train/0"],
+            "probe/grad-cam": ["make_maps/probe/grad-cam/train/0"],
+            "puzzle/cam+rw": ["make_maps/puzzle/cam/train/0", f"{walk}/train/0"],
+        },
+        "val": {  # its maps have no stored features
+            "probe/cam": ["make_maps/probe/cam/val/0"],
+            "probe/grad-cam": ["make_maps/probe/grad-cam/val/0"],
+            "puzzle/cam+rw": ["make_maps/puzzle/cam/val/0", f"{walk}/val/0"],
+        },
+    }  # fmt: skip
+    for split, wanted in made.items():
+        plan = plan_of(comparison={"methods": methods, "split": split}, **changes)
+        files = jobs.compared_times(plan)
+        found = {
+            method: [files[position] for position in positions]
+            for method, positions in jobs.compared_positions(plan).items()
+        }
+        assert found == {
+            method: [f"{plan.root}/benchmarks/{job}.tsv" for job in parts]
+            for method, parts in wanted.items()
+        }

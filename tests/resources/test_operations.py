@@ -39,6 +39,12 @@ def test_what_is_behind_the_last_layer_does_not_count():
     assert cut.parameters < whole.parameters
 
 
+def test_channels_are_those_of_all_last_layers():
+    assert count(Network("resnet18")).channels == 512
+    assert count(Network("resnet50", last_layer="layer3")).channels == 1024
+    assert count(Network("resnet50", last_layer=("layer3", "layer4"))).channels == 1024 + 2048
+
+
 def test_a_segmentations_frozen_encoder_is_found_inside_it():
     whole = count(Network("resnet18", decoder="separable"))
     parts = ("conv1", "layer1", "layer2", "layer3", "layer4")

@@ -22,9 +22,10 @@ from pipeline.models.segmentation_network import SegmentationNetwork
 from pipeline.resources import requests as resources
 from pipeline.resources.classifications import FAITHFULNESS_PIXELS
 from pipeline.resources.dataset import Dataset
+from pipeline.resources.inferences import MANY_SIZES
 from pipeline.resources.maps import SALIENCY_PIXELS
 from pipeline.resources.networks import DECODERS
-from pipeline.resources.requests import gpus, memory, runtime
+from pipeline.resources.requests import gpus, memory, needs, runtime
 from pipeline.resources.rules import INFERENCE, PER_IMAGE, REQUESTED, TRAINING
 from pipeline.resources.trainings import VALIDATION_BATCH
 from pipeline.training import losses
@@ -382,6 +383,31 @@ def test_trainings_are_spread_over_gpus_and_refinements_take_none(
     assert {gpus(config, rule) for rule in TRAINING} == {training}
     assert {gpus(config, rule) for rule in INFERENCE} == {inference}
     assert {gpus(config, rule) for rule in [*PER_IMAGE, "evaluate_labels"]} == {0}
+
+
+def test_jobs_on_stored_features_take_no_gpu(config):
+    config = config | {"gpus": 4}
+    for rule, passes in {"fit_probe": "linear", "make_maps": "linear"}.items():
+        for classifier, wanted in {passes: 1, "stored": 0}.items():
+            job = wildcards(rule, classifier=classifier)
+            assert needs(config, rule)["gpu"](job, NOTHING, 2, 1) == wanted
+    # The maps of val have no stored features.
+    job = wildcards("make_maps", classifier="stored", split="val")
+    assert needs(config, "make_maps")["gpu"](job, NOTHING, 2, 1) == 1
+
+
+def test_jobs_on_stored_features_request_no_memory_for_passes(config, manifest_of):
+    small, large = manifest_of(500, 375), manifest_of(6000, 4000)
+    for rule in ("fit_probe", "make_maps"):
+        asked = mem_mb(config, rule, small, 1, classifier="linear")
+        assert mem_mb(config, rule, small, 1, classifier="stored") < asked - MANY_SIZES
+    # Of large images, the features take memory: 2,048 channels, three scales, mirrored, stride 16.
+    whole = changed(config, "attributions.cam", max_size=None)
+    more = [mem_mb(whole, "make_maps", files, 1, classifier="stored") for files in (small, large)]
+    cells = (6000 * 4000 - 500 * 375) * 2 * (0.75**2 + 1 + 1.5**2) / 16**2
+    features = (2 + 4) * 2048 * cells
+    images = 16 * (6000 * 4000 - 500 * 375)
+    assert more[1] - more[0] == pytest.approx(1.15 * (features + images) / 2**20, abs=2)
 
 
 def test_batches_are_those_of_the_stages():

@@ -9,7 +9,7 @@ from tests.resources.small import MAPS, config, per_pixel, work
 
 def test_a_training_sees_every_crop_three_times_and_its_tiles_as_well():
     plain = work("train_classifier", {"classifier": "plain"})
-    assert plain.training == pytest.approx(3 * per_pixel() * 64**2 * 100 * 3)
+    assert plain.training == pytest.approx(3 * per_pixel() * 64**2 * 96 * 3)  # six batches of 16
     assert plain.inference == pytest.approx(per_pixel() * 32**2 * 20)  # after the last epoch alone
     every = config()
     every["classifiers"]["plain"]["validate_every"] = 1
@@ -22,7 +22,7 @@ def test_a_training_sees_every_crop_three_times_and_its_tiles_as_well():
 def test_a_boundary_network_is_trained_on_forward_passes_of_its_backbone():
     planned = config(affinity={"epochs": 2, "augmentation": {"crop": 96}})
     found = work("train_affinity", {"classifier": "plain", "attribution": "cam"}, planned)
-    assert (found.training, found.inference) == (0, pytest.approx(per_pixel() * 96**2 * 100 * 2))
+    assert (found.training, found.inference) == (0, pytest.approx(per_pixel() * 96**2 * 96 * 2))
 
 
 def test_maps_are_of_a_shard_over_scales_and_flips():
@@ -165,7 +165,7 @@ def test_stored_features_serve_a_probe_and_the_maps_of_train():
     found = work("extract_features", {"classifier": "plain", "shard": "0"}, planned)
     pixels = 150 * 200 * (1 + 4) * 2 * 25
     assert found.inference == pytest.approx(per_pixel() * pixels)
-    assert found.bytes == pytest.approx(pixels / 16**2 * 2048 * 2)
+    assert found.bytes == pytest.approx(pixels / 16**2 * 512 * 2)  # 512 channels of 16 bits
     assert work("fit_probe", {"classifier": "plain"}, planned).inference == 0
     assert work("make_maps", MAPS, planned).inference == 0
     val = work("make_maps", MAPS | {"split": "val"}, planned)

@@ -239,8 +239,9 @@ def test_the_table_has_a_row_a_method(small_dataset, tmp_path, data, weights, pe
         times[-1].write_text(f"s\th:m:s\tmax_rss\n{2 * len(times)}.0\t0\t1\n", encoding="utf-8")
     compare_attributions(
         manifest=small_dataset["manifest"], classes=small_dataset["classes"], sweeps=[],
-        localization=[], faithfulness=documents, pairs=pairs, times=times, methods=list(files),
-        split="train", table=tmp_path / "table.csv",
+        localization=[], faithfulness=documents, pairs=pairs, times=times,
+        jobs={method: [number] for number, method in enumerate(files)}, split="train",
+        table=tmp_path / "table.csv",
     )  # fmt: skip
     with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}
@@ -269,7 +270,8 @@ def test_the_time_of_a_walk_holds_that_of_its_maps(small_dataset, tmp_path):
     compare_attributions(
         manifest=small_dataset["manifest"], classes=small_dataset["classes"], sweeps=[],
         localization=[], faithfulness=[], pairs=empty, times=times,
-        methods=["plain/cam", "plain/cam+rw"], split="val", table=tmp_path / "t.csv",
+        jobs={"plain/cam": [0, 1], "plain/cam+rw": [0, 1, 2]}, split="val",
+        table=tmp_path / "t.csv",
     )  # fmt: skip
     with (tmp_path / "t.csv").open(newline="", encoding="utf-8") as file:
         seconds = [float(row["seconds_per_image"]) for row in csv.DictReader(file)]
