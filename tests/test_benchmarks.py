@@ -136,6 +136,12 @@ def test_published_labels_are_ours(photograph):
     assert set(np.unique(published)) <= {0, *crf_labels.NUMBERS}
 
 
+def test_published_confident_labels_are_ours(photograph):
+    published = crf_labels.published_confident(photograph)
+    np.testing.assert_array_equal(crf_labels.our_confident(photograph), published)
+    assert set(np.unique(published)) == {0, 255, *crf_labels.NUMBERS}
+
+
 def test_published_scores_are_ours():
     pairs = [evaluation.masks(number) for number in range(3)]
     assert evaluation.our_miou(pairs) == pytest.approx(evaluation.published_miou(pairs), abs=1e-12)
@@ -232,6 +238,7 @@ def test_two_implementations_take_turns_in_separate_processes(capsys):
         ),
         (training, [*NETWORK, *STEPS], ["published order", "ours"]),
         (crf_labels, [], ["published loop", "ours, 1 process(es)"]),
+        (crf_labels, ["--confident"], ["published loop", "ours, 1 process(es)"]),
         (
             probe,
             ["--backbone", "test_resnet", "--stride", "16"],

@@ -51,6 +51,43 @@ class CrfSettings:
         return cls(**section)
 
 
+class DenseCrf:
+    """A dense CRF on one image, whose kernels serve several sets of probabilities.
+
+    Their lattices take about a quarter of the time of ten iterations with three labels.
+
+    Parameters
+    ----------
+    image : (H, W, 3) uint8 array
+    labels : int
+        Number of labels.
+    settings : CrfSettings
+    """
+
+    def __init__(self, image: NDArray[np.uint8], labels: int, settings: CrfSettings) -> None:
+        height, width = image.shape[:2]
+        self._iterations = settings.iterations
+        self._crf = DenseCRF2D(width, height, labels) if labels > 1 else None
+        if self._crf is None:
+            return
+        self._crf.addPairwiseGaussian(sxy=settings.gaussian_sxy, compat=settings.gaussian_compat)
+        self._crf.addPairwiseBilateral(
+            sxy=settings.bilateral_sxy,
+            srgb=settings.bilateral_srgb,
+            rgbim=np.array(image, order="C"),  # pydensecrf needs a writable array of its own
+            compat=settings.bilateral_compat,
+        )
+
+    def posterior(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Compute the mean-field posterior, as :func:`dense_crf`."""
+        if self._crf is None:
+            return np.ones(probabilities.shape, np.float32)
+        unary = -np.log(np.clip(probabilities, FLOOR, 1.0), dtype=np.float32)
+        self._crf.setUnaryEnergy(np.ascontiguousarray(unary.reshape(len(unary), -1)))
+        posterior = np.array(self._crf.inference(self._iterations), dtype=np.float32)
+        return posterior.reshape(probabilities.shape)
+
+
 def dense_crf(
     image: NDArray[np.uint8], probabilities: NDArray[np.float32], settings: CrfSettings
 ) -> NDArray[np.float32]:
@@ -70,21 +107,7 @@ def dense_crf(
     (L, H, W) float32 array
         Posterior probabilities. They sum to 1 over the labels.
     """
-    labels, height, width = probabilities.shape
-    if labels == 1:
-        return np.ones((1, height, width), np.float32)
-    crf = DenseCRF2D(width, height, labels)
-    unary = -np.log(np.clip(probabilities, FLOOR, 1.0), dtype=np.float32)
-    crf.setUnaryEnergy(np.ascontiguousarray(unary.reshape(labels, -1)))
-    crf.addPairwiseGaussian(sxy=settings.gaussian_sxy, compat=settings.gaussian_compat)
-    crf.addPairwiseBilateral(
-        sxy=settings.bilateral_sxy,
-        srgb=settings.bilateral_srgb,
-        rgbim=np.array(image, order="C"),  # pydensecrf needs a writable array of its own
-        compat=settings.bilateral_compat,
-    )
-    posterior = np.array(crf.inference(settings.iterations), dtype=np.float32)
-    return posterior.reshape(labels, height, width)
+    return DenseCrf(image, len(probabilities), settings).posterior(probabilities)
 
 
 def label_probabilities(

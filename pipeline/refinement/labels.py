@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.io.arrays import BACKGROUND, IGNORE, ClassMaps
 from pipeline.io.images import cell_side
-from pipeline.refinement.dense_crf import CrfSettings, dense_crf, label_probabilities
+from pipeline.refinement.dense_crf import CrfSettings, DenseCrf, label_probabilities
 from pipeline.refinement.graph_cut import GraphCutSettings, combine_cuts, cut_class
 
 Maps = NDArray[np.float32]
@@ -165,13 +165,28 @@ def label_by_scores(
         Probabilities are those of the CRF, or the scores divided by their sum. Ties go to the
         background, then to the lower class number.
     """
+    return _labeling(maps, background, crf, _crf_on(maps, image, crf))
+
+
+def _crf_on(
+    maps: ClassMaps, image: NDArray[np.uint8] | None, crf: CrfSettings | None
+) -> DenseCrf | None:
+    return None if crf is None or image is None else DenseCrf(image, 1 + len(maps.classes), crf)
+
+
+def _labeling(
+    maps: ClassMaps,
+    background: Mapping[str, Any],
+    settings: CrfSettings | None,
+    crf: DenseCrf | None,
+) -> Labeling:
     scores = scores_with_background(upsampled(maps), **background)
     initial = winners = scores.argmax(axis=0)
     from_maps = probabilities = _normalized(scores)
-    if crf is not None and image is not None:
-        if crf.unary == "labels":
-            probabilities = label_probabilities(initial, len(scores), crf.gt_prob)
-        probabilities = dense_crf(image, probabilities, crf)
+    if crf is not None and settings is not None:
+        if settings.unary == "labels":
+            probabilities = label_probabilities(initial, len(scores), settings.gt_prob)
+        probabilities = crf.posterior(probabilities)
         winners = probabilities.argmax(axis=0)
     return Labeling(
         _numbers(maps),
@@ -269,10 +284,9 @@ def confident_label(
     (H, W) uint8 array
         0 background, class numbers, 255 uncertain.
     """
+    shared = _crf_on(maps, image, crf)
     confident, possible = (
-        label_by_scores(
-            maps, image, background={"rule": "threshold", "value": value}, crf=crf
-        ).label_image(None)
+        _labeling(maps, {"rule": "threshold", "value": value}, crf, shared).label_image(None)
         for value in (foreground, background)
     )
     label: NDArray[np.uint8] = np.where(

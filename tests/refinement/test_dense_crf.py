@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from pydensecrf.utils import unary_from_labels
 
-from pipeline.refinement.dense_crf import CrfSettings, dense_crf, label_probabilities
+from pipeline.refinement.dense_crf import CrfSettings, DenseCrf, dense_crf, label_probabilities
 from tests.helpers.photographs import NAMES, photograph
 
 SETTINGS = CrfSettings(iterations=5)
@@ -82,6 +82,15 @@ def test_equal_input_has_bit_identical_output():
     image, probabilities, _ = scene()
     one, two = (dense_crf(image, probabilities, SETTINGS) for _ in range(2))
     assert np.array_equal(one, two)
+
+
+@pytest.mark.parametrize("labels", [1, 2])
+def test_one_crf_on_an_image_serves_several_probabilities(labels):
+    image, probabilities, _ = scene()
+    shared = DenseCrf(image, labels, SETTINGS)
+    for each in (probabilities, probabilities[::-1], probabilities):
+        expected = dense_crf(image, each[:labels], SETTINGS)
+        assert np.array_equal(shared.posterior(each[:labels]), expected)
 
 
 def test_layout_in_memory_does_not_matter():
