@@ -16,6 +16,7 @@ from torch import Tensor
 from pipeline.errors import UserError
 from pipeline.models.backbone import find_module
 from pipeline.models.classifier import CamClassifier
+from pipeline.models.grid import as_map
 
 #: Maps ((K, N, C, h, w) gradients, (N, C, h, w) activations) to (K, N, C, 1, 1) weights.
 ChannelWeights = Callable[[Tensor, Tensor], Tensor]
@@ -38,7 +39,7 @@ def grad_cam(
     classes : (K,) int64 tensor
         Class indices from 0.
     layer : str, optional
-        Name of a module of the backbone whose output is one (N, C, h, w) tensor. By default the
+        Name of a module of the backbone whose output is a feature map, or tokens. By default the
         features before the class convolution.
 
     Returns
@@ -131,6 +132,9 @@ def _weighted_maps(
             torch.eye(len(classes), device=scores.device),
             is_grads_batched=True,
         )
+    if layer is not None:  # as a map: tokens have another shape
+        activations = as_map(model.backbone, activations)
+        gradients = torch.stack([as_map(model.backbone, part) for part in gradients])
     values = activations.detach().float()
     maps = (weights(gradients.float(), values) * values).sum(dim=2)
     return maps.transpose(0, 1).relu()
@@ -152,12 +156,14 @@ def captured_output(model: CamClassifier, layer: str | None) -> Iterator[list[Te
     Yields
     ------
     list of Tensor
-        Contains one (N, C, h, w) tensor after the forward pass.
+        Contains the output after the forward pass: an (N, C, h, w) tensor, or what
+        :func:`pipeline.models.grid.as_map` turns into one.
     """
     outputs: list[Tensor] = []
 
     def keep(output: Any) -> Tensor:
-        if not isinstance(output, Tensor) or output.dim() != 4:
+        features = output if layer is None else as_map(model.backbone, output)
+        if not isinstance(features, Tensor) or features.dim() != 4:
             raise UserError(
                 f"layer {layer}: its output is not an (images, channels, height, width) tensor: "
                 "expected a convolutional layer"

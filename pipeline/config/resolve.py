@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from functools import cache
-from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +54,8 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     ...     "refinements": {"crf": {"crf": {}}},
     ...     "pseudo_labels": ["plain/cam/crf"],
     ... })
-    >>> config["classifiers"]["plain"]["output_stride"]
-    16
+    >>> config["classifiers"]["plain"]["epochs"]
+    15
     """
     if problems := list(value_problems(config)):
         raise _configuration_error(problems)
@@ -527,8 +526,3 @@ def _training_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]
         )
     if settings.get("validate_every") == 0 and settings["selection"] == "best_val_map":
         yield f"{place}.validate_every is 0, expected 1 or more to select by best_val_map, or null"
-    if settings.get("puzzle"):
-        step = settings["output_stride"] * isqrt(settings["puzzle"]["pieces"])
-        crop = settings["augmentation"]["crop"]
-        if crop % step:
-            yield f"{place}.augmentation.crop is {crop}, expected a multiple of {step}"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.models.backbone import find_module
+from pipeline.models.grid import change_map
 
 
 class AttentionDropout(nn.Module):
@@ -59,7 +60,7 @@ def insert_adl(
     backbone : nn.Module
         Changed in place.
     points : sequence of str
-        Names of modules whose output is one (N, C, h, w) tensor.
+        Names of modules whose output is a feature map, or tokens.
     threshold, drop_rate : float
         See :class:`AttentionDropout`.
 
@@ -76,12 +77,13 @@ def insert_adl(
     layers = nn.ModuleList()
     for point in points:
         layer = AttentionDropout(threshold, drop_rate)
-        find_module(backbone, point).register_forward_hook(partial(_apply, layer))
+        find_module(backbone, point).register_forward_hook(partial(_apply, layer, backbone))
         layers.append(layer)
     return layers
 
 
-def _apply(layer: nn.Module, _module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
-    """Apply a dropout layer to the output of a module, as a forward hook."""
-    dropped: Tensor = layer(output)
-    return dropped
+def _apply(
+    layer: nn.Module, backbone: nn.Module, _module: nn.Module, _inputs: Any, output: Tensor
+) -> Tensor:
+    """Apply a dropout layer to the feature map in the output of a module, as a forward hook."""
+    return change_map(backbone, output, layer)

@@ -2,25 +2,32 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import timm
+import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.models.grid import create_on_grid, find_grid, own_stride
 from pipeline.models.side_by_side import concatenate_layers, measure_layers
 from pipeline.models.state_dict import COUNTER, check_values, read_state_dict
 from pipeline.models.strides import lacks_stride, remove_dilation, set_output_stride
 
 #: Exceptions that timm raises when a network does not accept an argument or its value.
 REFUSALS = (TypeError, AssertionError, ValueError, NotImplementedError)
+#: Output stride of networks that can have one.
+STRIDE = 16
+#: Number of depths of a plain transformer whose features a boundary network uses.
+QUARTERS = 4
 
 
 def create_backbone(
     name: str,
     *,
-    output_stride: int,
+    output_stride: int | None = None,
     dilation: bool = True,
     last_layer: str | Sequence[str] | None = None,
 ) -> nn.Module:
@@ -30,9 +37,11 @@ def create_backbone(
     ----------
     name : str
         A timm model name, for example ``"resnet50"``.
-    output_stride : int
-        Pixels per cell of the last feature map. VGG and Inception v3 have no such argument in
-        timm. Their stride is set by :func:`pipeline.models.strides.set_output_stride`.
+    output_stride : int, optional
+        Pixels per cell of the last feature map. By default 16, or the network's own stride if that
+        cannot be changed (:func:`pipeline.models.grid.create_on_grid`). VGG and Inception v3 have
+        no such argument in timm. Their stride is set by
+        :func:`pipeline.models.strides.set_output_stride`.
     dilation : bool
         Replace removed strides by dilation.
     last_layer : str or sequence of str, optional
@@ -43,7 +52,8 @@ def create_backbone(
     Returns
     -------
     nn.Module
-        ``forward_features`` maps (N, 3, H, W) to (N, ``num_features``, H / stride, W / stride).
+        ``forward_features`` maps (N, 3, H, W) to (N, ``num_features``, H / stride, W / stride),
+        rounded up. (ConvNeXt with an output stride leaves out partial cells.)
 
     Raises
     ------
@@ -52,9 +62,11 @@ def create_backbone(
         last layers.
     """
     _require_known(name)
-    backbone = _create(name, None if lacks_stride(name) else output_stride)
     if lacks_stride(name):
-        set_output_stride(backbone, output_stride)
+        backbone = _create(name, None)
+        set_output_stride(backbone, output_stride or STRIDE)
+    else:
+        backbone = _create_with_stride(name, output_stride)
     if not dilation:
         remove_dilation(backbone)
     if isinstance(last_layer, str):
@@ -64,6 +76,28 @@ def create_backbone(
         end_at(backbone, last_layer[-1])
         concatenate_layers(backbone, inner)
     return backbone
+
+
+@cache
+def find_stride(name: str, wanted: int | None = None) -> int:
+    """Return the output stride that :func:`create_backbone` gives to a network.
+
+    Parameters
+    ----------
+    name : str
+        A timm model name.
+    wanted : int, optional
+        Output stride of the configuration.
+
+    Raises
+    ------
+    UserError
+        If the network cannot have that stride.
+    """
+    if lacks_stride(name):
+        return wanted or STRIDE
+    with torch.device("meta"):
+        return own_stride(_create_with_stride(name, wanted)) or wanted or STRIDE
 
 
 def end_at(backbone: Any, layer: str) -> None:
@@ -94,14 +128,28 @@ def end_at(backbone: Any, layer: str) -> None:
             setattr(part, name, nn.Identity())
         part = part.get_submodule(step)
     backbone.num_features = channels[layer]
+    if own_stride(backbone):
+        (stage,) = (stage for stage in backbone.feature_info if stage["module"] == layer)
+        backbone.grid = backbone.grid._replace(stride=int(stage["reduction"]))
 
 
-def kept_stages(backbone: Any) -> list[Mapping[str, Any]]:
-    """Return those entries of a network's ``feature_info`` that :func:`end_at` has not removed."""
+def kept_stages(backbone: Any) -> dict[int, Mapping[str, Any]]:
+    """Return the stages of a network whose features a boundary network uses.
+
+    Returns
+    -------
+    dict of int to mapping
+        Entries of ``feature_info`` by their number, without those that :func:`end_at` has removed.
+        Of a plain transformer, whose blocks all have one stride: those after each quarter.
+    """
     stages: list[Mapping[str, Any]] = list(backbone.feature_info)
     while len(stages) > 1 and _is_removed(backbone, stages[-1]["module"]):
         stages.pop()
-    return stages
+    numbers = list(range(len(stages)))
+    if len({stage["reduction"] for stage in stages}) == 1 < len(stages):
+        ends = (len(stages) * part // QUARTERS for part in range(1, QUARTERS + 1))
+        numbers = sorted({end - 1 for end in ends if end})
+    return {number: stages[number] for number in numbers}
 
 
 def _is_removed(backbone: nn.Module, name: str) -> bool:
@@ -253,21 +301,35 @@ def _require_known(name: str) -> None:
         raise UserError(f"backbone is {name!r}, expected a model name of timm{hint}")
 
 
+def _create_with_stride(name: str, stride: int | None) -> nn.Module:
+    """Create a timm network with an output stride, or with its own stride if it has only that."""
+    try:
+        return _create(name, stride or STRIDE)
+    except REFUSALS as error:
+        if stride is not None and stride != (own := _own(name)):
+            reason = f" ({error})" if str(error) else ""
+            wanted = f"{own}, which it has by itself, or " if own else ""
+            raise UserError(
+                f"backbone {name} cannot have output_stride {stride}{reason}: expected {wanted}"
+                "a network that can, for example resnet50 or vgg16"
+            ) from error
+    return create_on_grid(name)
+
+
+def _own(name: str) -> int | None:
+    """Return the stride that a network has by itself; None if it cannot be used at all."""
+    try:
+        return find_grid(name).stride
+    except UserError:
+        return None
+
+
 def _create(name: str, stride: int | None) -> nn.Module:
     """Create a timm network with an output stride, or with its default stride if that is None."""
-    try:
-        # timm does not pass arguments that are None to the network.
-        backbone: nn.Module = timm.create_model(
-            name, pretrained=False, num_classes=0, global_pool="", output_stride=stride
-        )
-    except REFUSALS as error:
-        if stride is None:
-            raise
-        reason = f" ({error})" if str(error) else ""
-        raise UserError(
-            f"backbone {name} cannot have output_stride {stride}{reason}: "
-            "expected a network that can, for example resnet50 or vgg16"
-        ) from error
+    # timm does not pass arguments that are None to the network.
+    backbone: nn.Module = timm.create_model(
+        name, pretrained=False, num_classes=0, global_pool="", output_stride=stride
+    )
     # Layers after the features never run. With several processes, training would wait for their
     # gradients.
     if isinstance(head := getattr(backbone, "head", None), nn.Module):

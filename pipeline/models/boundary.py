@@ -1,6 +1,7 @@
 """The boundary network of IRN (Ahn, Cho and Kwak 2019): frozen features, one boundary map."""
 
 from collections.abc import Mapping
+from math import lcm
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ from pipeline.models.backbone import (
     restore,
 )
 from pipeline.models.classifier import load_classifier
+from pipeline.models.grid import own_multiple
 from pipeline.models.views import Views
 from pipeline.runtime.device import channels_last
 
@@ -40,7 +42,8 @@ class BoundaryNetwork(nn.Module):
     IRN, section 4.2, figure 4. The features of each stage pass a 1x1 convolution, group norm and
     ReLU at stride 4. A last convolution makes one boundary map of all of them. Finer stages are
     max-pooled to stride 4 before their convolution. Coarser stages are upsampled between group
-    norm and ReLU, by whole factors, so that a cell has the same position in every image.
+    norm and ReLU, so that a cell has the same position in every image. Of a plain transformer, the
+    features after each quarter of the blocks take the place of stages.
 
     Parameters
     ----------
@@ -58,8 +61,11 @@ class BoundaryNetwork(nn.Module):
         self.mean, self.std = normalization(backbone)
         self.crop, self.interpolation = crop, interpolation
         stages = kept_stages(backbone)
-        self.strides = [int(stage["reduction"]) for stage in stages]
-        self.branches = nn.ModuleList(_branch(stage["num_chs"]) for stage in stages)
+        self.stages = list(stages)
+        self.strides = [int(stage["reduction"]) for stage in stages.values()]
+        # Upsampling by a factor that is not whole, for patches of 14 pixels, has to end at a cell.
+        self.multiple = lcm(STRIDE, own_multiple(backbone), *self.strides)
+        self.branches = nn.ModuleList(_branch(stage["num_chs"]) for stage in stages.values())
         self.edge = nn.Conv2d(CHANNELS * len(stages), 1, 1)
 
     @property
@@ -81,8 +87,8 @@ class BoundaryNetwork(nn.Module):
         height, width = strided_size((images.shape[2], images.shape[3]), STRIDE)
         with torch.no_grad():
             stages = self.backbone.forward_intermediates(
-                _padded(images, max(self.strides)),
-                indices=list(range(len(self.strides))),
+                _padded(images, self.multiple),
+                indices=self.stages,
                 intermediates_only=True,
                 stop_early=True,
             )

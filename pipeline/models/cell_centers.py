@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.errors import UserError
+from pipeline.models.grid import patch_side
 
 #: Largest stride of a network. Padding depends on a side's remainder by it.
 LARGEST_STRIDE = 32
@@ -47,6 +48,9 @@ class CellCenters:
     and Sim 2019, "Computing Receptive Fields of Convolutional Neural Networks", define it). Where
     branches or channels have different centers, the result is their mean.
 
+    The cells of transformers are patches (:class:`pipeline.models.grid.Grid`), and their centers
+    are known.
+
     Parameters
     ----------
     backbone : nn.Module
@@ -56,7 +60,8 @@ class CellCenters:
     """
 
     def __init__(self, backbone: nn.Module, layer: str | None = None) -> None:
-        self._model = _only_centers(backbone)
+        self._patch = patch_side(backbone, layer)
+        self._model = backbone if self._patch else _only_centers(backbone)
         self._layer = layer
         self._measured: dict[tuple[int, int], Centers] = {}
 
@@ -75,6 +80,8 @@ class CellCenters:
         UserError
             If the cells are not evenly spaced.
         """
+        if self._patch:
+            return Centers((self._patch - 1) / 2, self._patch)
         # Halving a side and rounding up gives even and odd numbers in an order that depends only
         # on the remainder, and so does the padding.
         key = (pixels % LARGEST_STRIDE, axis)

@@ -10,7 +10,13 @@ from torch import Tensor, nn
 from pipeline.io.arrays import read_network, write_weights
 from pipeline.io.images import FILTER, interpolation_of
 from pipeline.models.adl import insert_adl
-from pipeline.models.backbone import create_backbone, initialize_backbone, normalization, restore
+from pipeline.models.backbone import (
+    create_backbone,
+    find_stride,
+    initialize_backbone,
+    normalization,
+    restore,
+)
 
 #: Settings that a classifier is rebuilt from.
 KEYS = (
@@ -170,8 +176,12 @@ def save_classifier(
 
     Dropout layers are left out: they have no parameters and do nothing in inference.
     """
-    keys = ("backbone", "output_stride", "pooling")
-    description = {key: settings[key] for key in keys} | {
+    backbone = settings["backbone"]
+    description = {
+        "backbone": backbone,
+        # The number, so that the file means the same with a later version of timm.
+        "output_stride": find_stride(backbone, settings["output_stride"]),
+        "pooling": settings["pooling"],
         "dilation": settings.get("dilation", True),
         "last_layer": settings.get("last_layer"),
         "bias": "bias" in state,

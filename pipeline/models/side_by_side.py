@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import UserError
+from pipeline.models.grid import as_map
 
 #: Side of the image for measuring the layers' outputs; no timm network needs a larger one.
 PROBE = 256
@@ -53,7 +54,8 @@ def measure_layers(backbone: nn.Module, names: Sequence[str]) -> list[Inner]:
     outputs: list[tuple[str, Any, int]] = []
 
     def note(name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:
-        outputs.append((name, output, output._version if isinstance(output, Tensor) else 0))
+        features = as_map(model, output)
+        outputs.append((name, features, features._version if isinstance(features, Tensor) else 0))
 
     for name in names:
         model.get_submodule(name).register_forward_hook(partial(note, name))
@@ -117,7 +119,9 @@ class _SideBySide:
         # The hooks are made for this pass. They run after all others of the same layer, such as
         # an attention-based dropout layer, and a copy of the network has none of the original's.
         hooks = [
-            self.get_submodule(layer.name).register_forward_hook(partial(_keep, outputs, layer))
+            self.get_submodule(layer.name).register_forward_hook(
+                partial(_keep, self, outputs, layer)
+            )
             for layer in self.inner_layers
         ]
         try:
@@ -156,9 +160,14 @@ def _inner(name: str, output: Tensor, last: int, last_name: str) -> Inner:
 
 
 def _keep(
-    outputs: dict[str, Tensor], layer: Inner, _module: nn.Module, _inputs: Any, output: Tensor
+    backbone: nn.Module,
+    outputs: dict[str, Tensor],
+    layer: Inner,
+    _module: nn.Module,
+    _inputs: Any,
+    output: Tensor,
 ) -> None:
-    outputs[layer.name] = output
+    outputs[layer.name] = as_map(backbone, output)
 
 
 def _averaged(features: Tensor, ratio: int, size: tuple[int, int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import timm
 from torch import nn
 
 from pipeline.errors import UserError
-from pipeline.models.backbone import find_module, load_backbone
+from pipeline.models.backbone import find_module, find_stride, load_backbone
 from pipeline.models.boundary import BoundaryNetwork
 from pipeline.models.cell_centers import CellCenters
 from pipeline.models.classifier import CamClassifier, create_classifier
@@ -76,6 +77,7 @@ def _classifier_problems(plan: Plan, name: str, weights: Mapping[str, Path]) -> 
         yield f"{place}: {error}"
         return
     yield from _misfit(model.backbone, settings, weights)
+    yield from _uneven_tiles(place, settings)
     yield from _lacking(f"{place}.frozen", model.backbone, settings.get("frozen", ()))
     for classifier, attribution, layer in layers_of_maps(plan):
         if classifier == name:
@@ -105,6 +107,15 @@ def _misfit(
             load_backbone(backbone, weights[name])
         except UserError as error:
             yield f"weights.{name}: {error}"
+
+
+def _uneven_tiles(place: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the problem of a Puzzle-CAM whose tiles have no whole number of cells."""
+    if settings.get("puzzle"):
+        stride = find_stride(settings["backbone"], settings["output_stride"])
+        step, crop = stride * isqrt(settings["puzzle"]["pieces"]), settings["augmentation"]["crop"]
+        if crop % step:
+            yield f"{place}.augmentation.crop is {crop}, expected a multiple of {step}"
 
 
 def _without_centers(place: str, model: CamClassifier, layer: str | None) -> Iterator[str]:

@@ -32,9 +32,9 @@ class Features(Inference):
 
     def bytes(self) -> float:
         """Return the bytes of the features of all views."""
-        cells = self.view_pixels / self.network.output_stride**2
-        channels = self.job.operations(self.network).channels
-        return STORED_BYTES * channels * cells * self.job.images
+        operations = self.job.operations(self.network)
+        cells = self.view_pixels / operations.stride**2
+        return STORED_BYTES * operations.channels * cells * self.job.images
 
 
 class Probe(Inference):

@@ -51,11 +51,10 @@ class StoredMaps(ActivationMaps):
     @property
     def held(self) -> float:
         """Bytes of the features of all views of the largest image, stored and in 32 bits."""
-        network = self.network
+        operations = self.job.operations(self.network)
         height, width = self.seen(self.job.dataset.largest)
-        cells = height * width * self.view_area / network.output_stride**2
-        channels = self.job.operations(network).channels
-        return super().held + (STORED_BYTES + 4) * channels * cells
+        cells = height * width * self.view_area / operations.stride**2
+        return super().held + (STORED_BYTES + 4) * operations.channels * cells
 
     @property
     def passes(self) -> float:

@@ -16,7 +16,8 @@ class Network:
     ----------
     backbone : str
         A timm model name.
-    output_stride : int
+    output_stride : int, optional
+        None: 16, or the backbone's own.
     decoder : {"separable", "full"}, optional
         Decoder of :class:`pipeline.models.segmentation_network.SegmentationNetwork`. None: the
         network is a classifier.
@@ -27,7 +28,7 @@ class Network:
     """
 
     backbone: str
-    output_stride: int = 16
+    output_stride: int | None = None
     decoder: str | None = None
     last_layer: str | tuple[str, ...] | None = None
     frozen: tuple[str, ...] = ()
@@ -70,12 +71,15 @@ class Operations:
         Number of parameters of the whole network.
     channels : int
         Number of output channels: those of the features for the network of a classifier.
+    stride : float
+        Pixels of the input per cell of the output, along one side.
     """
 
     forward: float
     learning: float
     parameters: int
     channels: int
+    stride: float
 
     @property
     def step(self) -> float:

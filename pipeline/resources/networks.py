@@ -39,6 +39,8 @@ class Memory:
     parameters: int
 
 
+#: Stride of networks whose configuration has none.
+STRIDE = 16
 #: Upper bound of the channels of a backbone's features.
 CHANNELS = 2048
 #: The decoders of DeepLabV3+: bytes per pixel (measured 320 to 480, 610 to 680), millions.
@@ -71,13 +73,14 @@ def operations_of(network: Network) -> Operations:
     """
     row, kind = _row(network), network.decoder or "classifier"
     whole = row["operations"].get(kind) or table()["other"]["operations"][kind]
-    forward = whole[network.output_stride]
+    stride = network.output_stride or STRIDE
+    forward = whole[stride]
     frozen = sum(part[0] for part in _frozen(network).values())
     # Parts are listed at a stride of 16. The first parts of a network have fewer operations at a
     # stride of 32, where their share is the bound, and no fewer at a stride of 8.
     learning = max(forward - frozen, forward * (1 - frozen / whole[16]))
     parameters = memory_of(network).parameters
-    return Operations(forward, learning, parameters * 10**6, CHANNELS)
+    return Operations(forward, learning, parameters * 10**6, CHANNELS, stride)
 
 
 def kept_share(network: Network) -> float:

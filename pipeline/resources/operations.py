@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.models.backbone import create_backbone, find_module
+from pipeline.models.backbone import STRIDE, create_backbone, find_module
 from pipeline.models.segmentation_network import SegmentationNetwork
 from pipeline.resources.network import Network, Operations
 
@@ -32,14 +32,15 @@ def count(network: Network) -> Operations:
     forward = counter.get_total_flops()
     learning = forward - sum(sum(part.values()) for part in frozen)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return Operations(forward / PROBE**2, learning / PROBE**2, parameters, output.shape[1])
+    stride = PROBE / output.shape[2]
+    return Operations(forward / PROBE**2, learning / PROBE**2, parameters, output.shape[1], stride)
 
 
 def _create(network: Network) -> tuple[Any, nn.Module]:
     """Return a network and its encoder, which are the same for a classifier."""
     name, stride = network.backbone, network.output_stride
     if network.decoder:
-        model: Any = SegmentationNetwork(name, 21, stride, decoder=network.decoder).eval()
+        model: Any = SegmentationNetwork(name, 21, stride or STRIDE, decoder=network.decoder).eval()
         return model, model.encoder
     model = create_backbone(name, output_stride=stride, last_layer=network.last_layer).eval()
     model.forward = model.forward_features  # only called functions are counted

@@ -17,7 +17,8 @@ from pipeline.datasets.manifest import Record, read_manifest
 from pipeline.io.arrays import ClassMaps, MapShard, read_features, write_maps
 from pipeline.io.images import read_rgb
 from pipeline.models.cell_centers import CellCenters
-from pipeline.models.classifier import load_classifier
+from pipeline.models.classifier import CamClassifier, load_classifier
+from pipeline.models.grid import has_patches
 from pipeline.models.inference import labeled_probabilities
 from pipeline.models.segmentation_network import load_segmentation_network
 from pipeline.models.views import Views
@@ -109,13 +110,26 @@ def _image_mapper(fabric: Fabric, weights: Path, settings: Mapping[str, Any]) ->
     own = {key: value for key, value in settings.items() if key not in {"method", *FUSION}}
     method = partial(METHODS[settings["method"]], **own)
     classifier, layer = load_classifier(weights), settings.get("layer")
-    centers = CellCenters(classifier.backbone, layer) if settings.get("align") else None
+    centers = _centers(classifier, settings, layer)
     model = on_device(fabric, classifier, fold=not layer)
     full = settings["full_resolution"]
     fused = partial(
         fuse, method, model, views=views, stride=stride, full_resolution=full, centers=centers
     )
     return lambda record, classes: fused(_image(record), classes)
+
+
+def _centers(
+    model: CamClassifier, settings: Mapping[str, Any], layer: str | None = None
+) -> CellCenters | None:
+    """Return the centers of cells if the configuration asks for them, or cells are patches.
+
+    The last patches may lie outside the image, so the map cannot be stretched over it.
+    """
+    if "align" not in settings:  # a method whose maps have pixels
+        return None
+    aligned = settings["align"] or has_patches(model.backbone)
+    return CellCenters(model.backbone, layer) if aligned else None
 
 
 def _image(record: Record) -> NDArray[np.uint8]:
@@ -126,7 +140,7 @@ def _feature_mapper(weights: Path, folder: Path, settings: Mapping[str, Any]) ->
     """Return the function that applies a linear probe to the stored features of an image."""
     views = Views.from_settings(settings)
     model = load_classifier(weights)
-    centers = CellCenters(model.backbone) if settings["align"] else None
+    centers = _centers(model, settings)
     numbers = range(len(views.scales))
 
     def maps(record: Record, classes: NDArray[np.int64]) -> FusedMaps:

@@ -105,6 +105,33 @@ def test_grad_cam_is_that_of_both_peers(network, images, layer):
     assert_same(maps, of_torchcam(torchcam.GradCAM, network, images, layer, retain_graph=True))
 
 
+@pytest.mark.parametrize("block", ["blocks.2", "blocks.11.norm1"])
+def test_grad_cam_of_a_transformer_is_that_of_pytorch_grad_cam(images, block):
+    """Its documentation reshapes tokens by hand; images here have whole patches, so that it can."""
+    torch.manual_seed(0)
+    settings = {"backbone": "vit_tiny_patch16_224", "output_stride": None}
+    network = create_classifier(NETWORK | settings, 6).eval()
+    model = Logits(network)
+    module = model.get_submodule(f"classifier.backbone.{block}")
+
+    def reshape(tokens):
+        return tokens[:, 1:].reshape(len(tokens), 4, 3, -1).permute(0, 3, 1, 2)
+
+    raw = []
+    with GradCAM(model, [module], reshape_transform=reshape) as peer:
+        for number in CLASSES.tolist():
+            targets = [ClassifierOutputTarget(number)] * len(images)
+            peer(images, targets)
+            seen = peer.activations_and_grads
+            tensors = [found[0].numpy() for found in (seen.activations, seen.gradients)]
+            found = peer.get_cam_image(images, module, targets, *tensors)
+            raw.append(torch.from_numpy(found).relu())
+    expected = torch.stack(raw, dim=1)
+    maps = grad_cam(network, images, CLASSES, layer=block)
+    assert maps.shape == expected.shape == (3, 3, 4, 3) and expected.amax(dim=(2, 3)).max() > 0
+    torch.testing.assert_close(maps, expected, rtol=1e-3, atol=1e-5 * float(expected.max()))
+
+
 @LAYERS
 def test_grad_cam_scaled_and_resized_equals_pytorch_grad_cam(network, images, layer):
     def scaled(maps):

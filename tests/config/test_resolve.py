@@ -152,7 +152,6 @@ BAD = [
     (["classifiers", "plain", "last_layer"], 4, "is 4, expected text or a list or null (Module"),
     (["attributions", "cam", "align"], "yes", "align is 'yes', expected true or false"),
     (["attributions", "saliency"], {"align": True}, "unknown key 'align' in attributions.sal"),
-    (["classifiers", "puzzle", "augmentation", "crop"], 120, "crop is 120, expected a multiple"),
     (["refinements", "crf", "crf"], {"iters": 5}, "did you mean 'iterations'?"),
     (["shards"], 2.0, "shards is 2.0, expected a whole number"),
     (["classifiers", "plain", "augmentation"], {1: 2}, "unknown key 1 in classifiers.plain.aug"),

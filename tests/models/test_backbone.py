@@ -245,7 +245,8 @@ def test_a_name_like_no_other_is_refused_without_a_guess():
 @pytest.mark.parametrize(
     ("name", "output_stride"),
     [
-        ("vit_tiny_patch16_224", 16),
+        ("vit_tiny_patch16_224", 32),
+        ("beit_base_patch16_224", 16),
         ("dla34", 16),
         ("inception_next_atto", 16),
         ("cspnext_s", 4),

@@ -44,6 +44,11 @@ def plan_of(demo_config):
             "vgg16",
             "segmentation: backbone vgg16: the segmentation network",
         ),
+        (
+            ["classifiers", "puzzle", "augmentation", "crop"],
+            120,
+            "classifiers.puzzle.augmentation.crop is 120, expected a multiple of 32",
+        ),
         (["segmentation", "frozen"], ["layer1", "layr2"], "segmentation.frozen: layer is 'layr2'"),
         (
             ["attributions", "cam"],
