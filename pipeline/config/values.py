@@ -9,6 +9,8 @@ from pipeline.errors import CONTROL, shortened
 MAX_VALUES = 100_000
 #: Keys whose text may have several lines: it describes. All other text names something.
 DESCRIPTIONS = frozenset({"threshold_source"})
+#: Name in the setting ``frozen`` for the whole backbone.
+ALL_MODULES = "all"
 
 
 def value_problems(config: Mapping[str, Any]) -> Iterator[str]:

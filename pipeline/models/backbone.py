@@ -10,6 +10,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
+from pipeline.config.values import ALL_MODULES
 from pipeline.errors import UserError
 from pipeline.models.grid import create_on_grid, find_grid, own_stride
 from pipeline.models.side_by_side import concatenate_layers, measure_layers
@@ -61,7 +62,7 @@ def create_backbone(
         If timm has no network of that name, or if the network cannot have that stride or those
         last layers.
     """
-    _require_known(name)
+    require_known(name)
     if lacks_stride(name):
         backbone = _create(name, None)
         set_output_stride(backbone, output_stride or STRIDE)
@@ -98,6 +99,15 @@ def find_stride(name: str, wanted: int | None = None) -> int:
         return wanted or STRIDE
     with torch.device("meta"):
         return own_stride(_create_with_stride(name, wanted)) or wanted or STRIDE
+
+
+@cache
+def has_output_stride(name: str) -> bool:
+    """Return whether timm can create a network with another output stride."""
+    if lacks_stride(name):
+        return False
+    with torch.device("meta"):
+        return own_stride(_create_with_stride(name, None)) is None
 
 
 def end_at(backbone: Any, layer: str) -> None:
@@ -202,20 +212,23 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
     """
     tensors = read_state_dict(path)
     state = backbone.state_dict()
+    by_flat_name = {_flat(key): key for key in tensors}
+    names = {key: key if key in tensors else by_flat_name.get(_flat(key), key) for key in state}
     wanted = {key: value for key, value in state.items() if not key.endswith(COUNTER)}
-    lacking = [key for key in wanted if key not in tensors]
+    lacking = [key for key in wanted if names[key] not in tensors]
     if lacking:
         raise UserError(
             f"{path}: lacks {len(lacking)} of the backbone's {len(wanted)} tensors, first "
             f"{lacking[0]!r}, and holds {next(iter(tensors), 'nothing')!r}: expected timm's "
             "naming, or torchvision's of the same network"
         )
+    found = {key: tensors[names[key]] for key in wanted}
     for key, value in wanted.items():
-        if tensors[key].shape != value.shape:
-            got, expected = tuple(tensors[key].shape), tuple(value.shape)
+        if found[key].shape != value.shape:
+            got, expected = tuple(found[key].shape), tuple(value.shape)
             raise UserError(f"{path}: {key} is {got}, expected {expected}: another network's file?")
-        check_values(path, key, tensors[key])
-    backbone.load_state_dict(state | {key: tensors[key] for key in wanted})
+        check_values(path, key, found[key])
+    backbone.load_state_dict(state | found)
 
 
 def restore(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -278,6 +291,10 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
         If there is no module of that name.
     """
     modules: dict[str, nn.Module] = dict(backbone.named_modules())
+    if name not in modules:
+        # timm's encoders with several outputs call the module stages.0 stages_0.
+        flat = {_flat(key): key for key in modules}
+        name = flat.get(_flat(name), name)
     if not name or name not in modules:
         tops = ", ".join(key for key in modules if key and "." not in key)
         raise UserError(
@@ -287,8 +304,23 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def _require_known(name: str) -> None:
-    """Check that timm has a model of that name."""
+def frozen_modules(backbone: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    """Return the modules of a backbone that the setting ``frozen`` names; ``all`` is all of it."""
+    return [backbone if name == ALL_MODULES else find_module(backbone, name) for name in names]
+
+
+def _flat(name: str) -> str:
+    return name.replace(".", "_")
+
+
+def require_known(name: str) -> None:
+    """Check that timm has a model of a name.
+
+    Raises
+    ------
+    UserError
+        If it has none. The message proposes similar names.
+    """
     try:
         # This raises an error for an unknown tag of a known network.
         timm.get_pretrained_cfg(name)

@@ -37,6 +37,8 @@ class Grid(NamedTuple):
         Pixels per cell along one side.
     multiple : int
         Sides of images are padded to a multiple of this.
+    reductions : tuple of int
+        Strides of all stages, or of all blocks of a plain transformer.
     channels : int
         Channels of the features.
     unused : tuple of str
@@ -49,6 +51,7 @@ class Grid(NamedTuple):
     arguments: dict[str, Any]
     stride: int
     multiple: int
+    reductions: tuple[int, ...]
     channels: int
     unused: tuple[str, ...]
     patches: bool
@@ -106,7 +109,8 @@ def find_grid(name: str) -> Grid:
     """
     with torch.device("meta"):
         model, arguments = _accepting_any_size(name)
-        stride = int(model.feature_info[-1]["reduction"])
+        reductions = tuple(int(stage["reduction"]) for stage in model.feature_info)
+        stride = reductions[-1]
         side = int((model.pretrained_cfg.get("input_size") or (SIDE,))[-1])
         # Larger than the default image, since a network of one size accepts that one.
         images = torch.zeros(1, 3, side * 3 // 2 + 3, 2 * side + 5)
@@ -121,7 +125,7 @@ def find_grid(name: str) -> Grid:
                 patches = output.dim() == 3 or _channels_last(model) or _attends(model)
                 channels = _placed(model, output, size).shape[1]
                 unused = _unused(model, padded)
-                return Grid(arguments, stride, multiple, channels, unused, patches)
+                return Grid(arguments, stride, multiple, reductions, channels, unused, patches)
     raise UserError(
         f"backbone {name} accepts only images of {side} x {side} pixels, expected a network for "
         "images of any size, for example vit_tiny_patch16_224 or swin_tiny_patch4_window7_224"

@@ -1,4 +1,4 @@
-"""The segmentation network: DeepLabV3+ (Chen et al. 2018) with backbones from timm."""
+"""The segmentation network: DeepLabV3+ (Chen et al. 2018), or another architecture, on timm."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,18 +6,31 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
+from timm.models._features import FeatureGetterNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import UserError
 from pipeline.io.arrays import read_network, write_weights
 from pipeline.io.images import FILTER, interpolation_of
-from pipeline.models.backbone import create_backbone, initialize_backbone, normalization, restore
+from pipeline.models.architectures import DEEPLAB, create_architecture, default_architecture
+from pipeline.models.backbone import (
+    STRIDE,
+    create_backbone,
+    has_output_stride,
+    initialize_backbone,
+    normalization,
+    require_known,
+    restore,
+)
 from pipeline.models.decoder import FullDeepLab
-from pipeline.models.strides import lacks_stride, remove_dilation
+from pipeline.models.strides import remove_dilation
 
 #: Settings that a network is rebuilt from.
-SHAPE = ("backbone", "output_stride", "dilation", "decoder", "atrous_rates", "decoder_norm")
+SHAPE = (
+    "backbone", "architecture", "architecture_options", "output_stride", "dilation", "decoder",
+    "atrous_rates", "decoder_norm",
+)  # fmt: skip
 #: Number of groups in group norm, as in the published code of Puzzle-CAM.
 GROUPS = 4
 #: Defaults of segmentation-models-pytorch.
@@ -25,7 +38,7 @@ ATROUS_RATES = (12, 24, 36)
 
 
 class SegmentationNetwork(nn.Module):
-    """DeepLabV3+ for images of any size.
+    """An encoder and a decoder for images of any size.
 
     Parameters
     ----------
@@ -33,8 +46,15 @@ class SegmentationNetwork(nn.Module):
         A timm model name.
     classes : int
         Number of classes with the background.
-    output_stride : int
-        Pixels per cell of the encoder's last feature map, 8 or 16.
+    output_stride : int, optional
+        Pixels per cell of the encoder's last feature map: 8 or 16 (the default) with DeepLabV3+,
+        and the encoder's own with other architectures.
+    architecture : str, optional
+        ``"deeplabv3plus"``, or a key of :data:`pipeline.models.architectures.ARCHITECTURES`. By
+        default :func:`pipeline.models.architectures.default_architecture`. All parameters below
+        are those of DeepLabV3+, except ``decoder_norm``.
+    options : mapping, optional
+        Further arguments of another architecture.
     dilation : bool
         See :func:`pipeline.models.backbone.create_backbone`.
     decoder : {"separable", "full"}
@@ -49,7 +69,7 @@ class SegmentationNetwork(nn.Module):
     Raises
     ------
     UserError
-        If the backbone does not support DeepLabV3+.
+        If the architecture cannot have the backbone, the output stride or an option.
     """
 
     #: Filter that images are resized with, in training and inference.
@@ -59,27 +79,47 @@ class SegmentationNetwork(nn.Module):
         self,
         backbone: str,
         classes: int,
-        output_stride: int = 16,
+        output_stride: int | None = None,
         *,
+        architecture: str | None = None,
+        options: Mapping[str, Any] | None = None,
         dilation: bool = True,
         decoder: str = "separable",
         atrous_rates: Sequence[int] = ATROUS_RATES,
         decoder_norm: str = "batch",
     ) -> None:
         super().__init__()
-        if lacks_stride(backbone):
-            raise UserError(
-                f"backbone {backbone}: the segmentation network needs an encoder with an output "
-                "stride of its own, expected for example resnet50 or mobilenetv2_100"
+        require_known(backbone)
+        architecture = architecture or default_architecture(backbone)
+        self.network: Any
+        if architecture == DEEPLAB:
+            if not has_output_stride(backbone):
+                raise UserError(
+                    f"backbone {backbone}: deeplabv3plus needs an encoder with an output stride of "
+                    f"its own, expected {default_architecture(backbone)}, or for example resnet50"
+                )
+            if options:
+                raise UserError(
+                    f"architecture_options has {', '.join(options)}, expected none: the settings "
+                    "of deeplabv3plus are decoder, atrous_rates, output_stride and dilation"
+                )
+            # Reports an invalid stride with a better message than segmentation-models-pytorch.
+            probe = create_backbone(backbone, output_stride=output_stride or STRIDE)
+            make: Any = FullDeepLab if decoder == "full" else _separable
+            self.network = make(backbone, classes, output_stride or STRIDE, atrous_rates)
+            # The separable decoder upsamples by whole factors: it needs multiples of the strides.
+            self.multiple = 1 if decoder == "full" else 32
+        else:
+            if output_stride is not None:
+                raise UserError(
+                    f"output_stride is {output_stride}, expected null: {architecture} has that of "
+                    "its encoder"
+                )
+            probe = create_backbone(backbone)
+            self.network, self.multiple = create_architecture(
+                architecture, backbone, classes, options or {}
             )
-        # Reports an invalid backbone or stride with a better message than
-        # segmentation-models-pytorch.
-        probe = create_backbone(backbone, output_stride=output_stride)
         self.mean, self.std = normalization(probe)
-        make: Any = FullDeepLab if decoder == "full" else _separable
-        self.network: Any = make(backbone, classes, output_stride, atrous_rates)
-        # The separable decoder upsamples by whole factors, so it needs multiples of the strides.
-        self.multiple = 1 if decoder == "full" else 32
         if not dilation:
             remove_dilation(self.encoder)
         if decoder_norm == "group":
@@ -90,13 +130,17 @@ class SegmentationNetwork(nn.Module):
         height, width = images.shape[-2:]
         # Zero is the mean color.
         padding = (0, -width % self.multiple, 0, -height % self.multiple)
-        logits: Tensor = self.network(F.pad(images, padding))
+        padded = F.pad(images, padding)
+        logits: Tensor = self.network(padded)
+        if logits.shape[2:] != padded.shape[2:]:  # DPT, whose patches have another side
+            logits = F.interpolate(logits, padded.shape[2:], mode="bilinear", align_corners=False)
         return logits[..., :height, :width]
 
     @property
     def encoder(self) -> nn.Module:
-        """The timm network, with timm's parameter names."""
-        return self.network.encoder.model  # type: ignore[no-any-return]
+        """The timm network, with timm's parameter names, or with ``_`` for some dots."""
+        model: nn.Module = self.network.encoder.model
+        return model.model if isinstance(model, FeatureGetterNet) else model
 
 
 def _separable(
@@ -121,8 +165,8 @@ def create_segmentation_network(
     Parameters
     ----------
     settings : mapping
-        Keys ``backbone``, ``pretrained``, ``output_stride``, ``dilation``, ``decoder``,
-        ``atrous_rates`` and ``decoder_norm``.
+        Keys ``backbone``, ``pretrained``, ``output_stride``, ``architecture``,
+        ``architecture_options``, ``dilation``, ``decoder``, ``atrous_rates`` and ``decoder_norm``.
     classes : int
         Number of classes with the background.
     weights : Path, optional
@@ -132,6 +176,8 @@ def create_segmentation_network(
         settings["backbone"],
         classes,
         settings["output_stride"],
+        architecture=settings["architecture"],
+        options=settings["architecture_options"],
         dilation=settings["dilation"],
         decoder=settings["decoder"],
         atrous_rates=settings["atrous_rates"],
@@ -146,7 +192,15 @@ def save_segmentation_network(
     path: Path, state: Mapping[str, Tensor], settings: Mapping[str, Any], classes: int
 ) -> None:
     """Write the state of a segmentation network and the settings that it is rebuilt from."""
-    description = {key: settings[key] for key in SHAPE} | {"classes": classes}
+    backbone = settings["backbone"]
+    # Names, so that the file means the same with later versions of the libraries.
+    architecture = settings["architecture"] or default_architecture(backbone)
+    stride = (settings["output_stride"] or STRIDE) if architecture == DEEPLAB else None
+    description = {key: settings[key] for key in SHAPE} | {
+        "architecture": architecture,
+        "output_stride": stride,
+        "classes": classes,
+    }
     write_weights(path, state, description | {"interpolation": interpolation_of(settings)})
 
 

@@ -15,7 +15,8 @@ LIBRARIES = ("timm", "segmentation-models-pytorch")
 #: Settings of classifiers and of `segmentation` that the check depends on.
 SHAPE = (
     "kind", "backbone", "pretrained", "output_stride", "dilation", "last_layer", "pooling", "bias",
-    "adl", "decoder", "atrous_rates", "decoder_norm", "frozen", "puzzle", "augmentation",
+    "adl", "architecture", "architecture_options", "decoder", "atrous_rates", "decoder_norm",
+    "frozen", "puzzle", "augmentation",
 )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import timm
 from torch import nn
 
 from pipeline.errors import UserError
-from pipeline.models.backbone import find_module, find_stride, load_backbone
+from pipeline.models.backbone import find_stride, frozen_modules, load_backbone
 from pipeline.models.boundary import BoundaryNetwork
 from pipeline.models.cell_centers import CellCenters
 from pipeline.models.classifier import CamClassifier, create_classifier
@@ -133,6 +133,6 @@ def _without_centers(place: str, model: CamClassifier, layer: str | None) -> Ite
 def _lacking(place: str, backbone: nn.Module, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         try:
-            find_module(backbone, name)
+            frozen_modules(backbone, [name])
         except UserError as error:
             yield f"{place}: {error}"

@@ -21,6 +21,8 @@ class Network:
     decoder : {"separable", "full"}, optional
         Decoder of :class:`pipeline.models.segmentation_network.SegmentationNetwork`. None: the
         network is a classifier.
+    architecture : str, optional
+        Architecture of a segmentation network.
     last_layer : str or tuple of str, optional
         Last layers of the backbone, see :func:`pipeline.models.backbone.create_backbone`.
     frozen : tuple of str
@@ -30,6 +32,7 @@ class Network:
     backbone: str
     output_stride: int | None = None
     decoder: str | None = None
+    architecture: str | None = None
     last_layer: str | tuple[str, ...] | None = None
     frozen: tuple[str, ...] = ()
 
@@ -47,6 +50,7 @@ class Network:
             settings["backbone"],
             settings["output_stride"],
             settings.get("decoder"),
+            settings.get("architecture"),
             tuple(last) if isinstance(last, list) else last,
             tuple(settings.get("frozen", ())),
         )

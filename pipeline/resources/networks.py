@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.config.values import ALL_MODULES
 from pipeline.resources.network import Network, Operations
 
 TABLE = Path(__file__).with_name("networks.yaml")
@@ -89,10 +90,12 @@ def kept_share(network: Network) -> float:
     Returns
     -------
     float
-        Share of the output values of all parts that are not frozen, in (0, 1].
+        Share of the output values of all parts that are not frozen, in [0, 1].
     """
     if not network.frozen:
         return 1.0
+    if ALL_MODULES in network.frozen:
+        return 0.0
     parts = _row(network).get("parts", {})
     frozen = _frozen(network)
     if not all(any(_inside(part, (name,)) for part in frozen) for name in network.frozen):
@@ -113,6 +116,8 @@ def _row(network: Network) -> dict[str, Any]:
 def _frozen(network: Network) -> dict[str, list[float]]:
     """Return the listed parts that are frozen."""
     parts = _row(network).get("parts", {})
+    if ALL_MODULES in network.frozen:
+        return dict(parts)
     return {name: part for name, part in parts.items() if _inside(name, network.frozen)}
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.models.backbone import STRIDE, create_backbone, find_module
+from pipeline.models.backbone import create_backbone, frozen_modules
 from pipeline.models.segmentation_network import SegmentationNetwork
 from pipeline.resources.network import Network, Operations
 
@@ -28,7 +28,8 @@ def count(network: Network) -> Operations:
             output = model(torch.zeros(1, 3, PROBE, PROBE))
     names = {part: f"{type(model).__name__}.{name}" for name, part in model.named_modules()}
     per_part = counter.get_flop_counts()
-    frozen = [per_part.get(names[find_module(encoder, name)], {}) for name in network.frozen]
+    modules = frozen_modules(encoder, network.frozen)
+    frozen = [per_part.get(names[module], {}) for module in modules]
     forward = counter.get_total_flops()
     learning = forward - sum(sum(part.values()) for part in frozen)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -40,7 +41,9 @@ def _create(network: Network) -> tuple[Any, nn.Module]:
     """Return a network and its encoder, which are the same for a classifier."""
     name, stride = network.backbone, network.output_stride
     if network.decoder:
-        model: Any = SegmentationNetwork(name, 21, stride or STRIDE, decoder=network.decoder).eval()
+        model: Any = SegmentationNetwork(
+            name, 21, stride, decoder=network.decoder, architecture=network.architecture
+        ).eval()
         return model, model.encoder
     model = create_backbone(name, output_stride=stride, last_layer=network.last_layer).eval()
     model.forward = model.forward_features  # only called functions are counted

@@ -111,7 +111,8 @@ def test_weights_of_another_network_are_named(model, tmp_path):
     path = tmp_path / "model.safetensors"
     segmentation = {
         "backbone": "test_resnet", "output_stride": 16, "dilation": True, "decoder": "separable",
-        "atrous_rates": [12, 24, 36], "decoder_norm": "batch",
+        "architecture": None, "architecture_options": {}, "atrous_rates": [12, 24, 36],
+        "decoder_norm": "batch",
     }  # fmt: skip
     save_segmentation_network(
         path, SegmentationNetwork("test_resnet", 4).state_dict(), segmentation, 4

@@ -1,13 +1,15 @@
 import math
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
 from pipeline.errors import UserError
-from pipeline.models.backbone import create_backbone
+from pipeline.models.architectures import default_architecture
+from pipeline.models.backbone import create_backbone, freeze, frozen_modules
 from pipeline.models.segmentation_network import (
     SegmentationNetwork,
     create_segmentation_network,
@@ -20,6 +22,8 @@ SETTINGS = {
     "backbone": "test_resnet",
     "pretrained": False,
     "output_stride": 16,
+    "architecture": None,
+    "architecture_options": {},
     "dilation": True,
     "decoder": "separable",
     "atrous_rates": [12, 24, 36],
@@ -227,7 +231,114 @@ def test_weights_of_classes_make_the_loss_torchs_weighted_mean():
     assert segmentation_loss(logits, ignored, weights).item() == 0
 
 
-@pytest.mark.parametrize("backbone", ["vgg16", "inception_v3"])
-def test_an_encoder_that_the_decoder_cannot_have_is_named(backbone):
-    with pytest.raises(UserError, match=f"backbone {backbone}: the segmentation network needs"):
-        SegmentationNetwork(backbone, 3)
+@pytest.mark.parametrize(
+    ("backbone", "proposed"),
+    [("vgg16", "upernet"), ("swin_tiny_patch4_window7_224", "upernet"), ("test_vit", "dpt")],
+)
+def test_deeplab_on_an_encoder_without_an_output_stride_is_refused(backbone, proposed):
+    message = f"backbone {backbone}: deeplabv3plus needs an encoder .* expected {proposed}"
+    with pytest.raises(UserError, match=message):
+        SegmentationNetwork(backbone, 3, architecture="deeplabv3plus")
+
+
+#: Backbones, the architecture that they get, and one that they can have.
+ENCODERS = {
+    "test_resnet": ("deeplabv3plus", "fpn"),
+    "convnextv2_atto": ("deeplabv3plus", "upernet"),
+    "tf_efficientnet_lite0": ("deeplabv3plus", "unet"),
+    "densenet121": ("upernet", "manet"),
+    "hrnet_w18_small": ("upernet", "linknet"),
+    "swin_tiny_patch4_window7_224": ("upernet", "segformer"),
+    "pvt_v2_b0": ("upernet", "unetplusplus"),
+    "twins_pcpvt_small": ("upernet", "pspnet"),
+    "maxvit_rmlp_pico_rw_256": ("upernet", "fpn"),
+    "vgg11": ("upernet", "unet"),
+    "vit_tiny_patch16_224": ("dpt", "dpt"),
+    "vit_small_patch14_reg4_dinov2": ("dpt", "dpt"),
+    "eva02_tiny_patch14_224": ("dpt", "dpt"),
+    "vit_base_patch16_siglip_224": ("dpt", "dpt"),
+}
+
+
+@pytest.mark.parametrize("backbone", ENCODERS)
+def test_every_family_has_a_decoder_for_images_of_any_size(backbone):
+    default, other = ENCODERS[backbone]
+    assert default_architecture(backbone) == default
+    size = (101, 60)
+    with torch.device("meta"):
+        for architecture in (None, other):
+            model = SegmentationNetwork(backbone, 5, architecture=architecture).eval()
+            assert model(torch.zeros(2, 3, *size)).shape == (2, 5, *size)
+            # Weights of timm fit, under timm's names or with _ for some dots.
+            names = timm.create_model(backbone, num_classes=0).state_dict()
+            flat = {name.replace(".", "_") for name in names}
+            assert {name.replace(".", "_") for name in model.encoder.state_dict()} <= flat
+
+
+@pytest.mark.parametrize("backbone", ["convnext_atto", "test_vit"])
+def test_an_encoder_of_another_architecture_starts_from_a_file_and_is_saved(backbone, tmp_path):
+    torch.manual_seed(1)
+    given = timm.create_model(backbone, num_classes=0)
+    save_file(given.state_dict(), tmp_path / "weights.safetensors")
+    settings = SETTINGS | {"backbone": backbone, "output_stride": None, "pretrained": True}
+    model = create_segmentation_network(settings, 3, tmp_path / "weights.safetensors").eval()
+    flat = {name.replace(".", "_"): value for name, value in given.state_dict().items()}
+    for name, value in model.encoder.state_dict().items():
+        assert torch.equal(value, flat[name.replace(".", "_")])
+    path = tmp_path / "model.safetensors"
+    save_segmentation_network(path, model.state_dict(), settings, 3)
+    images = torch.randn(1, 3, 70, 41)
+    with torch.no_grad():
+        assert torch.equal(load_segmentation_network(path)(images), model(images))
+
+
+def test_a_frozen_encoder_is_frozen_as_a_whole():
+    model = create_segmentation_network(
+        SETTINGS | {"backbone": "test_vit", "output_stride": None}, 3
+    )
+    freeze(frozen_modules(model.encoder, ["all"]))
+    model(torch.randn(2, 3, 64, 64)).sum().backward()
+    assert not any(p.requires_grad for p in model.encoder.parameters())
+    assert all(p.grad is not None for p in model.network.decoder.parameters() if p.requires_grad)
+
+
+def test_modules_of_an_encoder_have_timms_names():
+    encoder = SegmentationNetwork("convnextv2_atto", 3).encoder
+    (stage,) = frozen_modules(encoder, ["stages.1"])
+    assert stage is encoder.get_submodule("stages_1")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "fpn", "output_stride": 16}, "output_stride is 16, expected null: fpn"),
+        (
+            {"architecture": "fpn", "output_stride": None, "architecture_options": {"chanels": 1}},
+            "architecture_options has 'chanels', expected options of fpn .*decoder_dropout",
+        ),
+        (
+            {"architecture": "fpn", "output_stride": None, "backbone": "test_vit"},
+            "architecture is fpn, expected dpt for test_vit",
+        ),
+        (
+            {
+                "architecture": "fpn", "output_stride": None,
+                "architecture_options": {"decoder_merge_policy": "sum"},
+            },
+            "architecture fpn with test_resnet",
+        ),
+    ],
+)  # fmt: skip
+def test_an_architecture_that_cannot_be_built_is_named(changes, message):
+    with pytest.raises(UserError, match=message):
+        create_segmentation_network(SETTINGS | changes, 3)
+
+
+def test_options_reach_the_decoder():
+    settings = SETTINGS | {"architecture": "upernet", "output_stride": None}
+    wide, narrow = (
+        create_segmentation_network(settings | {"architecture_options": options}, 3)
+        for options in ({}, {"decoder_channels": 32})
+    )
+    count = [sum(p.numel() for p in model.network.decoder.parameters()) for model in (wide, narrow)]
+    assert count[1] < count[0] / 10

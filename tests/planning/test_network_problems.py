@@ -40,9 +40,9 @@ def plan_of(demo_config):
             "classifiers.plain.frozen: layer is 'layr1'",
         ),
         (
-            ["segmentation", "backbone"],
-            "vgg16",
-            "segmentation: backbone vgg16: the segmentation network",
+            ["segmentation", "architecture_options"],
+            {"decoder_chanels": 8},
+            "segmentation: architecture_options has decoder_chanels, expected none",
         ),
         (
             ["classifiers", "puzzle", "augmentation", "crop"],

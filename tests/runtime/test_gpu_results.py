@@ -80,7 +80,8 @@ def test_maps_of_a_gpu_are_those_of_the_cpu(method, image):
 def test_predictions_of_a_gpu_are_those_of_the_cpu(image):
     settings = {
         "backbone": "test_resnet", "pretrained": False, "output_stride": 16, "dilation": True,
-        "decoder": "separable", "atrous_rates": [12, 24, 36], "decoder_norm": "batch",
+        "architecture": None, "architecture_options": {}, "decoder": "separable",
+        "atrous_rates": [12, 24, 36], "decoder_norm": "batch",
     }  # fmt: skip
     cpu, gpu = (
         class_probabilities(
