@@ -159,6 +159,7 @@ PUBLISHED = {
     },
     # train_segmentation.py with --mode fix --use_gn True
     "segmentation": {
+        "architecture": "deeplabv3plus", "architecture_options": {},
         "frozen": [], "pretrained": True, "output_stride": 16, "decoder": "full",
         "batch_norm": "frozen_statistics", "accumulate": 4,
         "atrous_rates": [6, 12, 18], "decoder_norm": "group", "class_balance": 0,

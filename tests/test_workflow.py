@@ -19,7 +19,15 @@ from pipeline.io.arrays import read_label
 from pipeline.io.tables import read_json
 from pipeline.planning.checks import NETWORKS
 from tests.helpers import REPOSITORY
-from tests.helpers.workflow import TINY, changed, command, planned, planned_each, snakemake
+from tests.helpers.workflow import (
+    TINY,
+    TRAINING,
+    changed,
+    command,
+    planned,
+    planned_each,
+    snakemake,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -330,6 +338,23 @@ def test_features_for_a_probe_and_its_maps_are_computed_once(finished, tmp_path)
     # Without its features, a finished probe and its maps stay.
     shutil.rmtree(tmp_path / "results/tiny/features")
     assert planned(tmp_path, config, targets[1]) == {}
+
+
+@pytest.mark.slow
+def test_a_transformer_goes_from_a_probe_to_a_segmentation_network(tmp_path):
+    config = changed("segmentation", value=TRAINING | {
+        "backbone": "test_vit", "frozen": ["all"], "trained_on": ["probe/cam/crf"],
+        "architecture_options": {"decoder_fusion_channels": 16},
+    })  # fmt: skip
+    probe = {"backbone": "test_vit", "last_layer": ["blocks.2", "blocks.5"], "views_of": "cam"}
+    linear = {"kind": "linear-probe", "pretrained": False}
+    config |= {"classifiers": {"probe": linear | probe}, "shards": 1}
+    config |= {"pseudo_labels": ["probe/cam/crf"], "export": None, "comparison": None}
+    target = "results/tiny/scores/predictions/probe/cam/crf/val.json"
+    snakemake(tmp_path, config, target)
+    found = read_json(tmp_path / target)
+    assert found["images"] == 3 and 0 < found["miou"] < 1
+    assert planned(tmp_path, config, target) == {}
 
 
 def test_seeds_share_only_the_data_set(finished, folder):

@@ -281,6 +281,7 @@ def _attempt(model: Any, images: Tensor) -> Tensor | None:
     return output if isinstance(output, Tensor) and output.dim() in (3, 4) else None
 
 
+@torch.enable_grad()
 def _unused(model: Any, images: Tensor) -> tuple[str, ...]:
     """Return the names of the parameters that features do not depend on."""
     model.forward_features(images).sum().backward()

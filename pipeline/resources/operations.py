@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.models.backbone import create_backbone, frozen_modules
+from pipeline.models.grid import own_stride
 from pipeline.models.segmentation_network import SegmentationNetwork
 from pipeline.resources.network import Network, Operations
 
@@ -33,7 +34,7 @@ def count(network: Network) -> Operations:
     forward = counter.get_total_flops()
     learning = forward - sum(sum(part.values()) for part in frozen)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    stride = PROBE / output.shape[2]
+    stride = own_stride(encoder) or PROBE / output.shape[2]
     return Operations(forward / PROBE**2, learning / PROBE**2, parameters, output.shape[1], stride)
 
 

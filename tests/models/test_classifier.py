@@ -124,7 +124,7 @@ def test_weights_of_another_network_are_named(model, tmp_path):
     save_classifier(path, model.state_dict(), SETTINGS | {"backbone": "resnet18"}, 3)
     with pytest.raises(UserError, match=r"model\.safetensors: weights of another network"):
         load_classifier(path)
-    with pytest.raises(UserError, match="without decoder, atrous_rates, decoder_norm"):
+    with pytest.raises(UserError, match="without architecture, architecture_options, decoder"):
         load_segmentation_network(path)
     path.write_bytes(path.read_bytes()[:5000])
     with pytest.raises(UserError, match="not a complete safetensors"):

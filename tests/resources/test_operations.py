@@ -39,6 +39,12 @@ def test_what_is_behind_the_last_layer_does_not_count():
     assert cut.parameters < whole.parameters
 
 
+def test_strides_are_those_of_the_features():
+    names = {"resnet18": 16, "vit_tiny_patch16_224": 16, "eva02_tiny_patch14_224": 14}
+    assert {name: count(Network(name)).stride for name in names} == names
+    assert count(Network("resnet18", 32)).stride == 32
+
+
 def test_channels_are_those_of_all_last_layers():
     assert count(Network("resnet18")).channels == 512
     assert count(Network("resnet50", last_layer="layer3")).channels == 1024
