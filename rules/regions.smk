@@ -11,10 +11,10 @@ rule make_regions:
         "<run>/logs/make_regions/{regions}/{split}/{shard}.log",
     benchmark:
         "<run>/benchmarks/make_regions/{regions}/{split}/{shard}.tsv"
+    priority: 1  # damaged masks are found before networks are trained
     conda:
         "../envs/pipeline.yaml"
     threads: 8
-    priority: 1  # damaged masks are found before networks are trained
     resources:
         **needs(CONFIG, "make_regions"),
     params:

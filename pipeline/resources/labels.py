@@ -15,9 +15,9 @@ from pipeline.resources.sizes import (
     png_bytes,
 )
 
-#: Bytes per pixel of the regions of one scale (.7 to .8 on photographs), and of the memory
-#: that superpixels are computed in.
-REGION_BYTES, SUPERPIXEL_BYTES = 0.8, 600
+#: Bytes per pixel of the regions of one scale (.5 to 1.1 on photographs), and of the memory
+#: that superpixels are computed in. The second one is not measured: a guess.
+REGION_BYTES, SUPERPIXEL_BYTES = 1.0, 600
 
 #: Number of labels that win at some pixel of a prediction, background included, for a data set
 #: like VOC.
