@@ -57,7 +57,9 @@ include: "rules/classifiers.smk"
 include: "rules/maps.smk"
 # Boundary networks, and the random walk that propagates maps.
 include: "rules/random_walk.smk"
-# Maps to pseudo-labels: background threshold, dense CRF, graph cut.
+# Class-agnostic regions: superpixels, or the user's masks.
+include: "rules/regions.smk"
+# Maps to pseudo-labels: background threshold, dense CRF, graph cut, regions.
 include: "rules/pseudo_labels.smk"
 # Segmentation networks that are trained on pseudo-labels, and their predictions.
 include: "rules/segmentation.smk"
@@ -84,6 +86,7 @@ wildcard_constraints:
     walk=plan.names_of("random_walks"),
     maps=plan.names_of_maps(),
     refinement=plan.names_of("refinements"),
+    regions=plan.names_of("regions"),
     split=plan.splits,
     shard=r"\d+",
     seed=r"\d+",

@@ -1,4 +1,4 @@
-# From maps to pseudo-labels: threshold, dense CRF, graph cut.
+# From maps to pseudo-labels: threshold, dense CRF, graph cut, regions.
 
 
 rule choose_threshold:
@@ -25,6 +25,7 @@ rule make_labels:
         classes="<experiment>/dataset/classes.json",
         maps="<run>/maps/{classifier}/{maps}/{split}/{shard}.safetensors",
         threshold=job.threshold,
+        regions=job.regions,
     output:
         figures="<run>/pseudo_labels/<method>/{split}/{shard}.csv",
         labels=directory("<run>/pseudo_labels/<method>/{split}/{shard}"),
@@ -41,6 +42,9 @@ rule make_labels:
         background=job.background,
         crf=lookup("{refinement}/crf", within=CONFIG["refinements"]),
         graph_cut=lookup("{refinement}/graph_cut", within=CONFIG["refinements"]),
+        voting=lookup(
+            "{refinement}/regions", within=CONFIG["refinements"], default=None
+        ),
         uncertain_below=lookup(
             "{refinement}/uncertain_below", within=CONFIG["refinements"]
         ),
@@ -55,6 +59,7 @@ rule make_soft_labels:
         classes="<experiment>/dataset/classes.json",
         maps="<run>/maps/{classifier}/{maps}/{split}/{shard}.safetensors",
         threshold=job.threshold,
+        regions=job.regions,
     output:
         soft_labels=directory("<run>/soft_pseudo_labels/<method>/{split}/{shard}"),
     log:
@@ -70,6 +75,9 @@ rule make_soft_labels:
         background=job.background,
         crf=lookup("{refinement}/crf", within=CONFIG["refinements"]),
         graph_cut=lookup("{refinement}/graph_cut", within=CONFIG["refinements"]),
+        voting=lookup(
+            "{refinement}/regions", within=CONFIG["refinements"], default=None
+        ),
         code=code_digest("make_soft_labels"),
     script:
         "../pipeline/stages/make_soft_labels.py"

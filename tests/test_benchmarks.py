@@ -23,6 +23,7 @@ from benchmarks import (
     machine,
     probe,
     random_walk,
+    region_votes,
     training,
 )
 from benchmarks.published import PublishedImages, manifest_of, our_images
@@ -237,6 +238,7 @@ def test_two_implementations_take_turns_in_separate_processes(capsys):
             ["published order", "ours, 2 job(s)"],
         ),
         (training, [*NETWORK, *STEPS], ["published order", "ours"]),
+        (region_votes, ["--masks", "3"], ["loop over masks", "ours"]),
         (crf_labels, [], ["published loop", "ours, 1 process(es)"]),
         (crf_labels, ["--confident"], ["published loop", "ours, 1 process(es)"]),
         (

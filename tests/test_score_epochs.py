@@ -17,7 +17,8 @@ SCRIPT = REPOSITORY / "experiments" / "score_epochs.py"
 @pytest.mark.slow
 def test_the_last_score_is_that_of_the_workflow(tmp_path):
     plain = TINY["classifiers"]["plain"] | {"epochs": 3}
-    config = {key: TINY[key] for key in ("experiment", "dataset", "attributions", "refinements")}
+    keys = ("experiment", "dataset", "attributions", "regions", "refinements")
+    config = {key: TINY[key] for key in keys}
     config |= {
         "classifiers": {"plain": plain, "probe": TINY["classifiers"]["probe"]},
         "pseudo_labels": ["plain/cam/threshold"],

@@ -122,6 +122,17 @@ CHANGES = {
         changed("refinements", "graph-cut", "graph_cut", "components", value=2),
         {"make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1, **OTHER_LABELS},
     ),
+    "number of the superpixels": (
+        changed("regions", "superpixels", "segments", value=[30]),
+        {
+            "make_regions": 2, "make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1,
+            **OTHER_LABELS,
+        },
+    ),
+    "rule of the regions": (
+        changed("refinements", "graph-cut", "regions", "rule", value="mean"),
+        {"make_labels": 2, "evaluate_labels": 1, "evaluate_boxes": 1, **OTHER_LABELS},
+    ),
     "crops of the saliency": (
         changed("attributions", "saliency", "crops", value=5),
         {
@@ -203,6 +214,7 @@ CHANGES = {
             "choose_threshold": 7, **OTHER_LABELS, **EXPORTS,
             "localize": 3, "evaluate_faithfulness": 3, "compare_attributions": 1,
             "make_affinity_labels": 2, "train_affinity": 1, "propagate_maps": 2,
+            "make_regions": 2,
             "sweep_thresholds": 7, "make_labels": 8, "evaluate_labels": 4, "evaluate_boxes": 4,
             **AFTER_LABELS,
         },

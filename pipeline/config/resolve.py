@@ -282,6 +282,7 @@ def _expand_home(config: dict[str, Any]) -> Iterator[str]:
         ("downloads", config["downloads"], ["folder"]),
         ("weights", config["weights"], [*config["weights"]]),
         *((f"folders.{name}", part, ["images"]) for name, part in config["folders"].items()),
+        *((f"regions.{key}", part, ["folder"]) for key, part in config.get("regions", {}).items()),
     ]
     for place, section, keys in sections:
         for key in keys:
@@ -344,6 +345,7 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
     for name, settings in config["refinements"].items():
         yield from _background_problems(f"refinements.{name}.background", settings["background"])
         yield from _graph_cut_problems(f"refinements.{name}", settings)
+        yield from _region_problems(f"refinements.{name}", settings, config.get("regions", {}))
     if "affinity" in config:
         high, low = (
             config["affinity"]["confident_labels"][key] for key in ("foreground", "background")
@@ -506,6 +508,19 @@ def _graph_cut_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str
             f"{place}.graph_cut.background_quantile is {low}, expected less than the "
             f"foreground's {high}"
         )
+
+
+def _region_problems(
+    place: str, settings: Mapping[str, Any], known: Mapping[str, Any]
+) -> Iterator[str]:
+    section = settings.get("regions")
+    if section is None:
+        return
+    source, when = section["source"], section["when"]
+    if source not in known:
+        yield f"{place}.regions.source is {source!r}, which regions lacks{nearest(source, known)}"
+    if when != "after-crf" and settings["crf"] is None:
+        yield f"{place}.regions.when is {when}, expected after-crf or a section crf"
 
 
 def _training_problems(place: str, settings: Mapping[str, Any]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pipeline.datasets.demo import CLASSES as DEMO_CLASSES
 from pipeline.datasets.folder import find_images
 from pipeline.datasets.masks import find_masks
 from pipeline.datasets.paths import in_dataset
+from pipeline.datasets.region_files import find_region_files
 from pipeline.datasets.source import Source
 from pipeline.datasets.voc import find_voc_images, read_list
 from pipeline.errors import UserError
@@ -89,7 +90,19 @@ def named_paths(config: Config) -> dict[str, str]:
     named = {f"dataset.{key}": dataset[key] for key in PATHS if dataset.get(key)}
     folders = {f"folders.{name}.images": item["images"] for name, item in config["folders"].items()}
     weights = {f"weights.{name}": path for name, path in config["weights"].items()}
-    return named | folders | weights | {"downloads.folder": config["downloads"]["folder"]}
+    return (
+        named
+        | folders
+        | weights
+        | region_folders(config)
+        | {"downloads.folder": config["downloads"]["folder"]}
+    )
+
+
+def region_folders(config: Config) -> dict[str, str]:
+    """Return the user's folders of masks by key of the configuration."""
+    sections = config.get("regions", {}).items()
+    return {f"regions.{key}.folder": part["folder"] for key, part in sections if "folder" in part}
 
 
 def downloaded_files(plan: Plan) -> list[str]:
@@ -205,6 +218,20 @@ def folder_digest(folder: Path) -> str:
     return contents_digest(find_images(folder, Source()).values())
 
 
+def region_files_digest(regions: Mapping[str, Any]) -> str:
+    """Return a digest of the user's masks of an entry of ``regions``; empty for superpixels."""
+    return contents_digest(_region_files(regions))
+
+
+def _region_files(regions: Mapping[str, Any]) -> list[Path]:
+    """Return the JSON files, and the PNG files in folders, of an entry of ``regions``."""
+    if regions["kind"] != "folder":
+        return []
+    found = find_region_files(Path(regions["folder"])).files.values()
+    files = [path for path in found if not path.is_dir()]
+    return files + [png for path in found if path.is_dir() for png in path.glob("*.png")]
+
+
 def place_of_links(plan: Plan) -> str:
     """Return the working folder if links to images depend on it, otherwise an empty string.
 
@@ -295,6 +322,8 @@ def missing(plan: Plan) -> Iterator[str]:
             yield from _absent(path, _key(plan, path), folder=True)
     for name, further in config["folders"].items():
         yield from _absent(further["images"], f"folders.{name}.images", folder=True)
+    for key, path in region_folders(config).items():
+        yield from _absent(path, key, folder=True)
     for name, path in given_weights(config).items():
         yield from _absent(path, f"weights.{name}")
 

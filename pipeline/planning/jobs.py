@@ -17,6 +17,7 @@ def times(plan: Plan) -> list[str]:
     jobs += _map_jobs(plan, "make_maps")
     jobs += [job for path in plan.walked for job in _affinity_jobs(plan, path)]
     jobs += _map_jobs(plan, "propagate_maps")
+    jobs += unique(job for path in plan.labels for job in _region_jobs(plan, path, "train"))
     jobs += [job for path in plan.labels for job in _shard_jobs(plan, f"make_labels/{path}/train")]
     jobs += [f"train_segmentation/{path}" for path in plan.networks]
     for path in plan.segmentation_labels:
@@ -87,6 +88,7 @@ def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
         return [*before, f"train_segmentation/{method}", *own]
     if kind == "pseudo_labels":
         before = _jobs_of(plan, "maps", method.rpartition("/")[0], split)
+        before += _region_jobs(plan, method, split)
         return [*before, *_shard_jobs(plan, f"make_labels/{method}/{split}")]
     source = method.split("+", maxsplit=1)[0]
     jobs = [
@@ -125,6 +127,11 @@ def _map_jobs(plan: Plan, rule: str) -> list[str]:
 
 def _affinity_jobs(plan: Plan, path: str) -> list[str]:
     return [*_shard_jobs(plan, f"make_affinity_labels/{path}"), f"train_affinity/{path}"]
+
+
+def _region_jobs(plan: Plan, path: str, split: str) -> list[str]:
+    source = plan.region_source(path)
+    return _shard_jobs(plan, f"make_regions/{source}/{split}") if source else []
 
 
 def _upper_bound_jobs(plan: Plan, split: str) -> list[str]:

@@ -171,7 +171,7 @@ class Plan:
 
     def names_of(self, section: str) -> str:
         """Return a regular expression of the names that a section defines."""
-        return _any_of(self.config[section])
+        return _any_of(self.config.get(section, {}))
 
     def names_of_maps(self) -> str:
         """Return a regular expression of ATTRIBUTION and ATTRIBUTION+WALK."""
@@ -272,6 +272,24 @@ class Plan:
         maps, _, refinement = method.rpartition("/")
         value = self.config["refinements"][refinement]["background"]["value"]
         return [f"{self.root}/thresholds/{maps}/train.json"] if isinstance(value, str) else []
+
+    def region_source(self, method: str) -> str | None:
+        """Return the name of the regions that the refinement of a method votes in, if any."""
+        section = self.config["refinements"][method.rpartition("/")[2]].get("regions")
+        source: str | None = section["source"] if section else None
+        return source
+
+    def region_folder(self, method: str) -> str | None:
+        """Return the user's folder of masks that the refinement of a method votes in, if any."""
+        source = self.region_source(method)
+        folder: str | None = self.config["regions"][source].get("folder") if source else None
+        return folder
+
+    def region_shards(self, method: str, split: str) -> list[str]:
+        """Return the files of the regions of a split; empty if a method uses none."""
+        source = self.region_source(method)
+        stem = f"{self.root}/regions/{source}/{split}"
+        return [f"{stem}/{shard}.safetensors" for shard in self.shards] if source else []
 
     # Files that a run makes ---------------------------------------------------------------
 

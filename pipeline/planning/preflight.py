@@ -21,6 +21,7 @@ from pipeline.planning.inputs import (
     named_paths,
 )
 from pipeline.planning.plan import Plan
+from pipeline.planning.region_check import region_problems
 
 #: Seconds by which the clock of a file server may be ahead of this machine's clock.
 CLOCK_TOLERANCE = 1.0
@@ -49,7 +50,7 @@ def problems(plan: Plan, paths: Sequence[Path | str]) -> list[str]:
     names = [*braces, *locale_problems(plan.config, paths)]
     inputs = [*given_files(plan), *downloaded_files(plan)]
     files = names or list(missing(plan)) or list(future_problems(inputs))
-    return files or list(unmasked_images(plan))
+    return files or [*unmasked_images(plan), *region_problems(plan)]
 
 
 def quote_interpreter() -> None:

@@ -107,6 +107,12 @@ class RuleInputs:
         """Return the file of the background threshold, if a label-free rule chooses it."""
         return self.plan.at(wildcards).threshold(labels_path(wildcards))
 
+    def regions(self, wildcards: Any) -> list[str]:
+        """Return the regions of a shard; empty if the refinement uses none."""
+        run = self.plan.at(wildcards)
+        shards = run.region_shards(labels_path(wildcards), wildcards.split)
+        return [shards[int(wildcards.shard)]] if shards else []
+
     def training_labels(self, wildcards: Any) -> list[str]:
         """Return the pseudo-labels that a segmentation network is trained on."""
         return self.plan.at(wildcards).label_shards(labels_path(wildcards))
@@ -257,6 +263,10 @@ class RuleInputs:
     def folder_digest(self, wildcards: Any) -> str:
         """Digest the images of a folder."""
         return inputs.folder_digest(Path(self.config["folders"][wildcards.folder]["images"]))
+
+    def region_files_digest(self, wildcards: Any) -> str:
+        """Digest the user's masks, for regions of kind ``folder``."""
+        return inputs.region_files_digest(self.config["regions"][wildcards.regions])
 
     def records_digest(self, _wildcards: Any) -> list[str]:
         """Digest the records of other experiments."""

@@ -77,6 +77,9 @@ def label_settings(config: Config, maps: str, refinement: str) -> dict[str, Any]
     settings = dict(config["refinements"][refinement])
     if settings["graph_cut"] is not None:
         del settings["background"]
+    if "regions" in settings:
+        source = settings["regions"]["source"]
+        settings["regions"] = settings["regions"] | {source: config["regions"][source]}
     return map_settings(config, maps) | settings
 
 

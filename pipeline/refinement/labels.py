@@ -1,4 +1,4 @@
-"""Label images from class maps: background threshold and dense CRF, or graph cut."""
+"""Label images from class maps: background threshold, dense CRF or graph cut, and regions."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from pipeline.io.arrays import BACKGROUND, IGNORE, ClassMaps
 from pipeline.io.images import cell_side
+from pipeline.io.regions import Regions
 from pipeline.refinement.dense_crf import CrfSettings, DenseCrf, label_probabilities
 from pipeline.refinement.graph_cut import GraphCutSettings, combine_cuts, cut_class
+from pipeline.refinement.region_votes import RegionSettings, vote
 
 Maps = NDArray[np.float32]
 
@@ -114,14 +116,15 @@ class Labeling:
     winners : (H, W) integer array
         Position of the chosen label in ``numbers``.
     initial : (H, W) integer array
-        Position of the label from the class maps alone, before a CRF or a graph cut.
+        Position of the label from the class maps alone, before regions, a CRF or a graph cut.
     probabilities : (L, H, W) float32 array
         Probability of each label. They sum to 1.
     certainty : (H, W) float32 array
         Probability of the chosen label.
     support : (H, W) float32 array
-        Probability of the chosen label from the class maps alone, before a CRF. The probabilities
-        of the CRF itself are nearly all close to 1. After a graph cut, it equals the certainty.
+        Probability of the chosen label from the class maps alone, before regions and a CRF. The
+        probabilities of the CRF itself are nearly all close to 1. After a graph cut, it is that of
+        the color models.
     """
 
     numbers: NDArray[np.uint8]
@@ -142,9 +145,11 @@ class Labeling:
 def label_by_scores(
     maps: ClassMaps,
     image: NDArray[np.uint8] | None,
+    regions: Regions | None = None,
     *,
     background: Mapping[str, Any],
     crf: CrfSettings | None,
+    voting: RegionSettings | None = None,
 ) -> Labeling:
     """Label one image by its class maps and a background score.
 
@@ -154,18 +159,43 @@ def label_by_scores(
         Maps of the image's classes. Without classes, all pixels are background.
     image : (H, W, 3) uint8 array or None
         The image. Only the CRF needs it.
+    regions : Regions, optional
+        Regions of the image, for ``voting``.
     background : mapping
         Keys ``rule`` and ``value``.
     crf : CrfSettings or None
         Settings of a dense CRF that refines the labels; None for no CRF.
+    voting : RegionSettings, optional
+        Settings of a vote in the regions, before or after the CRF; None for no vote.
 
     Returns
     -------
     Labeling
-        Probabilities are those of the CRF, or the scores divided by their sum. Ties go to the
-        background, then to the lower class number.
+        Probabilities are those of the last step: the vote, the CRF, or the scores divided by their
+        sum. Ties go to the background, then to the lower class number.
     """
-    return _labeling(maps, background, crf, _crf_on(maps, image, crf))
+    return _labeling(maps, background, crf, _crf_on(maps, image, crf), _Vote(regions, voting))
+
+
+@dataclass(frozen=True)
+class _Vote:
+    """The regions of an image with the settings of their vote; nothing without both."""
+
+    regions: Regions | None = None
+    settings: RegionSettings | None = None
+
+    @property
+    def before_crf(self) -> bool:
+        return self.settings is not None and self.settings.before_crf
+
+    @property
+    def after_crf(self) -> bool:
+        return self.settings is not None and self.settings.after_crf
+
+    def __call__(self, winners: NDArray[np.intp], probabilities: Maps) -> tuple[Any, Maps]:
+        if self.regions is None or self.settings is None:
+            return winners, probabilities
+        return vote(winners, probabilities, self.regions, self.settings)
 
 
 def _crf_on(
@@ -179,31 +209,44 @@ def _labeling(
     background: Mapping[str, Any],
     settings: CrfSettings | None,
     crf: DenseCrf | None,
+    voted: _Vote = _Vote(),
 ) -> Labeling:
     scores = scores_with_background(upsampled(maps), **background)
     initial = winners = scores.argmax(axis=0)
     from_maps = probabilities = _normalized(scores)
+    if crf is None or voted.before_crf:
+        winners, probabilities = voted(winners, probabilities)
     if crf is not None and settings is not None:
         if settings.unary == "labels":
-            probabilities = label_probabilities(initial, len(scores), settings.gt_prob)
+            probabilities = label_probabilities(winners, len(scores), settings.gt_prob)
         probabilities = crf.posterior(probabilities)
         winners = probabilities.argmax(axis=0)
+        if voted.after_crf:
+            winners, probabilities = voted(winners, probabilities)
     return Labeling(
         _numbers(maps),
         winners,
         initial,
         probabilities,
         certainty=probabilities.max(axis=0),
-        support=np.take_along_axis(from_maps, winners[None], axis=0)[0],
+        support=_of_winners(from_maps, winners),
     )
+
+
+def _of_winners(probabilities: Maps, winners: NDArray[np.intp]) -> Maps:
+    """Return the (H, W) probabilities of the chosen labels."""
+    chosen: Maps = np.take_along_axis(probabilities, winners[None], axis=0)[0]
+    return chosen
 
 
 def label_by_graph_cut(
     maps: ClassMaps,
     image: NDArray[np.uint8] | None,
+    regions: Regions | None = None,
     *,
     background: Mapping[str, Any],
     settings: GraphCutSettings,
+    voting: RegionSettings | None = None,
 ) -> Labeling:
     """Label one image by a graph cut for each of its classes.
 
@@ -213,9 +256,13 @@ def label_by_graph_cut(
         Maps of the image's classes. Without classes, all pixels are background.
     image : (H, W, 3) uint8 array or None
         The image. It is needed if the image has a class.
+    regions : Regions, optional
+        Regions of the image, for ``voting``.
     background : mapping
         Keys ``rule`` and ``value``, for the initial label only.
     settings : GraphCutSettings
+    voting : RegionSettings, optional
+        Settings of a vote in the regions, after the cut; None for no vote.
 
     Returns
     -------
@@ -232,14 +279,19 @@ def label_by_graph_cut(
     winners, certainty = combine_cuts(cuts, strengths)
     posteriors = np.stack([cut.posterior for cut in cuts])
     scores = np.concatenate([1 - posteriors.max(axis=0, keepdims=True), posteriors])
-    probabilities = _normalized(scores.astype(np.float32))
+    from_colors = probabilities = _normalized(scores.astype(np.float32))
+    support = certainty
+    if regions is not None and voting is not None:
+        winners, probabilities = vote(winners, probabilities, regions, voting)
+        certainty = _of_winners(probabilities, winners)
+        support = _of_winners(from_colors, winners)
     return Labeling(
         initial.numbers,
         winners,
         initial.initial,
         probabilities,
         certainty=certainty,
-        support=certainty,
+        support=support,
     )
 
 
@@ -247,13 +299,19 @@ def labeler_of(
     background: Mapping[str, Any],
     crf: Mapping[str, Any] | None,
     graph_cut: Mapping[str, Any] | None,
-) -> Callable[[ClassMaps, NDArray[np.uint8] | None], Labeling]:
-    """Return the picklable function that labels an image with a refinement's settings."""
+    regions: Mapping[str, Any] | None = None,
+) -> Callable[..., Labeling]:
+    """Return the picklable function that labels an image with a refinement's settings.
+
+    Its arguments are the :class:`ClassMaps`, the (H, W, 3) image or None, and the
+    :class:`Regions` if there is a section ``regions``.
+    """
+    voting = RegionSettings.from_config(regions) if regions else None
     if graph_cut is not None:
         cut = GraphCutSettings.from_config(graph_cut)
-        return partial(label_by_graph_cut, background=background, settings=cut)
+        return partial(label_by_graph_cut, background=background, settings=cut, voting=voting)
     settings = CrfSettings.from_config(crf) if crf else None
-    return partial(label_by_scores, background=background, crf=settings)
+    return partial(label_by_scores, background=background, crf=settings, voting=voting)
 
 
 def confident_label(

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.datasets.manifest import Record, read_manifest
-from pipeline.io.arrays import ClassMaps, MapShard
+from pipeline.io.arrays import MapShard
 from pipeline.io.images import read_rgb
+from pipeline.io.regions import RegionShard
 from pipeline.refinement.labels import Labeling, labeler_of
 from pipeline.refinement.thresholds import resolved_background
 from pipeline.runtime.parallel import map_images
@@ -26,7 +24,8 @@ class Labeler(Generic[Label, Summary]):
     Attributes
     ----------
     label : callable
-        Computes a label from the class maps and the (H, W, 3) image, which may be None.
+        Computes a label from the class maps, the (H, W, 3) image, which may be None, and the
+        regions of the image if the shard is labeled with some.
     write : callable
         Writes a label to a path without extension, and returns a summary of it.
     needs_image : bool
@@ -34,7 +33,7 @@ class Labeler(Generic[Label, Summary]):
         not read.
     """
 
-    label: Callable[[ClassMaps, NDArray[np.uint8] | None], Label]
+    label: Callable[..., Label]
     write: Callable[[Path, Label], Summary]
     needs_image: bool
 
@@ -46,6 +45,7 @@ def refinement_labeler(
     threshold: Sequence[Path],
     crf: Mapping[str, Any] | None,
     graph_cut: Mapping[str, Any] | None,
+    voting: Mapping[str, Any] | None,
 ) -> Labeler[Labeling, Summary]:
     """Return the labeler of a refinement.
 
@@ -59,8 +59,10 @@ def refinement_labeler(
         The file of a background threshold chosen without masks, if there is one.
     crf, graph_cut : mapping or None
         Settings of the dense CRF, or of the graph cut, which replaces threshold and CRF.
+    voting : mapping or None
+        Settings of the vote in regions.
     """
-    label = labeler_of(resolved_background(background, threshold), crf, graph_cut)
+    label = labeler_of(resolved_background(background, threshold), crf, graph_cut, voting)
     return Labeler(label, write, needs_image=crf is not None or graph_cut is not None)
 
 
@@ -72,6 +74,7 @@ def label_shard(
     maps: Path,
     labels: Path,
     threads: int,
+    regions: Sequence[Path] = (),
 ) -> dict[str, Summary]:
     """Label all images of a shard.
 
@@ -87,6 +90,8 @@ def label_shard(
         Output folder.
     threads : int
         Number of processes. With several, the labeler must be picklable.
+    regions : sequence of Path
+        The file of the shard's regions, if the labeler uses them.
 
     Returns
     -------
@@ -96,11 +101,11 @@ def label_shard(
     Raises
     ------
     UserError
-        If the size of an image has changed since its maps were computed.
+        If the size of an image has changed since its maps or regions were computed.
     """
     shard = MapShard(maps)
     records = {record.id: record for record in read_manifest(manifest, classes).records}
-    work = _Work(shard, labels, labeler)
+    work = _Work(shard, labels, labeler, next(map(RegionShard, regions), None))
     labels.mkdir(parents=True, exist_ok=True)
     own = [records[image_id] for image_id in shard.ids]
     summaries = map_images(work, own, workers=threads, what=f"labels of {maps}")
@@ -114,9 +119,12 @@ class _Work(Generic[Label, Summary]):
     shard: MapShard
     folder: Path
     labeler: Labeler[Label, Summary]
+    regions: RegionShard | None
 
     def __call__(self, record: Record) -> Summary:
         maps = self.shard.of_size(record.id, (record.height, record.width))
         needed = self.labeler.needs_image and len(maps.classes) > 0
         image = read_rgb(record.image, maps.size) if needed else None
-        return self.labeler.write(self.folder / record.id, self.labeler.label(maps, image))
+        regions = [self.regions.of_size(record.id, maps.size)] if self.regions else []
+        label = self.labeler.label(maps, image, *regions)
+        return self.labeler.write(self.folder / record.id, label)

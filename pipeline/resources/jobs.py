@@ -65,8 +65,8 @@ class Work:
         Operations of that network.
     refining : mapping of str to float
         Amounts of other work by kind: ``crf`` in pixels x labels x iterations, ``graph_cut`` in
-        pixels x classes, ``walk`` in cells x classes, ``image`` in images that are read, compared
-        or written.
+        pixels x classes, ``superpixels`` in pixels x scales, ``walk`` in cells x classes,
+        ``image`` in images that are read, compared or written.
     bytes : float
         Size of the outputs.
     """

@@ -1,5 +1,6 @@
 """Cost of label images: pseudo-labels, labels of confident pixels, and predictions."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pipeline.resources.inferences import Inference
@@ -13,6 +14,10 @@ from pipeline.resources.sizes import (
     pixels,
     png_bytes,
 )
+
+#: Bytes per pixel of the regions of one scale (.5 to 1.1 on photographs), and of the memory
+#: that superpixels are computed in. The second one is not measured: a guess.
+REGION_BYTES, SUPERPIXEL_BYTES = 1.0, 600
 
 #: Number of labels that win at some pixel of a prediction, background included, for a data set
 #: like VOC.
@@ -66,6 +71,33 @@ class PseudoLabels(RefinedLabels):
         if self.settings["graph_cut"]:
             refining["graph_cut"] = pixels(self.job.dataset) * self.job.dataset.labels
         return self._work(refining)
+
+
+class RegionsCost(RefinedLabels):
+    """Cost of superpixels, or of reading the user's masks."""
+
+    section = ("regions", "regions")
+
+    def work(self) -> Work:
+        """Return the work of reading, and of the superpixels of all scales."""
+        images, scales = self.job.images, len(self._scales)
+        refining = {"image": images, "superpixels": images * pixels(self.job.dataset) * scales}
+        size = pixels(self.job.dataset) * REGION_BYTES * max(scales, 1)
+        return Work(refining=refining, bytes=size * images)
+
+    def memory(self) -> float:
+        """Return the MiB of all processes, with the regions of the shard in the first one."""
+        height, width = self.job.dataset.largest
+        each = WITHOUT_TORCH + height * width * SUPERPIXEL_BYTES / MEBIBYTE
+        # The file is written from copies of the regions, as 64-bit numbers and as 32-bit ones.
+        held = 3 * self.work().bytes / MEBIBYTE
+        return WITHOUT_TORCH + held + self.job.threads * each
+
+    @property
+    def _scales(self) -> Sequence[float]:
+        """Scales of superpixels; none for the user's masks."""
+        scales: Sequence[float] = self.settings.get("scales", self.settings.get("segments", ()))
+        return scales
 
 
 class Predictions(Inference):

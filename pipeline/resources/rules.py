@@ -11,7 +11,7 @@ from pipeline.resources.classifications import (
     Units,
 )
 from pipeline.resources.jobs import Cost, Job, RequestedCost, Work
-from pipeline.resources.labels import ConfidentLabels, Predictions, PseudoLabels
+from pipeline.resources.labels import ConfidentLabels, Predictions, PseudoLabels, RegionsCost
 from pipeline.resources.maps import RandomWalk, maps_cost
 from pipeline.resources.trainings import BoundaryTraining, ClassifierTraining, SegmentationTraining
 
@@ -80,6 +80,7 @@ INFERENCE: RequestedCosts = {
 PER_IMAGE: RequestedCosts = {
     "make_affinity_labels": ConfidentLabels,
     "make_labels": PseudoLabels,
+    "make_regions": RegionsCost,
     "make_soft_labels": PseudoLabels,
 }
 #: Rules that request resources by their cost. A profile sets those of all others.

@@ -25,9 +25,11 @@ def make_labels(
     classes: Path,
     maps: Path,
     threshold: list[Path],
+    regions: list[Path],
     background: Mapping[str, Any],
     crf: Mapping[str, Any] | None,
     graph_cut: Mapping[str, Any] | None,
+    voting: Mapping[str, Any] | None,
     uncertain_below: float | None,
     labels: Path,
     figures: Path,
@@ -43,12 +45,16 @@ def make_labels(
         One shard of class maps.
     threshold : list of Path
         The file of a background threshold chosen without masks, if there is one.
+    regions : list of Path
+        The file of the shard's regions, if the refinement has any.
     background : mapping
         Keys ``rule`` and ``value``: a number, or the name of the rule of ``threshold``.
     crf : mapping or None
         Settings of the dense CRF.
     graph_cut : mapping or None
         Settings of the graph cut, which replaces threshold and CRF.
+    voting : mapping or None
+        Settings of the vote in the regions.
     uncertain_below : float or None
         Probability of the label below which a pixel is set to 255.
     labels : Path
@@ -62,7 +68,7 @@ def make_labels(
     Raises
     ------
     UserError
-        If an image no longer has the size that its maps were made for.
+        If an image no longer has the size that its maps or regions were made for.
     """
     labeler = refinement_labeler(
         partial(_write_image, uncertain_below=uncertain_below),
@@ -70,9 +76,16 @@ def make_labels(
         threshold=threshold,
         crf=crf,
         graph_cut=graph_cut,
+        voting=voting,
     )
     rows = label_shard(
-        labeler, manifest=manifest, classes=classes, maps=maps, labels=labels, threads=threads
+        labeler,
+        manifest=manifest,
+        classes=classes,
+        maps=maps,
+        labels=labels,
+        threads=threads,
+        regions=regions,
     )
     columns = ("id", "certainty", "refinement_agreement")
     write_table(figures, columns, ((image_id, *row) for image_id, row in rows.items()))

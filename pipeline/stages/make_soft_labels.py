@@ -19,9 +19,11 @@ def make_soft_labels(
     classes: Path,
     maps: Path,
     threshold: list[Path],
+    regions: list[Path],
     background: Mapping[str, Any],
     crf: Mapping[str, Any] | None,
     graph_cut: Mapping[str, Any] | None,
+    voting: Mapping[str, Any] | None,
     soft_labels: Path,
     threads: int,
 ) -> None:
@@ -29,7 +31,7 @@ def make_soft_labels(
 
     Parameters
     ----------
-    manifest, classes, maps, threshold, background, crf, graph_cut
+    manifest, classes, maps, threshold, regions, background, crf, graph_cut, voting
         As in :func:`pipeline.stages.make_labels.make_labels`.
     soft_labels : Path
         Output: a folder.
@@ -42,9 +44,16 @@ def make_soft_labels(
         threshold=threshold,
         crf=crf,
         graph_cut=graph_cut,
+        voting=voting,
     )
     label_shard(
-        labeler, manifest=manifest, classes=classes, maps=maps, labels=soft_labels, threads=threads
+        labeler,
+        manifest=manifest,
+        classes=classes,
+        maps=maps,
+        labels=soft_labels,
+        threads=threads,
+        regions=regions,
     )
 
 

@@ -13,11 +13,15 @@ import pipeline
 from pipeline.export.job import ExportOptions
 from pipeline.refinement.dense_crf import CrfSettings
 from pipeline.refinement.graph_cut import GraphCutSettings
+from pipeline.refinement.region_votes import RegionSettings
 from tests.helpers import REPOSITORY
 
 SCHEMA = yaml.safe_load((REPOSITORY / "pipeline/config/schema.yaml").read_text(encoding="utf-8"))
 #: Dataclasses whose attributes are keys of a section.
-SECTIONS = {CrfSettings: "crf", GraphCutSettings: "graph_cut", ExportOptions: "export"}
+SECTIONS = {
+    CrfSettings: "crf", GraphCutSettings: "graph_cut", ExportOptions: "export",
+    RegionSettings: "region_vote",
+}  # fmt: skip
 #: Arguments that are no settings, though a key of the schema has their name.
 OTHER_MEANING = {
     "checked_records.splits",  # of any data set, not of an export

@@ -39,10 +39,11 @@ TINY: dict[str, Any] = {
     "class_models": {"size": 32, "steps": 2},
     "affinity": {key: TRAINING[key] for key in ("epochs", "batch_size", "augmentation")},
     "random_walks": {"rw": {"radius": 3, "steps": 16}},
+    "regions": {"superpixels": {"kind": "slic", "segments": [20]}},
     "refinements": {
         "threshold": {"background": {"value": "mean"}},
         "crf": {"crf": {"iterations": 2}},
-        "graph-cut": {"graph_cut": {}},
+        "graph-cut": {"graph_cut": {}, "regions": {"source": "superpixels"}},
     },
     "pseudo_labels": [
         "plain/cam/threshold",

@@ -12,7 +12,13 @@ RATES = {
     "machines": [
         {"name": "A", "training": {"resnet18": 1e9, "other": 2e9}, "inference": {"other": 4e9}}
     ],
-    "core_seconds": {"crf": 1e-6, "graph_cut": 1e-5, "walk": 1e-4, "image": 0.1},
+    "core_seconds": {
+        "crf": 1e-6,
+        "graph_cut": 1e-5,
+        "superpixels": 1e-5,
+        "walk": 1e-4,
+        "image": 0.1,
+    },
 }
 #: Wildcards of a shard of class maps.
 MAPS = {"classifier": "plain", "attribution": "cam", "split": "train", "shard": "0"}

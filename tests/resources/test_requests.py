@@ -67,6 +67,7 @@ def config():
     }
     written["attributions"]["cam"] = {"scales": [0.75, 1.0, 1.5], "max_size": 384}
     written["random_walks"]["rw"] = {"max_size": 384}
+    written["regions"] = {"any": {"kind": "felzenszwalb", "scales": [50, 100]}}
     written["segmentation"] |= {"epochs": 6, "frozen": []}
     written["prediction"]["max_size"] = 384
     written |= {"gpus": 0, "class_models": {}, "units": {}}
@@ -78,6 +79,7 @@ def wildcards(rule, **others):
     probes = {"fit_probe": "linear", "extract_features": "stored"}
     classifier = probes.get(rule, "puzzle")
     names = {"classifier": classifier, "attribution": "cam", "walk": "rw", "refinement": "crf"}
+    names["regions"] = "any"
     shard = {} if rule in TRAINING or rule == "fit_probe" else {"split": "train", "shard": "0"}
     return Wildcards(fromdict=names | shard | others)
 

@@ -125,6 +125,20 @@ def test_labels_take_what_their_refinement_takes(rule, name, what):
     assert found.refining["image"] == 25
 
 
+@pytest.mark.parametrize(
+    ("settings", "scales"),
+    [
+        ({"kind": "felzenszwalb", "scales": [50, 100, 200]}, 3),
+        ({"kind": "slic", "segments": [400, 800]}, 2),
+        ({"kind": "folder", "folder": "masks"}, 0),
+    ],
+)
+def test_superpixels_take_the_pixels_of_every_scale(settings, scales):
+    planned = config(regions={"any": settings})
+    found = work("make_regions", {"regions": "any", "split": "train", "shard": "0"}, planned)
+    assert found.refining == {"image": 25, "superpixels": 300 * 400 * scales * 25}
+
+
 def test_labels_of_confident_pixels_take_a_crf_at_each_threshold():
     planned = config(affinity={"confident_labels": {"crf": {"iterations": 3}}})
     found = work("make_affinity_labels", {"classifier": "plain", "shard": "0"}, planned)

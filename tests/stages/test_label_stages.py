@@ -11,6 +11,7 @@ from sklearn.metrics import jaccard_score
 from pipeline.datasets.manifest import Box, read_manifest, read_masks, write_boxes, write_masks
 from pipeline.errors import UserError
 from pipeline.io.arrays import ClassMaps, read_label, write_label, write_maps
+from pipeline.io.regions import regions_of_partition, write_regions
 from pipeline.io.tables import write_json
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.evaluate_boxes import evaluate_boxes
@@ -37,16 +38,20 @@ def maps(small_dataset, tmp_path):
     return paths
 
 
-def labeled(small_dataset, maps, folder, crf=None, threads=1, graph_cut=None):
+def labeled(
+    small_dataset, maps, folder, crf=None, threads=1, graph_cut=None, regions=(), voting=None
+):
     for shard, path in enumerate(maps):
         make_labels(
             manifest=small_dataset["manifest"],
             classes=small_dataset["classes"],
             maps=path,
             threshold=[],
+            regions=list(regions[shard : shard + 1]),
             background=BACKGROUND,
             crf=crf,
             graph_cut=graph_cut,
+            voting=voting,
             uncertain_below=None,
             labels=folder / str(shard),
             figures=folder / f"{shard}.csv",
@@ -74,6 +79,38 @@ def test_several_processes_write_the_same_labels(processes, small_dataset, maps,
     two = labeled(small_dataset, maps[:1], tmp_path / "two", crf, threads=2)
     for path in two[0].iterdir():
         assert path.read_bytes() == (one[0] / path.name).read_bytes()
+
+
+@pytest.fixture
+def regions(small_dataset, tmp_path):
+    """Divide each image of two shards into its upper and its lower rows, 3 and the others."""
+    data = read_manifest(small_dataset["manifest"], small_dataset["classes"])
+    paths = []
+    for shard in range(2):
+        paths.append(tmp_path / f"regions/{shard}.safetensors")
+        write_regions(paths[-1], [
+            (one.id, regions_of_partition(np.indices((one.height, one.width))[0] // 3 > 0))
+            for one in data.of_shard("train", shard, 2)
+        ])  # fmt: skip
+    return paths
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_labels_are_voted_on_in_regions(processes, threads, small_dataset, maps, regions, tmp_path):
+    voting = {"source": "any", "rule": "overlap", "min_coverage": 0.9}
+    folders = labeled(
+        small_dataset, maps, tmp_path / "labels", threads=threads, regions=regions, voting=voting
+    )
+    # The lower rows hold more than 90 % of the class, which half of them have.
+    dog = read_label(folders[1] / "1.png")
+    assert np.unique(dog[3:]).tolist() == [2]
+    assert np.unique(dog[:3, :20]).tolist() == [2] and np.unique(dog[:3, 20:]).tolist() == [0]
+    assert not read_label(folders[1] / "3.png").any()  # an image without labels
+
+
+def test_regions_of_other_images_are_refused(small_dataset, maps, regions, tmp_path):
+    with pytest.raises(UserError, match=r"regions/1.safetensors: no regions of 0, expected"):
+        labeled(small_dataset, maps, tmp_path, regions=regions[::-1], voting={"source": "any"})
 
 
 def test_a_graph_cut_replaces_threshold_and_crf(processes, small_dataset, maps, tmp_path):

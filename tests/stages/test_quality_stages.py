@@ -52,7 +52,7 @@ def made(small_dataset, maps, tmp_path, **changes):
     arguments = {
         "threshold": [], "background": {"rule": "threshold", "value": 0.5}, "crf": None,
         "graph_cut": None, "uncertain_below": None, "labels": tmp_path / "labels",
-        "figures": tmp_path / "figures.csv", "threads": 1,
+        "regions": [], "voting": None, "figures": tmp_path / "figures.csv", "threads": 1,
     }  # fmt: skip
     make_labels(**given(small_dataset), maps=maps, **(arguments | changes))
     return {row["id"]: row for row in read_table(tmp_path / "figures.csv")}
@@ -95,8 +95,9 @@ def test_soft_labels_are_the_probabilities_of_the_labels(small_dataset, maps, tm
     crf = {"iterations": 3}
     made(small_dataset, maps, tmp_path, crf=crf)
     make_soft_labels(
-        **given(small_dataset), maps=maps, threshold=[], crf=crf, graph_cut=None,
-        background={"rule": "threshold", "value": 0.5}, soft_labels=tmp_path / "soft", threads=1,
+        **given(small_dataset), maps=maps, threshold=[], crf=crf, graph_cut=None, regions=[],
+        voting=None, background={"rule": "threshold", "value": 0.5},
+        soft_labels=tmp_path / "soft", threads=1,
     )  # fmt: skip
     for image_id in ("0", "1", "2", "3"):
         numbers, probabilities = read_soft_label(tmp_path / f"soft/{image_id}.safetensors")
