@@ -328,6 +328,7 @@ def test_a_self_training_round_makes_maps_with_the_first_network(finished):
 
 def test_features_for_a_probe_and_its_maps_are_computed_once(finished, tmp_path):
     probe = TINY["classifiers"]["probe"] | {"views_of": "cam"}
+    del probe["size"]
     config = changed("classifiers", "probe", value=probe)
     fit, maps = {"extract_features": 2, "fit_probe": 1}, "results/tiny/maps/probe/cam/train/0"
     weights = "results/tiny/classifiers/probe/model.safetensors"
