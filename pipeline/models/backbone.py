@@ -12,13 +12,11 @@ from torch import Tensor, nn
 
 from pipeline.config.values import ALL_MODULES
 from pipeline.errors import UserError
-from pipeline.models.grid import create_on_grid, find_grid, own_stride
+from pipeline.models.grid import REFUSALS, create_on_grid, find_grid, own_stride
 from pipeline.models.side_by_side import concatenate_layers, measure_layers
 from pipeline.models.state_dict import COUNTER, check_values, read_state_dict
 from pipeline.models.strides import lacks_stride, remove_dilation, set_output_stride
 
-#: Exceptions that timm raises when a network does not accept an argument or its value.
-REFUSALS = (TypeError, AssertionError, ValueError, NotImplementedError)
 #: Output stride of networks that can have one.
 STRIDE = 16
 #: Number of depths of a plain transformer whose features a boundary network uses.
@@ -79,7 +77,6 @@ def create_backbone(
     return backbone
 
 
-@cache
 def find_stride(name: str, wanted: int | None = None) -> int:
     """Return the output stride that :func:`create_backbone` gives to a network.
 
@@ -95,19 +92,19 @@ def find_stride(name: str, wanted: int | None = None) -> int:
     UserError
         If the network cannot have that stride.
     """
-    if lacks_stride(name):
-        return wanted or STRIDE
-    with torch.device("meta"):
-        return own_stride(_create_with_stride(name, wanted)) or wanted or STRIDE
+    return (None if lacks_stride(name) else _fixed_stride(name, wanted)) or wanted or STRIDE
+
+
+def has_output_stride(name: str) -> bool:
+    """Return whether timm can create a network with another output stride."""
+    return not lacks_stride(name) and _fixed_stride(name, None) is None
 
 
 @cache
-def has_output_stride(name: str) -> bool:
-    """Return whether timm can create a network with another output stride."""
-    if lacks_stride(name):
-        return False
+def _fixed_stride(name: str, wanted: int | None) -> int | None:
+    """Return the stride of a network that has only one, and None for all others."""
     with torch.device("meta"):
-        return own_stride(_create_with_stride(name, None)) is None
+        return own_stride(_create_with_stride(name, wanted))
 
 
 def end_at(backbone: Any, layer: str) -> None:
@@ -304,9 +301,9 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
     return modules[name]
 
 
-def frozen_modules(backbone: nn.Module, names: Sequence[str]) -> list[nn.Module]:
-    """Return the modules of a backbone that the setting ``frozen`` names; ``all`` is all of it."""
-    return [backbone if name == ALL_MODULES else find_module(backbone, name) for name in names]
+def frozen_module(backbone: nn.Module, name: str) -> nn.Module:
+    """Return the module of a backbone that the setting ``frozen`` names; ``all`` is all of it."""
+    return backbone if name == ALL_MODULES else find_module(backbone, name)
 
 
 def _flat(name: str) -> str:

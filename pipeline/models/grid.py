@@ -19,8 +19,10 @@ from pipeline.errors import UserError
 
 #: Arguments by which families of timm accept images of any size. An unknown one is a TypeError.
 ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
-#: Exceptions of a network that does not accept an image.
-REFUSALS = (TypeError, AssertionError, ValueError, NotImplementedError, RuntimeError)
+#: Exceptions that timm raises when a network does not accept an argument or its value.
+REFUSALS = (TypeError, AssertionError, ValueError, NotImplementedError)
+#: Those of a network that does not accept an image.
+IMAGE_REFUSALS = (*REFUSALS, RuntimeError)
 #: Side of the image that shapes are measured on, for a network without a default.
 SIDE = 224
 
@@ -263,7 +265,7 @@ def _accepting_any_size(name: str) -> tuple[Any, dict[str, Any]]:
         break
     try:
         model = timm.create_model(name, num_classes=0, global_pool="", **arguments)
-    except REFUSALS:
+    except IMAGE_REFUSALS:
         return whole.eval(), arguments
     # Without pooling, some networks normalize the features by a layer that the weights lack.
     if model.state_dict().keys() <= whole.state_dict().keys():
@@ -276,7 +278,7 @@ def _attempt(model: Any, images: Tensor) -> Tensor | None:
     """Return the features of images; None if the network does not accept them."""
     try:
         output = model.forward_features(images)
-    except REFUSALS:
+    except IMAGE_REFUSALS:
         return None
     return output if isinstance(output, Tensor) and output.dim() in (3, 4) else None
 

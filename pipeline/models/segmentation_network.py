@@ -115,7 +115,8 @@ class SegmentationNetwork(nn.Module):
                     f"output_stride is {output_stride}, expected null: {architecture} has that of "
                     "its encoder"
                 )
-            probe = create_backbone(backbone)
+            with torch.device("meta"):  # only for its normalization
+                probe = create_backbone(backbone)
             self.network, self.multiple = create_architecture(
                 architecture, backbone, classes, options or {}
             )

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pipeline.config.stored_features import has_stored_features
 from pipeline.config.upper_bound import GROUND_TRUTH
 from pipeline.planning.plan import Plan, unique
 
@@ -45,9 +46,9 @@ def _making(plan: Plan, method: str) -> list[str]:
     """Return the jobs that turn the images of the compared split into the maps of a method."""
     split, source = plan.config["comparison"]["split"], method.partition("+")[0]
     classifier, attribution = source.split("/")
-    stored = plan.config["classifiers"][classifier].get("views_of") == attribution
+    stored = has_stored_features(plan.config, classifier, attribution, split)
     return [
-        *(_feature_jobs(plan, classifier) if stored and split == "train" else []),
+        *(_feature_jobs(plan, classifier) if stored else []),
         *_shard_jobs(plan, f"make_maps/{source}/{split}"),
         *(_shard_jobs(plan, f"propagate_maps/{method}/{split}") if source != method else []),
     ]

@@ -1,6 +1,6 @@
 """Check the networks of a configuration by building each of them once."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from math import isqrt
 from pathlib import Path
@@ -10,7 +10,7 @@ import timm
 from torch import nn
 
 from pipeline.errors import UserError
-from pipeline.models.backbone import find_stride, frozen_modules, load_backbone
+from pipeline.models.backbone import find_module, find_stride, frozen_module, load_backbone
 from pipeline.models.boundary import BoundaryNetwork
 from pipeline.models.cell_centers import CellCenters
 from pipeline.models.classifier import CamClassifier, create_classifier
@@ -78,7 +78,9 @@ def _classifier_problems(plan: Plan, name: str, weights: Mapping[str, Path]) -> 
         return
     yield from _misfit(model.backbone, settings, weights)
     yield from _uneven_tiles(place, settings)
-    yield from _lacking(f"{place}.frozen", model.backbone, settings.get("frozen", ()))
+    yield from _lacking(
+        f"{place}.frozen", model.backbone, settings.get("frozen", ()), frozen_module
+    )
     for classifier, attribution, layer in layers_of_maps(plan):
         if classifier == name:
             yield from _lacking(f"attributions.{attribution} of {name}", model.backbone, [layer])
@@ -94,7 +96,7 @@ def _segmentation_problems(settings: dict[str, Any], weights: Mapping[str, Path]
         yield f"segmentation: {error}"
         return
     yield from _misfit(model.encoder, settings, weights)
-    yield from _lacking("segmentation.frozen", model.encoder, settings["frozen"])
+    yield from _lacking("segmentation.frozen", model.encoder, settings["frozen"], frozen_module)
 
 
 def _misfit(
@@ -130,9 +132,14 @@ def _without_centers(place: str, model: CamClassifier, layer: str | None) -> Ite
         yield f"{place}: {error}"
 
 
-def _lacking(place: str, backbone: nn.Module, names: Iterable[str]) -> Iterator[str]:
+def _lacking(
+    place: str,
+    backbone: nn.Module,
+    names: Iterable[str],
+    find: Callable[[nn.Module, str], nn.Module] = find_module,
+) -> Iterator[str]:
     for name in names:
         try:
-            frozen_modules(backbone, [name])
+            find(backbone, name)
         except UserError as error:
             yield f"{place}: {error}"

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pipeline.config.stored_features import has_stored_features
 from pipeline.config.upper_bound import GROUND_TRUTH, wants_upper_bound
 
 
@@ -223,8 +224,8 @@ class Plan:
 
     def map_features(self, wildcards: Any) -> list[str]:
         """Return the folder of features that a shard of maps is computed from, if there is one."""
-        views_of = self.config["classifiers"][wildcards.classifier].get("views_of")
-        if wildcards.split != "train" or views_of != wildcards.attribution:
+        maps = (wildcards.classifier, wildcards.attribution, wildcards.split)
+        if not has_stored_features(self.config, *maps):
             return []
         return [self.probe_features(wildcards.classifier)[int(wildcards.shard)]]
 

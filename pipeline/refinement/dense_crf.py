@@ -66,7 +66,7 @@ class DenseCrf:
 
     def __init__(self, image: NDArray[np.uint8], labels: int, settings: CrfSettings) -> None:
         height, width = image.shape[:2]
-        self._iterations = settings.iterations
+        self.settings = settings
         self._crf = DenseCRF2D(width, height, labels) if labels > 1 else None
         if self._crf is None:
             return
@@ -84,7 +84,7 @@ class DenseCrf:
             return np.ones(probabilities.shape, np.float32)
         unary = -np.log(np.clip(probabilities, FLOOR, 1.0), dtype=np.float32)
         self._crf.setUnaryEnergy(np.ascontiguousarray(unary.reshape(len(unary), -1)))
-        posterior = np.array(self._crf.inference(self._iterations), dtype=np.float32)
+        posterior = np.array(self._crf.inference(self.settings.iterations), dtype=np.float32)
         return posterior.reshape(probabilities.shape)
 
 

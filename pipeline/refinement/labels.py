@@ -174,7 +174,7 @@ def label_by_scores(
         Probabilities are those of the last step: the vote, the CRF, or the scores divided by their
         sum. Ties go to the background, then to the lower class number.
     """
-    return _labeling(maps, background, crf, _crf_on(maps, image, crf), _Vote(regions, voting))
+    return _labeling(maps, background, _crf_on(maps, image, crf), _Vote(regions, voting))
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,6 @@ def _crf_on(
 def _labeling(
     maps: ClassMaps,
     background: Mapping[str, Any],
-    settings: CrfSettings | None,
     crf: DenseCrf | None,
     voted: _Vote = _Vote(),
 ) -> Labeling:
@@ -216,9 +215,9 @@ def _labeling(
     from_maps = probabilities = _normalized(scores)
     if crf is None or voted.before_crf:
         winners, probabilities = voted(winners, probabilities)
-    if crf is not None and settings is not None:
-        if settings.unary == "labels":
-            probabilities = label_probabilities(winners, len(scores), settings.gt_prob)
+    if crf is not None:
+        if crf.settings.unary == "labels":
+            probabilities = label_probabilities(winners, len(scores), crf.settings.gt_prob)
         probabilities = crf.posterior(probabilities)
         winners = probabilities.argmax(axis=0)
         if voted.after_crf:
@@ -344,7 +343,7 @@ def confident_label(
     """
     shared = _crf_on(maps, image, crf)
     confident, possible = (
-        _labeling(maps, {"rule": "threshold", "value": value}, crf, shared).label_image(None)
+        _labeling(maps, {"rule": "threshold", "value": value}, shared).label_image(None)
         for value in (foreground, background)
     )
     label: NDArray[np.uint8] = np.where(

@@ -2,6 +2,7 @@
 
 from math import ceil, pi, sqrt
 
+from pipeline.config.stored_features import has_stored_features
 from pipeline.io.images import at_least
 from pipeline.resources.inferences import Inference
 from pipeline.resources.jobs import Job
@@ -125,8 +126,8 @@ METHODS: dict[str, type[ActivationMaps]] = {
 
 def maps_cost(job: Job) -> ActivationMaps:
     """Return the cost of class maps by the attribution method of a job."""
-    stored = job.settings("classifiers", "classifier").get("views_of")
-    if job.wildcards["split"] == "train" and stored == job.wildcards["attribution"]:
+    maps = (job.wildcards[name] for name in ("classifier", "attribution", "split"))
+    if has_stored_features(job.config, *maps):
         return StoredMaps(job)
     return METHODS[job.settings("attributions", "attribution")["method"]](job)
 

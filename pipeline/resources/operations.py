@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.models.backbone import create_backbone, frozen_modules
+from pipeline.models.backbone import create_backbone, frozen_module
 from pipeline.models.grid import own_stride
 from pipeline.models.segmentation_network import SegmentationNetwork
 from pipeline.resources.network import Network, Operations
@@ -29,8 +29,7 @@ def count(network: Network) -> Operations:
             output = model(torch.zeros(1, 3, PROBE, PROBE))
     names = {part: f"{type(model).__name__}.{name}" for name, part in model.named_modules()}
     per_part = counter.get_flop_counts()
-    modules = frozen_modules(encoder, network.frozen)
-    frozen = [per_part.get(names[module], {}) for module in modules]
+    frozen = [per_part.get(names[frozen_module(encoder, name)], {}) for name in network.frozen]
     forward = counter.get_total_flops()
     learning = forward - sum(sum(part.values()) for part in frozen)
     parameters = sum(parameter.numel() for parameter in model.parameters())

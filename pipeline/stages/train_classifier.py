@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.manifest import Manifest, read_manifest
 from pipeline.errors import UserError
-from pipeline.models.backbone import frozen_modules
+from pipeline.models.backbone import frozen_module
 from pipeline.models.classifier import continue_classifier, create_classifier, save_classifier
 from pipeline.runtime.stage import run_stage
 from pipeline.training.epochs import number_of_epochs, validated_epochs
@@ -96,7 +96,7 @@ def classifier_task(
         model.class_layer,
         LabeledImages(data, records, run.transform(model)),
         classification_step(settings["puzzle"]),
-        frozen=frozen_modules(model.backbone, settings["frozen"]),
+        frozen=[frozen_module(model.backbone, name) for name in settings["frozen"]],
         validate=label_validation(data, data.of_split("val"), settings["eval_size"], run.fabric),
         validated=validated,
     )

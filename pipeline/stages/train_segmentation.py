@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from pipeline.datasets.manifest import Record, files_by_id, read_manifest
 from pipeline.datasets.masks import Mask
 from pipeline.errors import UserError
-from pipeline.models.backbone import frozen_modules
+from pipeline.models.backbone import frozen_module
 from pipeline.models.segmentation_network import (
     create_segmentation_network,
     labeled_weight,
@@ -122,7 +122,7 @@ def train_network(
         nn.ModuleList([model.network.decoder, model.network.segmentation_head]),
         SegmentedImages(records, labels, run.transform(model)),
         _step_of(of_classes),
-        frozen=frozen_modules(model.encoder, settings["frozen"]),
+        frozen=[frozen_module(model.encoder, name) for name in settings["frozen"]],
         counts=lambda labels: labeled_weight(labels, of_classes)[None],
     )
     files = [label.path if isinstance(label, Mask) else label for label in labels.values()]

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import UserError
 from pipeline.models.architectures import default_architecture
-from pipeline.models.backbone import create_backbone, freeze, frozen_modules
+from pipeline.models.backbone import create_backbone, freeze, frozen_module
 from pipeline.models.segmentation_network import (
     SegmentationNetwork,
     create_segmentation_network,
@@ -296,7 +296,7 @@ def test_a_frozen_encoder_is_frozen_as_a_whole():
     model = create_segmentation_network(
         SETTINGS | {"backbone": "test_vit", "output_stride": None}, 3
     )
-    freeze(frozen_modules(model.encoder, ["all"]))
+    freeze([frozen_module(model.encoder, "all")])
     model(torch.randn(2, 3, 64, 64)).sum().backward()
     assert not any(p.requires_grad for p in model.encoder.parameters())
     assert all(p.grad is not None for p in model.network.decoder.parameters() if p.requires_grad)
@@ -304,7 +304,7 @@ def test_a_frozen_encoder_is_frozen_as_a_whole():
 
 def test_modules_of_an_encoder_have_timms_names():
     encoder = SegmentationNetwork("convnextv2_atto", 3).encoder
-    (stage,) = frozen_modules(encoder, ["stages.1"])
+    stage = frozen_module(encoder, "stages.1")
     assert stage is encoder.get_submodule("stages_1")
 
 

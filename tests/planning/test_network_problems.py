@@ -52,6 +52,11 @@ def plan_of(demo_config):
         (["segmentation", "frozen"], ["layer1", "layr2"], "segmentation.frozen: layer is 'layr2'"),
         (
             ["attributions", "cam"],
+            {"method": "grad-cam", "layer": "all"},
+            "attributions.cam of plain: layer is 'all'",
+        ),
+        (
+            ["attributions", "cam"],
             {"method": "grad-cam", "layer": "layre3"},
             "attributions.cam of plain: layer is 'layre3'",
         ),
