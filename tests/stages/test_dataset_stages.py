@@ -28,7 +28,7 @@ from pipeline.stages.prepare_dataset import prepare_dataset
 def prepare(out, dataset):
     seen = {name: out / name for name in ("manifest", "classes")}
     bare = dataset | {key: None for key in ("masks", "mask_values", "boxes") if key in dataset}
-    made = {"images": out / "images"}
+    made = {"images": out / "images", "corrections": out / "corrections.csv", "review": None}
     prepare_dataset(sources=[], dataset=bare, seed=0, threads=2, **seen, **made)
     ground_truth = {name: out / name for name in ("masks", "boxes", "findings")}
     list_ground_truth(

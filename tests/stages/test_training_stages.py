@@ -311,7 +311,8 @@ def pseudo_labels(small_dataset, folder, ids):
 
 
 def segmented(small_dataset, folder, settings, labels):
-    return run_training(train_segmentation, small_dataset, folder, settings, labels=labels)
+    given = {"labels": labels, "left_out": []}
+    return run_training(train_segmentation, small_dataset, folder, settings, **given)
 
 
 def test_a_segmentation_is_trained_and_predicts(small_dataset, segmentation_settings, tmp_path):
