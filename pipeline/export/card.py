@@ -198,7 +198,7 @@ def _omission(card: Mapping[str, Any]) -> list[str]:
         return []
     left_out = card["left_out"]
     return [
-        f"Left out: {left_out['images']} images, {left_out['reason']}. Their ids are in "
+        f"Images left out: {left_out['images']}, {left_out['reason']}. Their ids are in "
         "data_card.json. The scores below count them."
     ]
 

@@ -72,7 +72,7 @@ function undo() {
 function decide(verdict) {
   const { id, last } = current;
   change(id, { verdict });
-  say(`${id}: ${verdict || "no verdict"}. ${progress()}${last ? " This is the last image." : ""}`);
+  say(`${id}: ${verdict || "no verdict"}.${last ? " This is the last image." : ""}`);
   if (verdict && !last) document.dispatchEvent(new CustomEvent("step", { detail: { by: 1 } }));
 }
 
