@@ -5,7 +5,7 @@ import pytest
 from pipeline.config.resolve import resolve
 from pipeline.datasets.review import Judgment, write_review
 from pipeline.errors import UserError
-from pipeline.planning.inputs import missing
+from pipeline.planning.inputs import dataset_section, dataset_without_ground_truth, missing
 from pipeline.planning.plan import Plan
 from pipeline.planning.review import (
     check_review,
@@ -117,3 +117,13 @@ def test_a_damaged_review_is_refused_before_any_job(plan, tmp_path):
     (tmp_path / "review.csv").write_text("image,verdict,labels,note\na,god,,\n", encoding="utf-8")
     with pytest.raises(UserError, match="unknown verdict 'god' of a"):
         check_review(plan)
+
+
+def test_the_data_set_of_other_jobs_does_not_name_the_review(demo_config):
+    folder = {"kind": "folder", "images": "photos", "image_labels": "labels.csv"}
+    plain, reviewed = (
+        Plan(resolve(demo_config | {"dataset": folder | more}))
+        for more in ({}, {"review": "review.csv"})
+    )
+    assert dataset_section(reviewed) == dataset_section(plain)
+    assert dataset_without_ground_truth(reviewed) == dataset_without_ground_truth(plain)
