@@ -2,7 +2,6 @@
 // keeps them; review.csv carries them to the pipeline and to other reviewers. The gallery asks
 // document.review for the state of an image; the event "review" announces a change.
 const { review: settings, splits, classes } = JSON.parse(document.getElementById("report-data").textContent);
-const STORE = `wsss-review/${settings.key}`;
 const KEYS = { g: "good", b: "bad", u: "unsure", x: "" };
 const panel = document.querySelector(".review");
 const viewer = document.querySelector("dialog.viewer");
@@ -12,14 +11,18 @@ const known = new Set(Object.values(splits).flatMap(({ images }) => images.map((
 const history = [];
 let rows = new Map();
 let conflicts = [];
+// A review of the same experiment in another report, and the time until which those were settled.
+let earlier = null;
+let until = 0;
 let current = null;
 let before = null;
 
 document.review = {
   of: (id) => rows.get(id) ?? EMPTY,
-  inConflict: (id) => conflicts.some((conflict) => conflict.id === id),
+  inConflict: (id) => openConflicts().some((conflict) => conflict.id === id),
 };
 restore();
+findEarlier();
 listen();
 panel.hidden = judge.hidden = false;
 refresh();
@@ -28,21 +31,34 @@ refresh();
 
 function restore() {
   try {
-    const stored = JSON.parse(localStorage.getItem(STORE) ?? "null");
-    if (stored) [rows, conflicts] = [new Map(stored.rows), stored.conflicts];
+    const stored = storedReview(settings.key);
+    if (stored) ({ rows, conflicts, until } = stored);
   } catch {
-    warn("The browser keeps no data for this page: save review.csv before you close it.");
+    warn("The browser has no readable review of this page: load your last review.csv, and save it often.");
   }
 }
 
 function keep() {
   try {
-    localStorage.setItem(STORE, JSON.stringify({ rows: [...rows], conflicts }));
+    storeReview(settings.key, { rows, conflicts, until });
   } catch {
     warn("The browser could not store the last change: save review.csv before you close the page.");
   }
   document.dispatchEvent(new CustomEvent("review"));
   refresh();
+}
+
+function findEarlier() {
+  try {
+    earlier = earlierReview(settings.key, until, known);
+  } catch {
+    earlier = null; // The browser keeps nothing, which `restore` said.
+  }
+}
+
+// Return the conflicts in which this page and the other file still differ.
+function openConflicts() {
+  return conflicts.filter(({ id, field, theirs }) => !same(field, document.review.of(id)[field], theirs));
 }
 
 function put(id, change) {
@@ -62,6 +78,8 @@ function undo() {
   if (!step) return say("Nothing to undo.");
   for (const [id, row] of step.rows) row ? rows.set(id, row) : rows.delete(id);
   conflicts = step.conflicts;
+  until = step.until ?? until;
+  findEarlier();
   keep();
   if (step.id) document.dispatchEvent(new CustomEvent("step", { detail: { id: step.id } }));
   say(step.id ? `Undone: ${step.id} is ${document.review.of(step.id).verdict || "not reviewed"}.` : "Undone.");
@@ -79,7 +97,7 @@ function decide(verdict) {
 function fillJudge() {
   if (!current) return;
   const row = document.review.of(current.id);
-  for (const button of judge.querySelectorAll("[data-verdict]")) {
+  for (const button of judge.querySelectorAll("[aria-pressed]")) {
     button.setAttribute("aria-pressed", button.dataset.verdict === row.verdict);
   }
   const { labels, note } = judge.elements;
@@ -108,6 +126,8 @@ function onKey(event) {
     n: () => document.dispatchEvent(new CustomEvent("step", { detail: { by: 1 } })),
     p: () => document.dispatchEvent(new CustomEvent("step", { detail: { by: -1 } })),
   };
+  // A key that is held down judges one image.
+  if (event.repeat && (key in KEYS || key === "z")) return event.preventDefault();
   if (key in KEYS) decide(KEYS[key]);
   else if (key in actions) actions[key]();
   else return;
@@ -129,7 +149,8 @@ function save() {
   link.download = "review.csv";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  const open = conflicts.length ? ` ${plural(conflicts.length, "conflict")} not decided: the file has the values of this page.` : "";
+  const left = openConflicts().length;
+  const open = left ? ` ${plural(left, "conflict")} not decided: the file has the values of this page.` : "";
   say(`Saved review.csv with ${plural(rows.size, "image")}.${open}`);
 }
 
@@ -140,18 +161,36 @@ async function load(file) {
   } catch (error) {
     return warn(`${file.name}: ${error.message}. Nothing was loaded.`);
   }
-  const old = new Map([...other.keys()].map((id) => [id, rows.get(id)]));
-  const { merged, conflicts: found } = mergeReviews(rows, other);
-  history.push({ id: null, rows: old, conflicts });
-  rows = merged;
-  const stands = (one) => conflicts.some(({ id, field, theirs }) => id === one.id && field === one.field && theirs === one.theirs);
-  conflicts = [...conflicts, ...found.filter((one) => !stands(one)).map((one) => ({ ...one, file: file.name }))];
-  keep();
+  const found = merge(other, file.name);
   const strange = [...other.keys()].filter((id) => !known.has(id)).length;
   say(
-    `Loaded ${plural(other.size, "image")} from ${file.name}: ${plural(found.length, "conflict")}.` +
+    `Loaded ${plural(other.size, "image")} from ${file.name}: ${plural(found, "conflict")}.` +
       (strange ? ` ${plural(strange, "image")} not in this gallery: kept for the saved file.` : ""),
   );
+}
+
+// Merge another review into this one, and return how many of its values differ.
+function merge(other, source) {
+  const old = new Map([...other.keys()].map((id) => [id, rows.get(id)]));
+  const { merged, conflicts: found } = mergeReviews(rows, other);
+  history.push({ id: null, rows: old, conflicts, until });
+  rows = merged;
+  const stands = (one) => conflicts.some(({ id, field, theirs }) => id === one.id && field === one.field && theirs === one.theirs);
+  conflicts = [...conflicts, ...found.filter((one) => !stands(one)).map((one) => ({ ...one, file: source }))];
+  keep();
+  return found.length;
+}
+
+// A report of the same experiment was reviewed in this browser: go on from there, or leave it.
+function settleEarlier(taken) {
+  const { rows: other, time } = earlier;
+  if (taken) {
+    const found = merge(other, "the earlier review");
+    say(`Continued the earlier review of ${plural(other.size, "image")}: ${plural(found, "conflict")}.`);
+  }
+  [earlier, until] = [null, time];
+  keep();
+  panel.querySelector(".begin").focus();
 }
 
 // Two reviewers who differ: the page keeps its value until somebody decides.
@@ -170,12 +209,13 @@ function conflictItem(conflict) {
 }
 
 function settle(conflict, value) {
-  const place = conflicts.indexOf(conflict);
+  const place = openConflicts().indexOf(conflict);
   history.push({ id: null, rows: new Map([[conflict.id, rows.get(conflict.id)]]), conflicts });
   conflicts = conflicts.filter((one) => one !== conflict);
   if (value !== null) put(conflict.id, { [conflict.field]: value });
   keep();
-  const next = panel.querySelectorAll(".conflicts li")[Math.min(place, conflicts.length - 1)];
+  const items = panel.querySelectorAll(".conflicts li");
+  const next = items[Math.min(place, items.length - 1)];
   (next?.querySelector("button") ?? panel.querySelector(".save")).focus();
 }
 
@@ -206,6 +246,8 @@ function listen() {
   });
   panel.querySelector(".save").addEventListener("click", save);
   panel.querySelector(".undo").addEventListener("click", undo);
+  panel.querySelector(".continue").addEventListener("click", () => settleEarlier(true));
+  panel.querySelector(".ignore").addEventListener("click", () => settleEarlier(false));
   const input = panel.querySelector("input[type=file]");
   panel.querySelector(".load").addEventListener("click", () => input.click());
   input.addEventListener("change", async () => {
@@ -215,7 +257,7 @@ function listen() {
   document.querySelector("#gallery [name=split]").addEventListener("change", refresh);
   // Another tab with the same report changed the review.
   window.addEventListener("storage", ({ key }) => {
-    if (key !== STORE) return;
+    if (key !== PREFIX + settings.key) return;
     restore();
     document.dispatchEvent(new CustomEvent("review"));
     refresh();
@@ -228,9 +270,21 @@ function refresh() {
   judge.querySelector(".progress").textContent = text;
   const { done, total } = counted();
   Object.assign(panel.querySelector("progress"), { value: done, max: total || 1 });
-  panel.querySelector(".conflicts").replaceChildren(...conflicts.map(conflictItem));
-  panel.querySelector(".disagreement").hidden = conflicts.length === 0;
+  const open = openConflicts();
+  panel.querySelector(".conflicts").replaceChildren(...open.map(conflictItem));
+  panel.querySelector(".disagreement").hidden = open.length === 0;
+  showEarlier();
   fillJudge();
+}
+
+function showEarlier() {
+  const line = panel.querySelector(".earlier");
+  line.hidden = !earlier;
+  if (!earlier) return;
+  const here = [...earlier.rows.keys()].filter((id) => known.has(id)).length;
+  line.querySelector("span").textContent =
+    `This browser has a review of another report of this experiment (other images, methods or labels). ` +
+    `It judges or corrects ${plural(here, "image")} of this page.`;
 }
 
 function counted() {
