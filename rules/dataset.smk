@@ -58,6 +58,7 @@ rule prepare_dataset:
     output:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
+        corrections="<experiment>/dataset/corrections.csv",
         images=directory("<experiment>/dataset/images"),
     log:
         "<experiment>/logs/prepare_dataset.log",
@@ -69,10 +70,35 @@ rule prepare_dataset:
     params:
         dataset=inputs.dataset_without_ground_truth(plan),
         seed=CONFIG["seed"],
+        review=review.of_labels(plan),
+        corrected=review.labels_digest(plan),
         files=job.images_digest,
         code=code_digest("prepare_dataset"),
     script:
         "../pipeline/stages/prepare_dataset.py"
+
+
+# A review reaches the jobs on two ways, so that a verdict does not train a classifier again:
+#   its labels   -> prepare_dataset -> manifest.csv -> all jobs
+#   its verdicts -> list_left_out   -> left_out.csv -> train_segmentation, export_labels
+# No job of this rule exists unless the review judges an image bad.
+rule list_left_out:
+    input:
+        review=review.source(plan),
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+    output:
+        left_out="<experiment>/dataset/left_out.csv",
+    log:
+        "<experiment>/logs/list_left_out.log",
+    priority: 1  # report unknown images before anything is trained
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        files=review.verdicts_digest(plan),
+        code=code_digest("list_left_out"),
+    script:
+        "../pipeline/stages/list_left_out.py"
 
 
 rule list_ground_truth:
@@ -106,6 +132,7 @@ rule check_dataset:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
         findings="<experiment>/dataset/findings.json",
+        corrections="<experiment>/dataset/corrections.csv",
     output:
         page="<experiment>/dataset/check.html",
     log:

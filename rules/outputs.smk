@@ -8,6 +8,7 @@ rule export_labels:
         labels=job.exported_labels,
         soft=job.exported_probabilities,
         scores=job.exported_scores,
+        left_out=review.left_out(plan),
     output:
         export=directory("<run>/export/{format}/{kind}/<method>"),
     log:

@@ -6,6 +6,7 @@ rule train_segmentation:
         manifest="<experiment>/dataset/manifest.csv",
         classes="<experiment>/dataset/classes.json",
         labels=job.training_labels,
+        left_out=review.left_out(plan),
         pretrained=job.segmentation_weights,
     output:
         weights="<run>/segmentation/<method>/model.safetensors",

@@ -97,6 +97,7 @@ use rule export_labels as export_upper_bound with:
         labels=job.exported_upper_bound,
         soft=job.exported_upper_bound_probabilities,
         scores=job.exported_upper_bound_scores,
+        left_out=review.left_out(plan),
     output:
         export=directory("<run>/export/{format}/predictions/ground_truth"),
     log:

@@ -1,7 +1,11 @@
 """The benchmarks' own code gives right results; how fast is not for tests to say."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 import time
 from types import SimpleNamespace
 
@@ -31,6 +35,7 @@ from benchmarks.turns import Measured, image_files, peak_memory, print_table
 from pipeline.training.augmentation import training_transform
 from pipeline.training.losses import classification_step
 from pipeline.training.samples import LabeledImages
+from tests.conftest import BROWSERS
 from tests.helpers import REPOSITORY
 
 TINY = ["--count", "2", "--seconds", "0", "--threads", "1"]
@@ -279,3 +284,33 @@ def test_the_machines_rates_are_printed(capsys):
     printed = capsys.readouterr().out
     assert re.search(r"\| memory \| [0-9.]+ GB/s \|", printed)
     assert "| matrix product, float32 |" in printed and "bfloat16" in printed
+
+
+def test_the_size_and_the_times_of_a_gallery_are_printed():
+    named = os.environ.get("WSSS_CHROMIUM")
+    chromium = named or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if chromium is None:
+        pytest.skip(f"no {', '.join(BROWSERS)} on the path: set WSSS_CHROMIUM to a Chromium")
+    # Playwright allows one loop in a process, which the other tests' browser may have.
+    script = REPOSITORY / "benchmarks/review.py"
+    command = [sys.executable, str(script), "--images", "3", "30", "--chromium", chromium]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    few, many = (
+        dict(
+            zip(
+                ("images", "size", "paint", "usable", "verdict", "filter", "memory"),
+                row,
+                strict=True,
+            )
+        )
+        for row in (
+            [float(cell) for cell in line.strip("| ").split(" | ")]
+            for line in done.stdout.splitlines()[2:]
+        )
+    )
+    assert (few["images"], many["images"]) == (3, 30)
+    assert 0 < few["size"] < many["size"]
+    for row in (few, many):
+        assert 0 < row["paint"] <= row["usable"] and row["verdict"] > 0 and row["filter"] > 0
+        assert row["memory"] > 10

@@ -21,7 +21,10 @@ PRESETS = Path(__file__).with_name("presets.yaml")
 #: Keys of a linear probe that have no effect beside `views_of`.
 REPLACED_BY_VIEWS = {"size", "flip"}
 #: Keys of the data set whose values are files or folders.
-PATHS = ("root", "images", "image_labels", "masks", "boxes", "train_list", "val_list", "score_list")
+PATHS = (
+    "root", "images", "image_labels", "masks", "boxes", "train_list", "val_list", "score_list",
+    "review",
+)  # fmt: skip
 
 
 def resolve(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def read_label_table(path: Path, classes: Sequence[str] | None = None) -> LabelT
     """
     problems: list[str] = []
     expected = "image,labels or image,CLASS,CLASS,..."
-    header, rows = _read_rows(path, "labels", ("image",), expected, problems)
+    header, rows = read_rows(path, "labels", ("image",), expected, problems)
     names = [name for name in header if name not in ("image", "labels", "split")]
     one_hot = "labels" not in header
     for name in names if one_hot else ():
@@ -136,7 +136,7 @@ def read_box_table(
         If the file is not such a table.
     """
     columns = ("image", *BOX_COLUMNS)
-    _, rows = _read_rows(path, "boxes", columns, ",".join(columns), source.problems)
+    _, rows = read_rows(path, "boxes", columns, ",".join(columns), source.problems)
     boxes: dict[str, list[Box]] = {}
     classes = frozenset(source.classes)
     for number, row in rows:
@@ -185,7 +185,7 @@ def box_from_edges(
     return None
 
 
-def _read_rows(
+def read_rows(
     path: Path, what: str, required: Sequence[str], expected: str, problems: list[str]
 ) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Return the named columns, and every nonempty row with the number of its (last) line.

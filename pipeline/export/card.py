@@ -26,6 +26,7 @@ FULL_ORIGIN = (
     "labels were made by a network that was trained on ground-truth masks (fully supervised), not "
     "from image-level labels, and are no pseudo-labels; images keep their own license"
 )
+LEFT_OUT = "judged bad in the review (dataset.review)"
 NOT_SCORED = "no masks, not scored"
 
 
@@ -42,12 +43,15 @@ class Provenance:
         Settings that the labels were made with.
     scores : sequence of mapping
         Score documents, at most one per split.
+    left_out : sequence of str
+        Ids of the images without a label in the export, because a review judges them bad.
     """
 
     kind: str
     method: str
     settings: Mapping[str, Any]
     scores: Sequence[Mapping[str, Any]]
+    left_out: Sequence[str] = ()
 
 
 def data_card(
@@ -83,9 +87,17 @@ def data_card(
         "scores": {split: _score(documents.get(split)) for split in splits},
         "settings": provenance.settings,
         "options": options,
+        **_left_out(provenance.left_out),
         "rewritten_images": sum(one.rewritten for one in done),
         "versions": versions(),
     }
+
+
+def _left_out(images: Sequence[str]) -> dict[str, Any]:
+    """Return the card's entry about left-out images; a card without any has no entry."""
+    if not images:
+        return {}
+    return {"left_out": {"images": len(images), "reason": LEFT_OUT, "ids": list(images)}}
 
 
 def _split(done: Sequence[Exported], names: Sequence[str]) -> dict[str, Any]:
@@ -148,6 +160,7 @@ def readme(card: Mapping[str, Any], loading: str, readers: str) -> str:
         "",
         f"Images: {counts}. Note: {card['origin']}.",
         *_inclusion(card),
+        *_omission(card),
         "",
         *(_scored(split, score) for split, score in card["scores"].items()),
         "",
@@ -177,6 +190,16 @@ def _inclusion(card: Mapping[str, Any]) -> list[str]:
     return [
         f"Images: {card['options']['images']}; {card['rewritten_images']} of them were "
         "rewritten as upright 8-bit JPEGs, because readers decode the originals differently."
+    ]
+
+
+def _omission(card: Mapping[str, Any]) -> list[str]:
+    if "left_out" not in card:
+        return []
+    left_out = card["left_out"]
+    return [
+        f"Images left out: {left_out['images']}, {left_out['reason']}. Their ids are in "
+        "data_card.json. The scores below count them."
     ]
 
 

@@ -32,7 +32,9 @@ _NO_INPUTS = frozenset({"benchmarks", "logs"})
 
 def dataset_section(plan: Plan) -> dict[str, Any]:
     """Return the data set section for `prepare_dataset`; the demo has the layout of VOC."""
-    section: dict[str, Any] = plan.config["dataset"]
+    given = plan.config["dataset"]
+    # A review reaches jobs through pipeline.planning.review only: a verdict reruns no classifier.
+    section = {key: value for key, value in given.items() if key != "review"}
     if is_downloaded(plan.config):
         return {**section, "root": devkit(plan.config)}
     if section["kind"] != "demo":
@@ -320,6 +322,8 @@ def missing(plan: Plan) -> Iterator[str]:
             yield from _absent(path, _key(plan, path))
         for path in _folders(plan):
             yield from _absent(path, _key(plan, path), folder=True)
+    if review := config["dataset"].get("review"):
+        yield from _absent(review, "dataset.review")
     for name, further in config["folders"].items():
         yield from _absent(further["images"], f"folders.{name}.images", folder=True)
     for key, path in region_folders(config).items():

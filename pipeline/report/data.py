@@ -1,5 +1,7 @@
 """The data of the page's scripts: one JSON document."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,6 +20,7 @@ def page_data(
     scores: Sequence[Mapping[str, Any]],
     splits: Mapping[str, Split],
     cards: Mapping[str, Sequence[Card]],
+    experiment: str,
 ) -> dict[str, Any]:
     """Return the data that the scripts show: scores by class, and the gallery's images.
 
@@ -29,13 +32,16 @@ def page_data(
     splits : mapping of str to Split
     cards : mapping of str to sequence of Card
         By split.
+    experiment : str
+        Name of the experiment, part of the key of its review.
 
     Returns
     -------
     dict
         ``classes`` (name and color, without the background), ``scores`` (``miou`` and
         ``classes``, with the background), ``splits`` (methods, and ``images`` whose ``scores``
-        and ``doubts`` are in the order of ``labels``).
+        and ``doubts`` are in the order of ``labels``), ``review`` (the key under which a browser
+        keeps the review of these labels).
     """
     return {
         "classes": [
@@ -44,7 +50,20 @@ def page_data(
         ],
         "scores": [_class_scores(score) for score in scores],
         "splits": {name: _split(split, cards[name]) for name, split in splits.items()},
+        "review": {"key": f"{experiment}/{_labels_digest(cards)}"},
     }
+
+
+def _labels_digest(cards: Mapping[str, Sequence[Card]]) -> str:
+    """Return a digest of the labels that the gallery shows: other labels need other verdicts."""
+    labels = [
+        [split, card.image_id, layer.method, layer.url]
+        for split, shown in cards.items()
+        for card in shown
+        for layer in card.layers
+        if layer.kind == "label"
+    ]
+    return hashlib.sha256(json.dumps(labels).encode()).hexdigest()[:16]
 
 
 def class_colors(manifest: Manifest) -> list[str]:

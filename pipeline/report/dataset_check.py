@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.datasets.findings import RARE, Finding
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.datasets.overview import Overview, measure
+from pipeline.datasets.review import Correction
 from pipeline.report.html import render
 
 #: Maximum number of classes in the co-occurrence matrix.
@@ -36,6 +37,7 @@ def render_check(
     found: Sequence[Finding],
     sheet: Mapping[str, Sequence[Thumbnail]],
     unlabeled: Sequence[Thumbnail],
+    corrections: Sequence[Correction] = (),
 ) -> str:
     """Return the HTML document. Equal arguments give identical bytes.
 
@@ -49,9 +51,12 @@ def render_check(
         Thumbnails by class.
     unlabeled : sequence of Thumbnail
         Thumbnails of images without a label.
+    corrections : sequence of Correction
+        Image-level labels that a review changed.
     """
     return render(
         "dataset_check.html.j2",
+        corrections=corrections,
         manifest=manifest,
         overview=overview,
         found=found,

@@ -29,13 +29,43 @@ function start() {
   function draw() {
     const wanted = controls.search.value.trim().toLowerCase();
     const name = controls.class.value;
+    const least = leastDoubt();
     found = split().images.filter(
-      (image) => image.id.toLowerCase().includes(wanted) && (!name || image.labels.includes(name)),
+      (image) =>
+        image.id.toLowerCase().includes(wanted) &&
+        (!name || image.labels.includes(name)) &&
+        (least === null || (image.doubts[method()] ?? -1) >= least) &&
+        isReviewed(image.id, controls.review.value),
     );
     found = sorted(found, controls.sort.value, (image) => figureOf(image, controls.sort.value));
     shown = 0;
     gallery.querySelector(".cards").replaceChildren();
     showMore();
+  }
+
+  // Return the doubt that the chosen share of the images reaches; null if all are shown.
+  function leastDoubt() {
+    if (!controls.doubt.value) return null;
+    const doubts = split().images.map(({ doubts }) => doubts[method()]).filter((doubt) => doubt != null);
+    doubts.sort((a, b) => b - a);
+    return doubts[Math.ceil(controls.doubt.value * doubts.length) - 1] ?? Infinity;
+  }
+
+  // Open the first image without a verdict, or the first image if all have one.
+  function beginReview() {
+    if (!found.length) return;
+    const open = found.findIndex(({ id }) => isReviewed(id, "open"));
+    view(found, Math.max(0, open), split());
+  }
+
+  // Show the images that the chosen review asks for; the viewer keeps its own list while it is open.
+  function drawReviewed() {
+    if (!controls.review.value) return;
+    const id = document.activeElement?.closest(".card")?.dataset.id;
+    draw();
+    const cards = [...gallery.querySelectorAll(".card")];
+    const card = cards.find((one) => one.dataset.id === id) ?? cards[0];
+    if (id) (card?.querySelector("button") ?? controls.review).focus();
   }
 
   // Return the value to sort by: the IoU of the selected class, the mean IoU, or the doubt.
@@ -61,6 +91,8 @@ function start() {
     const kinds = ["image", ...["map", "label", "ground_truth"].filter((kind) => images.some(({ layers }) => layers.some((layer) => layer.kind === kind)))];
     fill(controls.show, kinds.map((kind) => [kind, nameOf(kind)]), kinds.includes("label") ? "label" : "image");
     controls.map.closest("label").hidden = maps.length === 0;
+    controls.doubt.closest("label").hidden = !doubted;
+    if (!doubted) controls.doubt.value = "";
   }
 
   const nameOf = (kind) => (kind === "label" && controls.split.value === "val" ? "prediction" : (NAMES[kind] ?? kind));
@@ -85,6 +117,7 @@ function start() {
     open.append(...stops.map(({ url }) => imageElement(url)));
     open.addEventListener("click", () => view(found, place, split()));
     element.append(open, facts(image), slider(image, stops, open));
+    showVerdict(element);
     return element;
   }
 
@@ -96,7 +129,7 @@ function start() {
     const names = text("span", "", "soft");
     names.append(...image.labels.map(named));
     names.append([image.labels.length ? "" : "no label", doubt == null ? "" : `doubt ${percent(doubt)}`].join(" "));
-    element.append(text("b", image.id), text("span", value == null ? "" : percent(value), "iou"), names);
+    element.append(text("b", image.id), text("span", "", "verdict"), text("span", value == null ? "" : percent(value), "iou"), names);
     element.querySelector(".iou").title = `${controls.class.value || "mean"} IoU in %`;
     return element;
   }
@@ -136,10 +169,31 @@ function start() {
     showMore();
     gallery.querySelectorAll(".card button")[first].focus();
   });
+  document.addEventListener("review", () => {
+    for (const card of gallery.querySelectorAll(".card")) showVerdict(card);
+    if (!gallery.querySelector("dialog").open) drawReviewed();
+  });
+  gallery.querySelector("dialog").addEventListener("close", drawReviewed);
+  gallery.querySelector(".begin").addEventListener("click", beginReview);
   form.hidden = false;
   fillControls();
   draw();
   for (const list of document.querySelectorAll("ol.look")) linkThumbnails(list);
+}
+
+// Return whether an image has the state of review that is asked for.
+function isReviewed(id, wanted) {
+  const { verdict, labels, note } = document.review.of(id);
+  if (wanted === "open") return !verdict;
+  if (wanted === "edited") return Boolean(labels || note);
+  if (wanted === "conflict") return document.review.inConflict(id);
+  return !wanted || verdict === wanted;
+}
+
+function showVerdict(card) {
+  const { verdict } = document.review.of(card.dataset.id);
+  card.dataset.verdict = verdict;
+  card.querySelector(".verdict").textContent = verdict;
 }
 
 // Images without a value come last. "Median first" sorts by distance from the median.

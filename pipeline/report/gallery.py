@@ -19,6 +19,8 @@ from pipeline.runtime.progress import progress
 
 #: Images of each split that browsers without scripts show as a row.
 ROWS = 3
+#: Setting of the gallery that shows every image, and the images per group in front of the others.
+ALL, FIRST = "all", 4
 
 
 @dataclass(frozen=True)
@@ -95,28 +97,42 @@ class Split:
     cuts: Mapping[str, GraphCutSettings] = field(default_factory=dict)
 
 
-def gallery_choices(manifest: Manifest, splits: Mapping[str, Split], count: int) -> list[Choice]:
+def gallery_choices(
+    manifest: Manifest, splits: Mapping[str, Split], count: int | str
+) -> list[Choice]:
     """Select the images to show, the most important first.
 
     Parameters
     ----------
     manifest : Manifest
     splits : mapping of str to Split
-    count : int
-        Images per group, see :func:`pipeline.report.selection.image_groups`.
+    count : int or {"all"}
+        Images per group, see :func:`pipeline.report.selection.image_groups`. ``"all"`` adds
+        every further image of the splits, in the manifest's order.
     """
-    return in_order(
+    per_group = FIRST if isinstance(count, str) else count
+    chosen = in_order(
         {
             name: image_groups(
                 manifest.of_split(name),
                 manifest.classes,
                 split.scores[split.best] if split.best else {},
                 split.doubtful,
-                count,
+                per_group,
             )
             for name, split in splits.items()
         }
     )
+    return [*chosen, *_further(manifest, splits, chosen)] if count == ALL else chosen
+
+
+def _further(
+    manifest: Manifest, splits: Mapping[str, Split], chosen: Sequence[Choice]
+) -> list[Choice]:
+    """Return the images of the splits that are not chosen yet."""
+    known = {(choice.split, choice.image_id) for choice in chosen}
+    every = ((name, record.id) for name in splits for record in manifest.of_split(name))
+    return [Choice(*key, ()) for key in every if key not in known]
 
 
 def gallery_cards(
@@ -124,7 +140,7 @@ def gallery_cards(
     masks: Mapping[str, Mask],
     splits: Mapping[str, Split],
     choices: Sequence[Choice],
-    budget: int,
+    budget: float,
 ) -> dict[str, list[Card]]:
     """Draw images with all their layers until a size budget is used up.
 
@@ -136,7 +152,7 @@ def gallery_cards(
     splits : mapping of str to Split
     choices : sequence of Choice
         Images, the most important first.
-    budget : int
+    budget : float
         Maximum number of characters of all data URLs, including the first :data:`ROWS` rows.
 
     Returns

@@ -1,5 +1,6 @@
 // The dialog that shows all layers of an image side by side. The gallery opens it with an event
-// "view" whose detail is {images, index}; the arrow keys move through these images.
+// "view" whose detail is {images, index}; the arrow keys move through these images, and so does the
+// event "step" with {by} or {id}. The event "shown" tells which image it shows.
 const dialog = document.querySelector("dialog.viewer");
 let images = [];
 let index = 0;
@@ -11,6 +12,11 @@ if (dialog) {
     dialog.showModal();
     dialog.querySelector("h3").focus();
   });
+  document.addEventListener("step", ({ detail: { by, id } }) => {
+    if (!dialog.open) return;
+    if (by) step(by);
+    else goTo(images.findIndex(({ image }) => image.id === id));
+  });
   dialog.querySelector(".previous").addEventListener("click", () => step(-1));
   dialog.querySelector(".next").addEventListener("click", () => step(1));
   dialog.querySelector(".close").addEventListener("click", () => dialog.close());
@@ -18,7 +24,7 @@ if (dialog) {
   dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
   dialog.addEventListener("keydown", (event) => {
     const steps = { ArrowLeft: -1, ArrowRight: 1 };
-    if (!(event.key in steps)) return;
+    if (!(event.key in steps) || event.target.matches("input")) return;
     event.preventDefault();
     step(steps[event.key]);
   });
@@ -26,6 +32,12 @@ if (dialog) {
 
 function step(by) {
   index = (index + by + images.length) % images.length;
+  show();
+}
+
+function goTo(place) {
+  if (place < 0) return;
+  index = place;
   show();
 }
 
@@ -42,6 +54,8 @@ function show() {
       return figure(image, layer, miou == null ? layer.caption : `${layer.caption}: mIoU ${(100 * miou).toFixed(1)} %`);
     }),
   );
+  const detail = { id: image.id, labels: image.labels, last: index === images.length - 1 };
+  document.dispatchEvent(new CustomEvent("shown", { detail }));
 }
 
 function figure(image, layer, caption) {

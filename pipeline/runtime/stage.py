@@ -17,7 +17,7 @@ from pipeline.runtime.copies import record_outputs
 logger = logging.getLogger(__name__)
 
 #: Params that only make Snakemake rerun a rule when they change.
-TRIGGERS = frozenset({"code", "files", "place"})
+TRIGGERS = frozenset({"code", "corrected", "files", "place"})
 
 
 def run_stage(function: Callable[..., None], snakemake: Any) -> None:

@@ -16,6 +16,7 @@ from pipeline.datasets.overview import (
     identical_files,
     summarize,
 )
+from pipeline.datasets.review import read_corrections
 from pipeline.io.files import replacing
 from pipeline.io.images import read_rgb
 from pipeline.report.dataset_check import Thumbnail, render_check
@@ -37,6 +38,7 @@ def check_dataset(
     manifest: Path,
     classes: Path,
     findings: Path,
+    corrections: Path,
     images_per_class: int,
     page: Path,
     threads: int,
@@ -49,6 +51,8 @@ def check_dataset(
         Images and class names.
     findings : Path
         Findings about masks and boxes, from the rule ``list_ground_truth``.
+    corrections : Path
+        Image-level labels that a review changed.
     images_per_class : int
         Number of images per class; fewer if there are very many classes.
     page : Path
@@ -70,7 +74,10 @@ def check_dataset(
     sheet = {name: [thumbnails[record.id] for record in group] for name, group in chosen.items()}
     rest = [thumbnails[record.id] for record in unlabeled]
     with replacing(page) as partial:
-        partial.write_text(render_check(data, overview, found, sheet, rest), encoding="utf-8")
+        partial.write_text(
+            render_check(data, overview, found, sheet, rest, read_corrections(corrections)),
+            encoding="utf-8",
+        )
     _log(data, overview, found)
     logger.info("see %s for example images and all counts", page)
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.manifest import Manifest, Record, read_manifest
+from pipeline.datasets.review import read_left_out, without_left_out
 from pipeline.errors import UserError
 from pipeline.export import FORMATS
 from pipeline.export.card import Provenance, data_card, readme
@@ -25,6 +26,7 @@ def export_labels(
     labels: list[Path],
     soft: list[Path],
     scores: list[Path],
+    left_out: list[Path],
     format: str,
     kind: str,
     method: str,
@@ -46,6 +48,8 @@ def export_labels(
         Folders of soft labels ``ID.safetensors``; needed for soft labels only.
     scores : list of Path
         Score documents of the labels, as `evaluate` writes them; empty without masks.
+    left_out : list of Path
+        At most one table of the images that were judged bad.
     format : str
         One of :data:`pipeline.export.FORMATS`.
     kind : {"pseudo_labels", "predictions"}
@@ -70,14 +74,21 @@ def export_labels(
         contains an unknown class.
     """
     data = read_manifest(manifest, classes)
-    records = _records(data, splits, manifest)
+    listed = _records(data, splits, manifest)
+    records = without_left_out(listed, read_left_out(left_out), kind)
     chosen = FORMATS[format]
     folders, suffix = (soft, ".safetensors") if chosen.soft else (labels, ".png")
     items = export_items(records, folders, suffix)
     target = Target(export, data.classes, ExportOptions.from_config(options))
     done = chosen.write(items, target, threads)
     used = {name: getattr(target.options, name) for name in chosen.options}
-    provenance = Provenance(kind, method, settings, [read_score(path) for path in scores])
+    provenance = Provenance(
+        kind,
+        method,
+        settings,
+        [read_score(path) for path in scores],
+        _missing(listed, records),
+    )
     card = data_card(format, provenance, used, data.classes, done)
     write_json(export / "data_card.json", card)
     write_text(export / "README.md", readme(card, chosen.loading, chosen.readers))
@@ -89,6 +100,12 @@ def _records(data: Manifest, splits: Sequence[str], manifest: Path) -> list[Reco
         if not data.of_split(split):
             raise UserError(f"{manifest}: split {split} has no image, expected one or more")
     return [record for split in splits for record in data.of_split(split)]
+
+
+def _missing(listed: Sequence[Record], kept: Sequence[Record]) -> list[str]:
+    """Return the ids of the records that were left out."""
+    known = {record.id for record in kept}
+    return [record.id for record in listed if record.id not in known]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Write the report: one HTML file with scores, charts and images."""
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from pipeline.io.tables import read_document
 from pipeline.refinement.graph_cut import GraphCutSettings
 from pipeline.report.comparison import Comparison, comparison_rows, read_table
 from pipeline.report.drawing import data_url
-from pipeline.report.gallery import Split, gallery_cards, gallery_choices
+from pipeline.report.gallery import ALL, Split, gallery_cards, gallery_choices
 from pipeline.report.inputs import (
     BOXES,
     LOCALIZATION,
@@ -67,7 +68,7 @@ def report(
     true_boxes: Path,
     times: list[Path],
     config: Mapping[str, Any],
-    gallery: int,
+    gallery: int | str,
     report: Path,
 ) -> None:
     """Write all results of an experiment to one page.
@@ -100,8 +101,9 @@ def report(
         Snakemake's benchmark files.
     config : mapping
         The resolved configuration.
-    gallery : int
-        Number of images in each group of the gallery (best, median, worst, and of every class).
+    gallery : int or {"all"}
+        Number of images in each group of the gallery (best, median, worst, and of every class),
+        or every image.
     report : Path
         Output.
     """
@@ -135,7 +137,7 @@ def report(
             ground_truth,
             splits,
             gallery_choices(data, splits, gallery),
-            IMAGE_BUDGET - _spent(compared, *sheets),
+            inf if gallery == ALL else IMAGE_BUDGET - _spent(compared, *sheets),
         ),
         quality=qualities,
         findings=read_findings(findings),

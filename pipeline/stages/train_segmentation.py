@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from pipeline.datasets.manifest import Record, files_by_id, read_manifest
 from pipeline.datasets.masks import Mask
+from pipeline.datasets.review import read_left_out, without_left_out
 from pipeline.errors import UserError
 from pipeline.models.backbone import frozen_module
 from pipeline.models.segmentation_network import (
@@ -35,6 +36,7 @@ def train_segmentation(
     manifest: Path,
     classes: Path,
     labels: list[Path],
+    left_out: list[Path],
     pretrained: list[Path],
     settings: Mapping[str, Any],
     seed: int,
@@ -50,6 +52,8 @@ def train_segmentation(
     ----------
     labels : list of Path
         Folders of label images ``ID.png``; together they cover the train split.
+    left_out : list of Path
+        At most one table of the images that were judged bad; their pseudo-labels are not used.
     pretrained : list of Path
         At most one local file of backbone weights.
     settings : mapping
@@ -66,7 +70,7 @@ def train_segmentation(
         see one image at a time.
     """
     data = read_manifest(manifest, classes)
-    records = data.of_split("train")
+    records = without_left_out(data.of_split("train"), read_left_out(left_out), "pseudo_labels")
     files = files_by_id([record.id for record in records], labels)
     require_foreground(read_labels(files.values(), "pseudo-labels checked"))
     train_network(
@@ -77,7 +81,7 @@ def train_segmentation(
         files,
         classes=len(data.classes) + 1,
         pretrained=pretrained,
-        inputs=[manifest, classes],
+        inputs=[manifest, classes, *left_out],
     )
 
 

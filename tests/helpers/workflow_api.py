@@ -22,7 +22,8 @@ def read_workflow(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
         ``rules``: of each rule, by name, the names of its inputs, outputs, params, resources and
         wildcards, its paths (of the inputs those that no function returns), patterns of outputs,
         of logs and of all that it writes, stage, and whether it is local. ``jobs``: of each job
-        the rule, wildcards, input and output files.
+        the rule, wildcards, input and output files, and params as
+        text. Inputs and params decide whether a job runs again.
     """
     path = folder / "workflow.yaml"
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -74,6 +75,7 @@ def main(path: Path) -> None:
                 "wildcards": dict(job.wildcards_dict),
                 "input": list(map(str, job.input)),
                 "output": list(map(str, job.output)),
+                "params": {name: repr(value) for name, value in job.params.items()},
             }
             for job in workflow.dag.jobs
         ]

@@ -202,7 +202,7 @@ def test_ids_are_searched(page):
     assert page.locator(".more").is_hidden()
     # Enter in the field submits nothing.
     page.press("#gallery [name=search]", "Enter")
-    assert page.locator("#gallery form").is_visible()
+    assert page.locator("#gallery form.controls").is_visible()
 
 
 def test_splits_have_their_own_images_and_methods(page):
@@ -337,4 +337,4 @@ def test_images_and_tables_are_visible_without_scripts(open_page):
     page = open_page(java_script_enabled=False)
     assert page.locator("noscript .row").count() == 6
     assert page.locator("noscript img").first.is_visible()
-    assert page.locator("#gallery form").is_hidden() and page.locator("#bars").is_hidden()
+    assert page.locator("#gallery form.controls").is_hidden() and page.locator("#bars").is_hidden()

@@ -93,3 +93,12 @@ def test_an_image_without_results_shows_the_image_alone(many):
     choices = gallery_choices(many.manifest, splits, 1)
     cards = gallery_cards(many.manifest, {}, splits, choices, 10**9)["train"]
     assert cards and all(card.layers == () for card in cards)
+
+
+def test_all_shows_every_image_once_and_the_important_ones_first(many):
+    some = gallery_choices(many.manifest, many.splits, 4)
+    every = gallery_choices(many.manifest, many.splits, "all")
+    assert every[: len(some)] == some and len(some) < IMAGES
+    assert sorted(choice.image_id for choice in every) == sorted(f"i{k}" for k in range(IMAGES))
+    cards = gallery_cards(many.manifest, {}, many.splits, every, float("inf"))
+    assert sum(map(len, cards.values())) == IMAGES

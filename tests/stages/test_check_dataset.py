@@ -7,6 +7,7 @@ from PIL import Image
 
 from pipeline.datasets.findings import Finding, write_findings
 from pipeline.datasets.manifest import Record, write_classes, write_manifest
+from pipeline.datasets.review import Correction, write_corrections
 from pipeline.errors import UserError
 from pipeline.stages.check_dataset import check_dataset
 
@@ -18,11 +19,11 @@ def check(small_dataset, tmp_path):
     page, found = tmp_path / "dataset/check.html", tmp_path / "dataset/findings.json"
     write_findings(found, FINDINGS)
 
-    def run(images_per_class=6, threads=1):
+    def run(images_per_class=6, threads=1, corrections=()):
         paths = {name: small_dataset[name] for name in ("manifest", "classes")}
-        check_dataset(
-            **paths, findings=found, images_per_class=images_per_class, page=page, threads=threads
-        )
+        paths |= {"findings": found, "corrections": tmp_path / "corrections.csv"}
+        write_corrections(paths["corrections"], corrections)
+        check_dataset(**paths, images_per_class=images_per_class, page=page, threads=threads)
         return page.read_text(encoding="utf-8")
 
     return run
@@ -42,6 +43,13 @@ def test_the_page_shows_images_of_every_class(check):
 def test_findings_about_masks_are_on_the_page(check):
     text = "<h3>masks &lt;that&gt; contradict</h3><div><p>3 of 4.</p>"
     assert text in check()
+
+
+def test_corrected_labels_are_listed_beside_the_labels_of_the_data_set(check):
+    html = check(corrections=[Correction("2", ("cat", "dog"), ("dog",)), Correction("3", (), ())])
+    assert '<th scope="row">2</th><td>cat, dog</td><td>dog</td>' in html
+    assert '<th scope="row">3</th><td>no label</td><td>no label</td>' in html
+    assert "Corrected labels" not in check()
 
 
 def test_a_limit_of_zero_shows_no_images(check):
@@ -77,7 +85,8 @@ def test_a_copy_in_val_of_a_train_image_is_found(tmp_path, caplog):
     write_manifest(tmp_path / "m.csv", records)
     write_classes(tmp_path / "c.json", ["cat"])
     write_findings(tmp_path / "f.json", [])
-    files = {"manifest": "m.csv", "classes": "c.json", "findings": "f.json"}
+    write_corrections(tmp_path / "r.csv", [])
+    files = {"manifest": "m.csv", "classes": "c.json", "findings": "f.json", "corrections": "r.csv"}
     paths = {name: tmp_path / file for name, file in files.items()}
     check_dataset(**paths, images_per_class=2, page=tmp_path / "check.html", threads=1)
     assert "same image in train and val: a (train: cat) = b (val: cat)." in caplog.text
@@ -100,11 +109,13 @@ def test_the_page_of_real_images_has_bounded_size(voc_subset, tmp_path):
         (tmp_path / name).write_text("\n".join(ids), encoding="utf-8")
     dataset = {"kind": "voc", "root": voc_subset, "image_labels": "labels.csv", "masks": None}
     dataset |= {"classes": None} | {name: tmp_path / name for name in lists}
-    made = {"images": tmp_path / "images"}
+    corrections = tmp_path / "corrections.csv"
+    made = {"images": tmp_path / "images", "corrections": corrections, "review": None}
     prepare_dataset(sources=[], dataset=dataset, seed=0, threads=1, **paths, **made)
     write_findings(tmp_path / "f.json", [])
     page = tmp_path / "check.html"
-    check_dataset(**paths, findings=tmp_path / "f.json", images_per_class=6, page=page, threads=1)
+    paths |= {"findings": tmp_path / "f.json", "corrections": corrections}
+    check_dataset(**paths, images_per_class=6, page=page, threads=1)
     shown = captions(page.read_text(encoding="utf-8"))
     assert len(shown) >= 20
     assert page.stat().st_size < 60_000 + 20_000 * len(shown)
@@ -121,7 +132,8 @@ def test_nearly_black_16_bit_images_are_found(tmp_path, caplog):
     write_manifest(tmp_path / "m.csv", records)
     write_classes(tmp_path / "c.json", ["cat"])
     write_findings(tmp_path / "f.json", [])
-    files = {"manifest": "m.csv", "classes": "c.json", "findings": "f.json"}
+    write_corrections(tmp_path / "r.csv", [])
+    files = {"manifest": "m.csv", "classes": "c.json", "findings": "f.json", "corrections": "r.csv"}
     paths = {name: tmp_path / file for name, file in files.items()}
     check_dataset(**paths, images_per_class=2, page=tmp_path / "check.html", threads=1)
     line = (

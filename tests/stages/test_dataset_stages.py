@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -6,6 +8,13 @@ from pipeline.config.resolve import resolve
 from pipeline.datasets.demo import CLASSES
 from pipeline.datasets.findings import read_findings
 from pipeline.datasets.manifest import Box, read_boxes, read_manifest, read_masks
+from pipeline.datasets.review import (
+    Correction,
+    Judgment,
+    read_corrections,
+    read_left_out,
+    write_review,
+)
 from pipeline.errors import UserError
 from pipeline.export.images import export_image
 from pipeline.io.arrays import read_label, write_label
@@ -22,13 +31,14 @@ from pipeline.planning.settings import label_settings
 from pipeline.stages.evaluate import evaluate
 from pipeline.stages.generate_demo import generate_demo
 from pipeline.stages.list_ground_truth import list_ground_truth
+from pipeline.stages.list_left_out import list_left_out
 from pipeline.stages.prepare_dataset import prepare_dataset
 
 
-def prepare(out, dataset):
+def prepare(out, dataset, review=None):
     seen = {name: out / name for name in ("manifest", "classes")}
     bare = dataset | {key: None for key in ("masks", "mask_values", "boxes") if key in dataset}
-    made = {"images": out / "images"}
+    made = {"images": out / "images", "corrections": out / "corrections.csv", "review": review}
     prepare_dataset(sources=[], dataset=bare, seed=0, threads=2, **seen, **made)
     ground_truth = {name: out / name for name in ("masks", "boxes", "findings")}
     list_ground_truth(
@@ -375,3 +385,43 @@ def test_images_can_be_used_as_stored(demo, tmp_path):
     # What an export or another program does with the manifest's file changes nothing.
     with Image.open(record.image) as image:
         assert np.array_equal(np.asarray(ImageOps.exif_transpose(image)), stored)
+
+
+def test_a_review_corrects_labels_and_leaves_the_table_as_it_is(demo, tmp_path):
+    table = (demo / "labels.csv").read_bytes()
+    plain = prepare(tmp_path / "plain", voc(demo))
+    before = read_manifest(plain["manifest"], plain["classes"])
+    first, second = before.records[:2]
+    wanted = tuple(name for name in before.classes if name not in first.labels)[:1]
+    review = [
+        Judgment(first.id, "good", wanted),
+        Judgment(second.id, "bad", None, "frayed"),
+        Judgment(before.records[2].id, "", before.records[2].labels),
+    ]
+    write_review(tmp_path / "review.csv", review)
+    made = prepare(tmp_path / "made", voc(demo), review=str(tmp_path / "review.csv"))
+    after = read_manifest(made["manifest"], made["classes"])
+    assert after.records[0] == replace(first, labels=wanted)
+    assert after.records[1:] == before.records[1:]
+    assert (demo / "labels.csv").read_bytes() == table
+    differences = read_corrections(tmp_path / "made/corrections.csv")
+    assert differences == [Correction(first.id, first.labels, wanted)]
+    assert read_corrections(tmp_path / "plain/corrections.csv") == []
+    write_review(tmp_path / "review.csv", [Judgment("nobody", "", wanted)])
+    with pytest.raises(UserError, match="unknown image 'nobody'"):
+        prepare(tmp_path / "wrong", voc(demo), review=str(tmp_path / "review.csv"))
+
+
+def test_images_that_a_review_judges_bad_are_listed(demo, tmp_path):
+    made = prepare(tmp_path / "made", voc(demo))
+    ids = [record.id for record in read_manifest(made["manifest"], made["classes"]).records]
+    arguments = {
+        "review": tmp_path / "review.csv", "manifest": made["manifest"],
+        "classes": made["classes"], "left_out": tmp_path / "left_out.csv",
+    }  # fmt: skip
+    write_review(tmp_path / "review.csv", [Judgment(ids[2], "bad"), Judgment(ids[0], "good")])
+    list_left_out(**arguments)
+    assert read_left_out([tmp_path / "left_out.csv"]) == {ids[2]}
+    write_review(tmp_path / "review.csv", [Judgment(f"{ids[0]}x", "bad")])
+    with pytest.raises(UserError, match=f"unknown image '{ids[0]}x'.*did you mean"):
+        list_left_out(**arguments)

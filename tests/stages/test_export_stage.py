@@ -16,6 +16,7 @@ from pipeline.datasets.manifest import (
     write_classes,
     write_manifest,
 )
+from pipeline.datasets.review import write_left_out
 from pipeline.datasets.voc import CLASSES
 from pipeline.errors import UserError
 from pipeline.export import FORMATS
@@ -60,6 +61,7 @@ def export(small_dataset, labels, tmp_path):
             "labels": labels,
             "soft": [],
             "scores": [],
+            "left_out": [],
             "format": "png",
             "kind": "pseudo_labels",
             "method": "plain/cam/crf",
@@ -269,7 +271,7 @@ def test_real_masks_survive_the_coco_export(voc_subset, tmp_path):
     write_classes(tmp_path / "classes.json", CLASSES)
     export_labels(
         manifest=tmp_path / "manifest.csv", classes=tmp_path / "classes.json",
-        labels=[voc_subset / "SegmentationClass"], soft=[], scores=[], format="coco",
+        labels=[voc_subset / "SegmentationClass"], soft=[], scores=[], left_out=[], format="coco",
         kind="pseudo_labels", method="plain/cam/crf", splits=["val"], settings={}, options=OPTIONS,
         export=tmp_path / "export", threads=1,
     )  # fmt: skip
@@ -302,3 +304,29 @@ def test_predictions_of_the_upper_bound_say_that_it_learned_masks(export):
     card = json.loads((weak / "data_card.json").read_text(encoding="utf-8"))
     assert card["origin"].startswith("labels were made by a program from image-level labels")
     assert "masks" not in card["origin"]
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "soft"])
+def test_images_that_were_judged_bad_are_left_out_and_counted(
+    export, small_dataset, name, tmp_path
+):
+    write_left_out(tmp_path / "left_out.csv", ["0", "5"])
+    changes = {"format": name, "left_out": [tmp_path / "left_out.csv"]}
+    folder = export("less", **changes)
+    card = json.loads((folder / "data_card.json").read_text(encoding="utf-8"))
+    reason = "judged bad in the review (dataset.review)"
+    assert card["left_out"] == {"images": 1, "reason": reason, "ids": ["0"]}
+    # A verdict on an image of val is about its prediction, which this export does not have.
+    assert {split: part["images"] for split, part in card["splits"].items()} == {
+        "train": 3, "val": 2,
+    }  # fmt: skip
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    assert f"Images left out: 1, {reason}." in text
+    whole = export("whole", format=name)
+    assert "left_out" not in json.loads((whole / "data_card.json").read_text(encoding="utf-8"))
+    gone = {path.name for path in whole.rglob("*")} - {path.name for path in folder.rglob("*")}
+    assert all(path.startswith("0.") for path in gone)
+    assert gone or name == "coco"
+    predicted = export("predicted", kind="predictions", **changes)
+    card = json.loads((predicted / "data_card.json").read_text(encoding="utf-8"))
+    assert card["left_out"]["ids"] == ["5"]

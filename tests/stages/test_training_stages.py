@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score
 from torch import nn
 
 from pipeline.datasets.manifest import read_manifest, read_masks, write_manifest, write_masks
+from pipeline.datasets.review import write_left_out
 from pipeline.errors import UserError
 from pipeline.io.arrays import MapShard, read_label, read_weights, write_label, write_maps
 from pipeline.io.images import network_input, read_rgb
@@ -310,8 +311,22 @@ def pseudo_labels(small_dataset, folder, ids):
         write_label(folder / f"{number}.png", label)
 
 
-def segmented(small_dataset, folder, settings, labels):
-    return run_training(train_segmentation, small_dataset, folder, settings, labels=labels)
+def segmented(small_dataset, folder, settings, labels, left_out=()):
+    given = {"labels": labels, "left_out": list(left_out)}
+    return run_training(train_segmentation, small_dataset, folder, settings, **given)
+
+
+def test_pseudo_labels_that_were_judged_bad_are_not_learned(
+    small_dataset, segmentation_settings, tmp_path
+):
+    # Without the left-out images their labels are not even needed.
+    pseudo_labels(small_dataset, tmp_path / "labels", [1, 2, 3])
+    write_left_out(tmp_path / "left_out.csv", ["0", "4"])
+    labels, left_out = [tmp_path / "labels"], [tmp_path / "left_out.csv"]
+    one = segmented(small_dataset, tmp_path / "one", segmentation_settings, labels, left_out)
+    assert one.is_file()
+    with pytest.raises(UserError, match="1 of 4 images have no label"):
+        segmented(small_dataset, tmp_path / "two", segmentation_settings, labels)
 
 
 def test_a_segmentation_is_trained_and_predicts(small_dataset, segmentation_settings, tmp_path):

@@ -1,0 +1,70 @@
+"""The review of a configuration: which jobs read it, and what of it reruns them.
+
+The rules get digests of the part that they use. So a corrected label reruns everything, a verdict
+reruns the trainings of segmentation networks and the exports, and a note reruns nothing.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from snakemake.io import ancient
+
+from pipeline.datasets.review import Judgment, bad_images, corrected_labels, read_review
+from pipeline.planning.plan import Plan
+
+
+def path_of(plan: Plan) -> str | None:
+    """Return the review that the configuration names, if any."""
+    path: str | None = plan.config["dataset"].get("review")
+    return path
+
+
+def check_review(plan: Plan) -> None:
+    """Read the review, if any.
+
+    Raises
+    ------
+    UserError
+        If the review is damaged, a verdict is unknown, or an image has two rows.
+    """
+    _judgments(plan)
+
+
+def source(plan: Plan) -> Any:
+    """Return the review as an input, if any; its content counts, its time does not."""
+    path = path_of(plan)
+    return [] if path is None else ancient(path)
+
+
+def of_labels(plan: Plan) -> str | None:
+    """Return the review if it corrects image-level labels, otherwise None."""
+    return path_of(plan) if corrected_labels(_judgments(plan)) else None
+
+
+def labels_digest(plan: Plan) -> str:
+    """Return a digest of the corrected image-level labels; empty if there are none."""
+    return _digest(corrected_labels(_judgments(plan)))
+
+
+def verdicts_digest(plan: Plan) -> str:
+    """Return a digest of the images that were judged bad; empty if there are none."""
+    return _digest(bad_images(_judgments(plan)))
+
+
+def left_out(plan: Plan) -> list[str]:
+    """Return the table of the images to leave out, if the review judges any image bad."""
+    return [f"{plan.home}/dataset/left_out.csv"] if bad_images(_judgments(plan)) else []
+
+
+def _judgments(plan: Plan) -> list[Judgment]:
+    # A missing file is reported with all other missing files before a job is planned.
+    path = path_of(plan)
+    return read_review(Path(path)) if path and Path(path).is_file() else []
+
+
+def _digest(content: Any) -> str:
+    if not content:
+        return ""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]

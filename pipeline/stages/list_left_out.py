@@ -1,0 +1,51 @@
+"""List the images that were judged bad, whose labels networks and exports leave out."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.datasets.manifest import read_manifest
+from pipeline.datasets.review import (
+    MAX_PROBLEMS,
+    bad_images,
+    read_review,
+    unknown_images,
+    write_left_out,
+)
+from pipeline.errors import UserError
+from pipeline.runtime.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+logger = logging.getLogger(__name__)
+
+
+def list_left_out(*, review: Path, manifest: Path, classes: Path, left_out: Path) -> None:
+    """Write the ids of the images that a review judges bad.
+
+    Parameters
+    ----------
+    review : Path
+        The review: CSV with the columns ``image,verdict,labels,note``.
+    manifest, classes : Path
+        Images and class names.
+    left_out : Path
+        Output: a CSV table of image ids.
+
+    Raises
+    ------
+    UserError
+        If the review is damaged or names an image that the data set lacks.
+    """
+    judgments = read_review(review)
+    known = {record.id for record in read_manifest(manifest, classes).records}
+    if problems := unknown_images([item.image for item in judgments], known, review):
+        raise UserError("\n".join(problems[:MAX_PROBLEMS]))
+    bad = bad_images(judgments)
+    write_left_out(left_out, bad)
+    logger.info("%d of %d reviewed images were judged bad", len(bad), len(judgments))
+
+
+if __name__ == "__main__":
+    run_stage(list_left_out, snakemake)

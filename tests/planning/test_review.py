@@ -1,0 +1,129 @@
+"""The jobs that a review reruns: those that use the part of it that changed, and what follows."""
+
+import pytest
+
+from pipeline.config.resolve import resolve
+from pipeline.datasets.review import Judgment, write_review
+from pipeline.errors import UserError
+from pipeline.planning.inputs import dataset_section, dataset_without_ground_truth, missing
+from pipeline.planning.plan import Plan
+from pipeline.planning.review import (
+    check_review,
+    labels_digest,
+    left_out,
+    of_labels,
+    verdicts_digest,
+)
+from tests.helpers.workflow import TINY
+from tests.helpers.workflow_api import read_workflow
+
+#: Rules that use verdicts themselves: trainings of segmentation networks, and exports.
+JUDGED = {"train_segmentation", "export_labels"}
+#: Rules whose params have the whole configuration, or that list what was made from it.
+RECORDS = {"report", "record_experiment"}
+REVIEWS = {
+    "none": [],
+    "empty": [Judgment("train_0000", "good"), Judgment("train_0001", "unsure", None, "hm")],
+    "bad": [Judgment("train_0000", "good"), Judgment("train_0001", "bad", None, "frayed")],
+    "noted": [Judgment("train_0001", "bad", None, "very frayed"), Judgment("train_0002", "good")],
+    "worse": [Judgment("train_0001", "bad"), Judgment("train_0002", "bad")],
+    "labels": [Judgment("train_0000", "", ("circle",))],
+}
+
+
+@pytest.fixture(scope="module")
+def workflows(tmp_path_factory):
+    """Read the workflow without a review, and with each of several contents of one."""
+    folder = tmp_path_factory.mktemp("review")
+    dataset = TINY["dataset"]
+    found = {}
+    for name, judgments in REVIEWS.items():
+        write_review(folder / "review.csv", judgments)
+        review = {} if name == "none" else {"review": "review.csv"}
+        found[name] = read_workflow(folder, TINY | {"dataset": dataset | review})["jobs"]
+    return found
+
+
+def changed(before, after):
+    """Return the rules of jobs with other inputs or params, and of those that follow them."""
+    known = {tuple(job["output"]): (job["input"], job["params"]) for job in before}
+    rerun = [
+        job for job in after if known.get(tuple(job["output"])) != (job["input"], job["params"])
+    ]
+    own = {job["rule"] for job in rerun}
+    for job in rerun:
+        made = set(job["output"])
+        rerun += [other for other in after if other not in rerun and made & {*other["input"]}]
+    return own - {"all", "estimate"}, {job["rule"] for job in rerun} - {"all"}
+
+
+def test_a_review_without_a_bad_image_or_a_label_changes_no_result(workflows):
+    own, _ = changed(workflows["none"], workflows["empty"])
+    assert own == RECORDS
+
+
+def test_a_bad_image_reruns_segmentation_trainings_and_exports_alone(workflows):
+    own, every = changed(workflows["empty"], workflows["bad"])
+    assert own == {"list_left_out", *JUDGED}
+    assert every == {
+        "list_left_out", *JUDGED, "predict_masks", "evaluate_predictions", *RECORDS, "scoreboard",
+    }  # fmt: skip
+
+
+def test_another_bad_image_reruns_the_list_and_what_reads_it(workflows):
+    own, every = changed(workflows["bad"], workflows["worse"])
+    assert own == {"list_left_out"}
+    assert every >= JUDGED and not {"prepare_dataset", "make_labels"} & every
+
+
+def test_notes_and_good_verdicts_rerun_nothing(workflows):
+    assert changed(workflows["bad"], workflows["noted"]) == (set(), set())
+
+
+def test_a_corrected_label_reruns_what_the_manifest_reaches(workflows):
+    own, every = changed(workflows["empty"], workflows["labels"])
+    assert own == {"prepare_dataset"}
+    assert {"train_classifier", "make_maps", "make_labels", "train_segmentation"} <= every
+    assert "generate_demo" not in every
+    jobs = [job for job in workflows["labels"] if job["rule"] == "list_left_out"]
+    assert jobs == []
+
+
+def test_only_the_upper_bound_learns_images_that_were_judged_bad(workflows):
+    readers = {
+        job["rule"]
+        for job in workflows["bad"]
+        if any(path.endswith("dataset/left_out.csv") for path in job["input"])
+    }
+    assert readers == JUDGED
+
+
+@pytest.fixture
+def plan(demo_config, tmp_path):
+    demo_config["dataset"]["review"] = str(tmp_path / "review.csv")
+    return Plan(resolve(demo_config))
+
+
+def test_a_missing_review_is_named(plan, tmp_path):
+    assert list(missing(plan)) == [
+        f"{tmp_path}/review.csv: no such file, named by the configuration's dataset.review"
+    ]
+    check_review(plan)
+    assert (of_labels(plan), labels_digest(plan), verdicts_digest(plan)) == (None, "", "")
+    assert left_out(plan) == []
+
+
+def test_a_damaged_review_is_refused_before_any_job(plan, tmp_path):
+    (tmp_path / "review.csv").write_text("image,verdict,labels,note\na,god,,\n", encoding="utf-8")
+    with pytest.raises(UserError, match="unknown verdict 'god' of a"):
+        check_review(plan)
+
+
+def test_the_data_set_of_other_jobs_does_not_name_the_review(demo_config):
+    folder = {"kind": "folder", "images": "photos", "image_labels": "labels.csv"}
+    plain, reviewed = (
+        Plan(resolve(demo_config | {"dataset": folder | more}))
+        for more in ({}, {"review": "review.csv"})
+    )
+    assert dataset_section(reviewed) == dataset_section(plain)
+    assert dataset_without_ground_truth(reviewed) == dataset_without_ground_truth(plain)
