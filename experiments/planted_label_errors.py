@@ -5,10 +5,12 @@
 ``RUN`` is the folder of a run that has ``features/CLASSIFIER`` (a linear probe with ``views_of``),
 ``RUN/dataset`` or that of its experiment. For each seed, a share of the labels of train is taken
 out, and as many wrong ones are added. Printed are precision at k, with k the number of planted
-errors of a kind (where precision equals recall) and a tenth of it, and recall at twice k: by the
-calibrated margin, by the loss (binary cross-entropy of the out-of-fold probability), and by chance.
-Last comes the list of the table as it is, without planted errors. Real errors of the table count
-as false alarms. Masks are not read.
+errors of a kind (where precision equals recall) and a tenth of it, and recall at twice k. Rankings:
+``listed`` is that of the workflow, the pairs that reach the thresholds of confident learning before
+all others; ``margin`` is by the difference of probability and threshold; ``loss`` by the binary
+cross-entropy of the out-of-fold probability. The last two columns are precision and recall of all
+listed pairs. Last comes the list of the table as it is, without planted errors. Real errors of the
+table count as false alarms. Masks are not read.
 """
 
 import argparse
@@ -22,7 +24,13 @@ from numpy.typing import NDArray
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pipeline.datasets.manifest import Manifest, read_manifest
-from pipeline.metrics.label_errors import KINDS, error_margins, rank_label_errors
+from pipeline.metrics.label_errors import (
+    KINDS,
+    class_thresholds,
+    confident_errors,
+    error_scores,
+    rank_label_errors,
+)
 from pipeline.models.out_of_fold import out_of_fold_probabilities
 from pipeline.models.pooled_features import stored_features
 
@@ -46,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             features, given, ids, folds=options.folds, c=options.c, seed=seed
         )
 
-    print("seed kind    ranking  planted  P@k/10    P@k   R@2k")
+    print("seed kind    ranking  planted  P@k/10    P@k   R@2k   P list R list")
     for seed in options.seeds:
         given = planted(targets, options.share, np.random.default_rng(seed))
         for line in figures(probabilities(given, seed), given, targets):
@@ -67,10 +75,12 @@ def planted(targets: Matrix, share: float, rng: np.random.Generator) -> Matrix:
 
 def figures(p: NDArray[np.float64], given: Matrix, truth: Matrix) -> list[str]:
     """Return one line of text for each kind and ranking."""
-    likelihood = np.where(given > 0, p, 1 - p)
+    scores, confident = error_scores(p, given), confident_errors(p, given)
+    present, absent = class_thresholds(p, given)
     rankings: Mapping[str, NDArray[np.float64]] = {
-        "margin": error_margins(p, given),
-        "loss": -np.log(np.maximum(likelihood, EPSILON)),
+        "listed": scores + confident,
+        "margin": scores - np.where(given > 0, absent, present),
+        "loss": -np.log(np.maximum(1 - scores, EPSILON)),
     }
     lines = []
     for kind, pairs in zip(KINDS, (given > 0, given == 0), strict=True):
@@ -81,6 +91,8 @@ def figures(p: NDArray[np.float64], given: Matrix, truth: Matrix) -> list[str]:
             tenth = max(1, count // 10)
             shares = hits[:tenth].mean(), hits[:count].mean(), hits[: 2 * count].sum() / count
             lines.append(_line(kind, name, count, shares))
+        listed = wrong[confident[pairs]]
+        lines[-3] += f"   {100 * listed.mean():6.1f} {100 * listed.sum() / count:6.1f}"
         chance = float(wrong.mean())
         lines.append(_line(kind, "chance", count, (chance, chance, 2 * chance)))
     return lines

@@ -28,7 +28,7 @@ class LabelError:
         Probability in [0, 1] that the table is wrong: that the class is absent (``wrong``), or
         present (``missing``).
     threshold : float
-        The class's threshold of this kind, at most the score.
+        The class's threshold of this kind; the score reaches it.
     rank : int
         Rank among the errors of this kind, from 1.
     """
@@ -90,20 +90,43 @@ def class_thresholds(
     return present, absent
 
 
-def error_margins(
+def confident_errors(
     probabilities: NDArray[np.floating], targets: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Compute by how much each pair's probability of an error exceeds its class's threshold.
+) -> NDArray[np.bool_]:
+    """Return which pairs of image and class confidently contradict their label.
+
+    A pair counts if the probability of the opposite label reaches the threshold of that label. If
+    the probability of the given label reaches its threshold too, the more probable one of the two
+    counts, as in confident learning (equation 1 of the paper; see :func:`class_thresholds`).
+
+    Parameters
+    ----------
+    probabilities, targets : (N, C) array
 
     Returns
     -------
-    (N, C) float64 array
-        ``1 - p - absent`` where the class is labeled, ``p - present`` elsewhere; see
-        :func:`class_thresholds`.
+    (N, C) bool array
     """
-    present, absent = class_thresholds(probabilities, targets)
+    labels = targets > 0
     p = probabilities.astype(np.float64)
-    return np.where(targets > 0, 1 - p - absent, p - present)
+    present, absent = class_thresholds(probabilities, targets)
+    is_present, is_absent = p >= present, 1 - p >= absent
+    other, own = np.where(labels, is_absent, is_present), np.where(labels, is_present, is_absent)
+    more_probable = error_scores(probabilities, targets) > 1 / 2
+    confident: NDArray[np.bool_] = other & (~own | more_probable)
+    return confident
+
+
+def error_scores(
+    probabilities: NDArray[np.floating], targets: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Return the probability that each label is wrong, as an (N, C) float64 array in [0, 1].
+
+    It is ``1 - p`` where the class is labeled, and ``p`` elsewhere. It ranks pairs as the binary
+    cross-entropy of the labels does.
+    """
+    p = probabilities.astype(np.float64)
+    return np.where(targets > 0, 1 - p, p)
 
 
 def rank_label_errors(
@@ -112,11 +135,7 @@ def rank_label_errors(
     ids: Sequence[str],
     classes: Sequence[str],
 ) -> list[LabelError]:
-    """Return the confident pairs of image and class that contradict the labels.
-
-    A pair counts if the probability of an error reaches the class's threshold. If the probability
-    of the label as it is reaches its threshold too, the more probable one of the two counts, as
-    in confident learning. Each kind is ranked by :func:`error_margins`.
+    """Return the pairs that confidently contradict their label, the most probable errors first.
 
     Parameters
     ----------
@@ -131,28 +150,24 @@ def rank_label_errors(
         ids and class names.
     """
     labels = targets > 0
-    margins = error_margins(probabilities, targets)
-    p = probabilities.astype(np.float64)
-    scores = np.where(labels, 1 - p, p)
+    scores = error_scores(probabilities, targets)
     present, absent = class_thresholds(probabilities, targets)
-    believed = np.where(labels, p >= present, 1 - p >= absent)
-    confident = (margins >= 0) & (~believed | (scores > 1 / 2))
+    confident = confident_errors(probabilities, targets)
     found: list[LabelError] = []
-    for kind, pairs in zip(KINDS, (labels, ~labels), strict=True):
-        rows, columns = np.nonzero(pairs & confident)
+    for kind, pairs, thresholds in zip(KINDS, (labels, ~labels), (absent, present), strict=True):
         order = sorted(
-            zip(rows.tolist(), columns.tolist(), strict=True),
-            key=lambda at: (-margins[at], ids[at[0]], classes[at[1]]),
+            np.argwhere(confident & pairs).tolist(),
+            key=lambda at: (-scores[at[0], at[1]], ids[at[0]], classes[at[1]]),
         )
         found += [
             LabelError(
-                image=ids[at[0]],
-                label=classes[at[1]],
+                image=ids[row],
+                label=classes[column],
                 kind=kind,
-                score=float(scores[at]),
-                threshold=float(scores[at] - margins[at]),
+                score=float(scores[row, column]),
+                threshold=float(thresholds[column]),
                 rank=rank,
             )
-            for rank, at in enumerate(order, start=1)
+            for rank, (row, column) in enumerate(order, start=1)
         ]
     return found

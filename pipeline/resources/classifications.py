@@ -69,7 +69,7 @@ class Probe(Inference):
 
 
 class LabelErrors(Probe):
-    """Cost of finding label errors: the features of a linear probe, or a network's stored scores."""
+    """Cost of finding label errors from a linear probe's features or a network's scores."""
 
     @property
     def is_probe(self) -> bool:
