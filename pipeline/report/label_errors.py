@@ -4,16 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import Any
 
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.io.arrays import ClassMaps, MapShard, maps_by_id
 from pipeline.io.images import read_rgb
 from pipeline.metrics.label_error_table import read_label_errors
-from pipeline.metrics.label_errors import KINDS, LabelError, judged_classes
+from pipeline.metrics.label_errors import KINDS, Kind, LabelError, judged_classes
 from pipeline.report.drawing import data_url, thumbnail, with_map
 
 #: Heading and description of each kind.
-TEXTS = {
+TEXTS: Mapping[Kind, tuple[str, str]] = {
     "wrong": ("Labeled, but not believed", "probability that the class is absent"),
     "missing": ("Believed, but not labeled", "probability that the class is present"),
 }
@@ -84,7 +85,7 @@ class LabelErrors:
 def read_section(
     tables: Sequence[Path],
     manifest: Manifest,
-    config: Mapping[str, Mapping[str, object]],
+    config: Mapping[str, Any],
     maps: Mapping[str, Sequence[Path]],
     budget: int,
 ) -> LabelErrors | None:
@@ -139,10 +140,10 @@ class _Drawing:
         self.shards = shards
 
     def cards(
-        self, errors: Mapping[str, Sequence[LabelError]], budget: int
-    ) -> dict[str, list[ErrorCard]]:
+        self, errors: Mapping[Kind, Sequence[LabelError]], budget: int
+    ) -> dict[Kind, list[ErrorCard]]:
         """Draw errors of all kinds in turn, by rank, until the budget is spent."""
-        cards: dict[str, list[ErrorCard]] = {kind: [] for kind in errors}
+        cards: dict[Kind, list[ErrorCard]] = {kind: [] for kind in errors}
         spent = 0
         for error in chain.from_iterable(zip_longest(*errors.values())):
             if error is None:

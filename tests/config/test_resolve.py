@@ -84,8 +84,6 @@ def test_defaults_are_filled_in_and_the_input_is_not_changed(demo):
 @pytest.mark.parametrize(
     "section", ["class_models", "units", "label_errors", "comparison", "affinity"]
 )
-    "section", ["class_models", "units", "label_errors", "comparison", "affinity"]
-)
 def test_absent_sections_are_not_filled_in(demo, section):
     demo["pseudo_labels"] = ["plain/cam/threshold"]
     demo["segmentation"]["trained_on"] = []
