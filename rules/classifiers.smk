@@ -124,6 +124,37 @@ rule classify:
         "../pipeline/stages/classify.py"
 
 
+# Labels of train that a classifier does not believe. The scores of a linear probe are out-of-fold,
+# those of a network are its own.
+rule find_label_errors:
+    input:
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+        pretrained=job.judging_weights,
+        features=job.probe_features,
+        class_scores=job.judging_scores,
+    output:
+        errors="<run>/label_errors/{classifier}.csv",
+    log:
+        "<run>/logs/find_label_errors/{classifier}.log",
+    benchmark:
+        "<run>/benchmarks/find_label_errors/{classifier}.tsv"
+    conda:
+        "../envs/pipeline.yaml"
+    threads: 8
+    resources:
+        **needs(CONFIG, "find_label_errors"),
+    params:
+        settings=lookup("{classifier}", within=CONFIG["classifiers"]),
+        scales=job.scales_of_probe,
+        folds=lookup("label_errors/folds", within=CONFIG, default=0),
+        seed=job.seed,
+        files=weights_digest(job.judging_weights),
+        code=code_digest("find_label_errors"),
+    script:
+        "../pipeline/stages/find_label_errors.py"
+
+
 rule visualize_classes:
     input:
         classes="<experiment>/dataset/classes.json",

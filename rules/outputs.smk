@@ -46,6 +46,7 @@ rule report:
         ],
         class_models=plan.class_models(),
         units=plan.units(),
+        label_errors=plan.label_errors(),
         comparison=plan.comparison(),
         localization=plan.compared_scores("localization"),
         compared_maps=plan.compared_maps(),

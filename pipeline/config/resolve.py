@@ -337,6 +337,7 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _init_problems(config["classifiers"])
     yield from _round_problems(config)
     yield from _view_problems(config)
+    yield from _label_error_problems(config)
     trainings = {
         f"classifiers.{name}": part
         for name, part in config["classifiers"].items()
@@ -359,6 +360,14 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
                 f"background's {low}"
             )
         yield from _pairs_problems(config["affinity"])
+
+
+def _label_error_problems(config: Mapping[str, Any]) -> Iterator[str]:
+    known, section = config["classifiers"], config.get("label_errors")
+    if section and section["classifier"] not in known:
+        name = section["classifier"]
+        hint = nearest(name, list(known))
+        yield f"label_errors.classifier names {name!r}, which classifiers lacks{hint}"
 
 
 def _pairs_problems(affinity: Mapping[str, Any]) -> Iterator[str]:

@@ -15,6 +15,8 @@ def times(plan: Plan) -> list[str]:
         jobs += [f"visualize_classes/{name}" for name in plan.classifiers]
     if "units" in plan.config:
         jobs += [f"visualize_units/{name}" for name in plan.classifiers]
+    if "label_errors" in plan.config:
+        jobs += [f"find_label_errors/{plan.config['label_errors']['classifier']}"]
     jobs += _map_jobs(plan, "make_maps")
     jobs += [job for path in plan.walked for job in _affinity_jobs(plan, path)]
     jobs += _map_jobs(plan, "propagate_maps")

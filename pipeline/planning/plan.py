@@ -348,6 +348,11 @@ class Plan:
         wanted = self.classifiers if "units" in self.config else []
         return [f"{self.root}/units/{name}.png" for name in wanted]
 
+    def label_errors(self) -> list[str]:
+        """Return the table of possible errors of image-level labels, if configured."""
+        section = self.config.get("label_errors")
+        return [f"{self.root}/label_errors/{section['classifier']}.csv"] if section else []
+
     def comparison(self) -> list[str]:
         """Return the table of the compared maps, if any."""
         return [f"{self.root}/comparison.csv"] if self.compared else []

@@ -55,6 +55,11 @@ class RuleInputs:
         """Return the pretrained weights of a linear probe's backbone."""
         return inputs.pretrained(self.config, self.config["classifiers"][wildcards.classifier])
 
+    def judging_weights(self, wildcards: Any) -> list[str]:
+        """Return the pretrained weights of a linear probe that judges labels; none of a network."""
+        is_probe = self.plan.kind_of(wildcards.classifier) == "linear-probe"
+        return self.probe_weights(wildcards) if is_probe else []
+
     def affinity_weights(self, wildcards: Any) -> list[str]:
         """Return the pretrained weights that a boundary network starts from."""
         return inputs.affinity_pretrained(self.config, wildcards.classifier)
@@ -72,6 +77,12 @@ class RuleInputs:
     def class_scores(self, wildcards: Any) -> list[str]:
         """Return the tables of a classifier's scores on a split."""
         return self.plan.at(wildcards).class_scores(wildcards.classifier, wildcards.split)
+
+    def judging_scores(self, wildcards: Any) -> list[str]:
+        """Return the tables of a network's scores on train; none of a linear probe."""
+        is_network = self.plan.kind_of(wildcards.classifier) == "network"
+        run = self.plan.at(wildcards)
+        return run.class_scores(wildcards.classifier, "train") if is_network else []
 
     def folder_class_scores(self, wildcards: Any) -> list[str]:
         """Return the tables of a classifier's scores on a folder."""

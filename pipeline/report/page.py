@@ -19,6 +19,7 @@ from pipeline.report.full_supervision import shares_of_full_supervision
 from pipeline.report.gallery import ROWS, Card, Split
 from pipeline.report.html import render
 from pipeline.report.inputs import KINDS, History, Quality, StageTime
+from pipeline.report.label_errors import LabelErrors
 from pipeline.report.selection import MAX_LISTED
 
 PACKAGES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "pydensecrf2",
@@ -42,6 +43,8 @@ class Content:
         Scores of the compared maps' boxes.
     class_models, units : mapping of str to str
         By classifier, data URLs of the images of its class models and of its units.
+    label_errors : LabelErrors or None
+        Possible errors of image-level labels, if configured.
     histories : sequence of History
     times : sequence of StageTime
     splits : mapping of str to Split
@@ -63,6 +66,7 @@ class Content:
     localization: Sequence[Mapping[str, Any]]
     class_models: Mapping[str, str]
     units: Mapping[str, str]
+    label_errors: LabelErrors | None
     histories: Sequence[History]
     times: Sequence[StageTime]
     splits: Mapping[str, Split]

@@ -68,6 +68,33 @@ class Probe(Inference):
         return float(WEIGHT_BYTES * self.job.operations(self.network).parameters)
 
 
+class LabelErrors(Probe):
+    """Cost of finding label errors from a linear probe's features or a network's scores."""
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether labels are judged by a linear probe, which is fitted to features."""
+        return bool(self.settings["kind"] == "linear-probe")
+
+    @property
+    def passes(self) -> float:
+        """No pass if features or scores are stored."""
+        return super().passes if self.is_probe else 0.0
+
+    def seen(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return height and width of the network's input."""
+        return super().seen(size) if self.is_probe else size
+
+    @property
+    def held(self) -> float:
+        """Bytes of the features, besides those of a training fold."""
+        return 2 * super().held if self.is_probe else 0.0
+
+    def bytes(self) -> float:
+        """Return no bytes: the table is small."""
+        return 0.0
+
+
 class Units(Inference):
     """Cost of the images of class-specific units."""
 

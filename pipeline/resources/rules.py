@@ -7,6 +7,7 @@ from pipeline.resources.classifications import (
     ClassModels,
     Faithfulness,
     Features,
+    LabelErrors,
     Probe,
     Units,
 )
@@ -66,6 +67,7 @@ INFERENCE: RequestedCosts = {
     "classify": Classification,
     "evaluate_faithfulness": Faithfulness,
     "extract_features": Features,
+    "find_label_errors": LabelErrors,
     "fit_probe": Probe,
     "make_maps": maps_cost,
     "predict_masks": Predictions,

@@ -33,6 +33,7 @@ from pipeline.report.inputs import (
     read_quality,
     read_times,
 )
+from pipeline.report.label_errors import read_section
 from pipeline.report.page import Content, best_scores, render_page
 from pipeline.runtime.stage import run_stage
 
@@ -62,6 +63,7 @@ def report(
     predictions: list[Path],
     class_models: list[Path],
     units: list[Path],
+    label_errors: list[Path],
     comparison: list[Path],
     localization: list[Path],
     compared_maps: list[Path],
@@ -91,6 +93,8 @@ def report(
         All shards.
     class_models, units : list of Path
         Images of the classifiers' class models, and of their class-specific units.
+    label_errors : list of Path
+        The table of possible errors of image-level labels, if there is one.
     comparison : list of Path
         The table of the compared maps; empty without a comparison.
     localization, compared_maps : list of Path
@@ -121,6 +125,10 @@ def report(
         comparison, data, config, by_method(compared_maps), ground_truth, true_boxes
     )
     sheets = _data_urls(class_models), _data_urls(units)
+    spent = _spent(compared, *sheets)
+    suspects = read_section(
+        label_errors, data, config, by_method(maps), (IMAGE_BUDGET - spent) // 2
+    )
     content = Content(
         manifest=data,
         scores=documents,
@@ -129,6 +137,7 @@ def report(
         localization=[read_document(path, LOCALIZATION) for path in localization],
         class_models=sheets[0],
         units=sheets[1],
+        label_errors=suspects,
         histories=[read_history(path) for path in histories],
         times=read_times(times),
         splits=splits,
@@ -137,7 +146,7 @@ def report(
             ground_truth,
             splits,
             gallery_choices(data, splits, gallery),
-            inf if gallery == ALL else IMAGE_BUDGET - _spent(compared, *sheets),
+            inf if gallery == ALL else IMAGE_BUDGET - spent - (suspects.characters if suspects else 0),
         ),
         quality=qualities,
         findings=read_findings(findings),

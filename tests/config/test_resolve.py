@@ -88,12 +88,25 @@ def test_defaults_are_filled_in_and_the_input_is_not_changed(demo):
     assert resolved["evaluation"]["thresholds"] == 19
 
 
-@pytest.mark.parametrize("section", ["class_models", "units", "comparison", "affinity"])
+@pytest.mark.parametrize(
+    "section", ["class_models", "units", "label_errors", "comparison", "affinity"]
+)
 def test_absent_sections_are_not_filled_in(demo, section):
     demo["pseudo_labels"] = ["plain/cam/threshold"]
     demo["segmentation"]["trained_on"] = []
     demo.pop(section, None)
     assert section not in resolve(demo)
+
+
+def test_label_errors_have_defaults_and_a_known_classifier(demo):
+    demo["label_errors"] = {"classifier": "plain"}
+    assert resolve(demo)["label_errors"] == {"classifier": "plain", "folds": 5, "shown": 24}
+    demo["label_errors"] = {"classifier": "plane"}
+    with pytest.raises(UserError, match=r"label_errors\.classifier names 'plane', .*plain"):
+        resolve(demo)
+    demo["label_errors"] = {"classifier": "plain", "folds": 1}
+    with pytest.raises(UserError, match=r"label_errors\.folds is 1, expected at least 2"):
+        resolve(demo)
 
 
 def test_resolving_twice_changes_nothing(demo):

@@ -129,6 +129,7 @@ def build(root: Path, classes: list[str]) -> SimpleNamespace:
         "boxes": [root / f"scores/boxes/{METHOD}/train.json"],
         "class_models": [grid],
         "units": [],
+        "label_errors": [],
         "comparison": [],
         "localization": [],
         "compared_maps": [],

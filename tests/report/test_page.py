@@ -4,11 +4,14 @@ import re
 import pytest
 
 from pipeline.datasets.findings import Finding, write_findings
-from pipeline.datasets.manifest import read_masks, write_masks
+from pipeline.datasets.manifest import read_manifest, read_masks, write_masks
 from pipeline.io.arrays import write_label
 from pipeline.io.tables import read_document, write_json, write_table
+from pipeline.metrics.label_error_table import write_label_errors
+from pipeline.metrics.label_errors import LabelError
 from pipeline.report.full_supervision import shares_of_full_supervision
 from pipeline.report.html import ASSETS
+from pipeline.report.label_errors import read_section
 from pipeline.report.text import duration, percent, plain
 from pipeline.stages.compare_attributions import COLUMNS
 from pipeline.stages.report import report
@@ -192,6 +195,47 @@ def test_compared_maps_have_a_table_a_chart_and_images(tree):
     assert "Units of each class of the classifier plain" in html
     bare, _ = rendered(tree)
     assert 'id="comparison"' not in bare and 'id="units"' not in bare
+
+
+def test_label_errors_are_shown_with_the_map_of_a_labeled_class(tree):
+    table = tree.root / "label_errors/plain.csv"
+    errors = [
+        LabelError("i1", "cat", "wrong", 0.875, 0.75, 1),
+        LabelError("i0", "cat", "missing", 0.625, 0.5, 1),
+        LabelError("i1", "<dog>", "missing", 0.5, 0.25, 2),
+    ]
+    write_label_errors(table, errors)
+    html = {}
+    for kind in ("linear-probe", "network"):
+        config = tree.arguments["config"] | {
+            "classifiers": {"plain": {"kind": kind}},
+            "label_errors": {"classifier": "plain", "folds": 2, "shown": 1},
+        }
+        html[kind], _ = rendered(tree, label_errors=[table], config=config)
+    shown = html["linear-probe"]
+    section = shown[shown.index('<section id="labelerrors"') : shown.index('<section id="quality"')]
+    assert re.findall(r'alt="(.*?)"', section) == ["i1", "Map of cat", "i0"]
+    figures = re.findall(r"</strong> ([\d.]+) .*?threshold ([\d.]+)", section)
+    assert figures == [("87.5", "75.0"), ("62.5", "50.0")]
+    assert re.findall(r"(\d) found(?:, (\d) shown)?", section) == [("1", ""), ("2", "1")]
+    assert "plain/cam" in section and "out-of-fold" in section and "in-sample" not in section
+    assert "in-sample" in html["network"] and 'href="#labelerrors"' in shown
+    assert 'id="labelerrors"' not in rendered(tree)[0]
+
+
+def test_label_errors_stay_within_their_share_of_the_page(tree):
+    table = tree.root / "label_errors/plain.csv"
+    write_label_errors(table, [LabelError("i1", "cat", "wrong", 0.9, 0.7, 1)])
+    data = read_manifest(tree.arguments["manifest"], tree.arguments["classes"])
+    config = {
+        "classifiers": {"plain": {"kind": "network"}},
+        "label_errors": {"classifier": "plain", "folds": 2, "shown": 1},
+    }
+    full = read_section([table], data, config, {}, 10**6)
+    assert full.characters == len(full.groups[0].cards[0].image)
+    assert full.groups[0].cards[0].map is None and full.method is None
+    short = read_section([table], data, config, {}, full.characters - 1)
+    assert short.groups[0].found == 1 and not short.groups[0].cards
 
 
 def test_without_any_label_there_is_no_gallery(tree):

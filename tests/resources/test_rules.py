@@ -186,6 +186,17 @@ def test_stored_features_serve_a_probe_and_the_maps_of_train():
     assert val.inference == pytest.approx(per_pixel() * 150 * 200 * (1 + 4) * 2 * 5)
 
 
+def test_label_errors_need_passes_only_for_features_that_are_not_stored():
+    probe = {"kind": "linear-probe", "backbone": "resnet18"}
+    names = {"classifier": "plain"}
+    own = work("find_label_errors", names, config(classifiers={"plain": probe | {"size": 200}}))
+    assert own.inference == pytest.approx(per_pixel() * 150 * 200 * 2 * 100)
+    stored = config(classifiers={"plain": probe | {"views_of": "cam"}})
+    assert work("find_label_errors", names, stored).inference == 0
+    assert work("find_label_errors", names).inference == 0  # a network's scores
+    assert own.bytes == 0
+
+
 def test_class_models_climb_once_for_each_class():
     planned = config(class_models={"size": 64, "steps": 10})
     found = work("visualize_classes", {"classifier": "plain"}, planned)

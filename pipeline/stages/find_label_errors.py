@@ -1,0 +1,124 @@
+"""List possible errors of the image-level labels, which a classifier does not believe."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from pipeline.datasets.manifest import read_manifest
+from pipeline.errors import UserError
+from pipeline.io.files import damaged
+from pipeline.io.tables import read_class_scores
+from pipeline.metrics.label_error_table import write_label_errors
+from pipeline.metrics.label_errors import judged_classes, rank_label_errors
+from pipeline.models.classifier import create_probe
+from pipeline.models.out_of_fold import out_of_fold_probabilities
+from pipeline.models.pooled_features import computed_features, stored_features
+from pipeline.runtime.stage import run_stage
+
+if TYPE_CHECKING:
+    snakemake: Any
+
+logger = logging.getLogger(__name__)
+
+
+def find_label_errors(
+    *,
+    manifest: Path,
+    classes: Path,
+    pretrained: list[Path],
+    features: list[Path],
+    class_scores: list[Path],
+    settings: Mapping[str, Any],
+    scales: list[float],
+    folds: int,
+    seed: int,
+    errors: Path,
+    threads: int,
+    gpu: int = 1,
+) -> None:
+    """Write the labels of train that a classifier does not believe; masks are not among the inputs.
+
+    Parameters
+    ----------
+    pretrained, features, scales
+        See :func:`pipeline.stages.fit_probe.fit_probe`; for a linear probe only.
+    class_scores : list of Path
+        Tables of the class scores of train by a trained network: its scores are in-sample. Empty
+        for a linear probe, whose scores are out-of-fold.
+    settings : mapping
+        An entry of the configuration's ``classifiers``.
+    folds : int
+        Number of folds, and the least number of images with and without a class. Classes with
+        fewer are left out with a warning.
+    seed : int
+        Seed of the folds, and of a backbone without pretrained weights.
+    errors : Path
+        Output (CSV).
+    manifest, classes, threads, gpu
+        See :mod:`pipeline.stages`.
+
+    Raises
+    ------
+    UserError
+        If no class has enough images.
+    """
+    data = read_manifest(manifest, classes)
+    records = data.of_split("train")
+    targets = data.targets(records)
+    judged = _judged(targets, data.classes, folds)
+    ids = [record.id for record in records]
+    if class_scores:
+        probabilities = _in_sample(class_scores, ids, len(data.classes))
+    else:
+        if features:
+            pooled = stored_features(records, features, scales)
+        else:
+            model = create_probe(settings, len(data.classes), next(iter(pretrained), None), seed)
+            pooled = computed_features(model, records, settings, threads, gpu)
+        how = {"folds": folds, "c": settings["c"], "seed": seed}
+        probabilities = out_of_fold_probabilities(pooled, targets, ids, **how)
+    names = [name for name, known in zip(data.classes, judged, strict=True) if known]
+    ranked = rank_label_errors(probabilities[:, judged], targets[:, judged], ids, names)
+    write_label_errors(errors, ranked)
+
+
+def _judged(targets: NDArray[np.float32], classes: Sequence[str], folds: int) -> NDArray[np.bool_]:
+    """Return the classes with enough images, and warn about the others."""
+    judged = judged_classes(targets, folds)
+    counts = targets.sum(axis=0).astype(int).tolist()
+    few = [
+        f"{name} ({count})"
+        for name, count, enough in zip(classes, counts, judged, strict=True)
+        if not enough
+    ]
+    problem = (
+        f"of {len(targets)} training images, the classes {', '.join(few)} label fewer than "
+        f"{folds} or all but fewer than {folds}"
+    )
+    if not judged.any():
+        raise UserError(
+            f"label_errors: {problem}, expected a class that at least {folds} images have and "
+            f"{folds} lack, one of each for every fold: lower label_errors.folds, or add images"
+        )
+    if few:
+        logger.warning("%s: their labels are not judged", problem)
+    return judged
+
+
+def _in_sample(tables: Sequence[Path], ids: Sequence[str], classes: int) -> NDArray[np.float64]:
+    """Return the probabilities of a trained network as an (N, C) array, from its class scores."""
+    scores = read_class_scores(tables)
+    for image_id in ids:
+        if image_id not in scores or len(scores[image_id]) != classes:
+            reason = f"it has no {classes} scores of image {image_id}"
+            raise damaged(tables[0].parent, "folder of class scores", reason)
+    return np.stack([expit(scores[image_id]) for image_id in ids])
+
+
+if __name__ == "__main__":
+    run_stage(find_label_errors, snakemake)

@@ -1,0 +1,97 @@
+"""The list of labels that a classifier does not believe, from features, images or scores."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from pipeline.datasets.manifest import Record, write_classes, write_manifest
+from pipeline.errors import UserError
+from pipeline.io.arrays import write_features
+from pipeline.io.tables import write_class_scores
+from pipeline.metrics.label_error_table import read_label_errors
+from pipeline.stages.find_label_errors import find_label_errors
+
+PROBE = {
+    "kind": "linear-probe", "backbone": "test_resnet", "pretrained": False, "output_stride": 16,
+    "last_layer": None, "interpolation": "bicubic", "precision": "32-true", "size": 40,
+    "flip": True, "bias": False, "solver": "svm", "c": 0.1, "views_of": "cam",
+}  # fmt: skip
+
+
+def write_dataset(folder, labels, classes=("cat", "dog")):
+    records = [
+        Record(f"i{number}", folder / f"{number}.png", 8, 8, "train", tuple(names))
+        for number, names in enumerate(labels)
+    ]
+    write_manifest(folder / "manifest.csv", records)
+    write_classes(folder / "classes.json", classes)
+    return {"manifest": folder / "manifest.csv", "classes": folder / "classes.json"}
+
+
+def found(folder, dataset, **changes):
+    arguments = {
+        "pretrained": [], "features": [], "class_scores": [], "settings": PROBE, "scales": [1.0],
+        "folds": 2, "seed": 3, "errors": folder / "errors.csv", "threads": 1,
+    } | dataset | changes  # fmt: skip
+    find_label_errors(**arguments)
+    return read_label_errors(folder / "errors.csv")
+
+
+def test_a_wrong_and_a_missing_label_are_found_in_stored_features(tmp_path):
+    labels = [["cat"] if number % 2 else ["dog"] for number in range(20)]
+    true = np.array([[number % 2, 1 - number % 2] for number in range(20)])
+    labels[4] = ["cat"]  # a dog
+    rng = np.random.default_rng(0)
+    (tmp_path / "features").mkdir()
+    for number, row in enumerate(true):
+        means = np.concatenate([6 * row, [0]])[:, None, None]
+        maps = (means + rng.normal(size=(2, 3, 2, 2)) / 2).astype(np.float16)
+        write_features(tmp_path / f"features/i{number}.safetensors", [maps])
+    errors = found(tmp_path, write_dataset(tmp_path, labels), features=[tmp_path / "features"])
+    assert [(e.image, e.label, e.kind) for e in errors if e.rank == 1] == [
+        ("i4", "cat", "wrong"),
+        ("i4", "dog", "missing"),
+    ]
+
+
+def test_a_probe_without_stored_features_computes_its_own(small_dataset, tmp_path):
+    dataset = {key: small_dataset[key] for key in ("manifest", "classes")}
+    errors = found(tmp_path, dataset, settings=PROBE | {"views_of": None})
+    assert {error.image for error in errors} <= {"0", "1", "2", "3"}
+
+
+def test_the_scores_of_a_network_are_logits(tmp_path):
+    dataset = write_dataset(tmp_path, [["cat"], ["cat"], ["dog"], ["dog"]])
+    logits = np.log([[9, 9], [1 / 9, 1 / 4], [3 / 7, 4], [1 / 9, 3 / 2]])  # as in the metric's test
+    for shard in (0, 1):
+        rows = [(f"i{number}", logits[number]) for number in range(shard, 4, 2)]
+        write_class_scores(tmp_path / f"{shard}.csv", ["cat", "dog"], rows)
+    tables = [tmp_path / "0.csv", tmp_path / "1.csv"]
+    errors = found(tmp_path, dataset, class_scores=tables, settings={"kind": "network"})
+    assert [(e.image, e.label, e.kind) for e in errors] == [
+        ("i1", "cat", "wrong"), ("i0", "dog", "missing"),
+    ]  # fmt: skip
+    np.testing.assert_allclose([e.threshold for e in errors], [0.8, 0.7], rtol=1e-4)
+    with pytest.raises(UserError, match="no 2 scores of image i1"):
+        found(tmp_path, dataset, class_scores=tables[:1], settings={"kind": "network"})
+
+
+def test_a_class_with_too_few_images_is_named_and_left_out(tmp_path, caplog):
+    labels = [["cat", "dog"], ["cat"], ["bird"], [], []]
+    dataset = write_dataset(tmp_path, labels, ("cat", "dog", "bird"))
+    rows = [(f"i{number}", np.array([0.0, 9.0, 9.0])) for number in range(5)]
+    write_class_scores(tmp_path / "0.csv", ["cat", "dog", "bird"], rows)
+    with caplog.at_level(logging.WARNING):
+        errors = found(
+            tmp_path, dataset, class_scores=[tmp_path / "0.csv"], settings={"kind": "network"}
+        )
+    assert {error.label for error in errors} <= {"cat"}
+    assert "classes dog (1), bird (1) label fewer than 2 or all but fewer than 2" in caplog.text
+
+
+@pytest.mark.parametrize("labels", [[["cat"]] * 4, [[]] * 4, [["cat"], [], [], []]])
+def test_labels_that_no_fold_can_judge_are_one_line(tmp_path, labels):
+    with pytest.raises(UserError, match=r"label_errors: of 4 training images, .* lower") as error:
+        found(tmp_path, write_dataset(tmp_path, labels))
+    assert "\n" not in str(error.value)
