@@ -129,6 +129,7 @@ def report(
     suspects = read_section(
         label_errors, data, config, by_method(maps), (IMAGE_BUDGET - spent) // 2
     )
+    left = IMAGE_BUDGET - spent - (suspects.characters if suspects else 0)
     content = Content(
         manifest=data,
         scores=documents,
@@ -146,7 +147,7 @@ def report(
             ground_truth,
             splits,
             gallery_choices(data, splits, gallery),
-            inf if gallery == ALL else IMAGE_BUDGET - spent - (suspects.characters if suspects else 0),
+            inf if gallery == ALL else left,
         ),
         quality=qualities,
         findings=read_findings(findings),
