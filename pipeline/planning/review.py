@@ -12,7 +12,13 @@ from typing import Any
 from snakemake.io import ancient
 
 from pipeline.datasets.review import Judgment, bad_images, corrected_labels, read_review
+from pipeline.datasets.source import MAX_NAME_LENGTH
+from pipeline.errors import shortened
+from pipeline.io.tables import read_table
 from pipeline.planning.plan import Plan
+
+#: Maximum number of images that a warning names.
+MAX_NAMES = 5
 
 
 def path_of(plan: Plan) -> str | None:
@@ -30,6 +36,27 @@ def check_review(plan: Plan) -> None:
         If the review is damaged, a verdict is unknown, or an image has two rows.
     """
     _judgments(plan)
+
+
+def unused_rows(plan: Plan) -> str:
+    """Return a warning about rows that no job checks, of images that the manifest lacks.
+
+    Images with a bad verdict or corrected labels are checked by the jobs that use them. The
+    warning is empty before there is a manifest, and if all images are known.
+    """
+    manifest = Path(plan.home) / "dataset/manifest.csv"
+    rest = [j.image for j in _judgments(plan) if j.verdict != "bad" and j.labels is None]
+    if not rest or not manifest.is_file():
+        return ""
+    known = {row["id"] for row in read_table(manifest, needed=["id"])}
+    unknown = [shortened(image, MAX_NAME_LENGTH) for image in rest if image not in known]
+    if not unknown:
+        return ""
+    names = ", ".join(unknown[:MAX_NAMES]) + (", ..." if len(unknown) > MAX_NAMES else "")
+    return (
+        f"{path_of(plan)}: reviewed images that {manifest} lacks: {names}; correct their ids, or "
+        "delete the rows"
+    )
 
 
 def source(plan: Plan) -> Any:

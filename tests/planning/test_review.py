@@ -12,6 +12,7 @@ from pipeline.planning.review import (
     labels_digest,
     left_out,
     of_labels,
+    unused_rows,
     verdicts_digest,
 )
 from tests.helpers.workflow import TINY
@@ -117,6 +118,20 @@ def test_a_damaged_review_is_refused_before_any_job(plan, tmp_path):
     (tmp_path / "review.csv").write_text("image,verdict,labels,note\na,god,,\n", encoding="utf-8")
     with pytest.raises(UserError, match="unknown verdict 'god' of a"):
         check_review(plan)
+
+
+def test_reviewed_images_that_no_job_checks_are_named_once_there_is_a_manifest(plan, tmp_path):
+    plan.home = str(tmp_path)
+    judgments = [Judgment("a", "good"), Judgment("b.jpg", "unsure"), Judgment("c", "bad")]
+    write_review(tmp_path / "review.csv", judgments)
+    assert unused_rows(plan) == ""
+    manifest = tmp_path / "dataset/manifest.csv"
+    manifest.parent.mkdir()
+    manifest.write_text("id,image\na,a.jpg\nb,b.jpg\n", encoding="utf-8")
+    assert unused_rows(plan) == (
+        f"{tmp_path}/review.csv: reviewed images that {manifest} lacks: b.jpg; correct their ids, "
+        "or delete the rows"
+    )
 
 
 def test_the_data_set_of_other_jobs_does_not_name_the_review(demo_config):
