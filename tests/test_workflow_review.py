@@ -62,6 +62,14 @@ def test_the_report_lists_label_errors_of_the_probe(finished):
     assert 'id="labelerrors"' in report
 
 
+def test_a_network_judges_the_labels_by_its_own_scores(finished):
+    config = CONFIG | {"label_errors": {"classifier": "plain", "folds": 2}}
+    table = "results/loop/label_errors/plain.csv"
+    assert planned(finished, config, table) == {"find_label_errors": 1}
+    snakemake(finished, config, table)
+    assert read_table(finished / table)
+
+
 def test_a_review_reruns_exactly_what_it_changes(finished):
     first, second, *_ = images(finished, "train")
     reviews = {

@@ -24,8 +24,8 @@ def backbone_of_probe(config: Config, classifier: str) -> dict[str, Any]:
 
 
 def views_of_probe(config: Config, classifier: str) -> dict[str, Any]:
-    """Return the views that the stored features of a linear probe are computed on, if any."""
-    attribution = config["classifiers"][classifier]["views_of"]
+    """Return the views that a linear probe's stored features are of; a network has none."""
+    attribution = config["classifiers"][classifier].get("views_of")
     if attribution is None:
         return {}
     return {key: config["attributions"][attribution][key] for key in ("scales", "flip", "max_size")}
