@@ -55,7 +55,7 @@ function start() {
   function beginReview() {
     if (!found.length) return;
     const open = found.findIndex(({ id }) => isReviewed(id, "open"));
-    view(found, Math.max(0, open), split());
+    view(found, Math.max(0, open), split(), controls.label.value);
   }
 
   // Show the images that the chosen review asks for; the viewer keeps its own list while it is open.
@@ -115,7 +115,7 @@ function start() {
     open.className = "stack";
     open.setAttribute("aria-label", `All layers of ${image.id}`);
     open.append(...stops.map(({ url }) => imageElement(url)));
-    open.addEventListener("click", () => view(found, place, split()));
+    open.addEventListener("click", () => view(found, place, split(), controls.label.value));
     element.append(open, facts(image), slider(image, stops, open));
     showVerdict(element);
     return element;
@@ -232,7 +232,7 @@ function linkThumbnails(list) {
     const label = image.layers.find(({ kind, method }) => kind === "label" && method === list.dataset.method);
     button.append(imageElement(image.url), ...(label ? [imageElement(label.url)] : []));
     button.style.setProperty("--brightness", label ? BRIGHTNESS.label : 1);
-    button.addEventListener("click", () => view(known.map(([, other]) => other), place, split));
+    button.addEventListener("click", () => view(known.map(([, other]) => other), place, split, list.dataset.method));
     item.prepend(button);
   });
 }
@@ -246,8 +246,9 @@ function named(name) {
   return element;
 }
 
-function view(images, index, { labels }) {
-  const detail = { images: images.map((image) => ({ image, labels })), index };
+// Open the viewer, which shows the label of the chosen method before the other layers.
+function view(images, index, { labels }, chosen) {
+  const detail = { images: images.map((image) => ({ image, labels })), index, chosen };
   document.dispatchEvent(new CustomEvent("view", { detail }));
 }
 

@@ -1,13 +1,15 @@
 // The dialog that shows all layers of an image side by side. The gallery opens it with an event
-// "view" whose detail is {images, index}; the arrow keys move through these images, and so does the
-// event "step" with {by} or {id}. The event "shown" tells which image it shows.
+// "view" whose detail is {images, index, chosen}: the label of the method `chosen` comes first. The
+// arrow keys move through these images, and so does the event "step" with {by} or {id}. The event
+// "shown" tells which image it shows.
 const dialog = document.querySelector("dialog.viewer");
 let images = [];
 let index = 0;
+let chosen = null;
 
 if (dialog) {
   document.addEventListener("view", ({ detail }) => {
-    ({ images, index } = detail);
+    ({ images, index, chosen } = detail);
     show();
     dialog.showModal();
     dialog.querySelector("h3").focus();
@@ -47,9 +49,11 @@ function show() {
   dialog.querySelector(".facts").textContent = [image.labels.join(", ") || "no label", ...image.groups].join(" · ");
   dialog.querySelector(".place").textContent = `${index + 1} of ${images.length}`;
   const score = (layer) => (layer.kind === "label" ? image.scores[labels.indexOf(layer.method)] : null);
+  const isChosen = ({ kind, method }) => kind === "label" && method === chosen;
+  const layers = [...image.layers].sort((a, b) => isChosen(b) - isChosen(a));
   dialog.querySelector(".cells").replaceChildren(
     figure(image, null, "image"),
-    ...image.layers.map((layer) => {
+    ...layers.map((layer) => {
       const miou = score(layer)?.miou;
       return figure(image, layer, miou == null ? layer.caption : `${layer.caption}: mIoU ${(100 * miou).toFixed(1)} %`);
     }),

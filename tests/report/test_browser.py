@@ -246,6 +246,9 @@ def test_a_method_is_chosen_for_the_labels(page):
     gallery(page, sort="id", label=OTHER)
     assert card.locator(".iou").text_content() == ""  # the second method has no scores of images
     assert card.locator("img").count() == 3
+    card.locator("button").click()
+    assert page.locator("dialog figcaption").nth(1).text_content() == OTHER
+    page.keyboard.press("Escape")
     gallery(page, label=METHOD)
     assert card.locator(".iou").text_content() != ""
 
@@ -258,7 +261,8 @@ def test_the_dialog_opens_steps_and_closes_by_keyboard(page):
     title = dialog.locator("h3")
     assert dialog.is_visible() and title.text_content() == order[1]
     captions = dialog.locator("figcaption").all_text_contents()
-    assert captions[:2] == ["image", "ground truth"] and any("mIoU" in c for c in captions)
+    assert captions[0] == "image" and "ground truth" in captions[2:]
+    assert captions[1].startswith(METHOD) and "mIoU" in captions[1]  # the selected label first
     page.keyboard.press("ArrowRight")
     assert title.text_content() == order[2]
     for _ in range(3):
