@@ -237,10 +237,10 @@ def test_folders_of_results_that_pages_name_are_those_of_the_rules(workflow):
 def test_scores_in_the_results_table_are_those_of_its_configuration():
     text = (REPOSITORY / "docs/results.md").read_text(encoding="utf-8")
     shown = re.findall(r"\| `([^`]+\.json)` \|", text)
-    config = configuration("experiments/voc2012-mobilenet.yaml") | {"dataset": {"kind": "voc"}}
+    config = configuration("experiments/voc2012-subset.yaml") | {"dataset": {"kind": "voc"}}
     plan = Plan(resolve(config))
     assert len(shown) == 10
-    assert {f"results/voc2012-mobilenet/scores/{file}" for file in shown} <= {*plan.scores()}
+    assert {f"results/voc2012-subset/scores/{file}" for file in shown} <= {*plan.scores()}
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])

@@ -13,6 +13,7 @@ from pipeline.datasets.voc import CLASSES, read_list
 from pipeline.errors import UserError
 from pipeline.io.tables import read_table
 from pipeline.planning import inputs
+from pipeline.planning.network_problems import network_problems
 from pipeline.planning.plan import Plan
 from pipeline.resources.network import Network
 from pipeline.resources.networks import memory_of
@@ -63,6 +64,17 @@ def test_the_background_of_a_folder_is_chosen_without_masks():
 def test_the_users_file_overrides_the_experiment():
     network = resolve(own_folder(segmentation={"epochs": 3}))["segmentation"]
     assert (network["epochs"], network["batch_size"]) == (3, 16)
+
+
+@pytest.mark.parametrize("backbone", ["tf_efficientnet_lite2", "mobilenetv2_100"])
+def test_one_line_of_the_subset_names_the_backbone(backbone):
+    text = (REPOSITORY / "experiments/voc2012-subset.yaml").read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if "backbone: &backbone" in line]
+    changed = text.replace(line, line.replace("tf_efficientnet_lite2", backbone))
+    plan = Plan(resolve(yaml.safe_load(changed)))
+    networks = [plan.config["classifiers"]["probe"], plan.config["segmentation"]]
+    assert [section["backbone"] for section in networks] == [backbone] * 2
+    assert list(network_problems(plan)) == []
 
 
 @pytest.mark.parametrize("name", ["animals", "vehicles"])
