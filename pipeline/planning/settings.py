@@ -85,11 +85,7 @@ def label_settings(config: Config, maps: str, refinement: str) -> dict[str, Any]
 
 def prediction_settings(config: Config) -> dict[str, Any]:
     """Return the settings that are printed with scores of predictions."""
-    prediction = config["prediction"]
-    return {
-        "image_labels_given": False, "scales": prediction["scales"], "flip": prediction["flip"],
-        "max_size": prediction["max_size"], "crf": prediction["crf"],
-    }  # fmt: skip
+    return {"image_labels_given": False, **config["prediction"]}
 
 
 def upper_bound_settings(config: Config) -> dict[str, Any]:

@@ -10,6 +10,8 @@ SETTINGS = {
     "max_size": "long side at most",
     "trained_on": "network trained on",
     "random_walk": "random walk",
+    "fuse": "averaged over scales",
+    "crf_classes": "classes of the CRF",
 }
 
 

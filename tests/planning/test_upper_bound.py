@@ -140,6 +140,7 @@ def test_the_upper_bound_has_the_settings_of_the_other_networks_and_says_what_it
     shown = settings.upper_bound_settings(resolved)
     assert shown.pop("trained_on") == "ground-truth masks of train"
     assert shown == settings.prediction_settings(resolved)
+    assert shown == {"image_labels_given": False} | resolved["prediction"]
     assert settings.export_settings(resolved, "predictions", BOUND)["trained_on"]
 
 
