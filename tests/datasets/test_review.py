@@ -106,8 +106,8 @@ def test_an_index_that_pandas_wrote_is_named(review):
     with pytest.raises(UserError) as error:
         read_review(review("0,a,good,,\n", header=f",{HEADER}"))
     assert str(error.value).endswith(
-        "line 2: 0 is in a column without a name, expected image, verdict, labels, note: delete the "
-        "column (pandas: index=False)"
+        "line 2: 0 is in a column without a name, expected image, verdict, labels, note: delete "
+        "the column (pandas: index=False)"
     )
 
 
