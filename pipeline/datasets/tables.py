@@ -214,9 +214,15 @@ def read_rows(
         nameless = [cell for name, cell in pairs if not name] + cells[len(header) :]
         if any(nameless):
             got = shortened(", ".join(cell for cell in nameless if cell), MAX_NAME_LENGTH)
+            index = not header[0] and not any(nameless[1:])
+            hint = (
+                "delete the column (pandas: index=False)"
+                if index
+                else f"several labels are joined by {SEPARATOR!r}"
+            )
             problems.append(
                 f"{path}, line {number}: {got} is in a column without a name, expected "
-                f"{', '.join(named)}: several labels are joined by {SEPARATOR!r}"
+                f"{', '.join(named)}: {hint}"
             )
         if any(cells):
             rows.append((number, {name: cell for name, cell in pairs if name}))

@@ -42,7 +42,9 @@ class LabelError:
 
 
 def judged_classes(targets: NDArray[np.floating], folds: int) -> NDArray[np.bool_]:
-    """Return which classes have an image with, and one without the class, in every fold.
+    """Return which classes have at least as many images with and without the class as folds.
+
+    An image has several labels, so a fold can still lack a class that few images have.
 
     Parameters
     ----------

@@ -22,7 +22,8 @@ def out_of_fold_probabilities(
     """Compute the probability of every class in every image, without the image's own labels.
 
     A logistic regression is fitted for each class and fold. The order of the images does not
-    matter: the folds and the fits depend only on their ids.
+    matter: the folds and the fits depend only on their ids. Copies of an image, which have the same
+    features, are in one fold: otherwise a classifier would have learned the label of the copy.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def out_of_fold_probabilities(
     # (N, V, F) and (N, C), both in the shuffled order
     seen = features.reshape(len(ids), views, -1)[order]
     labels = targets[order]
-    fold_of = stratified_folds(labels, folds)
+    fold_of = _folds_of_distinct(seen, labels, folds)
     probabilities = np.zeros(targets.shape)
     for fold in range(folds):
         held_out = fold_of == fold
@@ -61,6 +62,29 @@ def out_of_fold_probabilities(
         logits = seen[held_out].astype(np.float64) @ weights.T + bias
         probabilities[order[held_out]] = expit(logits).mean(axis=1)
     return probabilities
+
+
+def _folds_of_distinct(
+    seen: NDArray[np.float32], labels: NDArray[np.float32], folds: int
+) -> NDArray[np.int64]:
+    """Return the fold of each image; images with the same features are divided as one image.
+
+    Parameters
+    ----------
+    seen : (N, V, F) float32 array
+        Features of all views.
+    labels : (N, C) float32 array
+    folds : int
+
+    Returns
+    -------
+    (N,) int64 array
+    """
+    numbers: dict[bytes, int] = {}
+    number_of = np.array([numbers.setdefault(own.tobytes(), len(numbers)) for own in seen])
+    joined = np.zeros((len(numbers), labels.shape[1]), labels.dtype)
+    np.maximum.at(joined, number_of, labels)
+    return stratified_folds(joined, folds)[number_of]
 
 
 def stratified_folds(targets: NDArray[np.floating], folds: int) -> NDArray[np.int64]:

@@ -33,7 +33,7 @@ def check_review(plan: Plan) -> None:
     Raises
     ------
     UserError
-        If the review is damaged, a verdict is unknown, or an image has two rows.
+        If the review is missing or damaged, a verdict is unknown, or an image has two rows.
     """
     _judgments(plan)
 
@@ -86,9 +86,10 @@ def left_out(plan: Plan) -> list[str]:
 
 
 def _judgments(plan: Plan) -> list[Judgment]:
-    # A missing file is reported with all other missing files before a job is planned.
+    # A review that disappears during a run must stop the jobs, which read the rules again: without
+    # it, they would use the images that were judged bad.
     path = path_of(plan)
-    return read_review(Path(path)) if path and Path(path).is_file() else []
+    return read_review(Path(path)) if path else []
 
 
 def _digest(content: Any) -> str:

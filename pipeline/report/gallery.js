@@ -53,7 +53,10 @@ function start() {
 
   // Open the first image without a verdict, or the first image if all have one.
   function beginReview() {
-    if (!found.length) return;
+    if (!found.length) {
+      gallery.querySelector(".review .message").textContent = "No image to review: choose another class, doubt or review.";
+      return;
+    }
     const open = found.findIndex(({ id }) => isReviewed(id, "open"));
     view(found, Math.max(0, open), split(), controls.label.value);
   }

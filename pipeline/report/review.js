@@ -2,15 +2,21 @@
 // keeps them; review.csv carries them to the pipeline and to other reviewers. The gallery asks
 // document.review for the state of an image; the event "review" announces a change.
 const { review: settings, splits, classes } = JSON.parse(document.getElementById("report-data").textContent);
+// Maximum number of labels that a message names.
+const NAMED = 5;
 const KEYS = { g: "good", b: "bad", u: "unsure", x: "" };
 const panel = document.querySelector(".review");
 const viewer = document.querySelector("dialog.viewer");
 const judge = viewer.querySelector(".judge");
+const names = new Set(classes.map(({ name }) => name));
 const known = new Set(Object.values(splits).flatMap(({ images }) => images.map(({ id }) => id)));
-// One entry for each step: what the changed images had before.
-const history = [];
+// One entry for each step: what the changed images had before, and the conflicts if they changed.
+let history = [];
 let rows = new Map();
 let conflicts = [];
+// The text that the browser kept last, and the images with changes that it does not keep yet.
+let seen = null;
+const unsaved = new Set();
 // A review of the same experiment in another report, and the time until which those were settled.
 let earlier = null;
 let until = 0;
@@ -21,7 +27,7 @@ document.review = {
   of: (id) => rows.get(id) ?? EMPTY,
   inConflict: (id) => openConflicts().some((conflict) => conflict.id === id),
 };
-restore();
+takeStored();
 findEarlier();
 listen();
 panel.hidden = judge.hidden = false;
@@ -29,20 +35,36 @@ refresh();
 
 // State -------------------------------------------------------------------------------------
 
-function restore() {
+// Take what the browser keeps: at the start, and after a change in another tab with this report.
+// Changes of this tab that are not kept yet stay. A step whose images the other tab changed cannot
+// be undone here.
+function takeStored() {
   try {
-    const stored = storedReview(settings.key);
-    if (stored) ({ rows, conflicts, until } = stored);
+    const text = storedText(settings.key);
+    if (text === seen || text === null) return;
+    seen = text;
+    const stored = parsedReview(text);
+    const own = rows;
+    rows = stored.rows;
+    for (const id of unsaved) own.has(id) ? rows.set(id, own.get(id)) : rows.delete(id);
+    const unchanged = (id) => JSON.stringify(own.get(id)) === JSON.stringify(rows.get(id));
+    const decided = JSON.stringify(conflicts) !== JSON.stringify(stored.conflicts);
+    history = history.filter((step) => [...step.rows.keys()].every(unchanged) && !(step.conflicts && decided));
+    if (unsaved.size) stored.conflicts.push(...conflicts.filter((one) => !isListed(one, stored.conflicts)));
+    ({ conflicts, until } = stored);
   } catch {
     warn("The browser has no readable review of this page: load your last review.csv, and save it often.");
   }
 }
 
+// Store the review after a change. The page says so until it succeeds if the browser refuses.
 function keep() {
+  takeStored();
   try {
-    storeReview(settings.key, { rows, conflicts, until });
+    seen = storeReview(settings.key, { rows, conflicts, until });
+    unsaved.clear();
   } catch {
-    warn("The browser could not store the last change: save review.csv before you close the page.");
+    // The line below the progress stays: the next verdict would replace a message.
   }
   document.dispatchEvent(new CustomEvent("review"));
   refresh();
@@ -63,21 +85,27 @@ function openConflicts() {
 
 function put(id, change) {
   const row = { ...document.review.of(id), ...change };
+  unsaved.add(id);
   if (isEmpty(row)) rows.delete(id);
   else rows.set(id, row);
 }
 
 function change(id, values) {
-  history.push({ id, rows: new Map([[id, rows.get(id)]]), conflicts });
+  takeStored();
+  history.push({ id, rows: new Map([[id, rows.get(id)]]) });
   put(id, values);
   keep();
 }
 
 function undo() {
+  takeStored();
   const step = history.pop();
   if (!step) return say("Nothing to undo.");
-  for (const [id, row] of step.rows) row ? rows.set(id, row) : rows.delete(id);
-  conflicts = step.conflicts;
+  for (const [id, row] of step.rows) {
+    unsaved.add(id);
+    row ? rows.set(id, row) : rows.delete(id);
+  }
+  conflicts = step.conflicts ?? conflicts;
   until = step.until ?? until;
   findEarlier();
   keep();
@@ -108,17 +136,21 @@ function fillJudge() {
 
 function checkLabels() {
   const { labels } = judge.elements;
-  const names = classes.map(({ name }) => name);
-  const wrong = labels.value.split(";").map((name) => name.trim()).filter((name) => name && !names.includes(name));
+  const wrong = notClasses(plainLabels(labels.value));
   labels.setAttribute("aria-invalid", wrong.length > 0);
-  judge.querySelector(".problem").textContent = wrong.length ? `Unknown class: ${wrong.join(", ")}. The classes are ${names.join(", ")}.` : "";
+  judge.querySelector(".problem").textContent = wrong.length ? `Unknown class: ${wrong.join(", ")}. The classes are ${[...names].join(", ")}.` : "";
+}
+
+function notClasses(labels) {
+  return labels.split(";").filter((name) => name && !names.has(name));
 }
 
 // A key acts on the image unless it is typed into a field or belongs to the browser.
 function onKey(event) {
+  if (event.isComposing) return; // An input method uses the key, for example to end a word.
   if (event.target.matches("input")) return leaveField(event);
   if (event.ctrlKey || event.metaKey || event.altKey) return;
-  const key = event.key.toLowerCase();
+  const key = letterOf(event);
   const actions = {
     z: undo,
     l: () => judge.elements.labels.focus(),
@@ -132,6 +164,12 @@ function onKey(event) {
   else if (key in actions) actions[key]();
   else return;
   event.preventDefault();
+}
+
+// Return the letter of a key; by its place on the keyboard if its own letter is not Latin.
+function letterOf({ key, code }) {
+  const isOther = key.length === 1 && key > "\u007f";
+  return (isOther ? code.replace("Key", "") : key).toLowerCase();
 }
 
 // Escape and Enter go back from a field to the image; they do not close the viewer.
@@ -151,34 +189,55 @@ function save() {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   const left = openConflicts().length;
   const open = left ? ` ${plural(left, "conflict")} not decided: the file has the values of this page.` : "";
-  say(`Saved review.csv with ${plural(rows.size, "image")}.${open}`);
+  say(`Saved review.csv with ${plural(rows.size, "image")}.${open}${aboutLabels(rows)}`);
+}
+
+// Return a sentence about labels that a run would refuse; empty if there are none.
+function aboutLabels(review) {
+  const found = [...review].flatMap(([id, { labels }]) => notClasses(labels).map((name) => `${name} (${id})`));
+  const more = found.length > NAMED ? ` and ${found.length - NAMED} more` : "";
+  return found.length ? ` Not classes of this data set: ${found.slice(0, NAMED).join(", ")}${more}.` : "";
+}
+
+// Load files one after the other. The message has a sentence for each of them.
+async function loadAll(files) {
+  const results = [];
+  for (const file of files) results.push(await load(file));
+  const tell = results.some(({ failed }) => failed) ? warn : say;
+  tell(results.map(({ words }) => words).join(" "));
 }
 
 async function load(file) {
   let other;
   try {
-    other = readReview(await file.text());
+    other = readReview(decoded(await file.arrayBuffer()));
   } catch (error) {
-    return warn(`${file.name}: ${error.message}. Nothing was loaded.`);
+    return { failed: true, words: `${file.name}: ${error.message}. Nothing was loaded from this file.` };
   }
   const found = merge(other, file.name);
   const strange = [...other.keys()].filter((id) => !known.has(id)).length;
-  say(
+  const words =
     `Loaded ${plural(other.size, "image")} from ${file.name}: ${plural(found, "conflict")}.` +
-      (strange ? ` ${plural(strange, "image")} not in this gallery: kept for the saved file.` : ""),
-  );
+    (strange ? ` ${plural(strange, "image")} not in this gallery: kept for the saved file.` : "");
+  return { failed: false, words: words + aboutLabels(other) };
 }
 
 // Merge another review into this one, and return how many of its values differ.
 function merge(other, source) {
+  takeStored();
   const old = new Map([...other.keys()].map((id) => [id, rows.get(id)]));
   const { merged, conflicts: found } = mergeReviews(rows, other);
   history.push({ id: null, rows: old, conflicts, until });
   rows = merged;
-  const stands = (one) => conflicts.some(({ id, field, theirs }) => id === one.id && field === one.field && theirs === one.theirs);
-  conflicts = [...conflicts, ...found.filter((one) => !stands(one)).map((one) => ({ ...one, file: source }))];
+  for (const id of other.keys()) unsaved.add(id);
+  const fresh = found.filter((one) => !isListed(one, conflicts));
+  conflicts = [...conflicts, ...fresh.map((one) => ({ ...one, file: source }))];
   keep();
   return found.length;
+}
+
+function isListed({ id, field, theirs }, list) {
+  return list.some((one) => one.id === id && one.field === field && one.theirs === theirs);
 }
 
 // A report of the same experiment was reviewed in this browser: go on from there, or leave it.
@@ -209,9 +268,10 @@ function conflictItem(conflict) {
 }
 
 function settle(conflict, value) {
-  const place = openConflicts().indexOf(conflict);
+  takeStored();
+  const place = openConflicts().findIndex((one) => isListed(one, [conflict]));
   history.push({ id: null, rows: new Map([[conflict.id, rows.get(conflict.id)]]), conflicts });
-  conflicts = conflicts.filter((one) => one !== conflict);
+  conflicts = conflicts.filter((one) => !isListed(one, [conflict]));
   if (value !== null) put(conflict.id, { [conflict.field]: value });
   keep();
   const items = panel.querySelectorAll(".conflicts li");
@@ -240,7 +300,7 @@ function listen() {
     keep();
   });
   judge.addEventListener("change", () => {
-    history.push({ id: before.id, rows: new Map([[before.id, before.row]]), conflicts });
+    history.push({ id: before.id, rows: new Map([[before.id, before.row]]) });
     before = { id: current.id, row: rows.get(current.id) };
     refresh();
   });
@@ -251,23 +311,28 @@ function listen() {
   const input = panel.querySelector("input[type=file]");
   panel.querySelector(".load").addEventListener("click", () => input.click());
   input.addEventListener("change", async () => {
-    for (const file of input.files) await load(file);
+    await loadAll(input.files);
     input.value = "";
   });
   document.querySelector("#gallery [name=split]").addEventListener("change", refresh);
-  // Another tab with the same report changed the review.
-  window.addEventListener("storage", ({ key }) => {
-    if (key !== PREFIX + settings.key) return;
-    restore();
+  // Another tab with the same report changed the review, perhaps while the browser kept this one aside.
+  const catchUp = () => {
+    takeStored();
     document.dispatchEvent(new CustomEvent("review"));
     refresh();
-  });
+  };
+  window.addEventListener("storage", ({ key }) => key === PREFIX + settings.key && catchUp());
+  window.addEventListener("pageshow", ({ persisted }) => persisted && catchUp());
+  // The browser asks before it closes a page with changes that are stored nowhere.
+  window.addEventListener("beforeunload", (event) => unsaved.size && event.preventDefault());
 }
 
 function refresh() {
   const text = progress();
   panel.querySelector(".progress").textContent = text;
   judge.querySelector(".progress").textContent = text;
+  const lost = unsaved.size ? "The browser cannot store the review: save review.csv before you close the page." : "";
+  for (const line of document.querySelectorAll(".unsaved")) if (line.textContent !== lost) line.textContent = lost;
   const { done, total } = counted();
   Object.assign(panel.querySelector("progress"), { value: done, max: total || 1 });
   const open = openConflicts();

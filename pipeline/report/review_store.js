@@ -2,18 +2,23 @@
 // with other images, methods or labels have other keys, EXPERIMENT/LABELS.
 const PREFIX = "wsss-review/";
 
-// Return the stored review of a key; null if there is none. A damaged one is an error.
-function storedReview(key) {
-  const text = localStorage.getItem(PREFIX + key);
-  if (text === null) return null;
+// Return the text of the stored review of a key; null if there is none.
+function storedText(key) {
+  return localStorage.getItem(PREFIX + key);
+}
+
+// Return the review in a stored text. A damaged one is an error.
+function parsedReview(text) {
   const { rows, conflicts = [], time = 0, until = 0 } = JSON.parse(text);
   const known = conflicts.filter(({ id, field, theirs }) => id && FIELDS.includes(field) && theirs);
   return { rows: new Map(rows.map(([id, row]) => [id, plainRow(row)])), conflicts: known, time, until };
 }
 
+// Store a review, and return its text.
 function storeReview(key, review) {
   const text = JSON.stringify({ ...review, rows: [...review.rows], time: Date.now() });
   localStorage.setItem(PREFIX + key, text);
+  return text;
 }
 
 // Return the latest review of the same experiment under another key, if it is later than a time
@@ -31,7 +36,7 @@ function earlierReview(key, until, images) {
 
 function readable(key) {
   try {
-    return storedReview(key);
+    return parsedReview(storedText(key));
   } catch {
     return null;
   }

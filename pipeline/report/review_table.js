@@ -12,12 +12,24 @@ function writeReview(review) {
   return [COLUMNS, ...rows].map((row) => `${row.map(quoted).join(",")}\n`).join("");
 }
 
-// Return the review in a CSV text. An error names the line and what was expected there.
+// Return the text in the bytes of a file, without a byte order mark.
+function decoded(bytes) {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new Error("not UTF-8 text, save the table as UTF-8");
+  }
+}
+
+// Return the review in a CSV text, without rows that say nothing. An error names the line and what
+// was expected there.
 function readReview(content) {
-  const [header = [], ...rows] = parseCsv(content.replace(/^\uFEFF/, ""));
+  const [header = [], ...rows] = parseCsv(content);
   const names = header.map((cell) => cell.trim());
   const missing = COLUMNS.filter((name) => !names.includes(name));
   if (missing.length) throw new Error(`its header is "${names.join(",")}", expected ${COLUMNS.join(",")}`);
+  const twice = names.find((name, k) => name && names.indexOf(name) < k);
+  if (twice) throw new Error(`its header names the column ${twice} twice`);
   const review = new Map();
   rows.forEach((cells, place) => {
     if (cells.every((cell) => !cell.trim())) return;
@@ -27,7 +39,7 @@ function readReview(content) {
     checkRow(row, line, review);
     review.set(row.image, { verdict: row.verdict, labels: plainLabels(row.labels), note: row.note });
   });
-  return review;
+  return new Map([...review].filter(([, row]) => !isEmpty(row)));
 }
 
 function checkRow({ image, verdict }, line, review) {

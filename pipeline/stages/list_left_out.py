@@ -36,13 +36,14 @@ def list_left_out(*, review: Path, manifest: Path, classes: Path, left_out: Path
     Raises
     ------
     UserError
-        If the review is damaged or names an image that the data set lacks.
+        If the review is damaged, or judges an image bad that the data set lacks.
     """
     judgments = read_review(review)
     known = {record.id for record in read_manifest(manifest, classes).records}
-    if problems := unknown_images([item.image for item in judgments], known, review):
-        raise UserError("\n".join(problems[:MAX_PROBLEMS]))
     bad = bad_images(judgments)
+    # Other rows do not rerun this job, so they must not decide whether it fails.
+    if problems := unknown_images(bad, known, review):
+        raise UserError("\n".join(problems[:MAX_PROBLEMS]))
     write_left_out(left_out, bad)
     logger.info("%d of %d reviewed images were judged bad", len(bad), len(judgments))
 

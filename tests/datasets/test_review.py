@@ -102,6 +102,15 @@ def test_a_bad_row_is_one_line(review, rows, message):
     assert "\n" not in str(error.value)
 
 
+def test_an_index_that_pandas_wrote_is_named(review):
+    with pytest.raises(UserError) as error:
+        read_review(review("0,a,good,,\n", header=f",{HEADER}"))
+    assert str(error.value).endswith(
+        "line 2: 0 is in a column without a name, expected image, verdict, labels, note: delete "
+        "the column (pandas: index=False)"
+    )
+
+
 def test_every_bad_row_is_named_up_to_a_limit(review):
     with pytest.raises(UserError) as error:
         read_review(review("".join(f"{k},what,,\n" for k in range(25))))

@@ -82,3 +82,20 @@ def test_images_in_another_order_have_the_same_probabilities(separable):
 def test_the_seed_chooses_the_folds(separable):
     one, other = (out_of_fold_probabilities(*separable, **HOW | {"seed": s}) for s in (5, 6))
     assert not np.array_equal(one, other)
+
+
+def test_copies_of_an_image_do_not_tell_its_labels():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(100, 64)).astype(np.float32)
+    targets = (rng.random((100, 1)) < 0.5).astype(np.float32)  # random: nothing to learn
+    p = out_of_fold_probabilities(
+        np.repeat(features, 2, axis=0),
+        np.repeat(targets, 2, axis=0),
+        [f"image{k}" for k in range(200)],
+        folds=5,
+        c=1.0,
+        seed=0,
+    )
+    right = (p > 0.5) == (np.repeat(targets, 2, axis=0) > 0)
+    assert np.array_equal(p[::2], p[1::2])
+    assert right.mean() < 0.6  # a copy in another fold would make it .8

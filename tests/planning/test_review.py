@@ -109,9 +109,17 @@ def test_a_missing_review_is_named(plan, tmp_path):
     assert list(missing(plan)) == [
         f"{tmp_path}/review.csv: no such file, named by the configuration's dataset.review"
     ]
-    check_review(plan)
-    assert (of_labels(plan), labels_digest(plan), verdicts_digest(plan)) == (None, "", "")
-    assert left_out(plan) == []
+
+
+@pytest.mark.parametrize(
+    "part", [check_review, left_out, of_labels, labels_digest, verdicts_digest, unused_rows]
+)
+def test_a_review_that_disappears_stops_the_jobs_that_read_the_rules_again(plan, tmp_path, part):
+    write_review(tmp_path / "review.csv", [Judgment("a", "bad", ("circle",))])
+    part(plan)
+    (tmp_path / "review.csv").unlink()
+    with pytest.raises(UserError, match=r"review\.csv: no such table"):
+        part(plan)
 
 
 def test_a_damaged_review_is_refused_before_any_job(plan, tmp_path):

@@ -425,3 +425,7 @@ def test_images_that_a_review_judges_bad_are_listed(demo, tmp_path):
     write_review(tmp_path / "review.csv", [Judgment(f"{ids[0]}x", "bad")])
     with pytest.raises(UserError, match=f"unknown image '{ids[0]}x'.*did you mean"):
         list_left_out(**arguments)
+    # A row without a bad verdict does not rerun the job; the plan warns of it.
+    write_review(tmp_path / "review.csv", [Judgment(ids[2], "bad"), Judgment("gone", "good")])
+    list_left_out(**arguments)
+    assert read_left_out([tmp_path / "left_out.csv"]) == {ids[2]}
