@@ -27,6 +27,7 @@ FULL_ORIGIN = (
     "from image-level labels, and are no pseudo-labels; images keep their own license"
 )
 LEFT_OUT = "judged bad in the review (dataset.review)"
+CORRECTED = "masks that people corrected (dataset.corrected)"
 NOT_SCORED = "no masks, not scored"
 
 
@@ -45,6 +46,10 @@ class Provenance:
         Score documents, at most one per split.
     left_out : sequence of str
         Ids of the images without a label in the export, because a review judges them bad.
+    corrected : sequence of str
+        Ids of the images whose label is a mask that people corrected.
+    supervision : str or None
+        What the network behind the labels was trained on, if corrected masks were part of it.
     """
 
     kind: str
@@ -52,6 +57,8 @@ class Provenance:
     settings: Mapping[str, Any]
     scores: Sequence[Mapping[str, Any]]
     left_out: Sequence[str] = ()
+    corrected: Sequence[str] = ()
+    supervision: str | None = None
 
 
 def data_card(
@@ -80,7 +87,7 @@ def data_card(
         "format": format_name,
         "kind": provenance.kind,
         "method": provenance.method,
-        "origin": FULL_ORIGIN if provenance.method == GROUND_TRUTH else ORIGIN,
+        "origin": _origin(provenance),
         "splits": {
             split: _split([one for one in done if one.split == split], names) for split in splits
         },
@@ -88,6 +95,7 @@ def data_card(
         "settings": provenance.settings,
         "options": options,
         **_left_out(provenance.left_out),
+        **_corrected(provenance.corrected),
         "rewritten_images": sum(one.rewritten for one in done),
         "versions": versions(),
     }
@@ -98,6 +106,27 @@ def _left_out(images: Sequence[str]) -> dict[str, Any]:
     if not images:
         return {}
     return {"left_out": {"images": len(images), "reason": LEFT_OUT, "ids": list(images)}}
+
+
+def _origin(provenance: Provenance) -> str:
+    """Return the supervision of an export's labels as a sentence."""
+    if provenance.method == GROUND_TRUTH:
+        return FULL_ORIGIN
+    if not (provenance.corrected or provenance.supervision):
+        return ORIGIN
+    made = "labels were made by a program from image-level labels"
+    if provenance.supervision:
+        made = f"labels were made by a network that was trained on {provenance.supervision}"
+    if count := len(provenance.corrected):
+        made += f"; labels of {count} images are masks that people corrected"
+    return f"{made}; images keep their own license"
+
+
+def _corrected(images: Sequence[str]) -> dict[str, Any]:
+    """Return the card's entry about corrected masks; a card without any has no entry."""
+    if not images:
+        return {}
+    return {"corrected": {"images": len(images), "reason": CORRECTED, "ids": list(images)}}
 
 
 def _split(done: Sequence[Exported], names: Sequence[str]) -> dict[str, Any]:
@@ -161,6 +190,7 @@ def readme(card: Mapping[str, Any], loading: str, readers: str) -> str:
         f"Images: {counts}. Note: {card['origin']}.",
         *_inclusion(card),
         *_omission(card),
+        *_correction(card),
         "",
         *(_scored(split, score) for split, score in card["scores"].items()),
         "",
@@ -200,6 +230,16 @@ def _omission(card: Mapping[str, Any]) -> list[str]:
     return [
         f"Images left out: {left_out['images']}, {left_out['reason']}. Their ids are in "
         "data_card.json. The scores below count them."
+    ]
+
+
+def _correction(card: Mapping[str, Any]) -> list[str]:
+    if "corrected" not in card:
+        return []
+    corrected = card["corrected"]
+    return [
+        f"Labels replaced: {corrected['images']}, by {corrected['reason']}. Their ids are in "
+        "data_card.json. The scores below are those of the pseudo-labels before the replacement."
     ]
 
 

@@ -46,10 +46,19 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class ExportItem:
-    """An image and the file of its label."""
+    """An image and the file of its label.
+
+    Attributes
+    ----------
+    record : Record
+    source : Path
+    corrected : bool
+        Whether the file is a corrected mask: a label image, also in an export of soft labels.
+    """
 
     record: Record
     source: Path
+    corrected: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,17 +93,30 @@ Writer = Callable[[Sequence[ExportItem], Target, int], list[Exported]]
 
 
 def export_items(
-    records: Sequence[Record], folders: Sequence[Path], suffix: str
+    records: Sequence[Record],
+    folders: Sequence[Path],
+    suffix: str,
+    corrected: Mapping[str, Path] | None = None,
 ) -> list[ExportItem]:
     """Find the file ``ID`` + suffix of every record in one of the folders.
+
+    Parameters
+    ----------
+    records : sequence of Record
+    folders : sequence of Path
+    suffix : str
+    corrected : mapping of str to Path, optional
+        Corrected masks by image id, which replace these files.
 
     Raises
     ------
     UserError
         If a record has no file.
     """
-    found = files_by_id([record.id for record in records], folders, suffix)
-    return [ExportItem(record, found[record.id]) for record in records]
+    masks = corrected or {}
+    made = [record.id for record in records if record.id not in masks]
+    found = {**masks, **files_by_id(made, folders, suffix)}
+    return [ExportItem(record, found[record.id], record.id in masks) for record in records]
 
 
 def export_each(
