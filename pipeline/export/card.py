@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.upper_bound import FULLY_SUPERVISED, GROUND_TRUTH
+from pipeline.datasets.corrected.table import IMAGE_LABELS
 from pipeline.export.job import Exported
 from pipeline.io.arrays import BACKGROUND, IGNORE
 from pipeline.report.text import setting
@@ -21,7 +22,6 @@ PROJECT = "wsss-pipeline"
 PACKAGES = (
     "contourpy", "numpy", "opencv-python-headless", "pillow", "pycocotools", "safetensors",
 )  # fmt: skip
-ORIGIN = "labels were made by a program from image-level labels; images keep their own license"
 FULL_ORIGIN = (
     "labels were made by a network that was trained on ground-truth masks (fully supervised), not "
     "from image-level labels, and are no pseudo-labels; images keep their own license"
@@ -48,8 +48,9 @@ class Provenance:
         Ids of the images without a label in the export, because a review judges them bad.
     corrected : sequence of str
         Ids of the images whose label is a mask that people corrected.
-    supervision : str or None
-        What the network behind the labels was trained on, if corrected masks were part of it.
+    supervision : str
+        What the labels were made from, as :func:`pipeline.datasets.corrected.table.supervision`
+        states it.
     """
 
     kind: str
@@ -58,7 +59,7 @@ class Provenance:
     scores: Sequence[Mapping[str, Any]]
     left_out: Sequence[str] = ()
     corrected: Sequence[str] = ()
-    supervision: str | None = None
+    supervision: str = IMAGE_LABELS
 
 
 def data_card(
@@ -112,11 +113,7 @@ def _origin(provenance: Provenance) -> str:
     """Return the supervision of an export's labels as a sentence."""
     if provenance.method == GROUND_TRUTH:
         return FULL_ORIGIN
-    if not (provenance.corrected or provenance.supervision):
-        return ORIGIN
-    made = "labels were made by a program from image-level labels"
-    if provenance.supervision:
-        made = f"labels were made by a network that was trained on {provenance.supervision}"
+    made = f"labels were made by a program from {provenance.supervision}"
     if count := len(provenance.corrected):
         made += f"; labels of {count} images are masks that people corrected"
     return f"{made}; images keep their own license"
@@ -237,9 +234,11 @@ def _correction(card: Mapping[str, Any]) -> list[str]:
     if "corrected" not in card:
         return []
     corrected = card["corrected"]
+    soft = " Their probabilities are 1 for the class of a pixel, and all 0 where it is ignored."
     return [
         f"Labels replaced: {corrected['images']}, by {corrected['reason']}. Their ids are in "
         "data_card.json. The scores below are those of the pseudo-labels before the replacement."
+        + (soft if card["format"] == "soft" else "")
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.datasets.corrected.table import IMAGE_LABELS
 from pipeline.datasets.manifest import Record, files_by_id
 from pipeline.errors import UserError
 from pipeline.io.arrays import BACKGROUND, IGNORE, read_made_label
@@ -63,11 +64,23 @@ class ExportItem:
 
 @dataclass(frozen=True)
 class Target:
-    """Output folder, class names (number k is ``classes[k - 1]``) and options of an export."""
+    """Where and how an export is written.
+
+    Attributes
+    ----------
+    root : Path
+        Output folder.
+    classes : tuple of str
+        Class number k is ``classes[k - 1]``.
+    options : ExportOptions
+    supervision : str
+        What the labels were made from.
+    """
 
     root: Path
     classes: tuple[str, ...]
     options: ExportOptions
+    supervision: str = IMAGE_LABELS
 
 
 @dataclass(frozen=True)

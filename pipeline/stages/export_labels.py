@@ -87,7 +87,8 @@ def export_labels(
     chosen = FORMATS[format]
     folders, suffix = (soft, ".safetensors") if chosen.soft else (labels, ".png")
     items = export_items(records, folders, suffix, {k: v.path for k, v in replaced.items()})
-    target = Target(export, data.classes, ExportOptions.from_config(options))
+    learned = _supervision(masks, data, settings, kind)
+    target = Target(export, data.classes, ExportOptions.from_config(options), learned)
     done = chosen.write(items, target, threads)
     used = {name: getattr(target.options, name) for name in chosen.options}
     provenance = Provenance(
@@ -97,7 +98,7 @@ def export_labels(
         [read_score(path) for path in scores],
         _missing(listed, records),
         list(replaced),
-        _supervision(masks, data, settings, kind),
+        learned,
     )
     card = data_card(format, provenance, used, data.classes, done)
     write_json(export / "data_card.json", card)
@@ -107,11 +108,13 @@ def export_labels(
 
 def _supervision(
     masks: Mapping[str, Mask], data: Manifest, settings: Mapping[str, Any], kind: str
-) -> str | None:
-    """Return what the network behind the labels learned, if it learned corrected masks."""
-    # Pseudo-labels of a later round are made from the maps of a segmentation network.
+) -> str:
+    """Return what the labels were made from: more than image-level labels if a network learned it.
+
+    Pseudo-labels of a later self-training round are made from the maps of a segmentation network.
+    """
     of_network = kind == "predictions" or "trained_on" in settings
-    return supervision(masks, data.of_split("train")) if masks and of_network else None
+    return supervision(masks if of_network else {}, data.of_split("train"))
 
 
 def _records(data: Manifest, splits: Sequence[str], manifest: Path) -> list[Record]:

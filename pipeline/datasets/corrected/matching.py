@@ -1,5 +1,7 @@
 """Corrected masks of a data set's train images, checked before anything is trained on them."""
 
+import csv
+import io
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import PurePosixPath
 
@@ -105,5 +107,7 @@ def difference(item: MaskContents) -> str:
 
 def review_row(item: MaskContents) -> str:
     """Return the row of a review that gives an image the labels that its mask shows."""
+    row = io.StringIO()
     cell = SEPARATOR.join(sorted(item.classes or ())) or SEPARATOR
-    return f"{item.record.id},,{cell},"
+    csv.writer(row, lineterminator="").writerow([item.record.id, "", cell, ""])
+    return row.getvalue()

@@ -7,6 +7,9 @@ from pathlib import Path
 from pipeline.datasets.manifest import Record, read_masks
 from pipeline.datasets.masks import Mask
 
+#: Supervision without corrected masks.
+IMAGE_LABELS = "image-level labels"
+
 logger = logging.getLogger(__name__)
 
 
@@ -33,13 +36,22 @@ def corrected_of(records: Sequence[Record], masks: dict[str, Mask]) -> dict[str,
 
 
 def supervision(corrected: Collection[str], train: Collection[object]) -> str:
-    """Return the text that states what a network with corrected masks was trained on.
+    """Return the text that states what a network was trained on.
+
+    Parameters
+    ----------
+    corrected : collection of str
+        Ids of the images with a corrected mask that the network learned.
+    train : collection
+        All train images.
 
     Examples
     --------
+    >>> supervision([], ["a", "b"])
+    'image-level labels'
     >>> supervision(["a"], ["a", "b"])
     'image-level labels, and corrected masks of 1 of 2 train images'
     """
-    return (
-        f"image-level labels, and corrected masks of {len(corrected)} of {len(train)} train images"
-    )
+    if not corrected:
+        return IMAGE_LABELS
+    return f"{IMAGE_LABELS}, and corrected masks of {len(corrected)} of {len(train)} train images"
