@@ -102,7 +102,7 @@ def test_masks_are_written_as_label_images_with_a_table(take, records, tmp_path,
 
 
 def test_all_problems_are_listed_together(take, records, tmp_path):
-    folder = tmp_path / "masks"
+    folder = tmp_path / "mended"
     for name in ("4", "nobody"):
         write_label(folder / f"{name}.png", marked(records["4"]))
     write_label(folder / "0.png", np.zeros((3, 3), np.uint8))
@@ -133,7 +133,7 @@ def test_a_training_sees_the_corrected_mask_even_of_a_bad_image(
 ):
     caplog.set_level("INFO")
     seen = sampled(monkeypatch)
-    write_label(tmp_path / "masks/2.png", marked(records["2"], 2))
+    write_label(tmp_path / "mended/2.png", marked(records["2"], 2))
     write_left_out(tmp_path / "left_out.csv", ["1", "2"])
     given = {
         "manifest": small_dataset["manifest"], "classes": small_dataset["classes"],
@@ -142,7 +142,7 @@ def test_a_training_sees_the_corrected_mask_even_of_a_bad_image(
         "threads": 1, "code": "",
     }  # fmt: skip
     (labels / "2.png").unlink()  # not needed
-    train_segmentation(**given, corrected=[take(tmp_path / "masks")])
+    train_segmentation(**given, corrected=[take(tmp_path / "mended")])
     assert seen.keys() == {"0", "2", "3"}
     assert seen["0"] == labels / "0.png"
     np.testing.assert_array_equal(seen["2"].read(), marked(records["2"], 2))
@@ -191,8 +191,8 @@ def test_an_export_holds_the_corrected_masks_and_counts_them(take, export, recor
 def test_an_export_of_a_network_that_learned_them_states_it_and_keeps_its_labels(
     take, export, records, tmp_path
 ):
-    write_label(tmp_path / "masks/0.png", marked(records["0"]))
-    table = take(tmp_path / "masks")
+    write_label(tmp_path / "mended/0.png", marked(records["0"]))
+    table = take(tmp_path / "mended")
     learned = "image-level labels, and corrected masks of 1 of 4 train images"
     folder = export("predicted", "png", kind="predictions", corrected=[table])
     assert card_of(folder)["origin"].startswith(f"labels were made by a program from {learned};")
