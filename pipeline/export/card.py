@@ -88,7 +88,7 @@ def data_card(
         "format": format_name,
         "kind": provenance.kind,
         "method": provenance.method,
-        "origin": _origin(provenance),
+        "origin": _origin(provenance, len(done)),
         "splits": {
             split: _split([one for one in done if one.split == split], names) for split in splits
         },
@@ -109,13 +109,13 @@ def _left_out(images: Sequence[str]) -> dict[str, Any]:
     return {"left_out": {"images": len(images), "reason": LEFT_OUT, "ids": list(images)}}
 
 
-def _origin(provenance: Provenance) -> str:
+def _origin(provenance: Provenance, images: int) -> str:
     """Return the supervision of an export's labels as a sentence."""
     if provenance.method == GROUND_TRUTH:
         return FULL_ORIGIN
     made = f"labels were made by a program from {provenance.supervision}"
     if count := len(provenance.corrected):
-        made += f"; labels of {count} images are masks that people corrected"
+        made += f"; masks that people corrected replace {count} of {images} labels"
     return f"{made}; images keep their own license"
 
 

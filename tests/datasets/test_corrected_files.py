@@ -112,6 +112,13 @@ def test_a_folder_has_one_format_and_one_correction_at_least(tmp_path):
         find_corrected(tmp_path)
 
 
+def test_links_that_lead_nowhere_are_named(tmp_path):
+    write_label(tmp_path / "a.png", LABEL)
+    (tmp_path / "more").symlink_to("nowhere")
+    with pytest.raises(UserError, match="more: its link leads to nowhere"):
+        find_corrected(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("label", "message"),
     [

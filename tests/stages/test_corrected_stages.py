@@ -176,8 +176,8 @@ def test_an_export_holds_the_corrected_masks_and_counts_them(take, export, recor
     assert card["corrected"]["images"] == 1 and card["corrected"]["ids"] == ["0"]
     assert card["left_out"]["ids"] == ["3"]
     assert card["origin"] == (
-        "labels were made by a program from image-level labels; labels of 1 images are masks that "
-        "people corrected; images keep their own license"
+        "labels were made by a program from image-level labels; masks that people corrected "
+        "replace 1 of 3 labels; images keep their own license"
     )
     text = (folder / "README.md").read_text(encoding="utf-8")
     assert card["origin"] in text
@@ -186,6 +186,18 @@ def test_an_export_holds_the_corrected_masks_and_counts_them(take, export, recor
     plain = export("plain", form)
     assert "corrected" not in (plain / "data_card.json").read_text(encoding="utf-8")
     assert "corrected" not in (plain / "README.md").read_text(encoding="utf-8")
+
+
+def test_ignored_pixels_of_a_corrected_mask_stay_ignored_in_soft_labels(
+    take, export, records, tmp_path
+):
+    write_label(tmp_path / "mended/0.png", marked(records["0"]))
+    certain = {
+        "corrected": [take(tmp_path / "mended")],
+        "options": OPTIONS | {"ignore_mask_below": 0},
+    }
+    ignored = read_label(export("certain", "soft", **certain) / "ignore/train/0.png") == 255
+    assert ignored[0, 0] and ignored.sum() == 1
 
 
 def test_an_export_of_a_network_that_learned_them_states_it_and_keeps_its_labels(
@@ -199,7 +211,9 @@ def test_an_export_of_a_network_that_learned_them_states_it_and_keeps_its_labels
     assert "corrected" not in card_of(folder)
     assert (read_label(folder / "masks/train/0.png") == 0).all()
     later = export("later", "coco", settings={"trained_on": "a/b/c"}, corrected=[table])
-    assert learned in card_of(later)["origin"] and "labels of 1 images" in card_of(later)["origin"]
+    assert (
+        learned in card_of(later)["origin"] and "replace 1 of 4 labels" in card_of(later)["origin"]
+    )
     document = json.loads((later / "annotations/instances_train.json").read_text(encoding="utf-8"))
     assert document["info"]["description"] == (
         f"Masks made by a program from {learned}, 1 of them corrected by people"

@@ -84,8 +84,11 @@ def find_corrected(path: Path) -> list[CorrectedImage]:
     Raises
     ------
     UserError
-        If the files are damaged, are of several formats or of none, or no image has a mask.
+        If a folder cannot be searched, the files are damaged, are of several formats or of none,
+        or no image has a mask.
     """
+    if path.is_dir() and (problems := files_below(path, SUFFIXES).problems):
+        raise UserError("\n".join(problems))
     paths = user_files(path)
     documents = {file: _document(file) for file in paths if file.suffix.lower() != ".png"}
     kinds = {kind for kind, _ in documents.values() if kind}
