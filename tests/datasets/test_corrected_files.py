@@ -97,7 +97,8 @@ def test_entities_are_not_expanded(tmp_path):
     levels = "".join(f'<!ENTITY e{k} "{f"&e{k - 1};" * 10}">' for k in range(1, 12))
     path = tmp_path / "a.xml"
     path.write_text(
-        f'<!DOCTYPE x [<!ENTITY e0 "ha">{levels}]><annotations>&e11;</annotations>', "utf-8"
+        f'<!DOCTYPE x [<!ENTITY e0 "ha">{levels}]><annotations>&e11;</annotations>',
+        encoding="utf-8",
     )
     with pytest.raises(UserError, match="got a document type"):
         find_corrected(path)

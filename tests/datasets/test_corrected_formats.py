@@ -293,7 +293,9 @@ def test_a_mask_of_another_size_is_refused(tmp_path, kind):
         path = labelme(tmp_path, shape("rectangle", [[0, 0], [1, 1]]), imageHeight=9)
     elif kind == "cvat":
         path = cvat(tmp_path, '<box label="cat" xtl="1" ytl="1" xbr="4" ybr="3"/>')
-        path.write_text(path.read_text("utf-8").replace('height="5"', 'height="9"'), "utf-8")
+        path.write_text(
+            path.read_text(encoding="utf-8").replace('height="5"', 'height="9"'), encoding="utf-8"
+        )
     elif kind == "coco":
         path = coco_file(tmp_path, {"segmentation": [[0, 0, 1, 0, 1, 1]]}, height=9)
     else:
