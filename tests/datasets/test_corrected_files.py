@@ -81,7 +81,7 @@ def test_an_export_of_this_project_is_a_folder_of_index_pngs(tmp_path):
             "got a document type, expected annotations of CVAT without one",
         ),
         ("a.zip", "PK\x03\x04", "a ZIP file: unpack it"),
-        ("a.txt", "hello", "no text|expected index"),
+        ("a.txt", "hello", "no JSON and no XML, expected index PNGs"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_in_one_line(tmp_path, name, content, message):

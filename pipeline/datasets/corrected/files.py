@@ -120,7 +120,9 @@ def _document(path: Path) -> tuple[str | None, Any]:
             root = parse_plain_xml(data, "annotations of CVAT")
             return ("CVAT" if root.tag == "annotations" else None), root
         if start not in (b"{", b"["):
-            reason = "a ZIP file: unpack it" if data.startswith(b"PK\x03\x04") else "no text"
+            reason = (
+                "a ZIP file: unpack it" if data.startswith(b"PK\x03\x04") else "no JSON and no XML"
+            )
             raise UserError(f"{path}: {reason}, {EXPECTED}")
         content = json.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
