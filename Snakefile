@@ -7,7 +7,7 @@ from snakemake.utils import min_version
 
 sys.path.insert(0, str(workflow.current_basedir))
 
-from pipeline.planning import inputs, jobs, review, settings
+from pipeline.planning import corrected, inputs, jobs, review, settings
 from pipeline.planning.checks import checked_plan
 from pipeline.planning.code_digest import code_digest
 from pipeline.planning.plan import labels_path, maps_path

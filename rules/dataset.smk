@@ -101,6 +101,31 @@ rule list_left_out:
         "../pipeline/stages/list_left_out.py"
 
 
+# Masks that people corrected replace the pseudo-labels of their images:
+#   corrected -> list_corrected -> corrected.csv -> train_segmentation, export_labels,
+#                                                   evaluate_corrections, report
+# No job of this rule exists unless the configuration names corrected masks.
+rule list_corrected:
+    input:
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+    output:
+        masks=directory("<experiment>/dataset/corrected"),
+        corrected="<experiment>/dataset/corrected.csv",
+        findings="<experiment>/dataset/corrected_findings.json",
+    log:
+        "<experiment>/logs/list_corrected.log",
+    priority: 1  # report unusable masks before anything is trained
+    conda:
+        "../envs/pipeline.yaml"
+    params:
+        path=corrected.path_of(plan),
+        files=corrected.digest(plan),
+        code=code_digest("list_corrected"),
+    script:
+        "../pipeline/stages/list_corrected.py"
+
+
 rule list_ground_truth:
     input:
         sources=inputs.ground_truth_sources(plan),

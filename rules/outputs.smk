@@ -9,6 +9,7 @@ rule export_labels:
         soft=job.exported_probabilities,
         scores=job.exported_scores,
         left_out=review.left_out(plan),
+        corrected=corrected.table(plan),
     output:
         export=directory("<run>/export/{format}/{kind}/<method>"),
     log:
@@ -47,6 +48,9 @@ rule report:
         class_models=plan.class_models(),
         units=plan.units(),
         label_errors=plan.label_errors(),
+        corrected=corrected.table(plan),
+        corrected_findings=corrected.findings(plan),
+        corrections=plan.correction_scores(),
         comparison=plan.comparison(),
         localization=plan.compared_scores("localization"),
         compared_maps=plan.compared_maps(),

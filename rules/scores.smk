@@ -8,6 +8,7 @@ rule sweep_thresholds:
         masks="<experiment>/dataset/masks.csv",
         maps=job.maps,
         label_free="<run>/thresholds/{classifier}/{maps}/{split}.json",
+        corrected=job.learned_corrections,
     output:
         scores="<run>/scores/maps/{classifier}/{maps}/{split}.json",
         counts="<run>/scores/maps/{classifier}/{maps}/{split}.counts.safetensors",
@@ -35,6 +36,7 @@ rule evaluate_labels:
         masks="<experiment>/dataset/masks.csv",
         labels=job.labels,
         threshold=job.threshold,
+        corrected=job.learned_corrections,
     output:
         scores="<run>/scores/pseudo_labels/<method>/{split}.json",
         images="<run>/scores/pseudo_labels/<method>/{split}.csv",
@@ -62,6 +64,7 @@ use rule evaluate_labels as evaluate_predictions with:
         masks="<experiment>/dataset/masks.csv",
         labels=job.predictions,
         threshold=[],
+        corrected=corrected.table(plan),
     output:
         scores="<run>/scores/predictions/<method>/{split}.json",
         images="<run>/scores/predictions/<method>/{split}.csv",
@@ -75,6 +78,29 @@ use rule evaluate_labels as evaluate_predictions with:
         method=labels_path,
         settings=settings.prediction_settings(CONFIG),
         code=code_digest("evaluate"),
+
+
+# The distance of pseudo-labels to the masks that people corrected, instead of the ground truth.
+use rule evaluate_labels as evaluate_corrections with:
+    input:
+        manifest="<experiment>/dataset/manifest.csv",
+        classes="<experiment>/dataset/classes.json",
+        masks="<experiment>/dataset/corrected.csv",
+        labels=job.labels,
+        threshold=job.threshold,
+        corrected=job.learned_corrections,
+    output:
+        scores="<run>/scores/corrections/<method>/{split}.json",
+        images="<run>/scores/corrections/<method>/{split}.csv",
+        counts="<run>/scores/corrections/<method>/{split}.counts.safetensors",
+    log:
+        "<run>/logs/evaluate_corrections/<method>/{split}.log",
+    benchmark:
+        "<run>/benchmarks/evaluate_corrections/<method>/{split}.tsv"
+    wildcard_constraints:
+        split="train",
+    params:
+        settings=job.correction_settings,
 
 
 rule evaluate_boxes:

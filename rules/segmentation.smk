@@ -7,6 +7,7 @@ rule train_segmentation:
         classes="<experiment>/dataset/classes.json",
         labels=job.training_labels,
         left_out=review.left_out(plan),
+        corrected=corrected.table(plan),
         pretrained=job.segmentation_weights,
     output:
         weights="<run>/segmentation/<method>/model.safetensors",

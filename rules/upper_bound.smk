@@ -73,6 +73,7 @@ use rule evaluate_labels as evaluate_upper_bound with:
         masks="<experiment>/dataset/masks.csv",
         labels=job.upper_bound_predictions,
         threshold=[],
+        corrected=[],
     output:
         scores="<run>/scores/predictions/ground_truth/{split}.json",
         images="<run>/scores/predictions/ground_truth/{split}.csv",
@@ -98,6 +99,7 @@ use rule export_labels as export_upper_bound with:
         soft=job.exported_upper_bound_probabilities,
         scores=job.exported_upper_bound_scores,
         left_out=review.left_out(plan),
+        corrected=[],
     output:
         export=directory("<run>/export/{format}/predictions/ground_truth"),
     log:

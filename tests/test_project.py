@@ -55,7 +55,12 @@ def test_lock_files_stay_out_of_git():
 STAGES = sorted(path.stem for path in (REPOSITORY / "pipeline/stages").glob("[!_]*.py"))
 #: Rules that run the stage of another name, by stage.
 SHARED = {
-    "evaluate": {"evaluate_labels", "evaluate_predictions", "evaluate_upper_bound"},
+    "evaluate": {
+        "evaluate_labels",
+        "evaluate_predictions",
+        "evaluate_upper_bound",
+        "evaluate_corrections",
+    },
     "export_labels": {"export_labels", "export_upper_bound"},
     "predict_masks": {"predict_masks", "predict_upper_bound"},
     "predict_soft_masks": {"predict_soft_masks", "predict_soft_upper_bound"},
@@ -171,7 +176,16 @@ def test_only_scoring_the_report_and_the_upper_bound_read_masks(workflow, rules)
     }  # fmt: skip
     assert {name for name, rule in rules.items() if "masks" in rule["input"]} == readers(
         workflow, rules, "dataset/masks.csv"
-    ) - {"list_ground_truth"}
+    ) - {"list_ground_truth"} | {"evaluate_corrections"}  # against corrected masks
+
+
+def test_only_what_the_corrected_masks_replace_or_judge_reads_them(rules):
+    """The rules as written; which jobs depend on them is tested with the plan."""
+    given = {name for name, rule in rules.items() if "corrected" in rule["input"]}
+    assert given == {
+        "train_segmentation", "export_labels", "export_upper_bound", "report", "sweep_thresholds",
+        "evaluate_labels", "evaluate_predictions", "evaluate_upper_bound", "evaluate_corrections",
+    }  # fmt: skip
 
 
 def test_only_scoring_and_the_report_read_true_boxes(workflow, rules):

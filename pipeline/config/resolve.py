@@ -23,7 +23,7 @@ REPLACED_BY_VIEWS = {"size", "flip"}
 #: Keys of the data set whose values are files or folders.
 PATHS = (
     "root", "images", "image_labels", "masks", "boxes", "train_list", "val_list", "score_list",
-    "review",
+    "review", "corrected",
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from pipeline.datasets.paths import in_dataset
 from pipeline.datasets.source import Candidate, Source, unknown_label
 from pipeline.datasets.tables import MAX_PIXELS, LabelTable, read_box_table, read_label_table
 from pipeline.errors import UserError
+from pipeline.io.plain_xml import parse_plain_xml
 from pipeline.io.user_files import is_system_name, read_user_bytes, read_user_text
 
 CLASSES = (
@@ -26,17 +27,6 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 #: Suffixes that a list may have after an id.
 _LISTED_SUFFIXES = (*SUFFIXES, ".xml")
 _QUOTED = re.compile(r"""(["'])(.*?)\1""")
-
-
-class _DocumentTypeError(Exception):
-    """An annotation has a document type."""
-
-
-class _Plain(ElementTree.TreeBuilder):
-    """XML builder that refuses document types, whose entities could grow without bound."""
-
-    def doctype(self, name: str, _pubid: str | None, _system: str | None) -> None:
-        raise _DocumentTypeError(name)
 
 
 def read_voc(dataset: Mapping[str, Any]) -> Source:
@@ -276,13 +266,7 @@ def _is_empty(node: ElementTree.Element) -> bool:
 def _parsed(path: Path) -> ElementTree.Element:
     """Parse an annotation; raise ValueError if it is not plain XML."""
     data = read_user_bytes(path, "annotation", "; set `image_labels: FILE.csv` instead?")
-    try:
-        parser = ElementTree.XMLParser(target=_Plain())  # noqa: S314 - no entities, see _Plain
-        return ElementTree.fromstring(data, parser)  # noqa: S314 - as above
-    except _DocumentTypeError as error:
-        raise ValueError("got a document type, expected an annotation without one") from error
-    except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise ValueError(f"not well-formed XML ({error}), expected an <annotation>") from error
+    return parse_plain_xml(data, "an annotation")
 
 
 def _box(name: str, node: ElementTree.Element) -> Box:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config.upper_bound import FULLY_SUPERVISED, GROUND_TRUTH
+from pipeline.datasets.corrected.table import IMAGE_LABELS
 from pipeline.export.job import Exported
 from pipeline.io.arrays import BACKGROUND, IGNORE
 from pipeline.report.text import setting
@@ -21,12 +22,12 @@ PROJECT = "wsss-pipeline"
 PACKAGES = (
     "contourpy", "numpy", "opencv-python-headless", "pillow", "pycocotools", "safetensors",
 )  # fmt: skip
-ORIGIN = "labels were made by a program from image-level labels; images keep their own license"
 FULL_ORIGIN = (
     "labels were made by a network that was trained on ground-truth masks (fully supervised), not "
     "from image-level labels, and are no pseudo-labels; images keep their own license"
 )
 LEFT_OUT = "judged bad in the review (dataset.review)"
+CORRECTED = "masks that people corrected (dataset.corrected)"
 NOT_SCORED = "no masks, not scored"
 
 
@@ -45,6 +46,11 @@ class Provenance:
         Score documents, at most one per split.
     left_out : sequence of str
         Ids of the images without a label in the export, because a review judges them bad.
+    corrected : sequence of str
+        Ids of the images whose label is a mask that people corrected.
+    supervision : str
+        What the labels were made from, as :func:`pipeline.datasets.corrected.table.supervision`
+        states it.
     """
 
     kind: str
@@ -52,6 +58,8 @@ class Provenance:
     settings: Mapping[str, Any]
     scores: Sequence[Mapping[str, Any]]
     left_out: Sequence[str] = ()
+    corrected: Sequence[str] = ()
+    supervision: str = IMAGE_LABELS
 
 
 def data_card(
@@ -80,7 +88,7 @@ def data_card(
         "format": format_name,
         "kind": provenance.kind,
         "method": provenance.method,
-        "origin": FULL_ORIGIN if provenance.method == GROUND_TRUTH else ORIGIN,
+        "origin": _origin(provenance, len(done)),
         "splits": {
             split: _split([one for one in done if one.split == split], names) for split in splits
         },
@@ -88,6 +96,7 @@ def data_card(
         "settings": provenance.settings,
         "options": options,
         **_left_out(provenance.left_out),
+        **_corrected(provenance.corrected),
         "rewritten_images": sum(one.rewritten for one in done),
         "versions": versions(),
     }
@@ -98,6 +107,23 @@ def _left_out(images: Sequence[str]) -> dict[str, Any]:
     if not images:
         return {}
     return {"left_out": {"images": len(images), "reason": LEFT_OUT, "ids": list(images)}}
+
+
+def _origin(provenance: Provenance, images: int) -> str:
+    """Return the supervision of an export's labels as a sentence."""
+    if provenance.method == GROUND_TRUTH:
+        return FULL_ORIGIN
+    made = f"labels were made by a program from {provenance.supervision}"
+    if count := len(provenance.corrected):
+        made += f"; masks that people corrected replace {count} of {images} labels"
+    return f"{made}; images keep their own license"
+
+
+def _corrected(images: Sequence[str]) -> dict[str, Any]:
+    """Return the card's entry about corrected masks; a card without any has no entry."""
+    if not images:
+        return {}
+    return {"corrected": {"images": len(images), "reason": CORRECTED, "ids": list(images)}}
 
 
 def _split(done: Sequence[Exported], names: Sequence[str]) -> dict[str, Any]:
@@ -161,6 +187,7 @@ def readme(card: Mapping[str, Any], loading: str, readers: str) -> str:
         f"Images: {counts}. Note: {card['origin']}.",
         *_inclusion(card),
         *_omission(card),
+        *_correction(card),
         "",
         *(_scored(split, score) for split, score in card["scores"].items()),
         "",
@@ -200,6 +227,18 @@ def _omission(card: Mapping[str, Any]) -> list[str]:
     return [
         f"Images left out: {left_out['images']}, {left_out['reason']}. Their ids are in "
         "data_card.json. The scores below count them."
+    ]
+
+
+def _correction(card: Mapping[str, Any]) -> list[str]:
+    if "corrected" not in card:
+        return []
+    corrected = card["corrected"]
+    soft = " Their probabilities are 1 for the class of a pixel, and all 0 where it is ignored."
+    return [
+        f"Labels replaced: {corrected['images']}, by {corrected['reason']}. Their ids are in "
+        "data_card.json. The scores below are those of the pseudo-labels before the replacement."
+        + (soft if card["format"] == "soft" else "")
     ]
 
 

@@ -62,7 +62,8 @@ class _Annotated:
 def write_coco(items: Sequence[ExportItem], target: Target, workers: int) -> list[Exported]:
     """Write one annotation file per split, and the images. Ids are unique over all splits."""
     annotated = export_each(_annotate, items, target, workers, "export as COCO")
-    documents = {item.record.split: _document(target.classes) for item in items}
+    corrected = sum(item.corrected for item in items)
+    documents = {item.record.split: _document(target, corrected) for item in items}
     annotation_ids = count(1)
     for image_id, (item, one) in enumerate(zip(items, annotated, strict=True), start=1):
         document = documents[item.record.split]
@@ -80,13 +81,14 @@ def write_coco(items: Sequence[ExportItem], target: Target, workers: int) -> lis
     return [one.exported for one in annotated]
 
 
-def _document(classes: Sequence[str]) -> dict[str, Any]:
+def _document(target: Target, corrected: int) -> dict[str, Any]:
+    replaced = f", {corrected} of them corrected by people" if corrected else ""
     return {
-        "info": {"description": "Masks made by a program from image-level labels"},
+        "info": {"description": f"Masks made by a program from {target.supervision}{replaced}"},
         "licenses": [],
         "categories": [
             {"id": number, "name": name, "supercategory": "object"}
-            for number, name in enumerate(classes, start=1)
+            for number, name in enumerate(target.classes, start=1)
         ],
         "images": [],
         "annotations": [],

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.datasets.corrected.table import IMAGE_LABELS
 from pipeline.datasets.manifest import Record, files_by_id
 from pipeline.errors import UserError
 from pipeline.io.arrays import BACKGROUND, IGNORE, read_made_label
@@ -46,19 +47,40 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class ExportItem:
-    """An image and the file of its label."""
+    """An image and the file of its label.
+
+    Attributes
+    ----------
+    record : Record
+    source : Path
+    corrected : bool
+        Whether the file is a corrected mask: a label image, also in an export of soft labels.
+    """
 
     record: Record
     source: Path
+    corrected: bool = False
 
 
 @dataclass(frozen=True)
 class Target:
-    """Output folder, class names (number k is ``classes[k - 1]``) and options of an export."""
+    """Where and how an export is written.
+
+    Attributes
+    ----------
+    root : Path
+        Output folder.
+    classes : tuple of str
+        Class number k is ``classes[k - 1]``.
+    options : ExportOptions
+    supervision : str
+        What the labels were made from.
+    """
 
     root: Path
     classes: tuple[str, ...]
     options: ExportOptions
+    supervision: str = IMAGE_LABELS
 
 
 @dataclass(frozen=True)
@@ -84,17 +106,30 @@ Writer = Callable[[Sequence[ExportItem], Target, int], list[Exported]]
 
 
 def export_items(
-    records: Sequence[Record], folders: Sequence[Path], suffix: str
+    records: Sequence[Record],
+    folders: Sequence[Path],
+    suffix: str,
+    corrected: Mapping[str, Path] | None = None,
 ) -> list[ExportItem]:
     """Find the file ``ID`` + suffix of every record in one of the folders.
+
+    Parameters
+    ----------
+    records : sequence of Record
+    folders : sequence of Path
+    suffix : str
+    corrected : mapping of str to Path, optional
+        Corrected masks by image id, which replace these files.
 
     Raises
     ------
     UserError
         If a record has no file.
     """
-    found = files_by_id([record.id for record in records], folders, suffix)
-    return [ExportItem(record, found[record.id]) for record in records]
+    masks = corrected or {}
+    made = [record.id for record in records if record.id not in masks]
+    found = {**masks, **files_by_id(made, folders, suffix)}
+    return [ExportItem(record, found[record.id], record.id in masks) for record in records]
 
 
 def export_each(

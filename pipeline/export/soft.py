@@ -14,8 +14,10 @@ from pipeline.export.job import (
     check_size,
     check_values,
     exported,
+    present_classes,
+    read_item,
 )
-from pipeline.io.arrays import BACKGROUND, IGNORE, read_soft_label
+from pipeline.io.arrays import BACKGROUND, IGNORE, read_soft_label, write_soft_label
 
 LOADING = """\
 `probabilities/SPLIT/ID.safetensors` contains `classes` (the L label values that an image may show,
@@ -56,15 +58,26 @@ def _probabilities_of(item: ExportItem) -> str:
 
 
 def _write_image(item: ExportItem, target: Target) -> Exported:
-    numbers, probabilities = _read(item, target)
+    place = target.root / _probabilities_of(item)
+    if item.corrected:
+        numbers, probabilities = _one_hot(read_item(item, target))
+        write_soft_label(place, numbers, probabilities)
+    else:
+        numbers, probabilities = _read(item, target)
+        hard_link(item.source, place)
     winning = probabilities.max(axis=0).astype(np.float32)
-    uncertain = winning < target.options.ignore_mask_below
+    uncertain = (winning < target.options.ignore_mask_below) | (winning == 0)
     name = f"{item.record.split}/{item.record.id}.png"
-    hard_link(item.source, target.root / _probabilities_of(item))
     write_gray(target.root / "confidence" / name, np.rint(255 * winning).astype(np.uint8))
     write_gray(target.root / "ignore" / name, np.where(uncertain, IGNORE, 0).astype(np.uint8))
     label = np.where(uncertain, IGNORE, numbers[probabilities.argmax(axis=0)]).astype(np.uint8)
     return exported(item, label)
+
+
+def _one_hot(label: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:
+    """Return the soft label of a corrected mask: 1 for the class of a pixel, 0 where ignored."""
+    numbers = np.array([BACKGROUND, *present_classes(label)], np.uint8)
+    return numbers, (label == numbers[:, None, None]).astype(np.float16)
 
 
 def _read(item: ExportItem, target: Target) -> tuple[NDArray[np.uint8], NDArray[np.float16]]:

@@ -34,7 +34,8 @@ def dataset_section(plan: Plan) -> dict[str, Any]:
     """Return the data set section for `prepare_dataset`; the demo has the layout of VOC."""
     given = plan.config["dataset"]
     # A review reaches jobs through pipeline.planning.review only: a verdict reruns no classifier.
-    section = {key: value for key, value in given.items() if key != "review"}
+    # Likewise corrected masks, through pipeline.planning.corrected.
+    section = {key: value for key, value in given.items() if key not in ("review", "corrected")}
     if is_downloaded(plan.config):
         return {**section, "root": devkit(plan.config)}
     if section["kind"] != "demo":
@@ -324,6 +325,8 @@ def missing(plan: Plan) -> Iterator[str]:
             yield from _absent(path, _key(plan, path), folder=True)
     if review := config["dataset"].get("review"):
         yield from _absent(review, "dataset.review")
+    if corrected := config["dataset"].get("corrected"):
+        yield from _absent(corrected, "dataset.corrected", folder=Path(corrected).is_dir())
     for name, further in config["folders"].items():
         yield from _absent(further["images"], f"folders.{name}.images", folder=True)
     for key, path in region_folders(config).items():

@@ -321,6 +321,12 @@ class Plan:
             return []
         return [f"{self.root}/scores/boxes/{method}/train.json" for method in self.labels]
 
+    def correction_scores(self) -> list[str]:
+        """Return the scores of all pseudo-labels against the corrected masks, if there are any."""
+        if self.config["dataset"].get("corrected") is None:
+            return []
+        return [f"{self.root}/scores/corrections/{method}/train.json" for method in self.labels]
+
     def quality(self, suffix: str) -> list[str]:
         """Return the tables (csv) or summaries (json) of label quality without ground truth."""
         return [f"{self.root}/quality/{method}/train.{suffix}" for method in self.labels]

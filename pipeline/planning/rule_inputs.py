@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.upper_bound import GROUND_TRUTH
-from pipeline.planning import inputs, jobs, settings
+from pipeline.planning import corrected, inputs, jobs, settings
 from pipeline.planning.plan import Plan, labels_path, maps_path
 from pipeline.report.records import known_records
 
@@ -117,6 +117,10 @@ class RuleInputs:
     def threshold(self, wildcards: Any) -> list[str]:
         """Return the file of the background threshold, if a label-free rule chooses it."""
         return self.plan.at(wildcards).threshold(labels_path(wildcards))
+
+    def learned_corrections(self, wildcards: Any) -> list[str]:
+        """Return the table of corrected masks if a network that learned them makes the maps."""
+        return corrected.learned_for(self.plan, maps_path(wildcards))
 
     def regions(self, wildcards: Any) -> list[str]:
         """Return the regions of a shard; empty if the refinement uses none."""
@@ -240,6 +244,10 @@ class RuleInputs:
     def label_settings(self, wildcards: Any) -> dict[str, Any]:
         """Return the settings that are printed with the scores of pseudo-labels."""
         return settings.label_settings(self.config, wildcards.maps, wildcards.refinement)
+
+    def correction_settings(self, wildcards: Any) -> dict[str, Any]:
+        """Return the settings that are printed with the scores against corrected masks."""
+        return {"scored_against": "corrected masks"} | self.label_settings(wildcards)
 
     def export_splits(self, wildcards: Any) -> list[str]:
         """Return the splits of an export."""

@@ -14,6 +14,7 @@ from pipeline.datasets.findings import Finding
 from pipeline.datasets.manifest import Manifest
 from pipeline.report.charts import confusion_chart, history_chart, threshold_chart
 from pipeline.report.comparison import Comparison
+from pipeline.report.corrections import Corrections
 from pipeline.report.data import class_colors, page_data
 from pipeline.report.full_supervision import shares_of_full_supervision
 from pipeline.report.gallery import ROWS, Card, Split
@@ -45,6 +46,8 @@ class Content:
         By classifier, data URLs of the images of its class models and of its units.
     label_errors : LabelErrors or None
         Possible errors of image-level labels, if configured.
+    corrections : Corrections or None
+        The distance of pseudo-labels to corrected masks, if there are any.
     histories : sequence of History
     times : sequence of StageTime
     splits : mapping of str to Split
@@ -67,6 +70,7 @@ class Content:
     class_models: Mapping[str, str]
     units: Mapping[str, str]
     label_errors: LabelErrors | None
+    corrections: Corrections | None
     histories: Sequence[History]
     times: Sequence[StageTime]
     splits: Mapping[str, Split]

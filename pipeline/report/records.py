@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.config.upper_bound import GROUND_TRUTH
+from pipeline.datasets.corrected.table import IMAGE_LABELS
 from pipeline.errors import UserError
 from pipeline.io.arrays import read_counts
 from pipeline.io.tables import read_document
@@ -90,6 +91,8 @@ class Result:
     hours : float or None
         Total time of all jobs that led to the score; None if the time of a job is missing.
     counts : Path
+    corrected_masks : int
+        Number of corrected masks that a network behind the score learned.
     """
 
     run: Run
@@ -106,11 +109,19 @@ class Result:
     labels_given: bool | None
     hours: float | None
     counts: Path
+    corrected_masks: int
 
     @property
     def is_upper_bound(self) -> bool:
         """Whether the result is of the network that is trained on masks."""
         return self.method == GROUND_TRUTH
+
+    @property
+    def supervision(self) -> str:
+        """What the networks behind the score were trained on."""
+        if self.is_upper_bound:
+            return "masks"
+        return f"{IMAGE_LABELS} and corrected masks" if self.corrected_masks else IMAGE_LABELS
 
 
 def find_records(root: Path) -> list[Path]:
@@ -286,6 +297,7 @@ def _result_of(run: Run, files: ScoreFiles) -> Result:
         labels_given=given if isinstance(given, bool) else None,
         hours=_hours(files.times),
         counts=files.counts,
+        corrected_masks=int(document.get("corrected_masks", 0)),
     )
 
 

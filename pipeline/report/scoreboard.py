@@ -146,9 +146,10 @@ def collect(root: Path, records: Sequence[Path]) -> Board:
                 "scored on different images or masks, so their mean is undefined"
             )
             continue
-        # Methods are compared with the best of them; the upper bound is none of them.
-        fully = results[0].is_upper_bound
-        key = (data.split()[0], split, data, list(KINDS).index(kind), fully)
+        # Methods are compared with the best of them; the upper bound is none of them, and one
+        # that learned corrected masks has another supervision.
+        more = (results[0].is_upper_bound, any(result.corrected_masks for result in results))
+        key = (data.split()[0], split, data, list(KINDS).index(kind), *more)
         groups[key].append(Entry(tuple(results)))
     return Board(tuple(_compare(groups[key]) for key in sorted(groups)), tuple(notes))
 

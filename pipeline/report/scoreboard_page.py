@@ -20,6 +20,8 @@ MINUS = "\N{MINUS SIGN}"
 WIDTH, MARGIN = 150, 6
 #: Below this number of images, bootstrap intervals are too narrow.
 FEW_IMAGES = 30
+#: Text about networks that learned corrected masks.
+WITH_CORRECTIONS = "trained with corrected masks"
 #: Significance level of the corrected p.
 LEVEL = 0.05
 
@@ -196,6 +198,8 @@ def _table(group: Group) -> Table:
 
 def _title(result: Result) -> str:
     kind = KINDS[result.kind].capitalize()
+    if result.corrected_masks:
+        return f"{kind}, {WITH_CORRECTIONS}"
     return f"{kind}, {FULLY_SUPERVISED}" if result.is_upper_bound else kind
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.config.upper_bound import display_name
-from pipeline.datasets.manifest import files_by_id, read_manifest, read_masks
+from pipeline.datasets.corrected.table import read_corrected, supervision
+from pipeline.datasets.manifest import Manifest, files_by_id, read_manifest, read_masks
 from pipeline.datasets.masks import Mask
 from pipeline.errors import UserError
 from pipeline.io.arrays import read_made_label, write_counts
@@ -34,6 +35,7 @@ def evaluate(
     settings: Mapping[str, Any],
     scores: Path,
     threshold: list[Path],
+    corrected: list[Path],
     images: Path,
     counts: Path,
     threads: int,
@@ -43,7 +45,8 @@ def evaluate(
     Parameters
     ----------
     manifest, classes, masks : Path
-        Images, class names, and the ground truth. Images without a mask are not scored.
+        Images, class names, and the ground truth, or the corrected masks that take its place.
+        Images without a mask are not scored.
     labels : list of Path
         Folders of label images ``ID.png``.
     split : str
@@ -56,6 +59,8 @@ def evaluate(
         Settings to store with the score.
     threshold : list of Path
         The file of a background threshold chosen without masks, if there is one.
+    corrected : list of Path
+        The table of corrected masks, if a network that learned them made the label images.
     scores, images, counts : Path
         Outputs.
     threads : int
@@ -93,6 +98,7 @@ def evaluate(
         "settings": settings,
         "threshold": _threshold(settings.get("background"), threshold),
     }
+    head = with_supervision(head, corrected, data)
     write_json(scores, head | scores_of(total, names))
 
 
@@ -109,6 +115,27 @@ def scored_masks(ids: Sequence[str], masks: Path) -> dict[str, Mask]:
     if not ground_truth:
         raise UserError(f"{masks}: no image of this split has a mask, expected one or more")
     return ground_truth
+
+
+def with_supervision(
+    head: Mapping[str, Any], corrected: Sequence[Path], manifest: Manifest
+) -> dict[str, Any]:
+    """Return the head of a score with the corrected masks that a network learned, if any.
+
+    Parameters
+    ----------
+    head : mapping
+        With the key ``settings``.
+    corrected : sequence of Path
+        At most one table of corrected masks.
+    manifest : Manifest
+    """
+    if not corrected:
+        return dict(head)
+    masks = read_corrected(corrected)
+    stated = supervision(masks, manifest.of_split("train"))
+    settings = {"supervision": stated} | dict(head["settings"])
+    return {**head, "settings": settings, "corrected_masks": len(masks)}
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline.datasets.corrected.table import corrected_of, read_corrected, supervision
 from pipeline.datasets.manifest import Manifest, Record, read_manifest
+from pipeline.datasets.masks import Mask
 from pipeline.datasets.review import read_left_out, without_left_out
 from pipeline.errors import UserError
 from pipeline.export import FORMATS
@@ -27,6 +29,7 @@ def export_labels(
     soft: list[Path],
     scores: list[Path],
     left_out: list[Path],
+    corrected: list[Path],
     format: str,
     kind: str,
     method: str,
@@ -50,6 +53,9 @@ def export_labels(
         Score documents of the labels, as `evaluate` writes them; empty without masks.
     left_out : list of Path
         At most one table of the images that were judged bad.
+    corrected : list of Path
+        At most one table of corrected masks, which replace pseudo-labels, even those that were
+        judged bad. Predictions stay as they are.
     format : str
         One of :data:`pipeline.export.FORMATS`.
     kind : {"pseudo_labels", "predictions"}
@@ -75,11 +81,14 @@ def export_labels(
     """
     data = read_manifest(manifest, classes)
     listed = _records(data, splits, manifest)
-    records = without_left_out(listed, read_left_out(left_out), kind)
+    masks = read_corrected(corrected)
+    replaced = corrected_of(listed, masks) if kind == "pseudo_labels" else {}
+    records = without_left_out(listed, read_left_out(left_out) - replaced.keys(), kind)
     chosen = FORMATS[format]
     folders, suffix = (soft, ".safetensors") if chosen.soft else (labels, ".png")
-    items = export_items(records, folders, suffix)
-    target = Target(export, data.classes, ExportOptions.from_config(options))
+    items = export_items(records, folders, suffix, {k: v.path for k, v in replaced.items()})
+    learned = _supervision(masks, data, settings, kind)
+    target = Target(export, data.classes, ExportOptions.from_config(options), learned)
     done = chosen.write(items, target, threads)
     used = {name: getattr(target.options, name) for name in chosen.options}
     provenance = Provenance(
@@ -88,11 +97,24 @@ def export_labels(
         settings,
         [read_score(path) for path in scores],
         _missing(listed, records),
+        list(replaced),
+        learned,
     )
     card = data_card(format, provenance, used, data.classes, done)
     write_json(export / "data_card.json", card)
     write_text(export / "README.md", readme(card, chosen.loading, chosen.readers))
     write_checksums(export)
+
+
+def _supervision(
+    masks: Mapping[str, Mask], data: Manifest, settings: Mapping[str, Any], kind: str
+) -> str:
+    """Return what the labels were made from: more than image-level labels if a network learned it.
+
+    Pseudo-labels of a later self-training round are made from the maps of a segmentation network.
+    """
+    of_network = kind == "predictions" or "trained_on" in settings
+    return supervision(masks if of_network else {}, data.of_split("train"))
 
 
 def _records(data: Manifest, splits: Sequence[str], manifest: Path) -> list[Record]:

@@ -19,6 +19,7 @@ from pipeline.io.images import read_rgb
 from pipeline.io.tables import read_document
 from pipeline.refinement.graph_cut import GraphCutSettings
 from pipeline.report.comparison import Comparison, comparison_rows, read_table
+from pipeline.report.corrections import read_corrections
 from pipeline.report.drawing import data_url
 from pipeline.report.gallery import ALL, Split, gallery_cards, gallery_choices
 from pipeline.report.inputs import (
@@ -64,6 +65,9 @@ def report(
     class_models: list[Path],
     units: list[Path],
     label_errors: list[Path],
+    corrected: list[Path],
+    corrected_findings: list[Path],
+    corrections: list[Path],
     comparison: list[Path],
     localization: list[Path],
     compared_maps: list[Path],
@@ -95,6 +99,10 @@ def report(
         Images of the classifiers' class models, and of their class-specific units.
     label_errors : list of Path
         The table of possible errors of image-level labels, if there is one.
+    corrected, corrected_findings : list of Path
+        The table of corrected masks, and the findings about them, if there are any.
+    corrections : list of Path
+        Scores of pseudo-labels against the corrected masks.
     comparison : list of Path
         The table of the compared maps; empty without a comparison.
     localization, compared_maps : list of Path
@@ -139,6 +147,7 @@ def report(
         class_models=sheets[0],
         units=sheets[1],
         label_errors=suspects,
+        corrections=read_corrections(corrected, corrections, corrected_findings, data),
         histories=[read_history(path) for path in histories],
         times=read_times(times),
         splits=splits,

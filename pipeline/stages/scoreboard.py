@@ -76,7 +76,7 @@ def _row(entry: Entry) -> dict[str, Any]:
         "experiment": entry.experiment,
         "kind": first.kind,
         "method": first.method,
-        "supervision": "masks" if first.is_upper_bound else "image-level labels",
+        "supervision": first.supervision,
         "data": first.data,
         "split": first.split,
         "images": first.images,

@@ -17,7 +17,7 @@ from pipeline.refinement.labels import upsampled
 from pipeline.refinement.thresholds import chosen_threshold
 from pipeline.runtime.parallel import map_images
 from pipeline.runtime.stage import run_stage
-from pipeline.stages.evaluate import scored_masks
+from pipeline.stages.evaluate import scored_masks, with_supervision
 
 if TYPE_CHECKING:
     snakemake: Any
@@ -33,6 +33,7 @@ def sweep_thresholds(
     method: str,
     thresholds: int,
     label_free: Path,
+    corrected: list[Path],
     rule: str,
     settings: Mapping[str, Any],
     scores: Path,
@@ -57,6 +58,8 @@ def sweep_thresholds(
         Number of thresholds, evenly spaced inside (0, 1).
     label_free : Path
         Thresholds that were chosen without masks, from the same maps.
+    corrected : list of Path
+        The table of corrected masks, if a network that learned them made the maps.
     rule : str
         Rule whose threshold is scored.
     settings : mapping
@@ -113,7 +116,7 @@ def sweep_thresholds(
             for level, row in zip(levels, rows, strict=True)
         ],
     }
-    write_json(scores, head | rows[best])
+    write_json(scores, with_supervision(head, corrected, data) | rows[best])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.datasets.corrected.table import corrected_of, read_corrected
 from pipeline.datasets.manifest import Record, files_by_id, read_manifest
 from pipeline.datasets.masks import Mask
 from pipeline.datasets.review import read_left_out, without_left_out
@@ -37,6 +38,7 @@ def train_segmentation(
     classes: Path,
     labels: list[Path],
     left_out: list[Path],
+    corrected: list[Path],
     pretrained: list[Path],
     settings: Mapping[str, Any],
     seed: int,
@@ -46,7 +48,7 @@ def train_segmentation(
     code: str,
     gpu: int = 1,
 ) -> None:
-    """Train on the pseudo-labels of the train split; masks are not among the inputs.
+    """Train on the pseudo-labels of the train split; ground-truth masks are not among the inputs.
 
     Parameters
     ----------
@@ -54,6 +56,9 @@ def train_segmentation(
         Folders of label images ``ID.png``; together they cover the train split.
     left_out : list of Path
         At most one table of the images that were judged bad; their pseudo-labels are not used.
+    corrected : list of Path
+        At most one table of corrected masks, which replace pseudo-labels. An image with one is
+        used even if its pseudo-label was judged bad.
     pretrained : list of Path
         At most one local file of backbone weights.
     settings : mapping
@@ -70,8 +75,11 @@ def train_segmentation(
         see one image at a time.
     """
     data = read_manifest(manifest, classes)
-    records = without_left_out(data.of_split("train"), read_left_out(left_out), "pseudo_labels")
-    files = files_by_id([record.id for record in records], labels)
+    masks = read_corrected(corrected)
+    unused = read_left_out(left_out) - masks.keys()
+    records = without_left_out(data.of_split("train"), unused, "pseudo_labels")
+    made = [record.id for record in records if record.id not in masks]
+    files: dict[str, TrainingLabel] = {**files_by_id(made, labels), **corrected_of(records, masks)}
     require_foreground(read_labels(files.values(), "pseudo-labels checked"))
     train_network(
         TrainingRun.start(
@@ -81,7 +89,7 @@ def train_segmentation(
         files,
         classes=len(data.classes) + 1,
         pretrained=pretrained,
-        inputs=[manifest, classes, *left_out],
+        inputs=[manifest, classes, *left_out, *corrected],
     )
 
 

@@ -401,3 +401,35 @@ def test_aria_attributes_are_those_of_the_standard():
     assets = [path for path in ASSETS.iterdir() if path.suffix in (".j2", ".js", ".css", ".py")]
     text = "".join(path.read_text(encoding="utf-8") for path in assets)
     assert set(re.findall(r"aria-\w+", text)) == known
+
+
+def test_the_distance_to_corrected_masks_is_shown_with_its_limits(tree):
+    html, page = rendered(tree)
+    assert (
+        'id="corrections"' not in html
+        and "Training saw the image-level labels only" in " ".join(" ".join(page.text).split())
+    )
+    folder = tree.root / "dataset"
+    write_masks(folder / "corrected.csv", {"i1": tree.root / "masks/1.png"})
+    finding = Finding("corrected masks that contradict", "1 of 1, such as i1", "Why", "Fix `it`")
+    write_findings(folder / "corrected_findings.json", [finding])
+    given = read_document(tree.arguments["scores"][1])
+    methods = {METHOD: {}, "plain/second/crf": {"corrected_masks": 1}}
+    scores = []
+    for number, (method, more) in enumerate(methods.items()):
+        scores.append(folder / f"{number}.json")
+        write_json(scores[-1], given | {"method": method, "miou": 0.4375, "images": 1} | more)
+    html, page = rendered(
+        tree, corrected=[folder / "corrected.csv"], corrections=scores,
+        corrected_findings=[folder / "corrected_findings.json"],
+    )  # fmt: skip
+    text = " ".join(" ".join(page.text).split())
+    assert "1 of 3 train images have a mask that people corrected" in text
+    assert "segmentation networks saw image-level labels, and corrected masks of 1 of 3" in text
+    assert "Training saw the image-level labels only" not in text
+    assert "no estimate for all images, unless the corrected images were drawn at random" in text
+    assert "The pseudo-labels of plain/second/crf come from a network that was trained on" in text
+    assert "Corrected masks that contradict" in text and "1 of 1, such as i1" in text
+    section = html.partition('<section id="corrections">')[2].partition("</section>")[0]
+    assert section.count('<td class="number">43.8</td>') == 2
+    assert 'href="#corrections"' in html

@@ -97,7 +97,7 @@ def test_only_listed_images_have_a_mask_that_scores(demo, tmp_path):
     evaluate(
         manifest=paths["manifest"], classes=paths["classes"], masks=paths["masks"],
         labels=[tmp_path / "labels"], split="train", kind="pseudo_labels", method="a/b/c",
-        settings={}, threshold=[], threads=1, **out,
+        settings={}, threshold=[], corrected=[], threads=1, **out,
     )  # fmt: skip
     scores = read_json(out["scores"])
     assert (scores["images"], scores["images_in_split"]) == (2, 4)

@@ -62,6 +62,7 @@ def export(small_dataset, labels, tmp_path):
             "soft": [],
             "scores": [],
             "left_out": [],
+            "corrected": [],
             "format": "png",
             "kind": "pseudo_labels",
             "method": "plain/cam/crf",
@@ -271,9 +272,9 @@ def test_real_masks_survive_the_coco_export(voc_subset, tmp_path):
     write_classes(tmp_path / "classes.json", CLASSES)
     export_labels(
         manifest=tmp_path / "manifest.csv", classes=tmp_path / "classes.json",
-        labels=[voc_subset / "SegmentationClass"], soft=[], scores=[], left_out=[], format="coco",
-        kind="pseudo_labels", method="plain/cam/crf", splits=["val"], settings={}, options=OPTIONS,
-        export=tmp_path / "export", threads=1,
+        labels=[voc_subset / "SegmentationClass"], soft=[], scores=[], left_out=[], corrected=[],
+        format="coco", kind="pseudo_labels", method="plain/cam/crf", splits=["val"],
+        settings={}, options=OPTIONS, export=tmp_path / "export", threads=1,
     )  # fmt: skip
     coco = COCO(tmp_path / "export/annotations/instances_val.json")
     for image in coco.loadImgs(coco.getImgIds()):

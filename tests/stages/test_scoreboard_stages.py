@@ -250,3 +250,17 @@ def test_an_upper_bound_is_named_and_no_rival_of_the_methods(results):
     assert not any("ground_truth" in row.values() for row in pairs)
     assert "Predictions, fully supervised (trained on masks)" in page.text
     assert "ground_truth" not in page.html
+
+
+def test_a_network_that_learned_corrected_masks_has_another_supervision(results):
+    make_run(results, "mended", [("predictions", CRF, confusions(0.05))])
+    path = results / f"mended/scores/predictions/{CRF}/val.json"
+    score = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(score | {"corrected_masks": 3}), encoding="utf-8")
+    page = made(results)
+    predictions = [row for row in rows(page.table) if row["kind"] == "predictions"]
+    shown = {row["experiment"]: row["supervision"] for row in predictions}
+    assert shown["mended"] == "image-level labels and corrected masks"
+    assert {shown[name] for name in shown.keys() - {"mended"}} == {"image-level labels"}
+    assert not any("mended" in row["best"] for row in predictions)
+    assert "Predictions, trained with corrected masks" in page.text

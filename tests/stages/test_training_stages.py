@@ -311,8 +311,8 @@ def pseudo_labels(small_dataset, folder, ids):
         write_label(folder / f"{number}.png", label)
 
 
-def segmented(small_dataset, folder, settings, labels, left_out=()):
-    given = {"labels": labels, "left_out": list(left_out)}
+def segmented(small_dataset, folder, settings, labels, left_out=(), corrected=()):
+    given = {"labels": labels, "left_out": list(left_out), "corrected": list(corrected)}
     return run_training(train_segmentation, small_dataset, folder, settings, **given)
 
 

@@ -1,0 +1,1 @@
+"""Masks that people corrected in an annotation tool, in the formats that tools write."""
