@@ -84,7 +84,9 @@ def _folds_of_distinct(
     number_of = np.array([numbers.setdefault(own.tobytes(), len(numbers)) for own in seen])
     joined = np.zeros((len(numbers), labels.shape[1]), labels.dtype)
     np.maximum.at(joined, number_of, labels)
-    return stratified_folds(joined, folds)[number_of]
+    of_distinct = stratified_folds(joined, folds)
+    own_folds: NDArray[np.int64] = of_distinct[number_of]
+    return own_folds
 
 
 def stratified_folds(targets: NDArray[np.floating], folds: int) -> NDArray[np.int64]:
