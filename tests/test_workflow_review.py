@@ -3,9 +3,11 @@
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from pipeline.datasets.review import Judgment, read_review, write_review
+from pipeline.io.arrays import read_label, write_label
 from pipeline.io.tables import read_json, read_table
 from tests.helpers.workflow import TINY, TRAINING, planned, planned_each, snakemake
 
@@ -121,3 +123,25 @@ def test_images_that_are_judged_bad_in_the_browser_are_left_out(finished, tmp_pa
     noted = [replace(one, note="look again") for one in read_review(folder / "review.csv")]
     write_review(folder / "review.csv", noted)
     assert planned(folder, REVIEWED) == {}
+
+
+def test_a_mask_that_a_person_corrected_is_exported_and_scored(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder, symlinks=True)
+    first = images(folder, "train")[0]
+    export = folder / f"results/loop/export/png/pseudo_labels/{METHOD}"
+    mask = read_label(next((export / "masks").rglob(f"{first}.png")))
+    mask[:16] = mask[:16] == 0  # every pixel of the upper half was wrong
+    (folder / "corrected").mkdir()
+    write_label(folder / f"corrected/{first}.png", mask)
+    config = CONFIG | {"dataset": CONFIG["dataset"] | {"corrected": "corrected"}}
+    assert planned(folder, config) == NAMED | {
+        "list_corrected": 1, "evaluate_corrections": 1, "train_segmentation": 1,
+        "predict_masks": 2, "evaluate_predictions": 1, "export_labels": 2,
+    }  # fmt: skip
+    score = f"results/loop/scores/corrections/{METHOD}/train.json"
+    snakemake(folder, config, str(export.relative_to(folder)), score)
+    assert np.array_equal(read_label(next((export / "masks").rglob(f"{first}.png"))), mask)
+    assert read_json(export / "data_card.json")["corrected"]["ids"] == [first]
+    found = read_json(folder / score)
+    assert (found["images"], found["pixel_accuracy"]) == (1, 0.5)
