@@ -34,7 +34,7 @@ function restore() {
     const stored = storedReview(settings.key);
     if (stored) ({ rows, conflicts, until } = stored);
   } catch {
-    warn("The browser has no readable review of this page: load your last review.csv, and save it often.");
+    warn("The browser cannot read the stored review of this page: load your last review.csv, and save it often.");
   }
 }
 
@@ -42,7 +42,7 @@ function keep() {
   try {
     storeReview(settings.key, { rows, conflicts, until });
   } catch {
-    warn("The browser could not store the last change: save review.csv before you close the page.");
+    warn("The browser could not store the last change: save review.csv before you close this page.");
   }
   document.dispatchEvent(new CustomEvent("review"));
   refresh();
@@ -165,7 +165,7 @@ async function load(file) {
   const strange = [...other.keys()].filter((id) => !known.has(id)).length;
   say(
     `Loaded ${plural(other.size, "image")} from ${file.name}: ${plural(found, "conflict")}.` +
-      (strange ? ` ${plural(strange, "image")} not in this gallery: kept for the saved file.` : ""),
+      (strange ? ` ${plural(strange, "image")} not in this gallery: kept, and written to the saved file.` : ""),
   );
 }
 
@@ -283,8 +283,8 @@ function showEarlier() {
   if (!earlier) return;
   const here = [...earlier.rows.keys()].filter((id) => known.has(id)).length;
   line.querySelector("span").textContent =
-    `This browser has a review of another report of this experiment (other images, methods or labels). ` +
-    `It judges or corrects ${plural(here, "image")} of this page.`;
+    `This browser has a review of an earlier report of this experiment (other images, methods or labels). ` +
+    `It has rows for ${plural(here, "image")} of this page.`;
 }
 
 function counted() {
