@@ -283,7 +283,7 @@ function showEarlier() {
   if (!earlier) return;
   const here = [...earlier.rows.keys()].filter((id) => known.has(id)).length;
   line.querySelector("span").textContent =
-    `This browser has a review of an earlier report of this experiment (other images, methods or labels). ` +
+    `This browser has a review of another report of this experiment (other images, methods or labels). ` +
     `It has rows for ${plural(here, "image")} of this page.`;
 }
 
