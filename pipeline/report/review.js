@@ -284,7 +284,7 @@ function showEarlier() {
   const here = [...earlier.rows.keys()].filter((id) => known.has(id)).length;
   line.querySelector("span").textContent =
     `This browser has a review of another report of this experiment (other images, methods or labels). ` +
-    `It has rows for ${plural(here, "image")} of this page.`;
+    `It judges or corrects ${plural(here, "image")} of this page.`;
 }
 
 function counted() {
