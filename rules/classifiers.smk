@@ -124,7 +124,7 @@ rule classify:
         "../pipeline/stages/classify.py"
 
 
-# Labels of train that a classifier does not believe. The scores of a linear probe are out-of-fold,
+# Labels of train that contradict a classifier. The scores of a linear probe are out-of-fold,
 # those of a network are its own.
 rule find_label_errors:
     input:

@@ -1,8 +1,8 @@
-"""Reviews: what a person decided about images in the report's gallery.
+"""Reviews: a person's verdicts and corrected labels from the report's gallery.
 
-A review says two kinds of things, and they reach different jobs. The column ``labels`` corrects the
+A review has two parts, which different jobs read. The column ``labels`` corrects the
 image-level labels, so it is part of the manifest and everything after it. The column ``verdict``
-judges pseudo-labels that exist already, so it must not reach the manifest::
+judges existing pseudo-labels, so it must not reach the manifest::
 
     review.csv --labels---> prepare_dataset ---> manifest.csv ---> classifiers, maps, pseudo-labels
                --verdicts-> list_left_out -----> left_out.csv ---> train_segmentation, export_labels
@@ -26,7 +26,7 @@ VERDICTS = ("good", "bad", "unsure")
 #: Columns of the table of corrected image-level labels, and of the images that are left out.
 CORRECTION_COLUMNS = ("image", "given", "corrected")
 LEFT_OUT_COLUMNS = ("image",)
-#: Kind of the labels that the gallery shows, and that a verdict is about, by split.
+#: Kind of labels that the gallery shows and that a verdict is about, by split.
 JUDGED = {"train": "pseudo_labels", "val": "predictions"}
 #: Maximum number of problems in a message.
 MAX_PROBLEMS = 20
@@ -70,7 +70,7 @@ def read_review(path: Path) -> list[Judgment]:
     ----------
     path : Path
         CSV with the columns :data:`COLUMNS` in any order; ``verdict``, ``labels`` and ``note``
-        may be empty. Labels are joined by ``;``. A lone ``;`` stands for no label at all.
+        may be empty. Labels are joined by ``;``. A single ``;`` means that there is no class.
 
     Raises
     ------

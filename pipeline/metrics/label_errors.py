@@ -7,8 +7,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-#: ``wrong``: the table has the label, the classifier does not believe it. ``missing``: the
-#: classifier believes the label, the table lacks it.
+#: ``wrong``: the table has the label, but the classifier finds the class absent. ``missing``: the
+#: classifier finds the class, but the table lacks the label.
 Kind = Literal["wrong", "missing"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
@@ -25,10 +25,10 @@ class LabelError:
         Class name.
     kind : {"wrong", "missing"}
     score : float
-        Probability in [0, 1] that the table is wrong: that the class is absent (``wrong``), or
+        Probability in [0, 1] that the label is wrong: that the class is absent (``wrong``) or
         present (``missing``).
     threshold : float
-        The class's threshold of this kind; the score reaches it.
+        Threshold of the class for this kind. The score is not below it.
     rank : int
         Rank among the errors of this kind, from 1.
     """
@@ -95,7 +95,7 @@ def class_thresholds(
 def confident_errors(
     probabilities: NDArray[np.floating], targets: NDArray[np.floating]
 ) -> NDArray[np.bool_]:
-    """Return which pairs of image and class confidently contradict their label.
+    """Return which pairs of image and class contradict their label confidently.
 
     A pair counts if the probability of the opposite label reaches the threshold of that label. If
     the probability of the given label reaches its threshold too, the more probable one of the two

@@ -1,4 +1,4 @@
-"""Segmentation architectures of segmentation-models-pytorch on any timm network.
+"""Segmentation architectures of segmentation-models-pytorch with timm backbones.
 
 Pavel Iakubovskii, "Segmentation Models Pytorch", https://github.com/qubvel-org/segmentation_models.pytorch.
 """
@@ -35,7 +35,7 @@ OWN = {"self", "encoder_name", "encoder_weights", "in_channels", "classes", "kwa
 OWN |= {"activation", "aux_params", "upsampling"}
 #: Decoders double the resolution five times.
 FACTOR = 32
-#: Stride that DPT's decoder has layers for, for patches of any side.
+#: Stride that DPT's decoder is built for, whatever the side of the patches.
 DPT_STRIDE = 16
 
 
@@ -45,9 +45,9 @@ def default_architecture(backbone: str) -> str:
     Returns
     -------
     str
-        DeepLabV3+ for networks with an output stride, DPT (Ranftl, Bochkovskiy and Koltun 2021,
-        "Vision Transformers for Dense Prediction") for plain transformers, and UPerNet (Xiao et al.
-        2018, "Unified Perceptual Parsing for Scene Understanding") for all others.
+        DeepLabV3+ for networks whose output stride can be set, DPT (Ranftl, Bochkovskiy and Koltun
+        2021, "Vision Transformers for Dense Prediction") for plain transformers, and UPerNet (Xiao
+        et al. 2018, "Unified Perceptual Parsing for Scene Understanding") for all others.
     """
     if has_output_stride(backbone):
         return DEEPLAB
@@ -97,12 +97,12 @@ def create_architecture(
     -------
     network : nn.Module
     multiple : int
-        Pixels that sides of images have to be a multiple of.
+        Sides of images must be a multiple of this number of pixels.
 
     Raises
     ------
     UserError
-        If the architecture cannot have the backbone or an option.
+        If the architecture does not support the backbone or an option.
     """
     check_options(architecture, options)
     arguments, multiple = _encoder(backbone)
@@ -110,8 +110,8 @@ def create_architecture(
         arguments |= {"num_classes": 0}
     elif is_plain(backbone):
         raise UserError(
-            f"architecture is {architecture}, expected dpt for {backbone}, whose blocks all have "
-            "one stride"
+            f"architecture is {architecture}, expected dpt for {backbone}: all its blocks have the "
+            "same stride"
         )
     try:
         with warnings.catch_warnings():
@@ -142,9 +142,9 @@ def _encoder(backbone: str) -> tuple[dict[str, Any], int]:
 
 
 def _use_patches(network: Any, options: Mapping[str, Any]) -> None:
-    """Rebuild DPT's decoder for the stride that it has layers for, in place.
+    """Rebuild DPT's decoder for the stride that it is built for, in place.
 
-    The pixels of a patch decide only how far its output is enlarged at the end.
+    The side of a patch decides only by how much the output is enlarged at the end.
     """
     encoder = network.encoder
     if encoder.output_stride == DPT_STRIDE:

@@ -17,7 +17,7 @@ from pipeline.models.side_by_side import concatenate_layers, measure_layers
 from pipeline.models.state_dict import COUNTER, check_values, read_state_dict
 from pipeline.models.strides import lacks_stride, remove_dilation, set_output_stride
 
-#: Output stride of networks that can have one.
+#: Default output stride of networks whose stride can be set.
 STRIDE = 16
 #: Number of depths of a plain transformer whose features a boundary network uses.
 QUARTERS = 4
@@ -96,7 +96,7 @@ def find_stride(name: str, wanted: int | None = None) -> int:
 
 
 def has_output_stride(name: str) -> bool:
-    """Return whether timm can create a network with another output stride."""
+    """Return whether the output stride of a network can be set."""
     return not lacks_stride(name) and _fixed_stride(name, None) is None
 
 
@@ -147,7 +147,7 @@ def kept_stages(backbone: Any) -> dict[int, Mapping[str, Any]]:
     -------
     dict of int to mapping
         Entries of ``feature_info`` by their number, without those that :func:`end_at` has removed.
-        Of a plain transformer, whose blocks all have one stride: those after each quarter.
+        Of a plain transformer, whose blocks all have the same stride: those after each quarter.
     """
     stages: list[Mapping[str, Any]] = list(backbone.feature_info)
     while len(stages) > 1 and _is_removed(backbone, stages[-1]["module"]):
@@ -216,14 +216,16 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
     if lacking:
         raise UserError(
             f"{path}: lacks {len(lacking)} of the backbone's {len(wanted)} tensors, first "
-            f"{lacking[0]!r}, and holds {next(iter(tensors), 'nothing')!r}: expected timm's "
-            "naming, or torchvision's of the same network"
+            f"{lacking[0]!r}, and has for example {next(iter(tensors), 'nothing')!r}: expected a "
+            "file of this network with the tensor names of timm or torchvision"
         )
     found = {key: tensors[names[key]] for key in wanted}
     for key, value in wanted.items():
         if found[key].shape != value.shape:
             got, expected = tuple(found[key].shape), tuple(value.shape)
-            raise UserError(f"{path}: {key} is {got}, expected {expected}: another network's file?")
+            raise UserError(
+                f"{path}: {key} is {got}, expected {expected}: use a file of this network"
+            )
         check_values(path, key, found[key])
     backbone.load_state_dict(state | found)
 
@@ -302,7 +304,7 @@ def find_module(backbone: nn.Module, name: str) -> nn.Module:
 
 
 def frozen_module(backbone: nn.Module, name: str) -> nn.Module:
-    """Return the module of a backbone that the setting ``frozen`` names; ``all`` is all of it."""
+    """Return the module that the setting ``frozen`` names; ``all`` is the whole backbone."""
     return backbone if name == ALL_MODULES else find_module(backbone, name)
 
 
@@ -331,22 +333,22 @@ def require_known(name: str) -> None:
 
 
 def _create_with_stride(name: str, stride: int | None) -> nn.Module:
-    """Create a timm network with an output stride, or with its own stride if it has only that."""
+    """Create a timm network with an output stride, or with its own stride if it has only one."""
     try:
         return _create(name, stride or STRIDE)
     except REFUSALS as error:
         if stride is not None and stride != (own := _own(name)):
             reason = f" ({error})" if str(error) else ""
-            wanted = f"{own}, which it has by itself, or " if own else ""
+            wanted = f"{own}, its only stride, or " if own else ""
             raise UserError(
                 f"backbone {name} cannot have output_stride {stride}{reason}: expected {wanted}"
-                "a network that can, for example resnet50 or vgg16"
+                "a network whose stride can be set, for example resnet50 or vgg16"
             ) from error
     return create_on_grid(name)
 
 
 def _own(name: str) -> int | None:
-    """Return the stride that a network has by itself; None if it cannot be used at all."""
+    """Return the stride of a network that has only one; None if it cannot be used at all."""
     try:
         return find_grid(name).stride
     except UserError:

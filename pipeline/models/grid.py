@@ -1,6 +1,6 @@
-"""Feature maps of timm networks without an output stride: transformers and others.
+"""Feature maps of timm networks that have only one stride: transformers and others.
 
-Such a network has a stride of its own. Transformers return tokens, or maps whose last axis is the
+Transformers return tokens, or maps whose last axis is the
 channels, and many accept only images of whole patches or windows.
 """
 
@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from pipeline.errors import UserError
 
-#: Arguments by which families of timm accept images of any size. An unknown one is a TypeError.
+#: Arguments by which families of timm accept images of any size. timm raises TypeError for an
+#: unknown one.
 ANY_SIZE: tuple[dict[str, Any], ...] = ({"dynamic_img_size": True}, {"strict_img_size": False}, {})
 #: Exceptions that timm raises when a network does not accept an argument or its value.
 REFUSALS = (TypeError, AssertionError, ValueError, NotImplementedError)
-#: Those of a network that does not accept an image.
+#: Exceptions of a network that does not accept an image.
 IMAGE_REFUSALS = (*REFUSALS, RuntimeError)
 #: Side of the image that shapes are measured on, for a network without a default.
 SIDE = 224
@@ -60,7 +61,7 @@ class Grid(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """Height and width of the images of a forward pass: as they came, and with padding."""
+    """Height and width of the images of a forward pass, without and with padding."""
 
     image: tuple[int, int]
     padded: tuple[int, int]
@@ -102,7 +103,7 @@ def create_on_grid(name: str) -> nn.Module:
 
 @cache
 def find_grid(name: str) -> Grid:
-    """Find out how a timm network divides images, on the meta device: nothing is computed.
+    """Measure how a timm network divides images, on the meta device: nothing is computed.
 
     Raises
     ------
@@ -147,9 +148,9 @@ def as_map(backbone: nn.Module, output: Any) -> Any:
     Returns
     -------
     (N, C, h, w) tensor or object
-        If the network is from :func:`create_on_grid`: the map of tokens, without those that have
-        no place (class, registers), or of an output with the channels last, and without cells of
-        padding. Otherwise, and for outputs of other shapes, the output itself.
+        For a network from :func:`create_on_grid`: the map of the patch tokens (without class and
+        register tokens), or of an output whose last axis is the channels, in both cases without
+        cells of padding. For other networks and for outputs of other shapes: the output itself.
     """
     if not isinstance(backbone, _OnGrid) or not isinstance(output, Tensor):
         return output
@@ -162,7 +163,7 @@ def as_map(backbone: nn.Module, output: Any) -> Any:
 
 
 def change_map(backbone: nn.Module, output: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
-    """Change the feature map in the output of a module; tokens without a place stay as they are.
+    """Change the feature map in the output of a module, but not its class and register tokens.
 
     Parameters
     ----------

@@ -95,8 +95,9 @@ class SegmentationNetwork(nn.Module):
         if architecture == DEEPLAB:
             if not has_output_stride(backbone):
                 raise UserError(
-                    f"backbone {backbone}: deeplabv3plus needs an encoder with an output stride of "
-                    f"its own, expected {default_architecture(backbone)}, or for example resnet50"
+                    f"backbone {backbone}: deeplabv3plus needs an encoder whose output stride can "
+                    f"be set, expected architecture {default_architecture(backbone)}, or a "
+                    "backbone such as resnet50"
                 )
             if options:
                 raise UserError(

@@ -1,4 +1,4 @@
-"""The check of the user's masks before anything runs: every labeled image has some."""
+"""The check of the user's masks for regions before a run: every train image needs masks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +14,8 @@ from pipeline.planning.plan import Plan
 def region_problems(plan: Plan) -> Iterator[str]:
     """Yield a problem for each folder of masks that does not fit the images of the data set.
 
-    The images of ``folders`` are checked by the jobs that read their masks, as is what the files
-    hold. Other problems of a data set are left to the rules that read it.
+    The jobs that read masks check the content of the files, and the masks of images in ``folders``.
+    Other problems of a data set are left to the rules that read it.
     """
     folders = dict.fromkeys(filter(None, map(plan.region_folder, plan.labels)))
     if not folders or is_made(plan.config):

@@ -1,7 +1,7 @@
-"""The review of a configuration: which jobs read it, and what of it reruns them.
+"""The review of a configuration: which jobs read it, and which changes make them run again.
 
-The rules get digests of the part that they use. So a corrected label reruns everything, a verdict
-reruns the trainings of segmentation networks and the exports, and a note reruns nothing.
+Each rule gets a digest of the part that it uses. So a corrected label reruns everything, a bad
+verdict reruns the trainings of segmentation networks and the exports, and a note reruns nothing.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ def check_review(plan: Plan) -> None:
 
 
 def unused_rows(plan: Plan) -> str:
-    """Return a warning about rows that no job checks, of images that the manifest lacks.
+    """Return a warning about rows of images that the manifest lacks and that no job checks.
 
     Images with a bad verdict or corrected labels are checked by the jobs that use them. The
     warning is empty before there is a manifest, and if all images are known.
@@ -54,13 +54,13 @@ def unused_rows(plan: Plan) -> str:
         return ""
     names = ", ".join(unknown[:MAX_NAMES]) + (", ..." if len(unknown) > MAX_NAMES else "")
     return (
-        f"{path_of(plan)}: reviewed images that {manifest} lacks: {names}; correct their ids, or "
-        "delete the rows"
+        f"{path_of(plan)}: it has rows of images that {manifest} lacks: {names}; correct their "
+        "ids, or delete the rows"
     )
 
 
 def source(plan: Plan) -> Any:
-    """Return the review as an input, if any; its content counts, its time does not."""
+    """Return the review as an input, if any. Its modification time is ignored."""
     path = path_of(plan)
     return [] if path is None else ancient(path)
 

@@ -1,8 +1,8 @@
-"""Labels of regions: a vote of the pixels of each superpixel or mask.
+"""Votes within regions: the pixels of each superpixel or mask choose its label.
 
-Sums over regions are differences of cumulative sums at the ends of their runs, so an image with
-thousands of overlapping masks costs little more than one with a few. All sums are of whole
-numbers below 2 ** 53 and therefore exact: results do not depend on the order of the pixels.
+A region is stored as runs of pixels. Its sum is computed from cumulative sums at the ends of its
+runs, so thousands of overlapping masks take little longer than a few. All sums are of whole numbers
+below 2 ** 53 and therefore exact: results do not depend on the order of the pixels.
 """
 
 from collections.abc import Mapping
@@ -23,22 +23,23 @@ Positions = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class RegionSettings:
-    """Settings of a vote; the attributes are the keys of a ``regions`` section, but ``source``.
+    """Settings of a vote: the keys of a refinement's ``regions`` section except ``source``.
 
     Attributes
     ----------
     rule : {"majority", "mean", "overlap"}
-        Vote of the labels, mean of the probabilities, or assignment of masks to classes (Chen et
-        al. 2023, arXiv 2305.05803).
+        Majority of the labels, mean of the probabilities, or assignment of regions to classes
+        (Chen et al. 2023, arXiv 2305.05803).
     when : {"before-crf", "after-crf", "both"}
-        Whether the vote changes what the dense CRF starts from, its result, or both.
+        Whether the vote changes the input of the dense CRF, its result, or both.
     min_share : float
-        A region goes to its class if more than this share of its pixels has the class. Only for
-        the rule ``overlap``, as are the two below.
+        Rule ``overlap``: a region is assigned to its most frequent class if more than this share
+        of its pixels has that class.
     min_coverage : float
-        A region also goes to its class if it holds at least this share of all its pixels.
+        Rule ``overlap``: a region is also assigned to its most frequent class if it contains at
+        least this share of all pixels of that class.
     unclaimed : {"keep", "background"}
-        Label of pixels all of whose regions go to no class.
+        Rule ``overlap``: label of pixels that are only in regions without a class.
     """
 
     rule: str = "majority"
@@ -147,7 +148,7 @@ def _within(counts: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def _averaged(probabilities: Maps, regions: Regions) -> tuple[Maps, NDArray[np.bool_]]:
-    """Average over each region, then over the regions at each pixel; also return where any is."""
+    """Average over each region, then over the regions at each pixel; also return where they are."""
     parts = np.rint(_columns(probabilities).astype(np.float64) * UNIT)
     shares = np.rint(region_sums(parts, regions) / regions.areas)
     sums = sums_at_pixels(shares, regions)

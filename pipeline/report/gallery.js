@@ -84,7 +84,7 @@ function start() {
     const doubted = images.some(({ doubts }) => doubts.some((doubt) => doubt !== null));
     const orders = [
       ...(scored ? [["best", "IoU, best first"], ["worst", "IoU, worst first"], ["median", "IoU, median first"]] : []),
-      ...(doubted ? [["doubt", "worth a look first"]] : []),
+      ...(doubted ? [["doubt", "doubt, highest first"]] : []),
       ["id", "id"],
     ];
     fill(controls.sort, orders, doubted && !scored ? "doubt" : orders[0][0]);
@@ -221,7 +221,7 @@ function fadeTo(position, stops, stack) {
   });
 }
 
-// Add thumbnails to a list of images worth a look, and a placeholder for images that the gallery lacks.
+// Add thumbnails to a list of the most doubtful images, and a placeholder for images that the gallery lacks.
 function linkThumbnails(list) {
   const split = data.splits[list.dataset.split];
   const items = [...list.children].map((item) => [item, split?.images.find(({ id }) => id === item.dataset.id)]);

@@ -83,7 +83,7 @@ class Split:
     doubts : mapping of str to mapping
         Doubt by method and image id.
     doubtful : sequence of sequence of str
-        For each method, ids of images worth a look.
+        For each method, ids of the most doubtful images.
     cuts : mapping of str to GraphCutSettings
         By method of maps: settings of the graph cut that refines them.
     """

@@ -15,8 +15,8 @@ from pipeline.report.drawing import data_url, thumbnail, with_map
 
 #: Heading and description of each kind.
 TEXTS: Mapping[Kind, tuple[str, str]] = {
-    "wrong": ("Labeled, but not believed", "probability that the class is absent"),
-    "missing": ("Believed, but not labeled", "probability that the class is present"),
+    "wrong": ("Labeled, but not found", "probability that the class is absent"),
+    "missing": ("Found, but not labeled", "probability that the class is present"),
 }
 
 

@@ -53,7 +53,7 @@ function takeStored() {
     if (unsaved.size) stored.conflicts.push(...conflicts.filter((one) => !isListed(one, stored.conflicts)));
     ({ conflicts, until } = stored);
   } catch {
-    warn("The browser has no readable review of this page: load your last review.csv, and save it often.");
+    warn("The browser cannot read the stored review of this page: load your last review.csv, and save it often.");
   }
 }
 
@@ -218,7 +218,7 @@ async function load(file) {
   const strange = [...other.keys()].filter((id) => !known.has(id)).length;
   const words =
     `Loaded ${plural(other.size, "image")} from ${file.name}: ${plural(found, "conflict")}.` +
-    (strange ? ` ${plural(strange, "image")} not in this gallery: kept for the saved file.` : "");
+    (strange ? ` ${plural(strange, "image")} not in this gallery: kept, and written to the saved file.` : "");
   return { failed: false, words: words + aboutLabels(other) };
 }
 

@@ -10,7 +10,7 @@ from pipeline.report.inputs import ImageScore, representative_ids
 
 Item = TypeVar("Item")
 
-WORTH_A_LOOK = "worth a look"
+MOST_DOUBTFUL = "most doubtful"
 #: Number of doubtful images that the page lists for each method.
 MAX_LISTED = 20
 
@@ -69,7 +69,7 @@ def image_groups(
     known = {record.id for record in records}
     listed = [ids[:MAX_LISTED] for ids in doubtful] if count else []
     turns = (image_id for image_id in _in_turn(listed) if image_id in known)
-    groups[WORTH_A_LOOK] = list(dict.fromkeys(turns))
+    groups[MOST_DOUBTFUL] = list(dict.fromkeys(turns))
     return {group: ids for group, ids in groups.items() if ids}
 
 

@@ -1,4 +1,4 @@
-"""List possible errors of the image-level labels, which a classifier does not believe."""
+"""List possible label errors: image-level labels that contradict a classifier."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -41,19 +41,19 @@ def find_label_errors(
     threads: int,
     gpu: int = 1,
 ) -> None:
-    """Write the labels of train that a classifier does not believe; masks are not among the inputs.
+    """Write the labels of train that contradict a classifier. Masks are not among the inputs.
 
     Parameters
     ----------
     pretrained, features, scales
         See :func:`pipeline.stages.fit_probe.fit_probe`; for a linear probe only.
     class_scores : list of Path
-        Tables of the class scores of train by a trained network: its scores are in-sample. Empty
-        for a linear probe, whose scores are out-of-fold.
+        Tables of a trained network's class scores of train, which are in-sample. Empty for a linear
+        probe, whose scores are out-of-fold.
     settings : mapping
         An entry of the configuration's ``classifiers``.
     folds : int
-        Number of folds, and the least number of images with and without a class. Classes with
+        Number of folds, and the minimum number of images with and without a class. Classes with
         fewer are left out with a warning.
     seed : int
         Seed of the folds, and of a backbone without pretrained weights.
@@ -92,21 +92,21 @@ def _judged(targets: NDArray[np.float32], classes: Sequence[str], folds: int) ->
     judged = judged_classes(targets, folds)
     counts = targets.sum(axis=0).astype(int).tolist()
     few = [
-        f"{name} ({count})"
+        f"{name} (in {count})"
         for name, count, enough in zip(classes, counts, judged, strict=True)
         if not enough
     ]
     problem = (
-        f"of {len(targets)} training images, the classes {', '.join(few)} label fewer than "
-        f"{folds} or all but fewer than {folds}"
+        f"fewer than {folds} of {len(targets)} training images have or lack these classes: "
+        f"{', '.join(few)}"
     )
     if not judged.any():
         raise UserError(
-            f"label_errors: {problem}, expected a class that at least {folds} images have and "
+            f"label_errors: {problem}; expected a class that at least {folds} images have and "
             f"{folds} lack, one of each for every fold: lower label_errors.folds, or add images"
         )
     if few:
-        logger.warning("%s: their labels are not judged", problem)
+        logger.warning("%s; their labels are not checked", problem)
     return judged
 
 

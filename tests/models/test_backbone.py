@@ -290,7 +290,7 @@ def test_weights_of_a_whole_timm_network_load_without_its_classifier(tmp_path):
 
 def test_weights_in_another_naming_are_refused(tmp_path):
     save_file({"features.0.weight": torch.zeros(1)}, tmp_path / "w.safetensors")
-    with pytest.raises(UserError, match=r"features.0.weight.*expected timm's naming"):
+    with pytest.raises(UserError, match=r"features.0.weight.*tensor names of timm or torchvision"):
         load_backbone(tiny(0), tmp_path / "w.safetensors")
 
 

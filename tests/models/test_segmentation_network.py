@@ -236,7 +236,7 @@ def test_weights_of_classes_make_the_loss_torchs_weighted_mean():
     [("vgg16", "upernet"), ("swin_tiny_patch4_window7_224", "upernet"), ("test_vit", "dpt")],
 )
 def test_deeplab_on_an_encoder_without_an_output_stride_is_refused(backbone, proposed):
-    message = f"backbone {backbone}: deeplabv3plus needs an encoder .* expected {proposed}"
+    message = f"backbone {backbone}: deeplabv3plus needs .* expected architecture {proposed}"
     with pytest.raises(UserError, match=message):
         SegmentationNetwork(backbone, 3, architecture="deeplabv3plus")
 

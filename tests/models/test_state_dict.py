@@ -108,7 +108,7 @@ def test_networks_whose_batch_norm_differs_are_refused(tmp_path):
     save_file({k: torch.zeros(v.shape) for k, v in state.items()}, tmp_path / "w.safetensors")
     with torch.device("meta"):
         backbone = create_backbone("efficientnet_b5", output_stride=32)
-    with pytest.raises(UserError, match=r"w\.safetensors: lacks .* expected timm's naming, or"):
+    with pytest.raises(UserError, match=r"w\.safetensors: lacks .* names of timm or torchvision"):
         load_backbone(backbone, tmp_path / "w.safetensors")
 
 

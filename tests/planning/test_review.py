@@ -137,8 +137,8 @@ def test_reviewed_images_that_no_job_checks_are_named_once_there_is_a_manifest(p
     manifest.parent.mkdir()
     manifest.write_text("id,image\na,a.jpg\nb,b.jpg\n", encoding="utf-8")
     assert unused_rows(plan) == (
-        f"{tmp_path}/review.csv: reviewed images that {manifest} lacks: b.jpg; correct their ids, "
-        "or delete the rows"
+        f"{tmp_path}/review.csv: it has rows of images that {manifest} lacks: b.jpg; correct "
+        "their ids, or delete the rows"
     )
 
 

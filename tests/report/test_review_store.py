@@ -101,10 +101,10 @@ def test_a_conflict_ends_when_both_sides_agree_and_returns_when_they_do_not(page
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
-        ("{", "The browser has no readable review"),
-        ("null", "The browser has no readable review"),
-        ('{"rows": 3}', "The browser has no readable review"),
-        ('{"rows": [["i3", null]]}', "The browser has no readable review"),
+        ("{", "The browser cannot read the stored review"),
+        ("null", "The browser cannot read the stored review"),
+        ('{"rows": 3}', "The browser cannot read the stored review"),
+        ('{"rows": [["i3", null]]}', "The browser cannot read the stored review"),
         ('{"rows": [["i3", {"verdict": "bad"}]], "conflicts": [{}]}', ""),
     ],
 )

@@ -28,7 +28,7 @@ def test_groups_by_hand():
         "best cat": ["a"],  # not f, whose labels lack it
         "worst cat": ["b"],
         "best dog": ["f"],  # and so it is not the worst
-        "worth a look": ["b", "c", "a", "d"],  # x is of no record of the split
+        "most doubtful": ["b", "c", "a", "d"],  # x is of no record of the split
     }
 
 

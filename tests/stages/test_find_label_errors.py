@@ -1,4 +1,4 @@
-"""The list of labels that a classifier does not believe, from features, images or scores."""
+"""The list of labels that contradict a classifier, from features, images or scores."""
 
 import logging
 
@@ -87,11 +87,12 @@ def test_a_class_with_too_few_images_is_named_and_left_out(tmp_path, caplog):
             tmp_path, dataset, class_scores=[tmp_path / "0.csv"], settings={"kind": "network"}
         )
     assert {error.label for error in errors} <= {"cat"}
-    assert "classes dog (1), bird (1) label fewer than 2 or all but fewer than 2" in caplog.text
+    assert "fewer than 2 of 5 training images" in caplog.text
+    assert "these classes: dog (in 1), bird (in 1);" in caplog.text
 
 
 @pytest.mark.parametrize("labels", [[["cat"]] * 4, [[]] * 4, [["cat"], [], [], []]])
 def test_labels_that_no_fold_can_judge_are_one_line(tmp_path, labels):
-    with pytest.raises(UserError, match=r"label_errors: of 4 training images, .* lower") as error:
+    with pytest.raises(UserError, match=r"fewer than 2 of 4 training images .* lower") as error:
         found(tmp_path, write_dataset(tmp_path, labels))
     assert "\n" not in str(error.value)
