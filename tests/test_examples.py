@@ -17,8 +17,8 @@ def examples():
     modules = [importlib.import_module("pipeline.errors")]
     for package in PACKAGES:
         (path,) = pipeline.__path__
-        names = (found.name for found in pkgutil.iter_modules([f"{path}/{package}"]))
-        modules += [importlib.import_module(f"pipeline.{package}.{name}") for name in names]
+        names = pkgutil.walk_packages([f"{path}/{package}"], prefix=f"pipeline.{package}.")
+        modules += [importlib.import_module(found.name) for found in names]
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = [test for module in modules for test in finder.find(module) if test.examples]
     return [pytest.param(test, id=test.name) for test in found]
