@@ -97,8 +97,8 @@ def load_layer_features(
         See :class:`LayerFeatures`.
     """
     backbone, _ = load_features(classifier, features, pretrained)
-    (interpolation,) = read_network(classifier, ("interpolation",))[1].values()
-    return LayerFeatures(backbone, layers, interpolation=interpolation).eval()
+    description = read_network(classifier, ("interpolation",))[1]
+    return LayerFeatures(backbone, layers, interpolation=description["interpolation"]).eval()
 
 
 @torch.no_grad()

@@ -52,13 +52,12 @@ def _cosines(parts: Iterable[Tensor], grid: FlatGrid) -> Tensor:
         here = flat[:, grid.margin : grid.margin + grid.cells]
         squares += here.square().sum(dim=0)
         for product, start in zip(products, starts, strict=True):
-            product += (here * flat[:, start : start + grid.cells]).sum(dim=0)
+            product.add_((here * flat[:, start : start + grid.cells]).sum(dim=0))
     norms = grid.flatten(grid.unflatten(squares.sqrt()), wall=0.0)
     here = norms[grid.margin : grid.margin + grid.cells]
     for product, start in zip(products, starts, strict=True):
         # The product of two norms may underflow although neither is 0.
-        product /= here.clamp(min=_TINY)
-        product /= norms[start : start + grid.cells].clamp(min=_TINY)
+        product.div_(here.clamp(min=_TINY)).div_(norms[start : start + grid.cells].clamp(min=_TINY))
     return products
 
 

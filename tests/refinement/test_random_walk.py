@@ -99,7 +99,9 @@ def test_the_error_is_under_its_bound(name, tolerance):
     maps[1, 3, 4] = 1  # a single cell has all frequencies
     start = maps * (1 - edges)
     exact = dense_walk(maps, edges, 5, 10, 256)
-    degrees = TransitionMatrix.of_boundaries(torch.tensor(edges).float(), radius=5, beta=10).degrees.numpy()
+    degrees = TransitionMatrix.of_boundaries(
+        torch.tensor(edges).float(), radius=5, beta=10
+    ).degrees.numpy()
     error = weighted(walk(maps, edges, tolerance=tolerance) - exact, degrees)
     assert (error <= tolerance * weighted(start, degrees) + 1e-5).all()
 

@@ -83,13 +83,15 @@ def trained(small_dataset, classifier, labels, folder, settings):
     return run_training(train_affinity, small_dataset, folder, settings, **inputs)
 
 
-def propagated(small_dataset, source, weights, path, settings=WALK):
+def propagated(small_dataset, source, weights, path, settings=WALK, affinity=None):
     propagate_maps(
         manifest=small_dataset["manifest"],
         classes=small_dataset["classes"],
         source=source,
         weights=weights,
+        pretrained=[],
         settings=settings,
+        affinity=affinity,
         precision="32-true",
         maps=path,
         threads=1,
