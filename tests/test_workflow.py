@@ -185,6 +185,13 @@ CHANGES = {
             **OTHER_LABELS, **EXPORTS, **AFTER_LABELS,
         },
     ),
+    "affinities of features": (
+        changed("affinity", value={"kind": "features", "layers": ["layer2"]}),
+        {
+            "propagate_maps": 2, "choose_threshold": 1, "sweep_thresholds": 1, "make_labels": 2,
+            "evaluate_labels": 1, "evaluate_boxes": 1, **OTHER_LABELS, **EXPORTS, **AFTER_LABELS,
+        },
+    ),
     "threshold of the affinity labels": (
         changed("affinity", "confident_labels", value={"background": 0.2}),
         {
@@ -324,6 +331,19 @@ def test_a_self_training_round_makes_maps_with_the_first_network(finished):
     assert found["images"] == 6
     assert found["settings"]["trained_on"] == "puzzle/cam+rw/crf"
     assert planned(finished, config, target) == {}
+
+
+def test_maps_of_a_probe_walk_over_its_features_without_a_training(finished):
+    config = changed("affinity", value={"kind": "features"})
+    target = "results/tiny/maps/probe/cam+rw/val/0.safetensors"
+    assert planned(finished, config, target) == {"propagate_maps": 1}
+    snakemake(finished, config, target)
+    walked, source = MapShard(finished / target), MapShard(finished / target.replace("+rw", ""))
+    assert walked.ids == source.ids and walked.ids
+    for image_id in walked.ids:
+        before, after = source[image_id].values, walked[image_id].values
+        assert after.shape == before.shape
+        assert after.std() < before.std() or not before.any()  # it has spread
 
 
 def test_features_for_a_probe_and_its_maps_are_computed_once(finished, tmp_path):

@@ -23,8 +23,11 @@ from pipeline.models.views import Views
 
 #: Channels that are resampled at a time, so that they stay in the cache of a CPU.
 CHANNELS = 16
-#: Side of the image for checking the layers; no timm network needs a larger one.
-PROBE = 256
+#: Height and width of the image for checking the layers; no timm network needs a larger one. They
+#: differ by half, which tells a map from an output with other axes, such as an attention's heads.
+PROBE = (256, 384)
+#: Fewest rows of a feature map of that image. A pooled output has one.
+LEAST = 4
 
 
 class LayerFeatures(nn.Module):
@@ -133,7 +136,13 @@ def image_features(
         weights = resampling_weights(size, pixels, shape, sides, model.centers[name])
         rows, *columns = (part.to(found.device) for part in weights)
         for features, across in zip(views.aligned(found), columns, strict=False):
-            yield (rows @ part.float() @ across.T for part in features.split(CHANNELS))
+            yield _resampled(features, rows, across)
+
+
+def _resampled(features: Tensor, rows: Tensor, columns: Tensor) -> Iterator[Tensor]:
+    """Yield (C, h, w) features on another grid in parts of few channels."""
+    for part in torch.split(features, CHANNELS):
+        yield rows @ part.float() @ columns.T
 
 
 def _keep(
@@ -159,15 +168,24 @@ def _check_outputs(backbone: nn.Module, names: Sequence[str]) -> None:
     for name in names:
         find_module(model, name).register_forward_hook(partial(note, name))
     with torch.no_grad():
-        model.forward_features(torch.zeros(1, 3, PROBE, PROBE, device="meta"))
+        model.forward_features(torch.zeros(1, 3, *PROBE, device="meta"))
     for name, found in outputs.items():
         if len(found) != 1:
             raise UserError(
                 f"layer {name!r} is applied {len(found)} times to an image, expected a layer of "
                 "the backbone that is applied once"
             )
-        if not isinstance(found[0], Tensor) or found[0].dim() != 4:
+        if not _is_map(found[0]):
             raise UserError(
                 f"layer {name!r} returns no feature map, expected a stage or a block of the "
                 f"backbone: {', '.join(default_layers(backbone))}"
             )
+
+
+def _is_map(output: Any) -> bool:
+    """Return whether an output for the image of :data:`PROBE` is an (N, C, h, w) feature map."""
+    if not isinstance(output, Tensor) or output.dim() != 4:
+        return False
+    rows, columns = output.shape[2:]
+    # Sides may be rounded up or down.
+    return rows >= LEAST and abs(2 * columns - 3 * rows) <= 3

@@ -168,6 +168,19 @@ BAD = [
         "affinity.augmentation.crop is 72, expected at least 73: "
         "a smaller crop has no inner pairs of radius 10",
     ),
+    (["affinity", "kind"], "feature", "did you mean 'features'?"),
+    (
+        ["affinity"], {"kind": "features", "epochs": 3, "radius": 5},
+        "affinity has kind features and epochs, radius, which only kind learned has: remove them, "
+        "here or from the file that sets them; expected one of kind, features, layers, precision",
+    ),
+    (
+        ["affinity"], {"layers": ["layer2"]},
+        "affinity has kind learned and layers, which only kind features has: remove them",
+    ),
+    (["affinity"], {"kind": "features", "preset": "puzzle-cam"}, "kind features and preset, which"),
+    (["affinity"], {"kind": "features", "layers": []}, "layers is [], expected at least 1 of them"),
+    (["affinity"], {"kind": "features", "layer": "a"}, "did you mean 'layers'?"),
     (["segmentation", "accumulate"], 16, "accumulate 16, expected two images or more in each part"),
     (["refinements", "crf", "crf"], {"iterations": "5"}, "as text, write 5"),
     (["refinements", "crf", "background"], {"value": 1.5}, "expected a threshold below 1"),

@@ -63,4 +63,5 @@ def power_walk(maps, affinities, beta, steps):
     """Maps (K, H, W) times the column-stochastic matrix of affinities to a power."""
     powers = np.asarray(affinities, np.float64) ** beta
     matrix = np.linalg.matrix_power(powers / powers.sum(axis=0, keepdims=True), steps)
-    return (np.asarray(maps, np.float64).reshape(len(maps), -1) @ matrix).reshape(np.shape(maps))
+    maps = np.asarray(maps, np.float64)
+    return (maps.reshape(-1, len(matrix)) @ matrix).reshape(maps.shape)

@@ -54,7 +54,7 @@ def test_outputs_are_those_of_the_named_layers_in_the_order_of_the_names():
 
 
 def test_tokens_of_a_transformer_are_placed_without_those_that_have_no_place():
-    model = network("test_vit", ["blocks.0", "blocks.1"])
+    model = network("test_vit", ["blocks.0", "blocks.5"])
     images = torch.randn(1, 3, 50, 70)  # patches of 16 pixels: 4 x 5
     with torch.no_grad():
         found = model(images)
@@ -130,8 +130,8 @@ def test_a_classifiers_backbone_has_its_weights_and_filter(tmp_path):
     [
         ("test_resnet", ["layr2"], "layer is 'layr2', expected a module of the backbone: conv1"),
         ("test_resnet", ["global_pool"], "layer 'global_pool' is applied 0 times to an image"),
-        ("test_vit", ["blocks.0.attn.norm"], "layer 'blocks.0.attn.norm' is applied"),
-        ("test_vit", ["blocks.0.attn.q_norm"], "layer 'blocks.0.attn.q_norm' returns no"),
+        ("test_vit", ["blocks.0.attn.q_norm"], "layer 'blocks.0.attn.q_norm' returns no feature"),
+        ("efficientnet_b0", ["blocks.1.0.se.gate"], "se.gate' returns no feature map, expected"),
     ],
 )
 def test_a_layer_without_a_feature_map_is_refused(name, layers, problem):

@@ -106,7 +106,7 @@ def test_cells_without_features_stay_alone():
     features[:, 1, 1] = 0
     maps = np.zeros((1, 3, 3), np.float32)
     maps[0, 1, 1] = 1
-    (found,) = affinity_walk([torch.tensor(maps)], [affinities([features], 2)], **WALK)
+    (found,) = affinity_walk([torch.tensor(maps)], [affinities([features], 3)], **WALK)
     np.testing.assert_allclose(found, maps, atol=1e-6)
 
 

@@ -1,5 +1,6 @@
 """The work of each rule, from its settings by hand."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -61,6 +62,22 @@ def test_a_walk_looks_at_images_padded_to_the_training_crop():
         found = work("propagate_maps", wildcards, planned)
         assert found.inference == pytest.approx(per_pixel() * pixels * 2 * 25)
         assert found.refining == {"image": 25, "walk": pytest.approx(300 * 400 / 16 * 1.5 * 25)}
+
+
+@pytest.mark.parametrize(("layers", "sources"), [(["layer2", "layer3"], 2), (None, 4)])
+def test_a_walk_over_features_compares_the_channels_of_neighbors(layers, sources):
+    walks = {"rw": {"flip": False}, "small": {"max_size": 200, "radius": 10}}
+    planned = config(affinity={"kind": "features", "layers": layers}, random_walks=walks)
+    wildcards = {"classifier": "plain", "walk": "rw", "split": "train", "shard": "0"}
+    found = work("propagate_maps", wildcards, planned)
+    # No padding; 512 channels of resnet18, and half a disc of neighbors of each cell.
+    assert found.inference == pytest.approx(per_pixel() * 300 * 400 * 25)
+    cosines = np.pi / 2 * 5**2 * 300 * 400 / 16 * 512 * sources * 25
+    assert found.refining["cosines"] == pytest.approx(cosines)
+    assert found.refining["walk"] == pytest.approx(300 * 400 / 16 * 1.5 * 25)
+    wider = work("propagate_maps", wildcards | {"walk": "small"}, planned)
+    assert wider.inference == pytest.approx(per_pixel() * 150 * 200 * 2 * 25)
+    assert wider.refining["cosines"] == pytest.approx(4 * 2 * cosines)
 
 
 @pytest.mark.parametrize(
