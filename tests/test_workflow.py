@@ -15,7 +15,7 @@ import pytest
 import yaml
 from torchvision.datasets import VOCSegmentation
 
-from pipeline.io.arrays import read_label
+from pipeline.io.arrays import MapShard, read_label
 from pipeline.io.tables import read_json
 from pipeline.planning.checks import NETWORKS
 from tests.helpers import REPOSITORY

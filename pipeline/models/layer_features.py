@@ -15,7 +15,7 @@ from pipeline.errors import UserError
 from pipeline.io.arrays import read_network
 from pipeline.io.images import FILTER
 from pipeline.models.backbone import find_module, kept_stages, normalization
-from pipeline.models.boundary import load_features
+from pipeline.models.boundary import STRIDE, load_features
 from pipeline.models.cell_centers import CellCenters
 from pipeline.models.grid import as_map
 from pipeline.models.resampling import resampling_weights
@@ -81,8 +81,15 @@ class LayerFeatures(nn.Module):
 
 
 def default_layers(backbone: nn.Module) -> list[str]:
-    """Return the layers whose features are used if the configuration names none."""
-    return [stage["module"] for stage in kept_stages(backbone).values()]
+    """Return the layer whose features are used if the configuration names none.
+
+    It is the last stage with cells of at most 4 pixels, the side of a cell of the maps: on
+    photographs, coarser features do not follow the borders of objects. A network without such a
+    stage, like a plain transformer, has its last layer.
+    """
+    stages = list(kept_stages(backbone).values())
+    fine = [stage["module"] for stage in stages if stage["reduction"] <= STRIDE]
+    return [fine[-1] if fine else stages[-1]["module"]]
 
 
 def load_layer_features(
@@ -169,6 +176,7 @@ def _check_outputs(backbone: nn.Module, names: Sequence[str]) -> None:
         find_module(model, name).register_forward_hook(partial(note, name))
     with torch.no_grad():
         model.forward_features(torch.zeros(1, 3, *PROBE, device="meta"))
+    stages = kept_stages(backbone).values()
     for name, found in outputs.items():
         if len(found) != 1:
             raise UserError(
@@ -178,7 +186,7 @@ def _check_outputs(backbone: nn.Module, names: Sequence[str]) -> None:
         if not _is_map(found[0]):
             raise UserError(
                 f"layer {name!r} returns no feature map, expected a stage or a block of the "
-                f"backbone: {', '.join(default_layers(backbone))}"
+                f"backbone: {', '.join(stage['module'] for stage in stages)}"
             )
 
 

@@ -16,8 +16,6 @@ SALIENCY_PIXELS = 2**20
 WALK_PAIR = 8
 #: Bytes of the cosine of a pair of cells.
 COSINE = 4
-#: Number of layers whose features affinities are computed from if the configuration names none.
-LAYERS = 4
 #: Radius and steps of the random walk that the rate in ``rates.yaml`` was measured with, and the
 #: number of products with the transition matrix that its polynomial needs.
 WALK_RADIUS, WALK_STEPS, WALK_PRODUCTS = 5, 256, 80
@@ -198,7 +196,7 @@ class FeatureWalk(RandomWalk):
     def _sources(self) -> int:
         """Number of layers and views whose cosines are computed."""
         layers = self.job.settings("affinity")["layers"]
-        return (LAYERS if layers is None else len(layers)) * self._flips
+        return (1 if layers is None else len(layers)) * self._flips
 
 
 def walk_cost(job: Job) -> RandomWalk:

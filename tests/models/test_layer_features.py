@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pipeline.errors import UserError
-from pipeline.models.backbone import create_backbone
+from pipeline.models.backbone import create_backbone, kept_stages
 from pipeline.models.classifier import create_classifier, save_classifier
 from pipeline.models.layer_features import (
     LayerFeatures,
@@ -21,6 +21,11 @@ def network(name, layers=None, **options):
     return LayerFeatures(create_backbone(name, **options), layers).eval()
 
 
+def layers_of(name):
+    """Return the layers of all depths."""
+    return [stage["module"] for stage in kept_stages(create_backbone(name)).values()]
+
+
 def picture(height, width):
     return np.random.default_rng(5).integers(0, 256, (height, width, 3)).astype(np.uint8)
 
@@ -29,14 +34,23 @@ def whole(model, image, size, views):
     return [torch.cat(list(parts)) for parts in image_features(model, image, size, views)]
 
 
-def test_layers_are_the_ends_of_stages_and_of_quarters_of_blocks():
-    assert default_layers(create_backbone("resnet18")) == [
-        "act1", "layer1", "layer2", "layer3", "layer4",
-    ]  # fmt: skip
-    plain = ["blocks.2", "blocks.5", "blocks.8", "blocks.11"]
-    assert default_layers(create_backbone("vit_tiny_patch16_224")) == plain
-    cut = create_backbone("resnet18", last_layer="layer3")
-    assert default_layers(cut) == ["act1", "layer1", "layer2", "layer3"]
+@pytest.mark.parametrize(
+    ("name", "layer"),
+    [
+        ("resnet18", "layer1"),  # cells of 4 pixels; act1 has cells of 2, layer2 of 8
+        ("tf_efficientnet_lite0", "blocks.1"),
+        ("vit_tiny_patch16_224", "blocks.11"),
+        ("densenet121", "features.denseblock1"),
+        ("swin_tiny_patch4_window7_224", "layers.0"),
+    ],
+)
+def test_the_layer_of_maps_cells_is_the_default(name, layer):
+    backbone = create_backbone(name)
+    assert default_layers(backbone) == [layer]
+    with torch.no_grad():
+        (found,) = LayerFeatures(backbone)(torch.zeros(1, 3, 64, 96))
+    side = 16 if "vit" in name else 4
+    assert found.shape[2:] == (64 // side, 96 // side)
 
 
 def test_outputs_are_those_of_the_named_layers_in_the_order_of_the_names():
@@ -71,7 +85,7 @@ def test_every_tensor_is_frozen_and_in_evaluation_mode():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_features_are_resampled_to_any_grid_in_parts(name):
-    model = network(name)
+    model = network(name, layers_of(name))
     sources = list(image_features(model, picture(45, 70), (12, 18), Views()))
     assert len(sources) == len(model.layers)
     with torch.no_grad():
@@ -102,7 +116,7 @@ def test_cells_of_the_grid_read_the_patches_below_them():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_mirrored_image_has_the_mirrored_features_of_both_views(name):
-    model, views, image = network(name), Views(flip=True), picture(45, 69)
+    model, views, image = network(name, layers_of(name)), Views(flip=True), picture(45, 69)
     plain = whole(model, image, (12, 18), views)
     mirrored = whole(model, image[:, ::-1].copy(), (12, 18), views)
     assert len(plain) == 2 * len(model.layers)
