@@ -376,14 +376,21 @@ def test_features_for_a_probe_and_its_maps_are_computed_once(finished, tmp_path)
 @pytest.mark.slow
 def test_a_transformer_goes_from_a_probe_to_a_segmentation_network(tmp_path):
     config = changed("segmentation", value=TRAINING | {
-        "backbone": "test_vit", "frozen": ["all"], "trained_on": ["probe/cam/crf"],
+        "backbone": "test_vit", "frozen": ["all"], "trained_on": ["probe/cam+rw/crf"],
         "architecture_options": {"decoder_fusion_channels": 16},
     })  # fmt: skip
     probe = {"backbone": "test_vit", "last_layer": ["blocks.2", "blocks.5"], "views_of": "cam"}
     linear = {"kind": "linear-probe", "pretrained": False}
     config |= {"classifiers": {"probe": linear | probe}, "shards": 1}
-    config |= {"pseudo_labels": ["probe/cam/crf"], "export": None, "comparison": None}
-    target = "results/tiny/scores/predictions/probe/cam/crf/val.json"
+    config |= {"pseudo_labels": ["probe/cam+rw/crf"], "export": None, "comparison": None}
+    # Labels of a walk over the features of two blocks: no boundary network is trained.
+    config["affinity"] = {"kind": "features", "layers": ["blocks.1", "blocks.5"]}
+    config["random_walks"]["rw"]["markers"] = {"foreground": 0.5, "background": 0.2}
+    target = "results/tiny/scores/predictions/probe/cam+rw/crf/val.json"
+    jobs = planned(tmp_path, config, target)
+    assert jobs["propagate_maps"] == 1 and not {"make_affinity_labels", "train_affinity"} & set(
+        jobs
+    )
     snakemake(tmp_path, config, target)
     found = read_json(tmp_path / target)
     assert found["images"] == 3 and 0 < found["miou"] < 1
