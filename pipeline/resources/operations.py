@@ -13,9 +13,8 @@ from pipeline.models.backbone import create_backbone, frozen_module
 from pipeline.models.grid import own_stride
 from pipeline.models.segmentation_network import SegmentationNetwork
 from pipeline.resources.network import Network, Operations
+from pipeline.resources.networks import PROBE
 
-#: Side of the square that operations are counted on.
-PROBE = 256
 #: Kinds of operations that attention multiplies tokens with.
 PRODUCTS = ("bmm", "scaled_dot_product")
 #: Name of the whole network in a counter.
