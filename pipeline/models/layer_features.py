@@ -30,6 +30,10 @@ PROBE = (256, 384)
 LEAST = 4
 
 
+class _CompleteError(Exception):
+    """All wanted layers have been applied."""
+
+
 class LayerFeatures(nn.Module):
     """The features of several layers of a frozen backbone.
 
@@ -64,16 +68,26 @@ class LayerFeatures(nn.Module):
         self.centers = {name: everything.of_layer(name) for name in names}
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Map (N, 3, H, W) normalized images to an (N, C, h, w) feature map of each layer."""
+        """Map (N, 3, H, W) normalized images to an (N, C, h, w) feature map of each layer.
+
+        Layers after the last one of them are not applied.
+        """
         outputs: dict[str, Tensor] = {}
+
+        def keep(name: str, _module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            # A later layer may change it in place.
+            outputs[name] = as_map(self.backbone, output).clone()
+            if len(outputs) == len(self.layers):
+                raise _CompleteError
+
         hooks = [
-            find_module(self.backbone, name).register_forward_hook(
-                partial(_keep, self.backbone, outputs, name)
-            )
+            find_module(self.backbone, name).register_forward_hook(partial(keep, name))
             for name in self.layers
         ]
         try:
             self.backbone.forward_features(images)
+        except _CompleteError:
+            pass
         finally:
             for hook in hooks:
                 hook.remove()
@@ -150,18 +164,6 @@ def _resampled(features: Tensor, rows: Tensor, columns: Tensor) -> Iterator[Tens
     """Yield (C, h, w) features on another grid in parts of few channels."""
     for part in torch.split(features, CHANNELS):
         yield rows @ part.float() @ columns.T
-
-
-def _keep(
-    backbone: nn.Module,
-    outputs: dict[str, Tensor],
-    name: str,
-    _module: nn.Module,
-    _inputs: Any,
-    output: Tensor,
-) -> None:
-    # A later layer may change it in place.
-    outputs[name] = as_map(backbone, output).clone()
 
 
 def _check_outputs(backbone: nn.Module, names: Sequence[str]) -> None:

@@ -67,6 +67,15 @@ def test_outputs_are_those_of_the_named_layers_in_the_order_of_the_names():
     assert not any(part._forward_hooks for part in backbone.modules())
 
 
+def test_layers_after_the_last_wanted_one_are_not_applied():
+    model, applied = network("test_resnet", ["layer2", "layer1"]), []
+    for name in ("layer1", "layer2", "layer3"):
+        part = model.backbone.get_submodule(name)
+        part.register_forward_hook(lambda *_args, name=name: applied.append(name))
+    assert len(model(torch.randn(1, 3, 40, 56))) == 2
+    assert applied == ["layer1", "layer2"]
+
+
 def test_tokens_of_a_transformer_are_placed_without_those_that_have_no_place():
     model = network("test_vit", ["blocks.0", "blocks.5"])
     images = torch.randn(1, 3, 50, 70)  # patches of 16 pixels: 4 x 5
