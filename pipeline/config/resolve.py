@@ -66,7 +66,7 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
         raise _configuration_error(problems)
     problems = list(_stringify_mask_values(resolved.get("dataset")))
     problems += schema_problems(resolved, schema)
-    problems += _replaced_by_views(resolved)
+    problems += _replaced_by_views(resolved, schema)
     if problems:
         raise _configuration_error(problems)
     _fill_defaults(resolved, schema, schema)
@@ -443,16 +443,22 @@ def _round_problems(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"attributions.{name}.trained_on leads back to itself: {' from '.join(cycle)}"
 
 
-def _replaced_by_views(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield settings of linear probes that `views_of` replaces, before defaults are filled in."""
+def _replaced_by_views(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
+    """Yield settings of linear probes that `views_of` replaces, before defaults are filled in.
+
+    A resolved configuration has the defaults of all keys and has to resolve again: `estimate`
+    passes it to a dry run.
+    """
+    known = schema["$defs"]["linear_probe"]["properties"]
     sections = config.get("classifiers")
     for name, part in sections.items() if isinstance(sections, Mapping) else ():
         if isinstance(part, Mapping) and part.get("views_of") is not None:
             for key in sorted(REPLACED_BY_VIEWS & part.keys()):
-                yield (
-                    f"classifiers.{name}.{key} has no effect, because views_of is "
-                    f"{part['views_of']!r}: remove one of the two"
-                )
+                if part[key] != known[key]["default"]:
+                    yield (
+                        f"classifiers.{name}.{key} has no effect, because views_of is "
+                        f"{part['views_of']!r}: remove one of the two"
+                    )
 
 
 def _view_problems(config: Mapping[str, Any]) -> Iterator[str]:
