@@ -61,12 +61,12 @@ def dense(maps: Tensor, boundaries: Tensor) -> Tensor:
 
 def products(maps: Tensor, boundaries: Tensor) -> Tensor:
     """Run all steps one by one with the stencil."""
-    return TransitionMatrix(boundaries, radius=RADIUS, beta=BETA).walk(maps, STEPS)
+    return TransitionMatrix.of_boundaries(boundaries, radius=RADIUS, beta=BETA).walk(maps, STEPS)
 
 
 def polynomial(maps: Tensor, boundaries: Tensor) -> Tensor:
     """Run the truncated Chebyshev expansion."""
-    transition = TransitionMatrix(boundaries, radius=RADIUS, beta=BETA)
+    transition = TransitionMatrix.of_boundaries(boundaries, radius=RADIUS, beta=BETA)
     return transition.spread(maps, chebyshev_coefficients(STEPS, TOLERANCE))
 
 

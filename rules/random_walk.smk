@@ -1,4 +1,4 @@
-# Learned affinities, and the random walk over them.
+# Learned affinities, and the random walk over them or over affinities of frozen features.
 
 
 rule make_affinity_labels:
@@ -63,7 +63,8 @@ rule propagate_maps:
         manifest=job.labeled_manifest,
         classes="<experiment>/dataset/classes.json",
         source="<run>/maps/{classifier}/{attribution}/{split}/{shard}.safetensors",
-        weights="<run>/affinity/{classifier}/{attribution}/model.safetensors",
+        weights=job.walk_weights,
+        pretrained=job.walk_pretrained,
     output:
         maps="<run>/maps/{classifier}/{attribution}+{walk}/{split}/{shard}.safetensors",
     log:
@@ -76,7 +77,9 @@ rule propagate_maps:
         **needs(CONFIG, "propagate_maps"),
     params:
         settings=lookup("{walk}", within=CONFIG["random_walks"]),
+        affinity=job.feature_affinity,
         precision=lookup("affinity/precision", within=CONFIG, default=None),
+        files=weights_digest(job.walk_pretrained),
         code=code_digest("propagate_maps"),
     script:
         "../pipeline/stages/propagate_maps.py"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from torchvision.datasets import VOCSegmentation
 
-from pipeline.io.arrays import read_label
+from pipeline.io.arrays import MapShard, read_label
 from pipeline.io.tables import read_json
 from pipeline.planning.checks import NETWORKS
 from tests.helpers import REPOSITORY
@@ -185,6 +185,13 @@ CHANGES = {
             **OTHER_LABELS, **EXPORTS, **AFTER_LABELS,
         },
     ),
+    "affinities of features": (
+        changed("affinity", value={"kind": "features", "layers": ["layer2"]}),
+        {
+            "propagate_maps": 2, "choose_threshold": 1, "sweep_thresholds": 1, "make_labels": 2,
+            "evaluate_labels": 1, "evaluate_boxes": 1, **OTHER_LABELS, **EXPORTS, **AFTER_LABELS,
+        },
+    ),
     "threshold of the affinity labels": (
         changed("affinity", "confident_labels", value={"background": 0.2}),
         {
@@ -326,6 +333,20 @@ def test_a_self_training_round_makes_maps_with_the_first_network(finished):
     assert planned(finished, config, target) == {}
 
 
+def test_maps_of_a_probe_walk_over_its_features_without_a_training(finished):
+    config = changed("affinity", value={"kind": "features"})
+    target = "results/tiny/maps/probe/cam+rw/val/0.safetensors"
+    assert planned(finished, config, target) == {"propagate_maps": 1}
+    snakemake(finished, config, target)
+    walked, source = MapShard(finished / target), MapShard(finished / target.replace("+rw", ""))
+    assert walked.ids == source.ids and walked.ids
+    for image_id in walked.ids:
+        before, after = source[image_id].values, walked[image_id].values
+        assert after.shape == before.shape
+        if before.any():
+            assert after.max() == 1 and not np.array_equal(after, before)
+
+
 def test_features_for_a_probe_and_its_maps_are_computed_once(finished, tmp_path):
     probe = TINY["classifiers"]["probe"] | {"views_of": "cam"}
     del probe["size"]
@@ -356,14 +377,21 @@ def test_features_for_a_probe_and_its_maps_are_computed_once(finished, tmp_path)
 @pytest.mark.slow
 def test_a_transformer_goes_from_a_probe_to_a_segmentation_network(tmp_path):
     config = changed("segmentation", value=TRAINING | {
-        "backbone": "test_vit", "frozen": ["all"], "trained_on": ["probe/cam/crf"],
+        "backbone": "test_vit", "frozen": ["all"], "trained_on": ["probe/cam+rw/crf"],
         "architecture_options": {"decoder_fusion_channels": 16},
     })  # fmt: skip
     probe = {"backbone": "test_vit", "last_layer": ["blocks.2", "blocks.5"], "views_of": "cam"}
     linear = {"kind": "linear-probe", "pretrained": False}
     config |= {"classifiers": {"probe": linear | probe}, "shards": 1}
-    config |= {"pseudo_labels": ["probe/cam/crf"], "export": None, "comparison": None}
-    target = "results/tiny/scores/predictions/probe/cam/crf/val.json"
+    config |= {"pseudo_labels": ["probe/cam+rw/crf"], "export": None, "comparison": None}
+    # Labels of a walk over the features of two blocks: no boundary network is trained.
+    config["affinity"] = {"kind": "features", "layers": ["blocks.1", "blocks.5"]}
+    config["random_walks"]["rw"]["markers"] = {"foreground": 0.5, "background": 0.2}
+    target = "results/tiny/scores/predictions/probe/cam+rw/crf/val.json"
+    jobs = planned(tmp_path, config, target)
+    assert jobs["propagate_maps"] == 1 and not {"make_affinity_labels", "train_affinity"} & set(
+        jobs
+    )
     snakemake(tmp_path, config, target)
     found = read_json(tmp_path / target)
     assert found["images"] == 3 and 0 < found["miou"] < 1

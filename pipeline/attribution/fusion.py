@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from typing import cast
 
 import numpy as np
@@ -15,8 +14,9 @@ from torch.nn import functional as F
 from pipeline.attribution import Attribution
 from pipeline.io.images import network_stride, strided_size
 from pipeline.metrics.agreement import map_agreement
-from pipeline.models.cell_centers import CellCenters, Centers
+from pipeline.models.cell_centers import CellCenters
 from pipeline.models.classifier import CamClassifier
+from pipeline.models.resampling import resampling_weights
 from pipeline.models.views import Views
 
 
@@ -166,49 +166,12 @@ def _at_centers(
     (1 or 2, K, ceil(H / stride), ceil(W / stride)) float32 tensor
     """
     result = strided_size(size, stride)
-    for view, (height, width) in zip(maps, inputs, strict=True):
-        h, w = view.shape[2:]
-        vertical, plain = centers.of_side(height, 0), centers.of_side(width, 1)
-        rows = _weights(result[0], stride * height / size[0], h, vertical)
-        # Mirrored back, the mirror image's cells lie in reverse order, from the other border.
-        last = plain.first + (w - 1) * plain.pitch
-        mirrored = plain._replace(first=width - 1 - last)
-        columns = torch.stack(
-            [
-                _weights(result[1], stride * width / size[1], w, horizontal)
-                for horizontal in (plain, mirrored)[: len(view)]
-            ]
-        )
-        weights = rows.to(view.device), columns.to(view.device).mT[:, None]
-        yield weights[0] @ view.float() @ weights[1]
-
-
-def _weights(count: int, stride: float, cells: int, centers: Centers) -> Tensor:
-    """Return the weights of linear interpolation between the centers of cells along one side.
-
-    Parameters
-    ----------
-    count : int
-        Number of cells of the result.
-    stride : float
-        Pixels of the network's input per cell of the result.
-    cells : int
-        Number of cells of the map. Outside its first and last center the map is constant.
-    centers : Centers
-        Positions of the map's cells in the network's input.
-
-    Returns
-    -------
-    (count, cells) float32 tensor
-        Rows sum to 1.
-    """
-    # A finer map must be averaged over each cell, not sampled at its center.
-    samples = max(1, ceil(stride / centers.pitch))
-    pixels = (torch.arange(count * samples, dtype=torch.float64) + 0.5) * stride / samples - 0.5
-    places = ((pixels - centers.first) / centers.pitch).clamp(0, cells - 1)
-    distances = (places[:, None] - torch.arange(cells)).abs()
-    weights = (1 - distances).clamp(min=0)
-    return weights.view(count, samples, cells).mean(dim=1).float()
+    for view, sides in zip(maps, inputs, strict=True):
+        pixels = (stride * sides[0] / size[0], stride * sides[1] / size[1])
+        shape = (view.shape[2], view.shape[3])
+        rows, plain, mirrored = resampling_weights(result, pixels, shape, sides, centers)
+        columns = torch.stack([plain, mirrored][: len(view)])
+        yield rows.to(view.device) @ view.float() @ columns.to(view.device).mT[:, None]
 
 
 def _full_sum(views: Sequence[Tensor], size: tuple[int, int], side: int) -> Tensor:

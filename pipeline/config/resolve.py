@@ -65,9 +65,11 @@ def resolve(config: Mapping[str, Any]) -> dict[str, Any]:
     schema = _read(SCHEMA)
     resolved = with_presets({key: part for key, part in config.items() if part is not None})
     _fill_kinds(resolved, schema)
+    if problems := list(_keys_of_other_kind(resolved.get("affinity"), schema)):
+        raise _configuration_error(problems)
     problems = list(_stringify_mask_values(resolved.get("dataset")))
     problems += schema_problems(resolved, schema)
-    problems += _replaced_by_views(resolved)
+    problems += _replaced_by_views(resolved, schema)
     if problems:
         raise _configuration_error(problems)
     _fill_defaults(resolved, schema, schema)
@@ -196,13 +198,19 @@ def with_presets(config: Mapping[str, Any]) -> dict[str, Any]:
                 layers = classifiers[name]["adl"]
                 classifiers[name]["adl"] = _with_preset(layers, presets["adl"], f"{place}.adl")
     for section in ("affinity", "segmentation"):
-        if section in merged:
+        if section in merged and not _is_of_features(merged[section]):
             merged[section] = _with_preset(merged[section], presets[section], section)
     return merged
 
 
+def _is_of_features(affinity: Any) -> bool:
+    return isinstance(affinity, dict) and affinity.get("kind") == "features"
+
+
 def _fill_kinds(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
-    """Fill in optional ``kind`` of classifiers and ``method`` of attributions, in place."""
+    """Fill in optional ``kind`` and, of attributions, ``method``, in place."""
+    if isinstance(affinity := config.get("affinity"), dict):
+        affinity.setdefault("kind", "learned")
     classifiers = config.get("classifiers")
     if isinstance(classifiers, dict):
         for settings in classifiers.values():
@@ -214,6 +222,25 @@ def _fill_kinds(config: dict[str, Any], schema: Mapping[str, Any]) -> None:
         for name, settings in attributions.items():
             if isinstance(settings, dict) and name in known["enum"]:
                 settings.setdefault("method", name)
+
+
+def _keys_of_other_kind(affinity: Any, schema: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the problem of keys that only the other kind of affinities has.
+
+    A later configuration file cannot remove keys of an earlier one, so this message is frequent.
+    """
+    kinds = {"learned": "affinity", "features": "feature_affinity"}
+    if not isinstance(affinity, dict) or affinity["kind"] not in list(kinds):
+        return
+    known = {kind: schema["$defs"][name]["properties"] for kind, name in kinds.items()}
+    own = known.pop(affinity["kind"])
+    for kind, others in known.items():
+        if wrong := [key for key in affinity if key in others and key not in own]:
+            yield (
+                f"affinity has kind {affinity['kind']} and {', '.join(wrong)}, which only kind "
+                f"{kind} has: remove them, here or from the file that sets them; expected "
+                f"{one_of(own)}"
+            )
 
 
 def _stringify_mask_values(dataset: Any) -> Iterator[str]:
@@ -343,14 +370,16 @@ def _cross_problems(config: Mapping[str, Any]) -> Iterator[str]:
         for name, part in config["classifiers"].items()
         if part["kind"] == "network"
     }
-    trainings |= {key: config[key] for key in ("affinity", "segmentation") if key in config}
+    learned = config.get("affinity", {}).get("kind") == "learned"
+    trainings |= {"affinity": config["affinity"]} if learned else {}
+    trainings |= {"segmentation": config["segmentation"]} if "segmentation" in config else {}
     for place, settings in trainings.items():
         yield from _training_problems(place, settings)
     for name, settings in config["refinements"].items():
         yield from _background_problems(f"refinements.{name}.background", settings["background"])
         yield from _graph_cut_problems(f"refinements.{name}", settings)
         yield from _region_problems(f"refinements.{name}", settings, config.get("regions", {}))
-    if "affinity" in config:
+    if learned:
         high, low = (
             config["affinity"]["confident_labels"][key] for key in ("foreground", "background")
         )
@@ -426,16 +455,22 @@ def _round_problems(config: Mapping[str, Any]) -> Iterator[str]:
             yield f"attributions.{name}.trained_on leads back to itself: {' from '.join(cycle)}"
 
 
-def _replaced_by_views(config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield settings of linear probes that `views_of` replaces, before defaults are filled in."""
+def _replaced_by_views(config: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
+    """Yield settings of linear probes that `views_of` replaces, before defaults are filled in.
+
+    A resolved configuration has the defaults of all keys and has to resolve again: `estimate`
+    passes it to a dry run.
+    """
+    known = schema["$defs"]["linear_probe"]["properties"]
     sections = config.get("classifiers")
     for name, part in sections.items() if isinstance(sections, Mapping) else ():
         if isinstance(part, Mapping) and part.get("views_of") is not None:
             for key in sorted(REPLACED_BY_VIEWS & part.keys()):
-                yield (
-                    f"classifiers.{name}.{key} has no effect, because views_of is "
-                    f"{part['views_of']!r}: remove one of the two"
-                )
+                if part[key] != known[key]["default"]:
+                    yield (
+                        f"classifiers.{name}.{key} has no effect, because views_of is "
+                        f"{part['views_of']!r}: remove one of the two"
+                    )
 
 
 def _view_problems(config: Mapping[str, Any]) -> Iterator[str]:

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from functools import cache
+from math import isqrt
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from pipeline.config.values import ALL_MODULES
@@ -19,6 +21,8 @@ from pipeline.models.strides import lacks_stride, remove_dilation, set_output_st
 
 #: Default output stride of networks whose stride can be set.
 STRIDE = 16
+#: Name of the learned position embeddings of timm's transformers.
+POSITIONS = "pos_embed"
 #: Number of depths of a plain transformer whose features a boundary network uses.
 QUARTERS = 4
 
@@ -199,7 +203,8 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
         A timm network, or a part of one whose parameters have the same names.
     path : Path
         A file that :func:`pipeline.models.state_dict.read_state_dict` reads. Tensors that the
-        backbone lacks (its classifier) are left out, and so are batch norm's counters.
+        backbone lacks (its classifier) are left out, and so are batch norm's counters. Position
+        embeddings of a transformer for square images of another size are resized, as timm does.
 
     Raises
     ------
@@ -220,6 +225,8 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
             "file of this network with the tensor names of timm or torchvision"
         )
     found = {key: tensors[names[key]] for key in wanted}
+    if POSITIONS in wanted:
+        found[POSITIONS] = _on_grid_of(backbone, found[POSITIONS])
     for key, value in wanted.items():
         if found[key].shape != value.shape:
             got, expected = tuple(found[key].shape), tuple(value.shape)
@@ -228,6 +235,25 @@ def load_backbone(backbone: nn.Module, path: Path) -> None:
             )
         check_values(path, key, found[key])
     backbone.load_state_dict(state | found)
+
+
+def _on_grid_of(backbone: Any, positions: Tensor) -> Tensor:
+    """Resize (1, tokens, C) position embeddings to the tokens of a backbone, if that is possible.
+
+    Others are returned as they are, and refused by their shape.
+    """
+    own = backbone.pos_embed
+    grid = getattr(getattr(backbone, "patch_embed", None), "grid_size", None)
+    if positions.dim() != 3 or grid is None or positions.shape[1] == own.shape[1]:
+        return positions
+    prefix = own.shape[1] - grid[0] * grid[1]
+    side = isqrt(max(0, positions.shape[1] - prefix))
+    if not side or side**2 + prefix != positions.shape[1] or positions.shape[2] != own.shape[2]:
+        return positions
+    resized: Tensor = resample_abs_pos_embed(
+        positions.float(), list(grid), [side, side], num_prefix_tokens=prefix
+    )
+    return resized
 
 
 def restore(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:

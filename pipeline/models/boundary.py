@@ -155,15 +155,34 @@ def create_boundary_network(
     description : dict
         Settings that the network is rebuilt from.
     """
+    backbone, shape = load_features(classifier, features, weights)
+    network = BoundaryNetwork(backbone, crop=crop, interpolation=interpolation)
+    return network, shape | {"crop": crop, "interpolation": interpolation}
+
+
+def load_features(
+    classifier: Path, features: str, weights: Path | None
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Create the backbone whose features affinities are computed from.
+
+    Parameters
+    ----------
+    classifier, features, weights
+        See :func:`create_boundary_network`.
+
+    Returns
+    -------
+    backbone : nn.Module
+    shape : dict
+        Settings that the backbone is rebuilt from, :data:`SHAPE`.
+    """
     description = read_network(classifier, SHAPE)[1]
     shape = {key: description[key] for key in SHAPE}
     if features == "classifier":
-        backbone = load_classifier(classifier).backbone
-    else:
-        backbone = _backbone(shape)
-        initialize_backbone(backbone, weights, pretrained=True)
-    network = BoundaryNetwork(backbone, crop=crop, interpolation=interpolation)
-    return network, shape | {"crop": crop, "interpolation": interpolation}
+        return load_classifier(classifier).backbone, shape
+    backbone = _backbone(shape)
+    initialize_backbone(backbone, weights, pretrained=True)
+    return backbone, shape
 
 
 def save_boundary_network(

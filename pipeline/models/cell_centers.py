@@ -65,6 +65,13 @@ class CellCenters:
         self._layer = layer
         self._measured: dict[tuple[int, int], Centers] = {}
 
+    def of_layer(self, layer: str) -> "CellCenters":
+        """Return the centers of another layer, which share the copy of the network."""
+        other = copy.copy(self)
+        other._patch = patch_side(self._model, layer) if self._patch else None
+        other._layer, other._measured = layer, {}
+        return other
+
     def of_side(self, pixels: int, axis: int) -> Centers:
         """Return the centers of the cells along one side of an image.
 

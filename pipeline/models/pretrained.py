@@ -33,8 +33,6 @@ logger = logging.getLogger(__name__)
 
 #: Default file name of weights on the hub, if timm has no other.
 FILE = "model.safetensors"
-#: An output stride that all networks support. Weights do not depend on it.
-STRIDE = 32
 _SHA256 = re.compile("[0-9a-f]{64}")
 #: What the library makes names of files and folders of, without looking at it.
 _NAMING = (
@@ -72,7 +70,7 @@ def fetch_pretrained(backbone: str, path: Path) -> None:
         If a disk is full.
     """
     # The network is created first, so that invalid names are reported before the download.
-    network = create_backbone(backbone, output_stride=STRIDE)
+    network = create_backbone(backbone)
     repository, file = _location(backbone)
     cached, etag = _download(backbone, repository, file)
     _verify(backbone, cached, etag)

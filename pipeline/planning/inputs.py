@@ -309,7 +309,7 @@ def classifier_weights(plan: Plan, classifier: str) -> list[str]:
 
 
 def affinity_pretrained(config: Config, classifier: str) -> list[str]:
-    """Return the weights file of a boundary network with pretrained features, if any."""
+    """Return the weights file of pretrained features that affinities are computed from, if any."""
     wanted = config["affinity"]["features"] == "pretrained"
     backbone = config["classifiers"][classifier]["backbone"]
     return pretrained(config, {"backbone": backbone, "pretrained": wanted})

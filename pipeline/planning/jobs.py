@@ -100,8 +100,9 @@ def _jobs_of(plan: Plan, kind: str, method: str, split: str) -> list[str]:
         *_shard_jobs(plan, f"make_maps/{source}/{split}"),
     ]
     if source != method:
-        jobs += _shard_jobs(plan, f"make_maps/{source}/train")
-        jobs += _affinity_jobs(plan, source)
+        if plan.learns_affinities:
+            jobs += _shard_jobs(plan, f"make_maps/{source}/train")
+            jobs += _affinity_jobs(plan, source)
         jobs += _shard_jobs(plan, f"propagate_maps/{method}/{split}")
     return unique(jobs)
 
@@ -129,6 +130,8 @@ def _map_jobs(plan: Plan, rule: str) -> list[str]:
 
 
 def _affinity_jobs(plan: Plan, path: str) -> list[str]:
+    if not plan.learns_affinities:
+        return []
     return [*_shard_jobs(plan, f"make_affinity_labels/{path}"), f"train_affinity/{path}"]
 
 

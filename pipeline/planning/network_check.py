@@ -9,6 +9,7 @@ from pipeline.errors import UserError
 from pipeline.planning.inputs import given_weights
 from pipeline.planning.layers import aligned_maps, layers_of_maps
 from pipeline.planning.plan import Plan
+from pipeline.planning.settings import feature_affinity
 
 #: Libraries that define the networks.
 LIBRARIES = ("timm", "segmentation-models-pytorch")
@@ -55,7 +56,9 @@ def _digest(plan: Plan) -> str:
     sections = [*plan.config["classifiers"].values(), plan.config.get("segmentation") or {}]
     shapes = [{key: section.get(key) for key in SHAPE} for section in sections]
     weights = [sorted(plan.config["weights"]), *map(_state, given_weights(plan.config).items())]
-    layers = [layers_of_maps(plan), aligned_maps(plan), plan.walked]
+    layers = [
+        layers_of_maps(plan), aligned_maps(plan), plan.walked, feature_affinity(plan.config),
+    ]  # fmt: skip
     text = json.dumps([shapes, weights, layers, *map(version, LIBRARIES)])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

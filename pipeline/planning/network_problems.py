@@ -14,6 +14,7 @@ from pipeline.models.backbone import find_module, find_stride, frozen_module, lo
 from pipeline.models.boundary import BoundaryNetwork
 from pipeline.models.cell_centers import CellCenters
 from pipeline.models.classifier import CamClassifier, create_classifier
+from pipeline.models.layer_features import LayerFeatures
 from pipeline.models.segmentation_network import create_segmentation_network
 from pipeline.planning.inputs import given_weights, pretrained_backbones
 from pipeline.planning.layers import aligned_maps, layers_of_maps
@@ -71,11 +72,14 @@ def _classifier_problems(plan: Plan, name: str, weights: Mapping[str, Path]) -> 
     place, settings = f"classifiers.{name}", plan.config["classifiers"][name]
     try:
         model = create_classifier({"pooling": "gap"} | settings | {"pretrained": False}, CLASSES)
-        if any(path.split("/")[0] == name for path in plan.walked):
+        walked = any(path.split("/")[0] == name for path in plan.walked)
+        if walked and plan.learns_affinities:
             BoundaryNetwork(model.backbone)
     except UserError as error:
         yield f"{place}: {error}"
         return
+    if walked and not plan.learns_affinities:
+        yield from _layer_problems(f"affinity.layers of {name}", model.backbone, plan)
     yield from _misfit(model.backbone, settings, weights)
     yield from _uneven_tiles(place, settings)
     yield from _lacking(
@@ -87,6 +91,17 @@ def _classifier_problems(plan: Plan, name: str, weights: Mapping[str, Path]) -> 
     for classifier, attribution, inner in aligned_maps(plan):
         if classifier == name:
             yield from _without_centers(f"attributions.{attribution} of {name}", model, inner)
+
+
+def _layer_problems(place: str, backbone: nn.Module, plan: Plan) -> Iterator[str]:
+    """Yield the problem of layers whose features cannot be compared, or have no even places."""
+    try:
+        model = LayerFeatures(backbone, plan.config["affinity"]["layers"])
+        for centers in model.centers.values():
+            for axis in (0, 1):
+                centers.of_side(0, axis)
+    except UserError as error:
+        yield f"{place}: {error}"
 
 
 def _segmentation_problems(settings: dict[str, Any], weights: Mapping[str, Path]) -> Iterator[str]:

@@ -160,6 +160,11 @@ class Plan:
         wanted = [*self.maps, *self.compared]
         return unique(path.split("+")[0] for path in wanted if "+" in path)
 
+    @property
+    def learns_affinities(self) -> bool:
+        """Whether random walks use boundary networks, not affinities of frozen features."""
+        return bool(self.config.get("affinity", {}).get("kind") == "learned")
+
     def classifiers_of(self, kind: str) -> str:
         """Return a regular expression of the names of all classifiers of a kind."""
         names = [name for name in self.config["classifiers"] if self.kind_of(name) == kind]
@@ -251,6 +256,19 @@ class Plan:
         """Return the map files of a split."""
         return [f"{self.root}/maps/{method}/{split}/{shard}.safetensors" for shard in self.shards]
 
+    def walk_weights(self, method: str) -> str:
+        """Return the weights that a random walk's affinities are computed with.
+
+        Parameters
+        ----------
+        method : str
+            CLASSIFIER/ATTRIBUTION of the maps that walk.
+        """
+        network = f"affinity/{method}"
+        if not self.learns_affinities:
+            network = f"classifiers/{method.partition('/')[0]}"
+        return f"{self.root}/{network}/model.safetensors"
+
     def affinity_shards(self, method: str) -> list[str]:
         """Return the folders of confident labels that affinities are learned from."""
         return [f"{self.root}/affinity/{method}/labels/{shard}" for shard in self.shards]
@@ -339,7 +357,8 @@ class Plan:
         """Return the training histories of all networks."""
         trained = [name for name in self.classifiers if self.kind_of(name) == "network"]
         networks = [f"classifiers/{name}" for name in trained]
-        networks += [f"affinity/{method}" for method in self.walked]
+        if self.learns_affinities:
+            networks += [f"affinity/{method}" for method in self.walked]
         networks += [f"segmentation/{name}" for name in self.networks]
         networks += [f"segmentation/{GROUND_TRUTH}"] if self.has_upper_bound else []
         return [f"{self.root}/{network}/history.csv" for network in networks]

@@ -64,6 +64,15 @@ class RuleInputs:
         """Return the pretrained weights that a boundary network starts from."""
         return inputs.affinity_pretrained(self.config, wildcards.classifier)
 
+    def walk_weights(self, wildcards: Any) -> str:
+        """Return the network whose outputs a random walk's affinities are computed from."""
+        method = f"{wildcards.classifier}/{wildcards.attribution}"
+        return self.plan.at(wildcards).walk_weights(method)
+
+    def walk_pretrained(self, wildcards: Any) -> list[str]:
+        """Return the pretrained weights that affinities are computed with; empty if learned."""
+        return [] if self.plan.learns_affinities else self.affinity_weights(wildcards)
+
     def segmentation_weights(self, _wildcards: Any) -> list[str]:
         """Return the pretrained weights that a segmentation network starts from."""
         return inputs.pretrained(self.config, self.config["segmentation"])
@@ -224,6 +233,10 @@ class RuleInputs:
     def affinity_training(self, _wildcards: Any) -> dict[str, Any]:
         """Return the settings of the training of a boundary network."""
         return settings.affinity_training(self.config)
+
+    def feature_affinity(self, _wildcards: Any) -> dict[str, Any] | None:
+        """Return the settings of affinities of frozen features; None if they are learned."""
+        return settings.feature_affinity(self.config)
 
     def segmentation_training(self, _wildcards: Any) -> dict[str, Any]:
         """Return the settings of a segmentation network's training."""

@@ -38,7 +38,16 @@ def segmentation_training(config: Config) -> dict[str, Any]:
 
 def affinity_training(config: Config) -> dict[str, Any]:
     """Return the settings of a boundary network's training, without those of its labels."""
-    return {key: value for key, value in config["affinity"].items() if key != "confident_labels"}
+    other = ("kind", "confident_labels")
+    return {key: value for key, value in config["affinity"].items() if key not in other}
+
+
+def feature_affinity(config: Config) -> dict[str, Any] | None:
+    """Return the settings of affinities of frozen features; None if affinities are learned."""
+    section = config.get("affinity", {})
+    if section.get("kind") != "features":
+        return None
+    return {key: section[key] for key in ("features", "layers")}
 
 
 def background(config: Config, refinement: str) -> dict[str, Any]:
@@ -69,6 +78,8 @@ def map_settings(config: Config, maps: str) -> dict[str, Any]:
     if config["dataset"].get("score_list"):
         shown["score_list"] = config["dataset"]["score_list"]
     walked = config["random_walks"][walk] if walk else None
+    if walk and (affinity := feature_affinity(config)):
+        settings["affinity"] = {"kind": "features"} | affinity
     return shown | settings | {"random_walk": walked, "crf": None}
 
 

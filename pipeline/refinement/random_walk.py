@@ -58,14 +58,14 @@ def chebyshev_coefficients(steps: int, tolerance: float) -> list[float]:
 
 
 class TransitionMatrix:
-    """The transition matrix T of a boundary map, stored as the symmetric stencil S.
+    """The transition matrix T of affinities, stored as the symmetric stencil S.
 
     Parameters
     ----------
-    boundaries : (H, W) float32 tensor
-        Boundary map in [0, 1].
-    radius : int
-        Cells closer than this are neighbors.
+    weights : (D, cells) float32 tensor
+        Affinities in [0, 1] in each of the D directions of the grid, and 0 beyond its border. They
+        are overwritten.
+    grid : FlatGrid
     beta : float
         Exponent of the affinities.
 
@@ -75,11 +75,11 @@ class TransitionMatrix:
         D: the column sums before normalization, at least 1.
     """
 
-    def __init__(self, boundaries: Tensor, *, radius: int, beta: float) -> None:
-        self._grid = FlatGrid(boundaries.shape[0], boundaries.shape[1], radius)
-        self._weights = list(affinities(boundaries, self._grid).pow_(beta))
+    def __init__(self, weights: Tensor, grid: FlatGrid, *, beta: float) -> None:
+        self._grid = grid
+        self._weights = list(weights.pow_(beta))
         # The affinity of a cell to itself is 1, so D = 1 + the weights of its neighbors.
-        flat = boundaries.new_zeros((1, self._grid.cells + 2 * self._grid.margin))
+        flat = weights.new_zeros((1, self._grid.cells + 2 * self._grid.margin))
         here, *there = self._slices(flat)
         for weight, neighbor in zip(self._weights, there, strict=True):
             here.add_(weight)
@@ -89,6 +89,22 @@ class TransitionMatrix:
         here, *there = self._slices((1 + flat).rsqrt())
         for weight, neighbor in zip(self._weights, there, strict=True):
             weight.mul_(here[0] * neighbor[0])
+
+    @classmethod
+    def of_boundaries(cls, boundaries: Tensor, *, radius: int, beta: float) -> "TransitionMatrix":
+        """Return the transition matrix of a boundary map.
+
+        Parameters
+        ----------
+        boundaries : (H, W) float32 tensor
+            Boundary map in [0, 1].
+        radius : int
+            Cells closer than this are neighbors.
+        beta : float
+            Exponent of the affinities.
+        """
+        grid = FlatGrid(boundaries.shape[0], boundaries.shape[1], radius)
+        return cls(affinities(boundaries, grid), grid, beta=beta)
 
     def walk(self, maps: Tensor, steps: int) -> Tensor:
         """Compute x T^n by n products; the reference for :meth:`spread`.
@@ -248,22 +264,73 @@ def random_walk(
     """
     # A batch is one tall image with walls between its images.
     width = max(item.shape[1] for item in boundaries)
-    classes = max(item.shape[0] for item in maps)
     wall = radius - 1
     tall_boundaries = torch.cat(
         [F.pad(e, (0, width - e.shape[1], 0, wall), value=1.0) for e in boundaries]
     ).float()
     started = [x.float() * (1 - e) for x, e in zip(maps, boundaries, strict=True)]
-    tall_maps = torch.cat(
-        [F.pad(x, (0, width - x.shape[2], 0, wall, 0, classes - x.shape[0])) for x in started],
-        dim=1,
+    transition = TransitionMatrix.of_boundaries(tall_boundaries, radius=radius, beta=beta)
+    return _spread(started, transition, wall, width, steps, tolerance)
+
+
+@torch.no_grad()
+def affinity_walk(
+    maps: Sequence[Tensor],
+    weights: Sequence[Tensor],
+    *,
+    radius: int,
+    beta: float,
+    steps: int,
+    tolerance: float,
+) -> list[Tensor]:
+    """Spread the class maps of several images by a random walk over given affinities.
+
+    Each map x becomes x T^n. There are no boundaries that a map could start on, so that, unlike in
+    :func:`random_walk`, all of it walks.
+
+    Parameters
+    ----------
+    maps : sequence of (K, H, W) float32 tensor
+        Non-negative maps of each image, with any K, H and W. They do not change.
+    weights : sequence of (D, H, W) float32 tensor
+        Affinities of each image in [0, 1], 0 beyond its border: see
+        :func:`pipeline.refinement.feature_affinity.cosine_affinities`. They do not change.
+    radius, beta, steps, tolerance
+        See :func:`random_walk`. The radius is that of the affinities.
+
+    Returns
+    -------
+    list of (K, H, W) float32 tensor
+        Maps after the walk, not normalized.
+    """
+    width, wall = max(item.shape[2] for item in weights), radius - 1
+    # Padding copies, so the affinities of the images are not overwritten.
+    tall = torch.cat(
+        [F.pad(item, (0, width - item.shape[2] + wall, 0, wall)) for item in weights], dim=1
     )
-    transition = TransitionMatrix(tall_boundaries, radius=radius, beta=beta)
+    grid = FlatGrid(tall.shape[1], width, radius)
+    transition = TransitionMatrix(tall.flatten(1), grid, beta=beta)
+    return _spread([x.float() for x in maps], transition, wall, width, steps, tolerance)
+
+
+def _spread(
+    maps: Sequence[Tensor],
+    transition: TransitionMatrix,
+    wall: int,
+    width: int,
+    steps: int,
+    tolerance: float,
+) -> list[Tensor]:
+    """Walk over the tall image of a batch, and return the maps of its images."""
+    classes = max(item.shape[0] for item in maps)
+    tall = torch.cat(
+        [F.pad(x, (0, width - x.shape[2], 0, wall, 0, classes - x.shape[0])) for x in maps], dim=1
+    )
     if tolerance:
-        spread = transition.spread(tall_maps, chebyshev_coefficients(steps, tolerance))
+        spread = transition.spread(tall, chebyshev_coefficients(steps, tolerance))
     else:
-        spread = transition.walk(tall_maps, steps)
-    heights = [e.shape[0] + wall for e in boundaries]
+        spread = transition.walk(tall, steps)
+    heights = [x.shape[1] + wall for x in maps]
     return [
         part[: x.shape[0], : x.shape[1], : x.shape[2]]
         for part, x in zip(torch.split(spread, heights, dim=1), maps, strict=True)

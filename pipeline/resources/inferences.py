@@ -63,6 +63,13 @@ class Inference(RequestedCost):
         return height * width * self.view_area
 
     @property
+    def view_pairs(self) -> float:
+        """Pairs of pixels within all views of an image of mean size."""
+        height, width = self.seen(self.job.dataset.size)
+        scales = sum(scale**4 for scale in self._scales)
+        return float((height * width) ** 2 * scales * self._flips)
+
+    @property
     def passes(self) -> float:
         """Passes of each view. A backward pass to the image counts as two."""
         return 1.0
@@ -79,10 +86,12 @@ class Inference(RequestedCost):
 
     def work(self) -> Work:
         """Return the operations of all passes."""
+        operations = self.job.operations(self.network)
         passed = self.view_pixels * self.passes * self.images
+        pairs = self.view_pairs * self.passes * self.images
         return Work(
             self.network.name,
-            inference=self.job.operations(self.network).forward * passed,
+            inference=operations.forward * passed + operations.attention * pairs,
             refining=self.refining(),
             bytes=self.bytes(),
         )

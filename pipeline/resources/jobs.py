@@ -64,9 +64,10 @@ class Work:
     training, inference : float
         Operations of that network.
     refining : mapping of str to float
-        Amounts of other work by kind: ``crf`` in pixels x labels x iterations, ``graph_cut`` in
-        pixels x classes, ``superpixels`` in pixels x scales, ``walk`` in cells x classes,
-        ``image`` in images that are read, compared or written.
+        Amounts of other work by kind: ``cosines`` in pairs of cells x channels, ``crf`` in pixels
+        x labels x iterations, ``graph_cut`` in pixels x classes, ``superpixels`` in pixels
+        x scales, ``walk`` in cells x classes, ``image`` in images that are read, compared or
+        written.
     bytes : float
         Size of the outputs.
     """

@@ -14,6 +14,8 @@ from pipeline.resources.sizes import CELL, STORED_BYTES, TRAINING_FACTOR, map_by
 SALIENCY_PIXELS = 2**20
 #: Bytes of boundaries and paths for each pair of cells.
 WALK_PAIR = 8
+#: Bytes of the cosine of a pair of cells.
+COSINE = 4
 #: Radius and steps of the random walk that the rate in ``rates.yaml`` was measured with, and the
 #: number of products with the transition matrix that its polynomial needs.
 WALK_RADIUS, WALK_STEPS, WALK_PRODUCTS = 5, 256, 80
@@ -164,3 +166,40 @@ class RandomWalk(Inference):
     def bytes(self) -> float:
         """Return the bytes of the maps."""
         return map_bytes(self.job.dataset) * self.job.images
+
+
+class FeatureWalk(RandomWalk):
+    """Cost of a random walk over affinities of frozen features."""
+
+    def seen(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Return the size of an image, which is not padded."""
+        return Inference.seen(self, size)
+
+    @property
+    def kept(self) -> float:
+        """Bytes for each pixel: of the network, and of the features of all its layers."""
+        return 2 * super().kept
+
+    @property
+    def held(self) -> float:
+        """Bytes of the pairs of the walk, and of one cosine of each pair for each source."""
+        return super().held * (1 + COSINE * self._sources / WALK_PAIR)
+
+    def refining(self) -> dict[str, float]:
+        """Return the amounts of the walk, and pairs x channels of the cosines of all sources."""
+        pairs = pi / 2 * self.settings["radius"] ** 2
+        cells = pixels(self.job.dataset) / CELL * self.job.images
+        channels = self.job.operations(self.network).channels * self._sources
+        return super().refining() | {"cosines": pairs * cells * channels}
+
+    @property
+    def _sources(self) -> int:
+        """Number of layers and views whose cosines are computed."""
+        layers = self.job.settings("affinity")["layers"]
+        return (1 if layers is None else len(layers)) * self._flips
+
+
+def walk_cost(job: Job) -> RandomWalk:
+    """Return the cost of a random walk by the kind of its affinities."""
+    features = job.settings("affinity")["kind"] == "features"
+    return FeatureWalk(job) if features else RandomWalk(job)

@@ -1,5 +1,6 @@
 """A network as the cost of jobs sees it: its settings, and its operations."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ class Network:
         network is a classifier.
     architecture : str, optional
         Architecture of a segmentation network.
+    architecture_options : str
+        Further arguments of the architecture, as JSON.
     last_layer : str or tuple of str, optional
         Last layers of the backbone, see :func:`pipeline.models.backbone.create_backbone`.
     frozen : tuple of str
@@ -35,6 +38,7 @@ class Network:
     architecture: str | None = None
     last_layer: str | tuple[str, ...] | None = None
     frozen: tuple[str, ...] = ()
+    architecture_options: str = "{}"
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Network":
@@ -53,6 +57,7 @@ class Network:
             settings.get("architecture"),
             tuple(last) if isinstance(last, list) else last,
             tuple(settings.get("frozen", ())),
+            json.dumps(settings.get("architecture_options", {}), sort_keys=True),
         )
 
     @property
@@ -77,6 +82,11 @@ class Operations:
         Number of output channels: those of the features for the network of a classifier.
     stride : float
         Pixels of the input per cell of the output, along one side.
+    attention : float
+        Operations of a forward pass for each pair of pixels of its input: attention compares all
+        tokens of an image. They are not among ``forward``.
+    learning_attention : float
+        Those of modules that are not frozen.
     """
 
     forward: float
@@ -84,8 +94,15 @@ class Operations:
     parameters: int
     channels: int
     stride: float
+    attention: float = 0.0
+    learning_attention: float = 0.0
 
     @property
     def step(self) -> float:
         """Operations of a training step: forward, and backward through trained modules."""
         return self.forward + BACK * self.learning
+
+    @property
+    def attention_step(self) -> float:
+        """Operations of a training step for each pair of pixels."""
+        return self.attention + BACK * self.learning_attention

@@ -16,6 +16,8 @@ from pipeline.config.values import ALL_MODULES
 from pipeline.resources.network import Network, Operations
 
 TABLE = Path(__file__).with_name("networks.yaml")
+#: Side of the square that operations are counted on.
+PROBE = 256
 #: Ratio of the memory of stride 8 to that of stride 16. Measured in training: 2.1 for
 #: mobilenetv2_100, 2.0 for resnet50.
 DENSE = 2.2
@@ -73,15 +75,25 @@ def operations_of(network: Network) -> Operations:
     ``last_layer`` is ignored, and so are frozen modules that are not listed.
     """
     row, kind = _row(network), network.decoder or "classifier"
-    whole = row["operations"].get(kind) or table()["other"]["operations"][kind]
-    stride = network.output_stride or STRIDE
-    forward = whole[stride]
+    own = row.get("stride", STRIDE)
+    stride = network.output_stride or own
+    if kind in row["operations"]:
+        forward, usual = (row["operations"][kind][number] for number in (stride, own))
+    else:
+        forward, usual = (table()["other"]["operations"][kind].get(n, 0) for n in (stride, STRIDE))
+        forward = forward or usual
+    attention = row.get("attention", 0.0)
     frozen = sum(part[0] for part in _frozen(network).values())
-    # Parts are listed at a stride of 16. The first parts of a network have fewer operations at a
+    # The products of attention are in the parts, at the size of the counted image.
+    share = frozen / (usual + attention * PROBE**2)
+    # Parts are listed at the usual stride. The first parts of a network have fewer operations at a
     # stride of 32, where their share is the bound, and no fewer at a stride of 8.
-    learning = max(forward - frozen, forward * (1 - frozen / whole[16]))
-    parameters = memory_of(network).parameters
-    return Operations(forward, learning, parameters * 10**6, CHANNELS, stride)
+    learning = max(forward - share * usual, forward * (1 - share))
+    parameters = memory_of(network).parameters * 10**6
+    learning_attention = attention * (1 - share)
+    return Operations(
+        forward, learning, parameters, CHANNELS, stride, attention, learning_attention
+    )
 
 
 def kept_share(network: Network) -> float:

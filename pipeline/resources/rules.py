@@ -13,7 +13,7 @@ from pipeline.resources.classifications import (
 )
 from pipeline.resources.jobs import Cost, Job, RequestedCost, Work
 from pipeline.resources.labels import ConfidentLabels, Predictions, PseudoLabels, RegionsCost
-from pipeline.resources.maps import RandomWalk, maps_cost
+from pipeline.resources.maps import maps_cost, walk_cost
 from pipeline.resources.trainings import BoundaryTraining, ClassifierTraining, SegmentationTraining
 
 #: Approximate bytes of the published archives, and of the unpacked data.
@@ -74,7 +74,7 @@ INFERENCE: RequestedCosts = {
     "predict_soft_masks": Predictions,
     "predict_soft_upper_bound": Predictions,
     "predict_upper_bound": Predictions,
-    "propagate_maps": RandomWalk,
+    "propagate_maps": walk_cost,
     "visualize_classes": ClassModels,
     "visualize_units": Units,
 }

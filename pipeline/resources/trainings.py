@@ -49,10 +49,21 @@ class Training(RequestedCost):
     @property
     def pixels(self) -> float:
         """Pixels of the crops of all epochs."""
+        side = self.settings["augmentation"]["crop"]
+        return float(self._samples * self.epochs * side**2 * self.passes)
+
+    @property
+    def pairs(self) -> float:
+        """Pairs of pixels within the crops of all epochs, and within their tiles."""
+        side, puzzle = self.settings["augmentation"]["crop"], self.settings.get("puzzle")
+        parts = 1 + (1 / puzzle["pieces"] if puzzle else 0)
+        return float(self._samples * self.epochs * side**4 * parts)
+
+    @property
+    def _samples(self) -> float:
+        """Number of crops of an epoch."""
         settings, images = self.settings, self.job.images
-        samples = steps_of_epoch(settings, images) * min(settings["batch_size"], images)
-        side = settings["augmentation"]["crop"]
-        return float(samples * self.epochs * side**2 * self.passes)
+        return float(steps_of_epoch(settings, images) * min(settings["batch_size"], images))
 
     def kept(self, memory: Memory) -> float:
         """Return the bytes that a step keeps for each pixel of its crops."""
@@ -78,7 +89,7 @@ class Training(RequestedCost):
         operations = self.job.operations(self.network)
         return Work(
             self.network.name,
-            training=operations.step * self.pixels,
+            training=operations.step * self.pixels + operations.attention_step * self.pairs,
             bytes=WEIGHT_BYTES * operations.parameters,
         )
 
@@ -92,9 +103,10 @@ class ClassifierTraining(Training):
         """Return the operations of all steps and validations, and the bytes of the weights."""
         settings, work = self.settings, super().work()
         held_out = self.job.dataset.images("val") * len(validated_epochs(settings, self.epochs))
-        validated = held_out * settings["eval_size"] ** 2
-        forward = self.job.operations(self.network).forward
-        return Work(work.network, work.training, inference=forward * validated, bytes=work.bytes)
+        area, operations = settings["eval_size"] ** 2, self.job.operations(self.network)
+        validated = operations.forward * (held_out * area)
+        validated += operations.attention * held_out * area**2
+        return Work(work.network, work.training, inference=validated, bytes=work.bytes)
 
 
 class BoundaryTraining(Training):
@@ -117,7 +129,7 @@ class BoundaryTraining(Training):
         operations = self.job.operations(self.network)
         return Work(
             self.network.name,
-            inference=operations.forward * self.pixels,
+            inference=operations.forward * self.pixels + operations.attention * self.pairs,
             bytes=WEIGHT_BYTES * operations.parameters,
         )
 

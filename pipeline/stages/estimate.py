@@ -18,6 +18,9 @@ from pipeline.runtime.stage import run_stage
 if TYPE_CHECKING:
     snakemake: Any
 
+#: Beginning of the line in which the workflow reports a mistake of its user.
+USER_ERROR = "UserError: "
+
 
 def estimate(*, config: Mapping[str, Any], snakefile: str, manifest: str, classes: str) -> None:
     """Print the estimated time and memory of the remaining jobs.
@@ -53,8 +56,14 @@ def _dry_run(config: Mapping[str, Any], snakefile: str) -> str:
         command += ["--nocolor", "--cores", "1", "--configfile", file.name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        raise UserError(f"the dry run failed: {done.stderr.strip() or done.stdout.strip()}")
+        raise UserError(f"the dry run failed: {_reason(done.stdout + done.stderr)}")
     return done.stdout + done.stderr
+
+
+def _reason(printed: str) -> str:
+    """Return the message of the workflow's error, or all that a dry run printed."""
+    own = [line for line in printed.splitlines() if line.startswith(USER_ERROR)]
+    return own[0].removeprefix(USER_ERROR) if own else printed.strip()
 
 
 if __name__ == "__main__":

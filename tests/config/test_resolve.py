@@ -36,8 +36,8 @@ def demo() -> dict[str, Any]:
 BASES = {"own-folder-dinov2.yaml": "own-folder.yaml"}
 
 
-@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
-def test_every_shipped_configuration_resolves(path):
+def shipped(path: Path) -> dict[str, Any]:
+    """Return a shipped configuration with the data that it leaves to its user."""
     config: dict[str, Any] = {}
     for file in (path.with_name(BASES.get(path.name, path.name)), path):
         update_config(config, yaml.safe_load(file.read_text(encoding="utf-8")))
@@ -45,6 +45,12 @@ def test_every_shipped_configuration_resolves(path):
         config["dataset"].setdefault("root", "anywhere")
     if config["dataset"]["kind"] == "folder":
         config["dataset"] |= {"images": "photographs", "image_labels": "labels.csv"}
+    return config
+
+
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
+def test_every_shipped_configuration_resolves(path):
+    config = shipped(path)
     assert resolve(config)["experiment"] == config["experiment"]
 
 
@@ -181,6 +187,19 @@ BAD = [
         "affinity.augmentation.crop is 72, expected at least 73: "
         "a smaller crop has no inner pairs of radius 10",
     ),
+    (["affinity", "kind"], "feature", "did you mean 'features'?"),
+    (
+        ["affinity"], {"kind": "features", "epochs": 3, "radius": 5},
+        "affinity has kind features and epochs, radius, which only kind learned has: remove them, "
+        "here or from the file that sets them; expected one of kind, features, layers, precision",
+    ),
+    (
+        ["affinity"], {"layers": ["layer2"]},
+        "affinity has kind learned and layers, which only kind features has: remove them",
+    ),
+    (["affinity"], {"kind": "features", "preset": "puzzle-cam"}, "kind features and preset, which"),
+    (["affinity"], {"kind": "features", "layers": []}, "layers is [], expected at least 1 of them"),
+    (["affinity"], {"kind": "features", "layer": "a"}, "did you mean 'layers'?"),
     (["segmentation", "accumulate"], 16, "accumulate 16, expected two images or more in each part"),
     (["refinements", "crf", "crf"], {"iterations": "5"}, "as text, write 5"),
     (["refinements", "crf", "background"], {"value": 1.5}, "expected a threshold below 1"),
@@ -398,8 +417,18 @@ def test_the_order_of_settings_does_not_matter(demo):
             assert repr(settings) == repr(other[section][name])
 
 
-def test_a_resolved_configuration_resolves_to_itself(demo):
-    assert repr(resolve(resolve(demo))) == repr(resolve(demo))
+@pytest.mark.parametrize("path", CONFIGURATIONS, ids=lambda path: path.name)
+def test_a_resolved_configuration_resolves_to_itself(path):
+    once = resolve(shipped(path))
+    assert repr(resolve(once)) == repr(once)
+
+
+def test_resolved_affinities_of_features_resolve_to_themselves(demo):
+    once = resolve(demo | {"affinity": {"kind": "features"}})
+    assert once["affinity"] == {
+        "kind": "features", "features": "classifier", "layers": None, "precision": "32-true",
+    }  # fmt: skip
+    assert repr(resolve(once)) == repr(once)
 
 
 def test_aliases_that_unfold_without_end_are_refused_in_one_short_line():

@@ -45,3 +45,23 @@ def dense_walk(maps, edges, radius, beta, steps):
     maps, edges = np.asarray(maps, np.float64), np.asarray(edges, np.float64)
     power = np.linalg.matrix_power(transition_matrix(edges, radius, beta), steps)
     return ((maps * (1 - edges)).reshape(-1, edges.size) @ power).reshape(maps.shape)
+
+
+def cosine_matrix(layers, radius):
+    """Dense symmetric matrix of the mean cosines of layers, 0 if negative; 1 on the diagonal."""
+    layers = [np.asarray(layer, np.float64) for layer in layers]
+    height, width = layers[0].shape[1:]
+    matrix = np.eye(height * width)
+    for (i, a), (j, b) in pairs(height, width, radius):
+        vectors = [(layer[:, *a], layer[:, *b]) for layer in layers]
+        cosines = [u @ v / (np.linalg.norm(u) * np.linalg.norm(v)) for u, v in vectors]
+        matrix[i, j] = matrix[j, i] = max(0.0, np.mean(cosines))
+    return matrix
+
+
+def power_walk(maps, affinities, beta, steps):
+    """Maps (K, H, W) times the column-stochastic matrix of affinities to a power."""
+    powers = np.asarray(affinities, np.float64) ** beta
+    matrix = np.linalg.matrix_power(powers / powers.sum(axis=0, keepdims=True), steps)
+    maps = np.asarray(maps, np.float64)
+    return (maps.reshape(-1, len(matrix)) @ matrix).reshape(maps.shape)

@@ -9,6 +9,7 @@ import timm
 import torch
 from huggingface_hub import close_session, constants
 from safetensors.torch import load_file, save, save_file
+from timm.models.vision_transformer import checkpoint_filter_fn
 
 from pipeline.errors import UserError
 from pipeline.models import pretrained
@@ -68,6 +69,41 @@ def test_the_file_is_the_hubs_and_loads(hub, body, path, name, caplog):
     backbone = create_backbone("test_resnet", output_stride=16)
     load_backbone(backbone, path)
     assert torch.equal(backbone.conv1[0].weight, load_file(path)["conv1.0.weight"])
+
+
+@pytest.mark.parametrize("size", [160, 96])
+def test_a_transformers_file_has_the_head_and_positions_of_another_task(hub, tmp_path, size):
+    torch.manual_seed(21)
+    whole = timm.create_model("test_vit", num_classes=5, img_size=size)
+    torch.nn.init.normal_(whole.pos_embed)
+    hub.repository = "timm/test_vit.r160_in1k"
+    hub.files[FILE] = save(whole.state_dict())
+    hub.etags[FILE] = hashlib.sha256(hub.files[FILE]).hexdigest()
+    path = tmp_path / "weights/test_vit.safetensors"
+    fetch_pretrained("test_vit", path)
+    assert path.read_bytes() == hub.files[FILE]
+    assert hub.requests == [("HEAD", FILE), ("GET", FILE)]
+    backbone = create_backbone("test_vit")
+    load_backbone(backbone, path)
+    # As timm itself loads the file.
+    expected = checkpoint_filter_fn(load_file(path), timm.create_model("test_vit", num_classes=0))
+    assert backbone.pos_embed.shape == (1, 1 + 10 * 10, 64)
+    for name, value in backbone.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        assert backbone.eval().forward_features(images).shape == (1, 64, 4, 6)
+
+
+def test_positions_that_cannot_be_resized_are_refused(tmp_path):
+    state = timm.create_model("test_vit", num_classes=0).state_dict()
+    for tokens in (1, 8):  # without patches, and 7 patches, which are no square
+        state["pos_embed"] = torch.zeros(1, tokens, 64)
+        save_file(state, tmp_path / "w.safetensors")
+        with pytest.raises(
+            UserError, match=rf"pos_embed is \(1, {tokens}, 64\), expected \(1, 101"
+        ):
+            load_backbone(create_backbone("test_vit"), tmp_path / "w.safetensors")
 
 
 @pytest.mark.usefixtures("hub")
@@ -271,7 +307,6 @@ def test_a_full_disk_is_named_by_the_cache(path, error, monkeypatch):
     [
         ("tst_resnet", "backbone is 'tst_resnet'.*did you mean test_resnet"),
         ("mobilenetv2_035", "timm has no pretrained weights of it: set `pretrained: false`, or"),
-        ("vit_tiny_patch16_224", "cannot have output_stride"),
     ],
 )
 def test_a_backbone_without_weights_is_refused_before_any_request(hub, path, name, message):

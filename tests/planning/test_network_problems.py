@@ -51,6 +51,11 @@ def plan_of(demo_config):
         ),
         (["segmentation", "frozen"], ["layer1", "layr2"], "segmentation.frozen: layer is 'layr2'"),
         (
+            ["affinity"],
+            {"kind": "features", "layers": ["layer2", "layr3"]},
+            "affinity.layers of puzzle: layer is 'layr3', expected a module of the backbone",
+        ),
+        (
             ["attributions", "cam"],
             {"method": "grad-cam", "layer": "all"},
             "attributions.cam of plain: layer is 'all'",

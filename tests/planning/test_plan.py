@@ -78,6 +78,26 @@ def test_a_score_names_the_jobs_that_lead_to_it(plan_of):
     ]
 
 
+def test_affinities_of_features_need_no_training(plan_of):
+    plan = plan_of(shards=1, affinity={"kind": "features", "layers": ["layer2"]})
+    walk = [
+        "train_classifier/puzzle", "make_maps/puzzle/cam/train/0",
+        "propagate_maps/puzzle/cam+rw/train/0",
+    ]  # fmt: skip
+    results = {item["file"]: item["times"] for item in jobs.scored_results(plan)}
+    made = results["scores/maps/puzzle/cam+rw/train.json"]
+    assert made == [f"benchmarks/{job}.tsv" for job in walk]
+    assert not [path for path in jobs.times(plan) if "affinity" in path]
+    assert not [path for path in plan.histories() if "/affinity/" in path]
+    classifier = "results/demo/classifiers/puzzle/model.safetensors"
+    assert plan.walk_weights("puzzle/cam") == classifier
+    learned = plan_of(shards=1)
+    assert learned.walk_weights("puzzle/cam") == (
+        "results/demo/affinity/puzzle/cam/model.safetensors"
+    )
+    assert [path for path in learned.histories() if "/affinity/" in path]
+
+
 def test_a_self_training_round_needs_the_previous_rounds_network(plan_of, demo_config):
     attributions = demo_config["attributions"] | {
         "second": {"method": "segmentation", "trained_on": METHOD},

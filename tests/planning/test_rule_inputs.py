@@ -51,6 +51,31 @@ def test_stored_features_are_read_by_the_maps_of_train_with_their_views(demo_con
     assert job.probe_features(wildcards) == [] == job.scales_of_probe(wildcards)
 
 
+def test_a_walk_over_features_reads_the_classifier_and_pretrained_weights(demo_config, wildcards):
+    demo_config["weights"] = {"resnet18": "mine.safetensors"}
+    demo_config["classifiers"]["puzzle"] |= {"backbone": "resnet18"}
+    read = {}
+    for name, affinity in {
+        "learned": {"features": "pretrained"},
+        "own": {"kind": "features"},
+        "pretrained": {"kind": "features", "features": "pretrained", "layers": ["layer2"]},
+    }.items():
+        job = RuleInputs(Plan(resolve(demo_config | {"seeds": [3, 7], "affinity": affinity})))
+        read[name] = (
+            job.walk_weights(wildcards), job.walk_pretrained(wildcards),
+            job.feature_affinity(wildcards),
+        )  # fmt: skip
+    learned = f"{RUN}/affinity/puzzle/cam/model.safetensors"
+    classifier = f"{RUN}/classifiers/puzzle/model.safetensors"
+    assert read == {
+        "learned": (learned, [], None),
+        "own": (classifier, [], {"features": "classifier", "layers": None}),
+        "pretrained": (
+            classifier, ["mine.safetensors"], {"features": "pretrained", "layers": ["layer2"]},
+        ),
+    }  # fmt: skip
+
+
 def test_an_export_is_of_label_images_or_of_probabilities(demo_config, wildcards):
     method = "puzzle/cam+rw/crf"
     export = {"pseudo_labels": [method], "formats": ["voc", "soft"]}

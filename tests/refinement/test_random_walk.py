@@ -99,7 +99,9 @@ def test_the_error_is_under_its_bound(name, tolerance):
     maps[1, 3, 4] = 1  # a single cell has all frequencies
     start = maps * (1 - edges)
     exact = dense_walk(maps, edges, 5, 10, 256)
-    degrees = TransitionMatrix(torch.tensor(edges).float(), radius=5, beta=10).degrees.numpy()
+    degrees = TransitionMatrix.of_boundaries(
+        torch.tensor(edges).float(), radius=5, beta=10
+    ).degrees.numpy()
     error = weighted(walk(maps, edges, tolerance=tolerance) - exact, degrees)
     assert (error <= tolerance * weighted(start, degrees) + 1e-5).all()
 
@@ -115,7 +117,7 @@ def test_the_error_is_under_its_bound(name, tolerance):
 )
 def test_columns_sum_to_one(edges, radius, beta):
     # Row vectors of single cells give the rows of T: all of them together make its column sums.
-    transition = TransitionMatrix(torch.tensor(edges), radius=radius, beta=beta)
+    transition = TransitionMatrix.of_boundaries(torch.tensor(edges), radius=radius, beta=beta)
     cells = torch.eye(edges.size).reshape(-1, *edges.shape)
     dense = transition.walk(cells, 1).reshape(edges.size, -1).numpy()
     np.testing.assert_allclose(dense.sum(axis=0), 1, atol=1e-5)
@@ -125,7 +127,7 @@ def test_columns_sum_to_one(edges, radius, beta):
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_constants_stay_and_weighted_mass_is_kept(name):
     edges = torch.tensor(ADVERSARIAL[name](12, 9)).float()
-    transition = TransitionMatrix(edges, radius=5, beta=10)
+    transition = TransitionMatrix.of_boundaries(edges, radius=5, beta=10)
     coefficients = chebyshev_coefficients(256, 1e-3)
     constant = torch.full((1, 12, 9), 0.7)
     maps = torch.tensor(random_case(3, 12, 9)[0]).float()

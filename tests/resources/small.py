@@ -13,6 +13,7 @@ RATES = {
         {"name": "A", "training": {"resnet18": 1e9, "other": 2e9}, "inference": {"other": 4e9}}
     ],
     "core_seconds": {
+        "cosines": 1e-8,
         "crf": 1e-6,
         "graph_cut": 1e-5,
         "superpixels": 1e-5,

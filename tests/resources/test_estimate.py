@@ -5,8 +5,10 @@ import sys
 import pytest
 import yaml
 
+from pipeline.errors import UserError
 from pipeline.resources.dataset import Dataset
 from pipeline.resources.estimate import estimate, gpu_hours, planned_jobs, table
+from pipeline.stages import estimate as stage
 from tests.helpers import REPOSITORY
 from tests.resources.small import DATASET, MAPS, RATES, config, work
 
@@ -105,12 +107,37 @@ def test_a_folder_is_estimated_from_its_manifest(small_dataset, tmp_path):
     written = {
         "experiment": "mine",
         "dataset": {"kind": "folder", "images": "images", "image_labels": "labels.csv"},
-        "classifiers": {"plain": {"backbone": "test_resnet", "pretrained": False}},
+        # A probe with stored features, and a walk over features: no boundary network.
+        "classifiers": {
+            "plain": {
+                "kind": "linear-probe", "backbone": "test_vit", "pretrained": False,
+                "views_of": "cam",
+            },
+        },
         "attributions": {"cam": {}},
+        "affinity": {"kind": "features"},
+        "random_walks": {"rw": {}},
         "refinements": {"threshold": {}},
-        "pseudo_labels": ["plain/cam/threshold"],
-    }
+        "pseudo_labels": ["plain/cam+rw/threshold"],
+    }  # fmt: skip
     planned = tmp_path / "mine.yaml"
     planned.write_text(yaml.safe_dump(written), encoding="utf-8")
     printed = snakemake(tmp_path, "estimate", "--configfile", str(planned))
     assert "for 4 train and 2 val images" in printed
+    rules = {line.split()[0] for line in printed.splitlines() if line}
+    assert {"extract_features", "fit_probe", "propagate_maps"} <= rules
+    assert not {"make_affinity_labels", "train_affinity"} & rules
+
+
+def test_a_dry_run_that_fails_is_reported_by_the_workflows_own_message(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    manifest = str(tmp_path / "manifest.csv")
+    wrong = config()
+    wrong["classifiers"]["plain"]["epochs"] = -1
+    with pytest.raises(
+        UserError, match=r"^the dry run failed: configuration: classifiers\.plain\.epochs is -1"
+    ):
+        stage.estimate(
+            config=wrong, snakefile=str(REPOSITORY / "Snakefile"), manifest=manifest,
+            classes=manifest,
+        )  # fmt: skip

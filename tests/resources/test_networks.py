@@ -30,6 +30,9 @@ def test_operations_of_the_table_are_those_that_are_counted(network):
     counted = count(network)
     assert operations_of(network).forward == round(counted.forward)
     assert operations_of(network).learning == round(counted.learning)
+    assert operations_of(network).attention == pytest.approx(counted.attention, rel=1e-4)
+    assert operations_of(network).learning_attention == operations_of(network).attention
+    assert operations_of(network).stride == counted.stride or network.decoder
     # Millions, rounded. The decoders' are those for 2048 channels.
     assert operations_of(network).parameters > 0.9 * counted.parameters - 0.5e6
 
@@ -44,7 +47,9 @@ def test_parts_of_the_table_are_those_that_are_counted(backbone):
 def test_parts_of_a_backbone_add_up_to_it(backbone):
     row = table()[backbone]
     operations = sum(part[0] for part in row["parts"].values())
-    assert operations == pytest.approx(row["operations"]["classifier"][16], abs=len(row["parts"]))
+    whole = row["operations"]["classifier"][row.get("stride", 16)]
+    whole += row.get("attention", 0) * 256**2
+    assert operations == pytest.approx(whole, abs=len(row["parts"]))
 
 
 @pytest.mark.parametrize("stride", [8, 16, 32])
@@ -65,6 +70,25 @@ def test_no_fewer_operations_are_assumed_than_counted_if_parts_are_frozen(backbo
     assert assumed.step < 2 * counted.step
     if stride == 16:
         assert assumed.learning == pytest.approx(counted.learning, abs=9)
+
+
+def test_frozen_blocks_of_a_transformer_have_their_share_of_attention():
+    blocks = tuple(f"blocks.{number}" for number in range(9))
+    network = Network("vit_small_patch16_224", frozen=("patch_embed", "pos_drop", *blocks))
+    assumed, counted = operations_of(network), count(network)
+    assert assumed.learning == pytest.approx(counted.learning, rel=0.02)
+    assert counted.learning_attention == pytest.approx(counted.attention / 4)
+    assert assumed.learning_attention == pytest.approx(counted.learning_attention, rel=0.05)
+    frozen = operations_of(Network("vit_small_patch16_224", frozen=("all",)))
+    # The parts are rounded.
+    assert frozen.learning / frozen.forward == pytest.approx(0, abs=1e-3)
+
+
+def test_a_decoder_of_a_network_with_its_own_stride_has_the_largest_known_operations():
+    network = Network("vit_small_patch14_reg4_dinov2", decoder="separable", architecture="dpt")
+    assumed = operations_of(network)
+    assert assumed.forward == table()["other"]["operations"]["separable"][16]
+    assert assumed.stride == 14
 
 
 def test_no_fewer_operations_are_assumed_than_counted_with_a_last_layer():

@@ -1,4 +1,9 @@
+import json
+
 import pytest
+import timm
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.models.segmentation_network import SegmentationNetwork
 from pipeline.resources.network import Network
@@ -10,6 +15,67 @@ def test_operations_of_a_resnet_are_the_published_ones():
     found = count(Network("resnet18", 32))
     assert found.forward * 224**2 == pytest.approx(2 * 1.8e9, rel=0.03)
     assert found.parameters == pytest.approx(11.2e6, rel=0.01)
+
+
+def counted(name, side):
+    """Count the operations of timm's own network."""
+    counter = FlopCounterMode(display=False)
+    with torch.device("meta"), torch.no_grad():
+        model = timm.create_model(name, num_classes=0, dynamic_img_size=True).eval()
+        model.forward = model.forward_features
+        with counter:
+            model(torch.zeros(1, 3, side, side))
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("name", ["test_vit", "vit_tiny_patch16_224"])
+@pytest.mark.parametrize("side", [224, 448, 896])
+def test_attention_grows_with_the_square_of_an_images_pixels(name, side):
+    found = count(Network(name))
+    assumed = found.forward * side**2 + found.attention * side**4
+    # The class token makes the difference: at most .4 %.
+    assert assumed == pytest.approx(counted(name, side), rel=0.004)
+
+
+def test_operations_of_attention_by_hand():
+    # Of each of 12 blocks: products of queries and keys, and of weights and values, of 192 channels
+    # and all pairs of tokens of 16 x 16 pixels.
+    found = count(Network("vit_tiny_patch16_224"))
+    assert found.attention == pytest.approx(12 * 2 * 2 * 192 / 16**4, rel=0.001)
+    # 1.26 billion multiply-adds for 224 x 224 pixels, as timm's table of models says.
+    whole = found.forward * 224**2 + found.attention * 224**4
+    assert whole == pytest.approx(2 * 1.26e9, rel=0.01)
+
+
+def test_attention_within_windows_and_convolutions_grow_with_the_pixels():
+    for name in ("swin_tiny_patch4_window7_224", "resnet18"):
+        found = count(Network(name))
+        assert (found.attention, found.learning_attention) == (0, 0)
+
+
+def test_attention_of_frozen_blocks_is_not_learned():
+    whole = count(Network("test_vit"))
+    depth = 6
+    frozen = count(Network("test_vit", frozen=("patch_embed", "blocks.0", "blocks.1")))
+    assert whole.attention == whole.learning_attention == frozen.attention
+    assert frozen.learning_attention == pytest.approx(whole.attention * (depth - 2) / depth)
+    assert frozen.attention_step == pytest.approx(whole.attention * (1 + 2 * (depth - 2) / depth))
+    nothing = count(Network("test_vit", frozen=("all",)))
+    assert (nothing.learning, nothing.learning_attention) == (0, 0)
+
+
+def test_options_of_an_architecture_change_its_operations():
+    section = {
+        "backbone": "resnet18", "output_stride": None, "decoder": "separable",
+        "architecture": "fpn",
+    }  # fmt: skip
+    plain, small = (
+        count(Network.of(section | {"architecture_options": options}))
+        for options in ({}, {"decoder_pyramid_channels": 32, "decoder_segmentation_channels": 32})
+    )
+    assert small.parameters < plain.parameters and small.forward < plain.forward
+    text = Network.of(section | {"architecture_options": {"b": 1, "a": [2]}}).architecture_options
+    assert json.loads(text) == {"a": [2], "b": 1}
 
 
 def test_a_segmentation_has_the_operations_of_its_decoder_as_well():

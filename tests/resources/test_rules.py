@@ -1,9 +1,12 @@
 """The work of each rule, from its settings by hand."""
 
+import numpy as np
 import pytest
 import torch
 
 from pipeline.models.segmentation_network import SegmentationNetwork
+from pipeline.resources.network import Network
+from pipeline.resources.operations import count
 from tests.resources.small import MAPS, config, per_pixel, work
 
 
@@ -17,6 +20,27 @@ def test_a_training_sees_every_crop_three_times_and_its_tiles_as_well():
     assert often.inference == pytest.approx(3 * plain.inference)
     puzzle = work("train_classifier", {"classifier": "puzzle"})
     assert puzzle.training == pytest.approx(2 * plain.training)
+
+
+def test_attention_is_counted_for_every_view_crop_and_tile():
+    vit = {
+        "backbone": "test_vit", "epochs": 3, "augmentation": {"crop": 64}, "eval_size": 32,
+    }  # fmt: skip
+    planned = config(
+        classifiers={"plain": vit, "puzzle": vit | {"puzzle": {"pieces": 4}}},
+        attributions={"cam": {"scales": [1.0, 2.0], "max_size": 200}},
+    )
+    found = count(Network("test_vit"))
+    maps = work("make_maps", MAPS, planned)
+    one = found.forward * 150 * 200 + found.attention * (150 * 200) ** 2
+    two = found.forward * 300 * 400 + found.attention * (300 * 400) ** 2
+    assert maps.inference == pytest.approx((one + two) * 2 * 25)
+    plain = work("train_classifier", {"classifier": "plain"}, planned)
+    crop, tile = (found.forward * s**2 + found.attention * s**4 for s in (64, 32))
+    assert plain.training == pytest.approx(3 * crop * 96 * 3)
+    assert plain.inference == pytest.approx(tile * 20)  # images of 32 pixels
+    puzzle = work("train_classifier", {"classifier": "puzzle"}, planned)
+    assert puzzle.training == pytest.approx(3 * (crop + 4 * tile) * 96 * 3)
 
 
 def test_a_boundary_network_is_trained_on_forward_passes_of_its_backbone():
@@ -61,6 +85,22 @@ def test_a_walk_looks_at_images_padded_to_the_training_crop():
         found = work("propagate_maps", wildcards, planned)
         assert found.inference == pytest.approx(per_pixel() * pixels * 2 * 25)
         assert found.refining == {"image": 25, "walk": pytest.approx(300 * 400 / 16 * 1.5 * 25)}
+
+
+@pytest.mark.parametrize(("layers", "sources"), [(["layer2", "layer3"], 2), (None, 1)])
+def test_a_walk_over_features_compares_the_channels_of_neighbors(layers, sources):
+    walks = {"rw": {"flip": False}, "small": {"max_size": 200, "radius": 10}}
+    planned = config(affinity={"kind": "features", "layers": layers}, random_walks=walks)
+    wildcards = {"classifier": "plain", "walk": "rw", "split": "train", "shard": "0"}
+    found = work("propagate_maps", wildcards, planned)
+    # No padding; 512 channels of resnet18, and half a disc of neighbors of each cell.
+    assert found.inference == pytest.approx(per_pixel() * 300 * 400 * 25)
+    cosines = np.pi / 2 * 5**2 * 300 * 400 / 16 * 512 * sources * 25
+    assert found.refining["cosines"] == pytest.approx(cosines)
+    assert found.refining["walk"] == pytest.approx(300 * 400 / 16 * 1.5 * 25)
+    wider = work("propagate_maps", wildcards | {"walk": "small"}, planned)
+    assert wider.inference == pytest.approx(per_pixel() * 150 * 200 * 2 * 25)
+    assert wider.refining["cosines"] == pytest.approx(4 * 2 * cosines)
 
 
 @pytest.mark.parametrize(

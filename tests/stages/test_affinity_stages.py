@@ -6,18 +6,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from pipeline.datasets.manifest import read_manifest
 from pipeline.errors import UserError
 from pipeline.io.arrays import ClassMaps, MapShard, read_label, write_maps
 from pipeline.io.images import read_rgb, strided_size
+from pipeline.models.backbone import create_backbone
 from pipeline.models.boundary import boundary_map, load_boundary_network
 from pipeline.models.classifier import create_classifier, save_classifier
+from pipeline.models.layer_features import image_features, load_layer_features
 from pipeline.models.views import Views
 from pipeline.stages.make_affinity_labels import make_affinity_labels
 from pipeline.stages.propagate_maps import propagate_maps
 from pipeline.stages.train_affinity import train_affinity
-from tests.helpers.grids import dense_walk
+from tests.helpers.grids import cosine_matrix, dense_walk, power_walk
 from tests.helpers.training import run_training
 
 WALK = {
@@ -41,21 +44,27 @@ def maps(small_dataset, tmp_path):
     return tmp_path / "maps/0.safetensors"
 
 
-@pytest.fixture
-def classifier(tmp_path):
+def save_network(path, backbone):
     settings = {
-        "backbone": "test_resnet", "pretrained": False, "output_stride": 16, "pooling": "gap",
+        "backbone": backbone, "pretrained": False, "output_stride": None, "pooling": "gap",
     }  # fmt: skip
     torch.manual_seed(0)
     model = create_classifier(settings, 2)
-    save_classifier(tmp_path / "classifier.safetensors", model.state_dict(), settings, 2)
-    return tmp_path / "classifier.safetensors"
+    save_classifier(path, model.state_dict(), settings, 2)
+    return path
+
+
+@pytest.fixture
+def classifier(tmp_path):
+    return save_network(tmp_path / "classifier.safetensors", "test_resnet")
 
 
 @pytest.fixture
 def settings(demo_config):
     section = {
-        key: value for key, value in demo_config["affinity"].items() if key != "confident_labels"
+        key: value
+        for key, value in demo_config["affinity"].items()
+        if key not in ("kind", "confident_labels")
     }
     # Further than the uncertain pixels between foreground and background are wide.
     section |= {"epochs": 8, "batch_size": 4, "radius": 6}
@@ -83,13 +92,15 @@ def trained(small_dataset, classifier, labels, folder, settings):
     return run_training(train_affinity, small_dataset, folder, settings, **inputs)
 
 
-def propagated(small_dataset, source, weights, path, settings=WALK):
+def propagated(small_dataset, source, weights, path, settings=WALK, affinity=None, pretrained=()):
     propagate_maps(
         manifest=small_dataset["manifest"],
         classes=small_dataset["classes"],
         source=source,
         weights=weights,
+        pretrained=list(pretrained),
         settings=settings,
+        affinity=affinity,
         precision="32-true",
         maps=path,
         threads=1,
@@ -191,6 +202,53 @@ def test_propagated_markers_equal_the_dense_matrix_product(small_dataset, maps, 
         arrived = dense_walk(seeds, edges.numpy(), 3, 4.0, 16)
         np.testing.assert_allclose(after, arrived[:-1] / arrived.sum(axis=0), atol=2e-3)
         assert after.shape == before.shape
+
+
+@pytest.mark.parametrize("markers", [None, {"foreground": 0.6, "background": 0.25}])
+@pytest.mark.parametrize("backbone", ["test_resnet", "test_vit"])
+def test_maps_walk_over_cosines_of_features_without_a_training(
+    small_dataset, maps, tmp_path, backbone, markers
+):
+    layers = {"test_resnet": ["layer2", "layer4"], "test_vit": ["blocks.2"]}[backbone]
+    weights = save_network(tmp_path / "other.safetensors", backbone)
+    chosen = {"features": "classifier", "layers": layers}
+    settings = WALK | {"markers": markers}
+    path = tmp_path / "0.safetensors"
+    walked = propagated(small_dataset, maps, weights, path, settings, chosen)
+    source, model = MapShard(maps), load_layer_features(weights, "classifier", None, layers)
+    for record in read_manifest(small_dataset["manifest"], small_dataset["classes"]).records[:4]:
+        before, after = source[record.id].values.astype(np.float32), walked[record.id].values
+        cells = before.shape[1:]
+        starts = before
+        if markers:
+            ground = np.tile(np.linspace(0, 1, cells[1]) < 0.25, (1, cells[0], 1))
+            starts = np.concatenate([before > 0.6, ground])
+        sources = image_features(model, read_rgb(record.image), cells, Views(flip=True))
+        features = [torch.cat(list(parts)).numpy() for parts in sources]
+        arrived = power_walk(starts, cosine_matrix(features, 3), 4.0, 16)
+        share = arrived[:-1] / arrived.sum(axis=0) if markers else arrived
+        expected = share if markers else share / share.max(initial=1e-9)
+        np.testing.assert_allclose(after, expected, atol=2e-3)
+        assert len(features) == 2 * len(layers) and after.shape == before.shape
+
+
+def test_pretrained_features_are_those_of_the_given_file(small_dataset, maps, tmp_path):
+    weights = save_network(tmp_path / "classifier.safetensors", "test_resnet")
+    torch.manual_seed(7)
+    other = create_backbone("test_resnet", output_stride=16)
+    save_file(other.state_dict(), tmp_path / "pretrained.safetensors")
+    model = load_layer_features(weights, "pretrained", tmp_path / "pretrained.safetensors", None)
+    torch.testing.assert_close(model.backbone.state_dict(), other.state_dict())
+    walked = {
+        features: propagated(
+            small_dataset, maps, weights, tmp_path / f"walked-{features}.safetensors", WALK,
+            {"features": features, "layers": None}, [tmp_path / "pretrained.safetensors"],
+        )
+        for features in ("classifier", "pretrained")
+    }  # fmt: skip
+    image_id = MapShard(maps).ids[0]
+    found = [shard[image_id].values for shard in walked.values()]
+    assert not np.array_equal(*found)
 
 
 def test_an_image_whose_size_changed_is_reported(small_dataset, maps, network, tmp_path):
