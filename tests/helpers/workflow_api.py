@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,32 @@ def main(path: Path) -> None:
         ]
         rules = {rule.name: properties(workflow, rule) for rule in workflow.rules}
     json.dump({"rules": rules, "jobs": jobs}, sys.stdout)
+
+
+def changed_rules(
+    before: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> tuple[set[str], set[str]]:
+    """Return the rules of jobs with other inputs or params, and of those that follow them."""
+    known = {tuple(job["output"]): (job["input"], job["params"]) for job in before}
+    rerun = [
+        job for job in after if known.get(tuple(job["output"])) != (job["input"], job["params"])
+    ]
+    own = {job["rule"] for job in rerun}
+    return own - {"all", "estimate"}, following(rerun, after)
+
+
+def following(
+    first: list[dict[str, Any]],
+    planned: list[dict[str, Any]],
+    *,
+    through: Callable[[str], bool] = lambda _path: True,
+) -> set[str]:
+    """Return the rules of some jobs and of all that read their results, directly or not."""
+    found = list(first)
+    for job in found:
+        made = set(filter(through, job["output"]))
+        found += [other for other in planned if other not in found and made & {*other["input"]}]
+    return {job["rule"] for job in found} - {"all", "estimate"}
 
 
 if __name__ == "__main__":

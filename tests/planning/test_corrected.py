@@ -11,7 +11,7 @@ from pipeline.planning.corrected import digest, findings, learned_for, path_of, 
 from pipeline.planning.inputs import dataset_section, dataset_without_ground_truth, missing
 from pipeline.planning.plan import Plan
 from tests.helpers.workflow import TINY
-from tests.helpers.workflow_api import read_workflow
+from tests.helpers.workflow_api import changed_rules, following, read_workflow
 
 METHOD, SECOND = "puzzle/cam+rw/crf", "puzzle/second+rw/crf"
 #: Rules that read corrected masks themselves, in a configuration without further rounds.
@@ -53,25 +53,6 @@ def workflows(tmp_path_factory):
     return found
 
 
-def changed(before, after):
-    """Return the rules of jobs with other inputs or params, and of those that follow them."""
-    known = {tuple(job["output"]): (job["input"], job["params"]) for job in before}
-    rerun = [
-        job for job in after if known.get(tuple(job["output"])) != (job["input"], job["params"])
-    ]
-    own = {job["rule"] for job in rerun}
-    return own - {"all", "estimate"}, following(rerun, after)
-
-
-def following(first, planned, *, through=lambda _path: True):
-    """Return the rules of some jobs and of all that read their results, directly or not."""
-    found = list(first)
-    for job in found:
-        made = set(filter(through, job["output"]))
-        found += [other for other in planned if other not in found and made & {*other["input"]}]
-    return {job["rule"] for job in found} - {"all", "estimate"}
-
-
 def test_without_corrected_masks_no_job_reads_any(workflows):
     rules = {job["rule"] for job in workflows["none"]}
     assert not {"list_corrected", "evaluate_corrections"} & rules
@@ -80,16 +61,16 @@ def test_without_corrected_masks_no_job_reads_any(workflows):
 
 
 def test_corrected_masks_rerun_what_uses_them_alone(workflows):
-    own, every = changed(workflows["none"], workflows["one"])
+    own, every = changed_rules(workflows["none"], workflows["one"])
     assert own == {"list_corrected", *READERS, "record_experiment"}
     assert every == {"list_corrected", *READERS, *FOLLOWING}
 
 
 def test_other_masks_rerun_the_list_and_what_follows(workflows):
-    own, every = changed(workflows["one"], workflows["other"])
+    own, every = changed_rules(workflows["one"], workflows["other"])
     assert own - {"report", "record_experiment"} == {"list_corrected"}
     assert every >= READERS
-    assert changed(workflows["other"], workflows["other"]) == (set(), set())
+    assert changed_rules(workflows["other"], workflows["other"]) == (set(), set())
 
 
 def test_corrected_masks_never_reach_classifiers_thresholds_and_the_upper_bound(workflows):

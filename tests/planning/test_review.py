@@ -16,7 +16,7 @@ from pipeline.planning.review import (
     verdicts_digest,
 )
 from tests.helpers.workflow import TINY
-from tests.helpers.workflow_api import read_workflow
+from tests.helpers.workflow_api import changed_rules, read_workflow
 
 #: Rules that use verdicts themselves: trainings of segmentation networks, and exports.
 JUDGED = {"train_segmentation", "export_labels"}
@@ -45,26 +45,13 @@ def workflows(tmp_path_factory):
     return found
 
 
-def changed(before, after):
-    """Return the rules of jobs with other inputs or params, and of those that follow them."""
-    known = {tuple(job["output"]): (job["input"], job["params"]) for job in before}
-    rerun = [
-        job for job in after if known.get(tuple(job["output"])) != (job["input"], job["params"])
-    ]
-    own = {job["rule"] for job in rerun}
-    for job in rerun:
-        made = set(job["output"])
-        rerun += [other for other in after if other not in rerun and made & {*other["input"]}]
-    return own - {"all", "estimate"}, {job["rule"] for job in rerun} - {"all"}
-
-
 def test_a_review_without_a_bad_image_or_a_label_changes_no_result(workflows):
-    own, _ = changed(workflows["none"], workflows["empty"])
+    own, _ = changed_rules(workflows["none"], workflows["empty"])
     assert own == RECORDS
 
 
 def test_a_bad_image_reruns_segmentation_trainings_and_exports_alone(workflows):
-    own, every = changed(workflows["empty"], workflows["bad"])
+    own, every = changed_rules(workflows["empty"], workflows["bad"])
     assert own == {"list_left_out", *JUDGED}
     assert every == {
         "list_left_out", *JUDGED, "predict_masks", "evaluate_predictions", *RECORDS, "scoreboard",
@@ -72,17 +59,17 @@ def test_a_bad_image_reruns_segmentation_trainings_and_exports_alone(workflows):
 
 
 def test_another_bad_image_reruns_the_list_and_what_reads_it(workflows):
-    own, every = changed(workflows["bad"], workflows["worse"])
+    own, every = changed_rules(workflows["bad"], workflows["worse"])
     assert own == {"list_left_out"}
     assert every >= JUDGED and not {"prepare_dataset", "make_labels"} & every
 
 
 def test_notes_and_good_verdicts_rerun_nothing(workflows):
-    assert changed(workflows["bad"], workflows["noted"]) == (set(), set())
+    assert changed_rules(workflows["bad"], workflows["noted"]) == (set(), set())
 
 
 def test_a_corrected_label_reruns_what_the_manifest_reaches(workflows):
-    own, every = changed(workflows["empty"], workflows["labels"])
+    own, every = changed_rules(workflows["empty"], workflows["labels"])
     assert own == {"prepare_dataset"}
     assert {"train_classifier", "make_maps", "make_labels", "train_segmentation"} <= every
     assert "generate_demo" not in every
