@@ -226,7 +226,7 @@ def _omission(card: Mapping[str, Any]) -> list[str]:
     left_out = card["left_out"]
     return [
         f"Images left out: {left_out['images']}, {left_out['reason']}. Their ids are in "
-        "data_card.json. The scores below count them."
+        "data_card.json. Scores count them."
     ]
 
 
@@ -237,7 +237,7 @@ def _correction(card: Mapping[str, Any]) -> list[str]:
     soft = " Their probabilities are 1 for the class of a pixel, and all 0 where it is ignored."
     return [
         f"Labels replaced: {corrected['images']}, by {corrected['reason']}. Their ids are in "
-        "data_card.json. The scores below are those of the pseudo-labels before the replacement."
+        "data_card.json. Scores are those of the pseudo-labels before the replacement."
         + (soft if card["format"] == "soft" else "")
     ]
 
