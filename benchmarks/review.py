@@ -91,7 +91,7 @@ def page_of(manifest: Manifest, cards: Sequence[Card], data: dict[str, Any]) -> 
     content = {
         "manifest": manifest, "cards": {"train": cards}, "scores": [], "boxes": [],
         "comparison": None, "class_models": {}, "units": {}, "quality": [], "findings": [],
-        "times": [],
+        "times": [], "label_errors": None, "corrections": None,
         "config": {"experiment": "benchmark", "seed": 0, "dataset": {"kind": "folder"},
                    "pseudo_labels": [METHOD], "refinements": {}},
     }  # fmt: skip

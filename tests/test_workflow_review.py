@@ -137,7 +137,9 @@ def test_a_mask_that_a_person_corrected_is_exported_and_scored(finished, tmp_pat
     path = folder / "annotations.xml"
     write_cvat(path, {f"images/{first}.jpg": mask})
     (name, *_) = read_json(folder / "results/loop/dataset/classes.json")
-    path.write_text(path.read_text(encoding="utf-8").replace('"cat"', f'"{name}"'), "utf-8")
+    path.write_text(
+        path.read_text(encoding="utf-8").replace('"cat"', f'"{name}"'), encoding="utf-8"
+    )
     config = CONFIG | {"dataset": CONFIG["dataset"] | {"corrected": path.name}}
     assert planned(folder, config) == NAMED | {
         "list_corrected": 1, "evaluate_corrections": 1, "train_segmentation": 1,

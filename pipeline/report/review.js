@@ -74,7 +74,7 @@ function findEarlier() {
   try {
     earlier = earlierReview(settings.key, until, known);
   } catch {
-    earlier = null; // The browser keeps nothing, which `restore` said.
+    earlier = null; // The browser keeps nothing, which `takeStored` said.
   }
 }
 

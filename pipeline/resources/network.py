@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+#: Side of the square that operations are counted on.
+PROBE = 256
 #: Operations of the backward pass through trained layers, relative to the forward pass.
 BACK = 2
 
@@ -24,7 +26,7 @@ class Network:
         network is a classifier.
     architecture : str, optional
         Architecture of a segmentation network.
-    architecture_options : str
+    architecture_options : str, optional
         Further arguments of the architecture, as JSON.
     last_layer : str or tuple of str, optional
         Last layers of the backbone, see :func:`pipeline.models.backbone.create_backbone`.
@@ -38,7 +40,7 @@ class Network:
     architecture: str | None = None
     last_layer: str | tuple[str, ...] | None = None
     frozen: tuple[str, ...] = ()
-    architecture_options: str = "{}"
+    architecture_options: str | None = None
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Network":
@@ -50,6 +52,7 @@ class Network:
             An entry of ``classifiers``, or the section ``segmentation``, which has a decoder.
         """
         last = settings.get("last_layer")
+        options = settings.get("architecture_options")
         return cls(
             settings["backbone"],
             settings["output_stride"],
@@ -57,7 +60,7 @@ class Network:
             settings.get("architecture"),
             tuple(last) if isinstance(last, list) else last,
             tuple(settings.get("frozen", ())),
-            json.dumps(settings.get("architecture_options", {}), sort_keys=True),
+            json.dumps(options, sort_keys=True) if options else None,
         )
 
     @property

@@ -13,11 +13,9 @@ from typing import Any
 import yaml
 
 from pipeline.config.values import ALL_MODULES
-from pipeline.resources.network import Network, Operations
+from pipeline.resources.network import PROBE, Network, Operations
 
 TABLE = Path(__file__).with_name("networks.yaml")
-#: Side of the square that operations are counted on.
-PROBE = 256
 #: Ratio of the memory of stride 8 to that of stride 16. Measured in training: 2.1 for
 #: mobilenetv2_100, 2.0 for resnet50.
 DENSE = 2.2

@@ -12,8 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipeline.models.backbone import create_backbone, frozen_module
 from pipeline.models.grid import own_stride
 from pipeline.models.segmentation_network import SegmentationNetwork
-from pipeline.resources.network import Network, Operations
-from pipeline.resources.networks import PROBE
+from pipeline.resources.network import PROBE, Network, Operations
 
 #: Kinds of operations that attention multiplies tokens with.
 PRODUCTS = ("bmm", "scaled_dot_product")
@@ -94,7 +93,7 @@ def _create(network: Network) -> tuple[Any, nn.Module]:
             stride,
             decoder=network.decoder,
             architecture=network.architecture,
-            options=json.loads(network.architecture_options),
+            options=json.loads(network.architecture_options or "{}"),
         ).eval()
         return model, model.encoder
     model = create_backbone(name, output_stride=stride, last_layer=network.last_layer).eval()

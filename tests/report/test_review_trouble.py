@@ -84,6 +84,7 @@ def test_a_full_store_is_named_in_the_viewer_until_a_change_is_kept(page):
     page.evaluate("() => { Storage.prototype.setItem = window.setItem; }")
     page.keyboard.press("g")
     assert line.text_content() == ""
+    page.wait_for_function("() => Object.values({ ...localStorage }).join().includes('good')")
     page.reload()
     page.select_option("#gallery [name=sort]", "id")
     assert verdicts(page) == ["bad", "", "good"]
