@@ -95,18 +95,18 @@ def data_card(
         "scores": {split: _score(documents.get(split)) for split in splits},
         "settings": provenance.settings,
         "options": options,
-        **_left_out(provenance.left_out),
-        **_corrected(provenance.corrected),
+        **_listed("left_out", provenance.left_out, LEFT_OUT),
+        **_listed("corrected", provenance.corrected, CORRECTED),
         "rewritten_images": sum(one.rewritten for one in done),
         "versions": versions(),
     }
 
 
-def _left_out(images: Sequence[str]) -> dict[str, Any]:
-    """Return the card's entry about left-out images; a card without any has no entry."""
+def _listed(key: str, images: Sequence[str], reason: str) -> dict[str, Any]:
+    """Return the card's entry about images of one kind; a card without any has no entry."""
     if not images:
         return {}
-    return {"left_out": {"images": len(images), "reason": LEFT_OUT, "ids": list(images)}}
+    return {key: {"images": len(images), "reason": reason, "ids": list(images)}}
 
 
 def _origin(provenance: Provenance, images: int) -> str:
@@ -117,13 +117,6 @@ def _origin(provenance: Provenance, images: int) -> str:
     if count := len(provenance.corrected):
         made += f"; masks that people corrected replace {count} of {images} labels"
     return f"{made}; images keep their own license"
-
-
-def _corrected(images: Sequence[str]) -> dict[str, Any]:
-    """Return the card's entry about corrected masks; a card without any has no entry."""
-    if not images:
-        return {}
-    return {"corrected": {"images": len(images), "reason": CORRECTED, "ids": list(images)}}
 
 
 def _split(done: Sequence[Exported], names: Sequence[str]) -> dict[str, Any]:
