@@ -88,7 +88,7 @@ def read_review(path: Path) -> list[Judgment]:
             problems.append(f"{path}, line {number}: {problem}")
         else:
             judgments[judgment.image] = judgment
-    _refuse(problems)
+    refuse(problems)
     return list(judgments.values())
 
 
@@ -226,6 +226,15 @@ def without_left_out(
     return kept
 
 
+def refuse(problems: Sequence[str]) -> None:
+    """Raise a UserError that lists problems of a review, if there are any."""
+    if not problems:
+        return
+    more = len(problems) - MAX_PROBLEMS
+    rest = [f"and {more} more problems"] if more > 0 else []
+    raise UserError("\n".join([*problems[:MAX_PROBLEMS], *rest]))
+
+
 def _row_problem(judgment: Judgment, known: Collection[str]) -> str:
     """Return what is wrong with a row, or an empty string."""
     if not judgment.image:
@@ -255,11 +264,3 @@ def _cell(labels: tuple[str, ...] | None) -> str:
 def _difference(given: Candidate, labels: tuple[str, ...]) -> list[Correction]:
     differs = set(given.labels) != set(labels)
     return [Correction(given.id, given.labels, labels)] if differs else []
-
-
-def _refuse(problems: Sequence[str]) -> None:
-    if not problems:
-        return
-    more = len(problems) - MAX_PROBLEMS
-    rest = [f"and {more} more problems"] if more > 0 else []
-    raise UserError("\n".join([*problems[:MAX_PROBLEMS], *rest]))

@@ -91,7 +91,7 @@ class Inference(RequestedCost):
         pairs = self.view_pairs * self.passes * self.images
         return Work(
             self.network.name,
-            inference=operations.forward * passed + operations.attention * pairs,
+            inference=operations.inference(passed, pairs),
             refining=self.refining(),
             bytes=self.bytes(),
         )

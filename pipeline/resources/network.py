@@ -100,12 +100,11 @@ class Operations:
     attention: float = 0.0
     learning_attention: float = 0.0
 
-    @property
-    def step(self) -> float:
-        """Operations of a training step: forward, and backward through trained modules."""
-        return self.forward + BACK * self.learning
+    def inference(self, pixels: float, pairs: float) -> float:
+        """Return the operations of forward passes over so many pixels and pairs of pixels."""
+        return self.forward * pixels + self.attention * pairs
 
-    @property
-    def attention_step(self) -> float:
-        """Operations of a training step for each pair of pixels."""
-        return self.attention + BACK * self.learning_attention
+    def training(self, pixels: float, pairs: float) -> float:
+        """Return the operations of training steps: forward, and backward through what learns."""
+        learned = self.learning * pixels + self.learning_attention * pairs
+        return self.inference(pixels, pairs) + BACK * learned

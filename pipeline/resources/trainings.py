@@ -89,7 +89,7 @@ class Training(RequestedCost):
         operations = self.job.operations(self.network)
         return Work(
             self.network.name,
-            training=operations.step * self.pixels + operations.attention_step * self.pairs,
+            training=operations.training(self.pixels, self.pairs),
             bytes=WEIGHT_BYTES * operations.parameters,
         )
 
@@ -104,8 +104,7 @@ class ClassifierTraining(Training):
         settings, work = self.settings, super().work()
         held_out = self.job.dataset.images("val") * len(validated_epochs(settings, self.epochs))
         area, operations = settings["eval_size"] ** 2, self.job.operations(self.network)
-        validated = operations.forward * (held_out * area)
-        validated += operations.attention * held_out * area**2
+        validated = operations.inference(held_out * area, held_out * area**2)
         return Work(work.network, work.training, inference=validated, bytes=work.bytes)
 
 
@@ -129,7 +128,7 @@ class BoundaryTraining(Training):
         operations = self.job.operations(self.network)
         return Work(
             self.network.name,
-            inference=operations.forward * self.pixels + operations.attention * self.pairs,
+            inference=operations.inference(self.pixels, self.pairs),
             bytes=WEIGHT_BYTES * operations.parameters,
         )
 

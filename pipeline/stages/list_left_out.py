@@ -6,13 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets.manifest import read_manifest
 from pipeline.datasets.review import (
-    MAX_PROBLEMS,
     bad_images,
     read_review,
+    refuse,
     unknown_images,
     write_left_out,
 )
-from pipeline.errors import UserError
 from pipeline.runtime.stage import run_stage
 
 if TYPE_CHECKING:
@@ -42,8 +41,7 @@ def list_left_out(*, review: Path, manifest: Path, classes: Path, left_out: Path
     known = {record.id for record in read_manifest(manifest, classes).records}
     bad = bad_images(judgments)
     # Other rows do not rerun this job, so they must not decide whether it fails.
-    if problems := unknown_images(bad, known, review):
-        raise UserError("\n".join(problems[:MAX_PROBLEMS]))
+    refuse(unknown_images(bad, known, review))
     write_left_out(left_out, bad)
     logger.info("%d of %d reviewed images were judged bad", len(bad), len(judgments))
 

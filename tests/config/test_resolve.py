@@ -33,13 +33,16 @@ def demo() -> dict[str, Any]:
 
 
 #: Shipped files that change another one.
-BASES = {"own-folder-dinov2.yaml": "own-folder.yaml"}
+BASES = {
+    "own-folder-dinov2.yaml": REPOSITORY / "experiments/own-folder.yaml",
+    "demo-vit.yaml": REPOSITORY / "config.yaml",
+}
 
 
 def shipped(path: Path) -> dict[str, Any]:
     """Return a shipped configuration with the data that it leaves to its user."""
     config: dict[str, Any] = {}
-    for file in (path.with_name(BASES.get(path.name, path.name)), path):
+    for file in (BASES.get(path.name, path), path):
         update_config(config, yaml.safe_load(file.read_text(encoding="utf-8")))
     if config["dataset"]["kind"] == "voc":
         config["dataset"].setdefault("root", "anywhere")

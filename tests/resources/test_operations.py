@@ -59,7 +59,7 @@ def test_attention_of_frozen_blocks_is_not_learned():
     frozen = count(Network("test_vit", frozen=("patch_embed", "blocks.0", "blocks.1")))
     assert whole.attention == whole.learning_attention == frozen.attention
     assert frozen.learning_attention == pytest.approx(whole.attention * (depth - 2) / depth)
-    assert frozen.attention_step == pytest.approx(whole.attention * (1 + 2 * (depth - 2) / depth))
+    assert frozen.training(0, 1) == pytest.approx(whole.attention * (1 + 2 * (depth - 2) / depth))
     nothing = count(Network("test_vit", frozen=("all",)))
     assert (nothing.learning, nothing.learning_attention) == (0, 0)
 
@@ -89,12 +89,12 @@ def test_a_segmentation_has_the_operations_of_its_decoder_as_well():
 def test_frozen_parts_of_a_network_go_forward_only():
     whole = count(Network("resnet18", 32))
     assert whole.learning == whole.forward
-    assert whole.step == 3 * whole.forward
+    assert whole.training(1, 0) == 3 * whole.forward
     frozen = count(Network("resnet18", 32, frozen=("conv1", "bn1", "layer1")))
     # By hand: 7 x 7 filters of 3 channels at every 4th pixel, four of 3 x 3 at every 16th.
     resting = 2 * (49 * 3 * 64 / 4 + 4 * 9 * 64 * 64 / 16)
     assert frozen.forward - frozen.learning == pytest.approx(resting)
-    assert frozen.step == pytest.approx(3 * whole.forward - 2 * resting)
+    assert frozen.training(1, 0) == pytest.approx(3 * whole.forward - 2 * resting)
 
 
 def test_what_is_behind_the_last_layer_does_not_count():
