@@ -124,8 +124,8 @@ rule classify:
         "../pipeline/stages/classify.py"
 
 
-# Labels of train that contradict a classifier. The scores of a linear probe are out-of-fold,
-# those of a network are its own.
+# Labels that contradict a classifier. On train, the scores of a linear probe are out-of-fold, and
+# those of a network are its own. Neither was trained on val.
 rule find_label_errors:
     input:
         manifest="<experiment>/dataset/manifest.csv",
@@ -133,6 +133,7 @@ rule find_label_errors:
         pretrained=job.judging_weights,
         features=job.probe_features,
         class_scores=job.judging_scores,
+        held_out_scores=job.held_out_scores,
     output:
         errors="<run>/label_errors/{classifier}.csv",
     log:

@@ -59,7 +59,9 @@ def images(folder, split):
 def test_the_report_lists_label_errors_of_the_probe(finished):
     results = finished / "results/loop"
     rows = read_table(results / "label_errors/probe.csv")
-    assert {row["image"] for row in rows} <= set(images(finished, "train"))
+    for split in ("train", "val"):
+        listed = {row["image"] for row in rows if row["split"] == split}
+        assert listed <= set(images(finished, split))
     report = (results / "report.html").read_text(encoding="utf-8")
     assert all(row["image"] in report for row in rows)
     assert 'id="labelerrors"' in report

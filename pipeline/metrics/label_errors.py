@@ -30,7 +30,9 @@ class LabelError:
     threshold : float
         Threshold of the class for this kind. The score is not below it.
     rank : int
-        Rank among the errors of this kind, from 1.
+        Rank among the errors of this kind and split, from 1.
+    split : {"train", "val"}
+        Split of the image.
     """
 
     image: str
@@ -39,6 +41,7 @@ class LabelError:
     score: float
     threshold: float
     rank: int
+    split: str = "train"
 
 
 def judged_classes(targets: NDArray[np.floating], folds: int) -> NDArray[np.bool_]:
@@ -136,6 +139,7 @@ def rank_label_errors(
     targets: NDArray[np.floating],
     ids: Sequence[str],
     classes: Sequence[str],
+    split: str = "train",
 ) -> list[LabelError]:
     """Return the pairs that confidently contradict their label, the most probable errors first.
 
@@ -144,6 +148,8 @@ def rank_label_errors(
     probabilities, targets : (N, C) array
     ids : sequence of N str
     classes : sequence of C str
+    split : {"train", "val"}
+        Split of all images.
 
     Returns
     -------
@@ -169,6 +175,7 @@ def rank_label_errors(
                 score=float(scores[row, column]),
                 threshold=float(thresholds[column]),
                 rank=rank,
+                split=split,
             )
             for rank, (row, column) in enumerate(order, start=1)
         ]

@@ -93,6 +93,10 @@ class RuleInputs:
         run = self.plan.at(wildcards)
         return run.class_scores(wildcards.classifier, "train") if is_network else []
 
+    def held_out_scores(self, wildcards: Any) -> list[str]:
+        """Return the tables of a classifier's scores on val."""
+        return self.plan.at(wildcards).class_scores(wildcards.classifier, "val")
+
     def folder_class_scores(self, wildcards: Any) -> list[str]:
         """Return the tables of a classifier's scores on a folder."""
         return self.plan.at(wildcards).class_scores(wildcards.classifier, wildcards.folder)

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain, product, zip_longest
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.manifest import Manifest, Record
 from pipeline.io.arrays import ClassMaps, MapShard, maps_by_id
 from pipeline.io.images import read_rgb
-from pipeline.metrics.label_error_table import read_label_errors
+from pipeline.metrics.label_error_table import SPLITS, read_label_errors
 from pipeline.metrics.label_errors import KINDS, Kind, LabelError, judged_classes
 from pipeline.report.drawing import data_url, thumbnail, with_map
 
@@ -43,8 +43,9 @@ class ErrorCard:
 
 @dataclass(frozen=True)
 class ErrorGroup:
-    """The possible errors of one kind: their number, and those that are shown."""
+    """The possible errors of one kind and split: their number, and those that are shown."""
 
+    split: str
     title: str
     meaning: str
     found: int
@@ -59,10 +60,10 @@ class LabelErrors:
     ----------
     classifier : str
     in_sample : bool
-        Whether the scores are of images that the classifier was trained on.
+        Whether the scores of train are of images that the classifier was trained on.
     folds : int
-    not_judged : sequence of str
-        Classes with too few images.
+    not_judged : mapping of str to sequence of str
+        Classes with too few images, by split; without val if there is no val image.
     method : str or None
         The method of the maps, CLASSIFIER/MAPS; None if there are no maps.
     groups : sequence of ErrorGroup
@@ -71,7 +72,7 @@ class LabelErrors:
     classifier: str
     in_sample: bool
     folds: int
-    not_judged: Sequence[str]
+    not_judged: Mapping[str, Sequence[str]]
     method: str | None
     groups: Sequence[ErrorGroup]
 
@@ -115,20 +116,29 @@ def read_section(
     found = read_label_errors(tables[0])
     method = next((name for name in maps if name.split("/")[0] == classifier), None)
     drawing = _Drawing(manifest, maps_by_id(maps[method]) if method else {})
-    first = {kind: [e for e in found if e.kind == kind and e.rank <= shown] for kind in KINDS}
-    cards = drawing.cards(first, budget)
-    known = judged_classes(manifest.targets(manifest.of_split("train")), folds)
+    splits = [split for split in SPLITS if manifest.of_split(split)]
+    groups = {
+        (split, kind): [e for e in found if (e.split, e.kind) == (split, kind)]
+        for split, kind in product(splits, KINDS)
+    }
+    cards = drawing.cards([errors[:shown] for errors in groups.values()], budget)
     return LabelErrors(
         classifier=classifier,
         in_sample=config["classifiers"][classifier]["kind"] == "network",
         folds=folds,
-        not_judged=[n for n, judged in zip(manifest.classes, known, strict=True) if not judged],
+        not_judged={split: _not_judged(manifest, split, folds) for split in splits},
         method=method,
         groups=[
-            ErrorGroup(*TEXTS[kind], sum(e.kind == kind for e in found), cards[kind])
-            for kind in KINDS
+            ErrorGroup(split, *TEXTS[kind], len(errors), drawn)
+            for ((split, kind), errors), drawn in zip(groups.items(), cards, strict=True)
         ],
     )
+
+
+def _not_judged(manifest: Manifest, split: str, folds: int) -> list[str]:
+    """Return the classes that too few images of a split have or lack."""
+    judged = judged_classes(manifest.targets(manifest.of_split(split)), folds)
+    return [name for name, known in zip(manifest.classes, judged, strict=True) if not known]
 
 
 class _Drawing:
@@ -139,20 +149,19 @@ class _Drawing:
         self.records = {record.id: record for record in manifest.records}
         self.shards = shards
 
-    def cards(
-        self, errors: Mapping[Kind, Sequence[LabelError]], budget: int
-    ) -> dict[Kind, list[ErrorCard]]:
-        """Draw errors of all kinds in turn, by rank, until the budget is spent."""
-        cards: dict[Kind, list[ErrorCard]] = {kind: [] for kind in errors}
+    def cards(self, groups: Sequence[Sequence[LabelError]], budget: int) -> list[list[ErrorCard]]:
+        """Draw errors of all groups in turn, by rank, until the budget is spent."""
+        cards: list[list[ErrorCard]] = [[] for _ in groups]
         spent = 0
-        for error in chain.from_iterable(zip_longest(*errors.values())):
-            if error is None:
-                continue
-            card = self._card(error)
-            spent += len(card.image) + len(card.map or "")
-            if spent > budget:
-                break
-            cards[error.kind].append(card)
+        for row in zip_longest(*groups):
+            for drawn, error in zip(cards, row, strict=True):
+                if error is None:
+                    continue
+                card = self._card(error)
+                spent += len(card.image) + len(card.map or "")
+                if spent > budget:
+                    return cards
+                drawn.append(card)
         return cards
 
     def _card(self, error: LabelError) -> ErrorCard:

@@ -6,7 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import UserError
-from pipeline.metrics.label_error_table import COLUMNS, read_label_errors, write_label_errors
+from pipeline.metrics.label_error_table import (
+    COLUMNS,
+    SPLITS,
+    read_label_errors,
+    write_label_errors,
+)
 from pipeline.metrics.label_errors import (
     KINDS,
     LabelError,
@@ -86,11 +91,14 @@ NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_
 SHARES = st.integers(0, 1000).map(lambda number: number / 1000)
 
 
-@given(rows=st.lists(st.tuples(NAMES, NAMES, st.sampled_from(KINDS), SHARES, SHARES), max_size=5))
+ROWS = st.tuples(NAMES, NAMES, st.sampled_from(KINDS), SHARES, SHARES, st.sampled_from(SPLITS))
+
+
+@given(rows=st.lists(ROWS, max_size=5))
 def test_a_table_is_read_as_it_was_written(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("errors") / "table.csv"
     errors = [
-        LabelError(*row, rank=1 + sum(other[2] == row[2] for other in rows[:index]))
+        LabelError(*row[:5], 1 + sum(o[2::3] == row[2::3] for o in rows[:index]), row[5])
         for index, row in enumerate(rows)
     ]
     write_label_errors(path, errors)
@@ -100,12 +108,13 @@ def test_a_table_is_read_as_it_was_written(tmp_path_factory, rows):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("a,cat,odd,0.9,0.5,1", "row 2, kind is 'odd', expected wrong or missing"),
-        ("a,cat,wrong,much,0.5,1", "row 2: could not convert string to float: 'much'"),
-        ("a,cat,wrong,1.5,0.5,1", "row 2, score is 1.5 and threshold 0.5, expected 0 to 1"),
-        ("a,cat,wrong,nan,0.5,1", "row 2, score is nan"),
-        ("a,cat,wrong,0.9,0.5,2", "ranks of kind 'wrong' do not count from 1 to 1"),
-        ("a,cat,wrong,0.9,0.5", "row 2 has 5 cells, expected 6"),
+        ("a,train,cat,odd,0.9,0.5,1", "row 2, kind is 'odd', expected wrong or missing"),
+        ("a,train,cat,wrong,much,0.5,1", "row 2: could not convert string to float: 'much'"),
+        ("a,train,cat,wrong,1.5,0.5,1", "row 2, score is 1.5 and threshold 0.5, expected 0 to 1"),
+        ("a,train,cat,wrong,nan,0.5,1", "row 2, score is nan"),
+        ("a,train,cat,wrong,0.9,0.5,2", "ranks of kind 'wrong' in train do not count from 1 to 1"),
+        ("a,train,cat,wrong,0.9,0.5", "row 2 has 6 cells, expected 7"),
+        ("a,test,cat,wrong,0.9,0.5,1", "row 2, split is 'test', expected train or val"),
     ],
 )
 def test_a_damaged_table_is_one_line(tmp_path, row, message):

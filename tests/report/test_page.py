@@ -203,6 +203,7 @@ def test_label_errors_are_shown_with_the_map_of_a_labeled_class(tree):
         LabelError("i1", "cat", "wrong", 0.875, 0.75, 1),
         LabelError("i0", "cat", "missing", 0.625, 0.5, 1),
         LabelError("i1", "<dog>", "missing", 0.5, 0.25, 2),
+        LabelError("i3", "cat", "missing", 0.75, 0.25, 1, "val"),
     ]
     write_label_errors(table, errors)
     html = {}
@@ -214,10 +215,11 @@ def test_label_errors_are_shown_with_the_map_of_a_labeled_class(tree):
         html[kind], _ = rendered(tree, label_errors=[table], config=config)
     shown = html["linear-probe"]
     section = shown[shown.index('<section id="labelerrors"') : shown.index('<section id="quality"')]
-    assert re.findall(r'alt="(.*?)"', section) == ["i1", "Map of cat", "i0"]
+    assert re.findall(r'alt="(.*?)"', section) == ["i1", "Map of cat", "i0", "i3"]
     figures = re.findall(r"</strong> ([\d.]+) .*?threshold ([\d.]+)", section)
-    assert figures == [("87.5", "75.0"), ("62.5", "50.0")]
-    assert re.findall(r"(\d) found(?:, (\d) shown)?", section) == [("1", ""), ("2", "1")]
+    assert figures == [("87.5", "75.0"), ("62.5", "50.0"), ("75.0", "25.0")]
+    assert re.findall(r"(\d) found(?:, (\d) shown)?", section) == [("1", ""), ("2", "1"), ("1", "")]
+    assert re.findall(r"<h3>.*?\((\w+)\)</h3>", section) == ["train", "train", "val", "val"]
     assert "plain/cam" in section and "out-of-fold" in section and "in-sample" not in section
     assert "in-sample" in html["network"] and 'href="#labelerrors"' in shown
     assert 'id="labelerrors"' not in rendered(tree)[0]

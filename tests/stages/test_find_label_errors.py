@@ -19,10 +19,11 @@ PROBE = {
 }  # fmt: skip
 
 
-def write_dataset(folder, labels, classes=("cat", "dog")):
+def write_dataset(folder, labels, classes=("cat", "dog"), val=()):
     records = [
-        Record(f"i{number}", folder / f"{number}.png", 8, 8, "train", tuple(names))
-        for number, names in enumerate(labels)
+        Record(f"{letter}{number}", folder / f"{letter}{number}.png", 8, 8, split, tuple(names))
+        for split, letter, rows in (("train", "i", labels), ("val", "v", val))
+        for number, names in enumerate(rows)
     ]
     write_manifest(folder / "manifest.csv", records)
     write_classes(folder / "classes.json", classes)
@@ -31,7 +32,7 @@ def write_dataset(folder, labels, classes=("cat", "dog")):
 
 def found(folder, dataset, **changes):
     arguments = {
-        "pretrained": [], "features": [], "class_scores": [], "settings": PROBE, "scales": [1.0],
+        "pretrained": [], "features": [], "class_scores": [], "held_out_scores": [], "settings": PROBE, "scales": [1.0],
         "folds": 2, "seed": 3, "errors": folder / "errors.csv", "threads": 1,
     } | dataset | changes  # fmt: skip
     find_label_errors(**arguments)
@@ -75,6 +76,34 @@ def test_the_scores_of_a_network_are_logits(tmp_path):
     np.testing.assert_allclose([e.threshold for e in errors], [0.8, 0.7], rtol=1e-4)
     with pytest.raises(UserError, match="no 2 scores of image i1"):
         found(tmp_path, dataset, class_scores=tables[:1], settings={"kind": "network"})
+
+
+def test_val_has_the_classifier_s_own_scores_thresholds_and_ranks(tmp_path):
+    # Labels and probabilities are those of the test above, with i1 and i0 in val.
+    labels = [["cat"], ["cat"], ["dog"], ["dog"]]
+    dataset = write_dataset(tmp_path, labels, val=labels)
+    logits = np.log([[9, 9], [1 / 9, 1 / 4], [3 / 7, 4], [1 / 9, 3 / 2]])
+    clear = np.where([[1, 0], [1, 0], [0, 1], [0, 1]], 9.0, -9.0)
+    tables = [tmp_path / "train.csv", tmp_path / "val.csv"]
+    for path, letter, rows in zip(tables, "iv", (clear, logits), strict=True):
+        scores = [(f"{letter}{number}", row) for number, row in enumerate(rows)]
+        write_class_scores(path, ["cat", "dog"], scores)
+    scored = {"class_scores": tables[:1], "held_out_scores": tables[1:]}
+    errors = found(tmp_path, dataset, **scored)
+    assert [(e.image, e.label, e.kind, e.rank, e.split) for e in errors] == [
+        ("v1", "cat", "wrong", 1, "val"), ("v0", "dog", "missing", 1, "val"),
+    ]  # fmt: skip
+    np.testing.assert_allclose([e.threshold for e in errors], [0.8, 0.7], rtol=1e-4)
+    with pytest.raises(UserError, match="no 2 scores of image v0"):
+        found(tmp_path, dataset, **scored | {"held_out_scores": tables[:1]})
+
+
+def test_val_images_that_are_too_few_are_not_checked(tmp_path):
+    dataset = write_dataset(tmp_path, [["cat"], ["cat"], ["dog"], ["dog"]], val=[["cat"], []])
+    path = tmp_path / "train.csv"
+    write_class_scores(path, ["cat", "dog"], [(f"i{n}", np.zeros(2)) for n in range(4)])
+    errors = found(tmp_path, dataset, settings={"kind": "network"}, class_scores=[path])
+    assert all(error.split == "train" for error in errors)
 
 
 def test_a_class_with_too_few_images_is_named_and_left_out(tmp_path, caplog):
