@@ -182,6 +182,7 @@ function start() {
   fillControls();
   draw();
   for (const list of document.querySelectorAll("ol.look")) linkThumbnails(list);
+  for (const list of document.querySelectorAll("ol.labelerrors")) linkLabelErrors(list);
 }
 
 // Return whether an image has the state of review that is asked for.
@@ -224,7 +225,7 @@ function fadeTo(position, stops, stack) {
 // Add thumbnails to a list of the most doubtful images, and a placeholder for images that the gallery lacks.
 function linkThumbnails(list) {
   const split = data.splits[list.dataset.split];
-  const items = [...list.children].map((item) => [item, split?.images.find(({ id }) => id === item.dataset.id)]);
+  const items = itemsWithImages(list, split);
   const known = items.filter(([, image]) => image);
   for (const [item, image] of items) if (!image) item.prepend(text("span", "not in the gallery", "absent"));
   known.forEach(([item, image], place) => {
@@ -238,6 +239,25 @@ function linkThumbnails(list) {
     button.addEventListener("click", () => view(known.map(([, other]) => other), place, split, list.dataset.method));
     item.prepend(button);
   });
+}
+
+// Add a button to each possible label error whose image is in the gallery. The viewer goes through their images.
+function linkLabelErrors(list) {
+  const split = data.splits[list.dataset.split];
+  const known = itemsWithImages(list, split).filter(([, image]) => image);
+  const images = [...new Set(known.map(([, image]) => image))];
+  for (const [item, image] of known) {
+    const button = text("button", "View and correct");
+    button.type = "button";
+    button.setAttribute("aria-label", `View and correct ${image.id}`);
+    button.addEventListener("click", () => view(images, images.indexOf(image), split, split.best ?? split.labels[0]));
+    item.querySelector("p").append(button);
+  }
+}
+
+// Return pairs of a list's items and their images; an image is undefined if the gallery lacks it.
+function itemsWithImages(list, split) {
+  return [...list.children].map((item) => [item, split?.images.find(({ id }) => id === item.dataset.id)]);
 }
 
 // Return a class's name with its color.

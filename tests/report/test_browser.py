@@ -1,11 +1,15 @@
 """The page in a real browser: keyboard, colors, widths, and that it asks nobody for anything."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from pipeline.io.arrays import write_label
 from pipeline.io.tables import read_json, write_json
+from pipeline.metrics.label_error_table import write_label_errors
+from pipeline.metrics.label_errors import LabelError
 from pipeline.stages.report import report
 from tests.helpers.report_tree import METHOD, build
 
@@ -41,8 +45,25 @@ def file(tmp_path_factory):
     """Render the hand-made results with a second method and enough images for two helpings."""
     tree = build(tmp_path_factory.mktemp("page") / "results/exp", ["cat", "dog"])
     widen(tree)
+    list_label_errors(tree)
     report(**tree.arguments)
     return tree.arguments["report"]
+
+
+def list_label_errors(tree):
+    """Add four possible label errors: two of an image, and one of an image beyond the gallery."""
+    path = tree.root / "label_errors/plain.csv"
+    rows = [("i0", "cat"), ("i0", "dog"), ("more8", "cat"), ("i2", "dog")]
+    errors = [
+        LabelError(image, label, "missing", 0.9, 0.5, rank)
+        for rank, (image, label) in enumerate(rows, start=1)
+    ]
+    write_label_errors(path, errors)
+    tree.arguments["label_errors"] = [path]
+    tree.arguments["config"] |= {
+        "classifiers": {"plain": {"kind": "network"}},
+        "label_errors": {"classifier": "plain", "folds": 2, "shown": 4},
+    }
 
 
 def widen(tree):
@@ -290,6 +311,23 @@ def test_what_is_worth_a_look_has_thumbnails(page):
     assert page.locator("dialog h3").text_content() == "i1"
     page.keyboard.press("ArrowRight")
     assert page.locator("dialog h3").text_content() == "i0"
+
+
+def test_a_possible_label_error_opens_the_viewer(page):
+    items = page.locator(".labelerrors li")
+    ids = items.evaluate_all("all => all.map(item => item.dataset.id)")
+    assert ids == ["i0", "i0", "more8", "i2"]
+    data = json.loads(page.locator("#report-data").text_content())
+    known = [image["id"] for image in data["splits"]["train"]["images"]]
+    buttons = [item.get_by_role("button").count() for item in items.all()]
+    assert buttons == [int(image in known) for image in ids]
+    assert buttons == [1, 1, 0, 1]
+    items.nth(1).get_by_role("button", name="View and correct i0").press("Enter")
+    dialog = page.locator("dialog")
+    assert dialog.locator("h3").text_content() == "i0"
+    assert dialog.locator(".place").text_content() == "1 of 2"  # each image once
+    page.keyboard.press("ArrowRight")
+    assert dialog.locator("h3").text_content() == "i2"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

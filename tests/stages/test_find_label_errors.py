@@ -32,7 +32,8 @@ def write_dataset(folder, labels, classes=("cat", "dog"), val=()):
 
 def found(folder, dataset, **changes):
     arguments = {
-        "pretrained": [], "features": [], "class_scores": [], "held_out_scores": [], "settings": PROBE, "scales": [1.0],
+        "pretrained": [], "features": [], "class_scores": [], "held_out_scores": [],
+        "settings": PROBE, "scales": [1.0],
         "folds": 2, "seed": 3, "errors": folder / "errors.csv", "threads": 1,
     } | dataset | changes  # fmt: skip
     find_label_errors(**arguments)
