@@ -355,15 +355,17 @@ def test_every_kind_of_score_has_its_color(page):
     assert dict(headlines) == colors
 
 
-def test_a_phone_needs_no_sideways_scrolling(open_page):
-    page = open_page(viewport={"width": 375, "height": 700}, has_touch=True)
+@pytest.mark.parametrize("wide", [320, 375])
+def test_a_phone_needs_no_sideways_scrolling(open_page, wide):
+    page = open_page(viewport={"width": wide, "height": 700}, has_touch=True)
     width = "document.documentElement.scrollWidth"
     page.evaluate("document.querySelectorAll('details').forEach(one => (one.open = true))")
-    assert page.evaluate(width) <= 375
+    assert page.evaluate(width) <= wide
     page.locator(".card button").first.tap()
-    box = page.locator("dialog").bounding_box()
-    assert box["x"] >= 0 and box["x"] + box["width"] <= 375
-    assert page.evaluate(width) <= 375
+    for part in ["dialog", *(f"dialog [name={name}]" for name in ("labels", "note"))]:
+        box = page.locator(part).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= wide
+    assert page.evaluate(width) <= wide
 
 
 @pytest.mark.parametrize(("motion", "moves"), [("reduce", False), ("no-preference", True)])

@@ -227,3 +227,17 @@ def test_a_review_of_no_image_says_so(page):
     page.locator("#gallery .begin").press("Enter")
     assert page.locator(".review > .message").text_content().startswith("No image to review")
     assert page.locator("dialog.viewer").is_hidden()
+
+
+def test_markup_in_a_review_stays_text(page, tmp_path):
+    # The fixture also fails if the page's policy blocks anything, because the browser reports it.
+    markup = "<img src=x onerror=document.title='run'>"
+    (tmp_path / "one.csv").write_text(f"{HEADER}i0,good,{markup},{markup}\n", encoding="utf-8")
+    (tmp_path / "two.csv").write_text(f"{HEADER}i0,bad,{markup},\n", encoding="utf-8")
+    before = page.title(), page.locator("img").count()
+    assert markup in loaded(page, tmp_path / "one.csv")
+    loaded(page, tmp_path / "two.csv")
+    assert "i0" in page.locator(".conflicts").text_content()
+    assert (page.title(), page.locator("img").count()) == before
+    judge(page, "i0", [])
+    assert page.locator("dialog [name=note]").input_value() == markup
