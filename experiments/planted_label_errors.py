@@ -106,7 +106,7 @@ def _line(kind: str, ranking: str, count: int, shares: Sequence[float]) -> str:
 def _print_table(
     p: NDArray[np.float64], data: Manifest, ids: Sequence[str], targets: Matrix, listed: int
 ) -> None:
-    found = rank_label_errors(p, targets, ids, data.classes)
+    found = rank_label_errors(p, targets, ids, data.classes, "train")
     for kind in KINDS:
         own = [error for error in found if error.kind == kind]
         print(f"\n{kind}: {len(own)} in the table as it is")

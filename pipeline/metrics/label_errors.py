@@ -41,7 +41,7 @@ class LabelError:
     score: float
     threshold: float
     rank: int
-    split: str = "train"
+    split: str
 
 
 def judged_classes(targets: NDArray[np.floating], folds: int) -> NDArray[np.bool_]:
@@ -139,7 +139,7 @@ def rank_label_errors(
     targets: NDArray[np.floating],
     ids: Sequence[str],
     classes: Sequence[str],
-    split: str = "train",
+    split: str,
 ) -> list[LabelError]:
     """Return the pairs that confidently contradict their label, the most probable errors first.
 

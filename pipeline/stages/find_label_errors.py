@@ -87,7 +87,7 @@ def find_label_errors(
             pooled = computed_features(model, records, settings, threads, gpu)
         how = {"folds": folds, "c": settings["c"], "seed": seed}
         probabilities = out_of_fold_probabilities(pooled, targets, ids, **how)
-    found = _ranked(probabilities, targets, judged, ids, data.classes)
+    found = _ranked(probabilities, targets, judged, ids, data.classes, "train")
     write_label_errors(errors, [*found, *_of_val(held_out_scores, data, folds)])
 
 
@@ -108,7 +108,7 @@ def _ranked(
     judged: NDArray[np.bool_],
     ids: Sequence[str],
     classes: Sequence[str],
-    split: str = "train",
+    split: str,
 ) -> list[LabelError]:
     """Rank the errors of those classes that have enough images."""
     names = [name for name, known in zip(classes, judged, strict=True) if known]

@@ -34,7 +34,7 @@ def test_thresholds_are_mean_probabilities_of_the_labels():
 
 
 def test_pairs_that_reach_the_other_label_s_threshold_are_errors():
-    found = rank_label_errors(P, TARGETS, IDS, CLASSES)
+    found = rank_label_errors(P, TARGETS, IDS, CLASSES, "train")
     assert [(e.image, e.label, e.kind, e.rank) for e in found] == [
         ("b", "cat", "wrong", 1),
         ("a", "dog", "missing", 1),
@@ -55,7 +55,8 @@ def test_of_two_labels_that_reach_their_thresholds_the_more_probable_counts():
 def test_the_most_probable_error_is_first_and_ties_are_by_name():
     p = np.array([[0.9], [0.9], [0.05], [0.1], [0.1], [0.2], [0.2], [0.2]])
     targets = np.array([[1], [1], [1], [1], [1], [0], [0], [0]])
-    found = rank_label_errors(p, targets, ["h", "g", "f", "e", "d", "c", "b", "a"], ["cat"])
+    found = rank_label_errors(p, targets, ["h", "g", "f", "e", "d", "c", "b", "a"], ["cat"], "val")
+    assert {error.split for error in found} == {"val"}
     assert [error.image for error in found] == ["f", "d", "e"]  # absence has the threshold .8
 
 
@@ -70,8 +71,8 @@ def test_images_in_another_order_have_the_same_errors_and_inputs_stay(data):
     ids = [f"i{number}" for number in range(count)]
     order = data.draw(st.permutations(range(count)))
     before = p.copy(), targets.copy()
-    found = rank_label_errors(p, targets, ids, CLASSES)
-    moved = rank_label_errors(p[order], targets[order], [ids[i] for i in order], CLASSES)
+    found = rank_label_errors(p, targets, ids, CLASSES, "train")
+    moved = rank_label_errors(p[order], targets[order], [ids[i] for i in order], CLASSES, "train")
     assert found == moved
     assert np.array_equal(p, before[0]) and np.array_equal(targets, before[1])
     for error in found:

@@ -62,7 +62,9 @@ def test_a_planted_error_ranks_first(separable, value, kind):
     row = int(np.flatnonzero(targets[:, 1] == 1 - value)[3])
     targets[row, 1] = value
     p = out_of_fold_probabilities(features, targets, ids, **HOW)
-    first = next(e for e in rank_label_errors(p, targets, ids, ["a", "b"]) if e.kind == kind)
+    first = next(
+        e for e in rank_label_errors(p, targets, ids, ["a", "b"], "train") if e.kind == kind
+    )
     assert (first.image, first.label, first.rank) == (ids[row], "b", 1)
 
 

@@ -55,7 +55,7 @@ def list_label_errors(tree):
     path = tree.root / "label_errors/plain.csv"
     rows = [("i0", "cat"), ("i0", "dog"), ("more8", "cat"), ("i2", "dog")]
     errors = [
-        LabelError(image, label, "missing", 0.9, 0.5, rank)
+        LabelError(image, label, "missing", 0.9, 0.5, rank, "train")
         for rank, (image, label) in enumerate(rows, start=1)
     ]
     write_label_errors(path, errors)

@@ -200,9 +200,9 @@ def test_compared_maps_have_a_table_a_chart_and_images(tree):
 def test_label_errors_are_shown_with_the_map_of_a_labeled_class(tree):
     table = tree.root / "label_errors/plain.csv"
     errors = [
-        LabelError("i1", "cat", "wrong", 0.875, 0.75, 1),
-        LabelError("i0", "cat", "missing", 0.625, 0.5, 1),
-        LabelError("i1", "<dog>", "missing", 0.5, 0.25, 2),
+        LabelError("i1", "cat", "wrong", 0.875, 0.75, 1, "train"),
+        LabelError("i0", "cat", "missing", 0.625, 0.5, 1, "train"),
+        LabelError("i1", "<dog>", "missing", 0.5, 0.25, 2, "train"),
         LabelError("i3", "cat", "missing", 0.75, 0.25, 1, "val"),
     ]
     write_label_errors(table, errors)
@@ -227,7 +227,7 @@ def test_label_errors_are_shown_with_the_map_of_a_labeled_class(tree):
 
 def test_label_errors_stay_within_their_share_of_the_page(tree):
     table = tree.root / "label_errors/plain.csv"
-    write_label_errors(table, [LabelError("i1", "cat", "wrong", 0.9, 0.7, 1)])
+    write_label_errors(table, [LabelError("i1", "cat", "wrong", 0.9, 0.7, 1, "train")])
     data = read_manifest(tree.arguments["manifest"], tree.arguments["classes"])
     config = {
         "classifiers": {"plain": {"kind": "network"}},
