@@ -14,6 +14,7 @@ import numpy as np
 
 from pipeline.config.upper_bound import FULLY_SUPERVISED, GROUND_TRUTH
 from pipeline.datasets.corrected.table import IMAGE_LABELS
+from pipeline.export.images import JPEG_QUALITY
 from pipeline.export.job import Exported
 from pipeline.io.arrays import BACKGROUND, IGNORE
 from pipeline.report.text import setting
@@ -208,8 +209,9 @@ def _inclusion(card: Mapping[str, Any]) -> list[str]:
     if card["options"].get("images", "none") == "none":
         return ["Images are not included."]
     return [
-        f"Images: {card['options']['images']}; {card['rewritten_images']} of them were "
-        "rewritten as upright 8-bit JPEGs, because readers decode the originals differently."
+        f"Images: {card['options']['images']}; {card['rewritten_images']} of them are rewritten "
+        "(PNG and other formats, EXIF orientation, CMYK, 16 bits or transparency): every image of "
+        f"an export is an upright 8-bit JPEG. Their JPEG quality is {JPEG_QUALITY}."
     ]
 
 
@@ -252,7 +254,7 @@ def _class_table(card: Mapping[str, Any]) -> list[str]:
             name = _text(row["name"])
             counts = f"{row['images']} | {row['pixels']}"
             rows.append(f"| {split} | {row['value']} | {name} | {counts} | {iou} |")
-        rows.append(f"| {split} | 255 | ignore | | {100 * part['ignored_share']:.1f} % | |")
+        rows.append(f"| {split} | 255 | ignore | | {100 * part['ignored_share']:.1f} % of all | |")
     return rows
 
 

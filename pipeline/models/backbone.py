@@ -365,7 +365,7 @@ def _create_with_stride(name: str, stride: int | None) -> nn.Module:
     except REFUSALS as error:
         if stride is not None and stride != (own := _own(name)):
             reason = f" ({error})" if str(error) else ""
-            wanted = f"{own}, its only stride, or " if own else ""
+            wanted = f"null or {own}, its only stride, or " if own else ""
             raise UserError(
                 f"backbone {name} cannot have output_stride {stride}{reason}: expected {wanted}"
                 "a network whose stride can be set, for example resnet50 or vgg16"

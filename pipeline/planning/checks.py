@@ -13,7 +13,7 @@ from pipeline.errors import UserError, readable
 from pipeline.planning import preflight
 from pipeline.planning.network_check import check_networks
 from pipeline.planning.plan import Plan, import_from_checkout
-from pipeline.planning.review import check_review, unused_rows
+from pipeline.planning.review import check_review, unknown_classes, unused_rows
 from pipeline.runtime.copies import restore_times
 
 #: Snakemake's logger, which prints to the terminal while the Snakefile is read.
@@ -52,8 +52,9 @@ def checked_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:
             _check_surroundings(plan, workflow.current_basedir)
             check_networks(plan, NETWORKS)
         check_review(plan)
-        if workflow.is_main_process and (unused := unused_rows(plan)):
-            logger.warning(unused)
+        if workflow.is_main_process:
+            for warning in (*filter(None, [unused_rows(plan)]), *unknown_classes(plan)):
+                logger.warning(warning)
     except UserError as error:
         raise WorkflowError(error) from error
     return plan

@@ -11,8 +11,9 @@ from typing import Any
 
 from snakemake.io import ancient
 
+from pipeline.datasets.manifest import read_classes
 from pipeline.datasets.review import Judgment, bad_images, corrected_labels, read_review
-from pipeline.datasets.source import MAX_NAME_LENGTH
+from pipeline.datasets.source import MAX_NAME_LENGTH, unknown_label
 from pipeline.errors import shortened
 from pipeline.io.tables import read_table
 from pipeline.planning.plan import Plan
@@ -57,6 +58,26 @@ def unused_rows(plan: Plan) -> str:
         f"{path_of(plan)}: it has rows of images that {manifest} lacks: {names}; correct their "
         "ids, or delete the rows"
     )
+
+
+def unknown_classes(plan: Plan) -> list[str]:
+    """Return a warning for each corrected label that is no class of the data set as it is now.
+
+    They are no errors, because a changed data set can have the class. There are no warnings before
+    the data set is prepared.
+    """
+    path = Path(plan.home) / "dataset/classes.json"
+    if not path.is_file():
+        return []
+    classes = read_classes(path)
+    found = [
+        unknown_label(f"{path_of(plan)}, {image}", name, classes)
+        for image, labels in corrected_labels(_judgments(plan)).items()
+        for name in labels
+        if name not in classes
+    ]
+    more = [f"and {len(found) - MAX_NAMES} more unknown labels"] if len(found) > MAX_NAMES else []
+    return [*found[:MAX_NAMES], *more]
 
 
 def source(plan: Plan) -> Any:

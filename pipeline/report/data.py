@@ -90,7 +90,8 @@ def _split(split: Split, cards: Sequence[Card]) -> dict[str, Any]:
     return {
         "maps": list(split.maps),
         "labels": list(map(display_name, methods)),
-        "best": split.best,
+        # A bad verdict changes exports and what networks learn, so it is about their labels.
+        "first": display_name(split.used or split.best or methods[0]) if methods else None,
         "images": [_image_data(card, split, methods) for card in cards],
     }
 

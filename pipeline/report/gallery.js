@@ -79,7 +79,7 @@ function start() {
   }
 
   function fillControls() {
-    const { maps, labels, best, images } = split();
+    const { maps, labels, first, images } = split();
     const scored = images.some(({ scores }) => scores.some(Boolean));
     const doubted = images.some(({ doubts }) => doubts.some((doubt) => doubt !== null));
     const orders = [
@@ -88,7 +88,7 @@ function start() {
       ["id", "id"],
     ];
     fill(controls.sort, orders, doubted && !scored ? "doubt" : orders[0][0]);
-    fill(controls.label, labels.map((name) => [name, name]), best ?? labels[0]);
+    fill(controls.label, labels.map((name) => [name, name]), first);
     const ofLabel = controls.label.value.split("/").slice(0, 2).join("/");
     fill(controls.map, maps.map((name) => [name, name]), maps.includes(ofLabel) ? ofLabel : maps[0]);
     const kinds = ["image", ...["map", "label", "ground_truth"].filter((kind) => images.some(({ layers }) => layers.some((layer) => layer.kind === kind)))];
@@ -250,7 +250,7 @@ function linkLabelErrors(list) {
     const button = text("button", "View and correct");
     button.type = "button";
     button.setAttribute("aria-label", `View and correct ${image.id}`);
-    button.addEventListener("click", () => view(images, images.indexOf(image), split, split.best ?? split.labels[0]));
+    button.addEventListener("click", () => view(images, images.indexOf(image), split, split.first));
     item.querySelector("p").append(button);
   }
 }

@@ -80,6 +80,8 @@ class Split:
         Scores of images by method of ``labels``; empty without ground truth.
     best : str or None
         The method with the highest score.
+    used : str or None
+        The first method whose labels are exported, or that a segmentation network learns.
     doubts : mapping of str to mapping
         Doubt by method and image id.
     doubtful : sequence of sequence of str
@@ -92,6 +94,7 @@ class Split:
     labels: Mapping[str, Sequence[Path]]
     scores: Mapping[str, Mapping[str, ImageScore]] = field(default_factory=dict)
     best: str | None = None
+    used: str | None = None
     doubts: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     doubtful: Sequence[Sequence[str]] = ()
     cuts: Mapping[str, GraphCutSettings] = field(default_factory=dict)

@@ -43,9 +43,13 @@ class ErrorCard:
 
 @dataclass(frozen=True)
 class ErrorGroup:
-    """The possible errors of one kind and split: their number, and those that are shown."""
+    """The possible errors of one kind and split: their number, and those that are shown.
+
+    ``judged`` is whether any class of the split has enough images.
+    """
 
     split: str
+    judged: bool
     title: str
     meaning: str
     found: int
@@ -122,14 +126,21 @@ def read_section(
         for split, kind in product(splits, KINDS)
     }
     cards = drawing.cards([errors[:shown] for errors in groups.values()], budget)
+    not_judged = {split: _not_judged(manifest, split, folds) for split in splits}
     return LabelErrors(
         classifier=classifier,
         in_sample=config["classifiers"][classifier]["kind"] == "network",
         folds=folds,
-        not_judged={split: _not_judged(manifest, split, folds) for split in splits},
+        not_judged=not_judged,
         method=method,
         groups=[
-            ErrorGroup(split, *TEXTS[kind], len(errors), drawn)
+            ErrorGroup(
+                split,
+                len(not_judged[split]) < len(manifest.classes),
+                *TEXTS[kind],
+                len(errors),
+                drawn,
+            )
             for ((split, kind), errors), drawn in zip(groups.items(), cards, strict=True)
         ],
     )

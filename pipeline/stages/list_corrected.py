@@ -78,7 +78,7 @@ def list_corrected(
         if item.contradicts:
             logger.warning(
                 "the corrected mask and the image-level labels differ: %s: correct the mask, or "
-                "add the row %s to the review (dataset.review)",
+                "correct the labels in the review (dataset.review) by the row %s",
                 difference(item), review_row(item),
             )  # fmt: skip
 

@@ -125,7 +125,7 @@ def report(
     qualities = read_quality(quality, quality_scores)
     shown = {"train": (by_method(maps), by_method(labels)), "val": ({}, by_method(predictions))}
     splits = {
-        name: _split(name, *files, documents, image_scores, qualities, _cuts(labels, config))
+        name: _split(name, *files, documents, image_scores, qualities, config)
         for name, files in shown.items()
         if files[1]
     }
@@ -173,10 +173,13 @@ def _split(
     documents: Sequence[Mapping[str, Any]],
     tables: Sequence[Path],
     quality: Sequence[Quality],
-    cuts: Mapping[str, GraphCutSettings],
+    config: Mapping[str, Any],
 ) -> Split:
     kind = SHOWN[name]
     best = best_scores(documents).get(kind)
+    is_train = kind == "pseudo_labels"
+    cuts = _cuts([path for paths in labels.values() for path in paths], config) if is_train else {}
+    used = _used_labels(config) if is_train else []
     shown = [item for item in quality if item.split == name and item.method in labels]
     return Split(
         maps=maps,
@@ -188,10 +191,18 @@ def _split(
             if of == kind
         },
         best=best["method"] if best else None,
+        used=next((method for method in used if method in labels), None),
         doubts={item.method: item.doubts for item in shown},
         doubtful=[item.worth_a_look for item in shown],
         cuts={method: settings for method, settings in cuts.items() if method in maps},
     )
+
+
+def _used_labels(config: Mapping[str, Any]) -> list[str]:
+    """Return the pseudo-labels that are exported, and then those that networks learn."""
+    exported = config.get("export", {}).get("pseudo_labels", [])
+    learned = config.get("segmentation", {}).get("trained_on", [])
+    return [*exported, *learned]
 
 
 def _spent(compared: Comparison | None, *sheets: Mapping[str, str]) -> int:

@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.config.resolve import resolve
+from pipeline.datasets.manifest import write_classes
 from pipeline.datasets.review import Judgment, write_review
 from pipeline.errors import UserError
 from pipeline.planning.inputs import dataset_section, dataset_without_ground_truth, missing
@@ -12,6 +13,7 @@ from pipeline.planning.review import (
     labels_digest,
     left_out,
     of_labels,
+    unknown_classes,
     unused_rows,
     verdicts_digest,
 )
@@ -137,3 +139,23 @@ def test_the_data_set_of_other_jobs_does_not_name_the_review(demo_config):
     )
     assert dataset_section(reviewed) == dataset_section(plain)
     assert dataset_without_ground_truth(reviewed) == dataset_without_ground_truth(plain)
+
+
+def test_corrected_labels_that_are_no_classes_are_named_once_the_data_set_is_prepared(
+    plan, tmp_path
+):
+    plan.home = str(tmp_path)
+    judgments = [Judgment("a", "", ("cat", "dgo")), Judgment("b", "", ()), Judgment("c", "bad")]
+    write_review(tmp_path / "review.csv", judgments)
+    assert unknown_classes(plan) == []
+    classes = tmp_path / "dataset/classes.json"
+    classes.parent.mkdir()
+    write_classes(classes, ["cat", "dog"])
+    assert unknown_classes(plan) == [
+        f"{tmp_path}/review.csv, a: unknown label 'dgo', expected one of cat, dog"
+        ": did you mean 'dog'?"
+    ]
+    many = [Judgment(f"i{number}", "", ("cow",)) for number in range(7)]
+    write_review(tmp_path / "review.csv", many)
+    assert len(unknown_classes(plan)) == 6
+    assert unknown_classes(plan)[-1] == "and 2 more unknown labels"

@@ -1,6 +1,7 @@
 """The page in a real browser: keyboard, colors, widths, and that it asks nobody for anything."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -260,6 +261,19 @@ def test_the_slider_fades_from_layer_to_layer(open_page):
     assert shown() == [1, 0, 0]
     gallery(page, show="ground_truth")
     assert shown() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("section", ["segmentation", "export"])
+def test_the_labels_that_are_used_are_shown_first(tmp_path, section):
+    tree = build(tmp_path / "results/exp", ["cat", "dog"])
+    widen(tree)
+    key = {"segmentation": "trained_on", "export": "pseudo_labels"}[section]
+    for config in ({}, {section: {key: [OTHER]}}):
+        report(**tree.arguments | {"config": tree.arguments["config"] | config})
+        html = tree.arguments["report"].read_text(encoding="utf-8")
+        data = json.loads(re.search(r'id="report-data"[^>]*>(.*?)</script>', html, re.DOTALL)[1])
+        # By default, the labels with the highest score are shown: those of the first method.
+        assert data["splits"]["train"]["first"] == (OTHER if config else METHOD)
 
 
 def test_a_method_is_chosen_for_the_labels(page):

@@ -220,6 +220,9 @@ def test_label_errors_are_shown_with_the_map_of_a_labeled_class(tree):
     assert figures == [("87.5", "75.0"), ("62.5", "50.0"), ("75.0", "25.0")]
     assert re.findall(r"(\d) found(?:, (\d) shown)?", section) == [("1", ""), ("2", "1"), ("1", "")]
     assert re.findall(r"<h3>.*?\((\w+)\)</h3>", section) == ["train", "train", "val", "val"]
+    assert (
+        section.count("Not checked.") == 1 and "None found" not in section
+    )  # all val images are cats
     assert "plain/cam" in section and "out-of-fold" in section and "in-sample" not in section
     assert "in-sample" in html["network"] and 'href="#labelerrors"' in shown
     assert 'id="labelerrors"' not in rendered(tree)[0]
@@ -358,7 +361,7 @@ def test_the_upper_bound_is_named_for_what_it_is_and_never_the_best(bounded):
     assert f"predictions {METHOD}" in matrices and FULLY not in matrices
     data = data_of(html)
     val = data["splits"]["val"]
-    assert (val["labels"], val["best"]) == ([METHOD, FULLY], METHOD)
+    assert (val["labels"], val["first"]) == ([METHOD, FULLY], METHOD)
     for image in val["images"]:
         shown = [layer["method"] for layer in image["layers"] if layer["kind"] == "label"]
         assert shown == [METHOD, FULLY]

@@ -97,7 +97,7 @@ def test_masks_are_written_as_label_images_with_a_table(take, records, tmp_path,
     # Image 0 is labeled cat, image 1 dog.
     (finding,) = read_findings(tmp_path / "dataset/corrected_findings.json")
     assert finding.got == "1 of 2, such as 1 (only labeled: dog; only in the mask: cat)"
-    assert "add the row 1,,cat, to the review (dataset.review)" in caplog.text
+    assert "correct the labels in the review (dataset.review) by the row 1,,cat," in caplog.text
     assert "0,," not in caplog.text
 
 

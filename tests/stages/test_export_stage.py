@@ -146,7 +146,10 @@ def test_card_and_readme_count_rewritten_images(export):
     assert card["rewritten_images"] == 6  # all of them are PNGs
     assert card["options"] == {"images": "link"}
     readme = (folder / "README.md").read_text(encoding="utf-8")
-    assert "6 of them were rewritten as upright" in readme and "4 of train, 2 of val" in readme
+    assert (
+        "6 of them are rewritten (PNG and other formats" in readme
+        and "4 of train, 2 of val" in readme
+    )
     without = export("without", format="voc", options={"images": "none"})
     assert "Images are not included." in (without / "README.md").read_text(encoding="utf-8")
 
