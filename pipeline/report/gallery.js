@@ -247,9 +247,15 @@ function linkLabelErrors(list) {
   const known = itemsWithImages(list, split).filter(([, image]) => image);
   const images = [...new Set(known.map(([, image]) => image))];
   for (const [item, image] of known) {
-    const button = text("button", "View and correct");
+    const button = text("button", "");
+    const name = () => {
+      const { labels } = document.review.of(image.id);
+      button.textContent = labels ? `Corrected: ${labels}` : "View and correct";
+      button.setAttribute("aria-label", `${button.textContent}, ${image.id}`);
+    };
     button.type = "button";
-    button.setAttribute("aria-label", `View and correct ${image.id}`);
+    document.addEventListener("review", name);
+    name();
     button.addEventListener("click", () => view(images, images.indexOf(image), split, split.first));
     item.querySelector("p").append(button);
   }

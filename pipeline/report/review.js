@@ -84,12 +84,14 @@ function counted() {
   const counts = Object.fromEntries(VERDICTS.map((verdict) => [verdict, 0]));
   for (const { id } of images) if (document.review.of(id).verdict) counts[document.review.of(id).verdict] += 1;
   const done = VERDICTS.reduce((sum, verdict) => sum + counts[verdict], 0);
-  return { counts, done, total: images.length };
+  const corrected = images.filter(({ id }) => document.review.of(id).labels).length;
+  return { counts, done, corrected, total: images.length };
 }
 
 function progress() {
-  const { counts, done, total } = counted();
-  return `${done} of ${total} images reviewed: ${VERDICTS.map((verdict) => `${counts[verdict]} ${verdict}`).join(", ")}.`;
+  const { counts, done, corrected, total } = counted();
+  const labels = corrected ? ` Labels of ${plural(corrected, "image")} corrected.` : "";
+  return `${done} of ${total} images reviewed: ${VERDICTS.map((verdict) => `${counts[verdict]} ${verdict}`).join(", ")}.${labels}`;
 }
 
 function say(words) {

@@ -336,12 +336,20 @@ def test_a_possible_label_error_opens_the_viewer(page):
     buttons = [item.get_by_role("button").count() for item in items.all()]
     assert buttons == [int(image in known) for image in ids]
     assert buttons == [1, 1, 0, 1]
-    items.nth(1).get_by_role("button", name="View and correct i0").press("Enter")
+    items.nth(1).get_by_role("button", name="View and correct, i0").press("Enter")
     dialog = page.locator("dialog")
     assert dialog.locator("h3").text_content() == "i0"
     assert dialog.locator(".place").text_content() == "1 of 2"  # each image once
+    page.keyboard.press("l")
+    page.keyboard.type("dog")
+    page.keyboard.press("Enter")
     page.keyboard.press("ArrowRight")
     assert dialog.locator("h3").text_content() == "i2"
+    page.keyboard.press("Escape")
+    texts = [item.get_by_role("button").text_content() for item in (items.nth(1), items.nth(3))]
+    assert texts == ["Corrected: dog", "View and correct"]
+    progress = page.locator(".review .counted .progress").text_content()
+    assert progress.endswith("0 unsure. Labels of 1 image corrected.")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
