@@ -69,7 +69,7 @@ def config():
     del written["attributions"]["second"]
     written["pseudo_labels"] = methods = ["puzzle/cam+rw/crf"]
     written["random_walks"]["rw"] = {"max_size": 384}
-    written["regions"] = {"any": {"kind": "felzenszwalb", "scales": [50, 100]}}
+    written["regions"] |= {"any": {"kind": "felzenszwalb", "scales": [50, 100]}}
     written["segmentation"] |= {"epochs": 6, "frozen": [], "backbone": "mobilenetv2_100"}
     written["segmentation"]["trained_on"] = methods
     written["prediction"]["max_size"] = 384
