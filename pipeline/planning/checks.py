@@ -53,8 +53,9 @@ def checked_plan(workflow: Any, config: Mapping[str, Any]) -> Plan:
             check_networks(plan, NETWORKS)
         check_review(plan)
         if workflow.is_main_process:
-            for warning in (*filter(None, [unused_rows(plan)]), *unknown_classes(plan)):
-                logger.warning(warning)
+            for warning in (unused_rows(plan), *unknown_classes(plan)):
+                if warning:
+                    logger.warning(warning)
     except UserError as error:
         raise WorkflowError(error) from error
     return plan

@@ -220,9 +220,8 @@ def test_label_errors_are_shown_with_the_map_of_a_labeled_class(tree):
     assert figures == [("87.5", "75.0"), ("62.5", "50.0"), ("75.0", "25.0")]
     assert re.findall(r"(\d) found(?:, (\d) shown)?", section) == [("1", ""), ("2", "1"), ("1", "")]
     assert re.findall(r"<h3>.*?\((\w+)\)</h3>", section) == ["train", "train", "val", "val"]
-    assert (
-        section.count("Not checked.") == 1 and "None found" not in section
-    )  # all val images are cats
+    # All val images are cats, so no class of val can be checked.
+    assert section.count("Not checked.") == 1 and "None found" not in section
     assert "plain/cam" in section and "out-of-fold" in section and "in-sample" not in section
     assert "in-sample" in html["network"] and 'href="#labelerrors"' in shown
     assert 'id="labelerrors"' not in rendered(tree)[0]
